@@ -1,0 +1,51 @@
+# Everything is installed into .venv by whichever verb comes first, and again when the
+# requirements change.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Nothing is fetched at run time; the encoder of the demo comes from a package.
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test lint types wheel clean
+
+demo: $(STAMP)  ## phantom data to generated volumes, in minutes on two cores
+	$(BIN)/voxella run recipes/ccella.yaml --profile demo --out runs/demo
+
+# One thread per process: tiny tensors gain nothing from more, and some tests start two processes.
+test: export OMP_NUM_THREADS := 1
+test: lint types  ## everything that has to hold; builds a wheel too and checks its files
+	$(BIN)/pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+wheel: $(STAMP)  ## dist/*.whl, of the files that tests/test_packaging.py expects
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Torch goes first and alone, so that no open range of another package can choose its build.
+# TORCH_INDEX may name another index for it, such as PyTorch's own for CPU builds: the default Linux
+# build brings several gigabytes of CUDA.
+# DeepSpeed is built from its source package, apart from this environment and without torch (it
+# compiles nothing then); PIP_CONSTRAINT holds there, too.
+$(STAMP): export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "voxella needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt \
+	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo]'
+	touch $@
