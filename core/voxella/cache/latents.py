@@ -1,0 +1,220 @@
+"""Latents as mean and log sigma, one pair per case, so that every step can draw anew.
+
+The paper's released code keeps ONE draw per case: its noise is then part of every target. Mean
+and log sigma take twice the space and bake in no noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxella.cache.index import ENCODE, FORMAT, INDEX, listed, read_index, require_known
+from voxella.cache.shards import (
+    DTYPES,
+    SHARD_BYTES,
+    SHARD_ENTRIES,
+    ShardReader,
+    ShardWriter,
+    collect_shards,
+)
+from voxella.cache.statistics import LatentStatistics, latent_statistics
+from voxella.errors import UserError
+from voxella.files import sha256_json, write_json_atomic
+from voxella.recipe.model import Latent
+
+__all__ = ["LatentCache", "LatentWriter", "merge_latents"]
+
+
+class LatentWriter:
+    """Writes latents into shards; cases that an earlier, killed run has written are skipped.
+
+    Args:
+        folder: The cache's folder.
+        dtype: ``bfloat16`` or ``float32``.
+        key: Hash of the settings that decide the values: autoencoder, dtype.
+        sources: ``{case id: hash of its volume}`` of every case that belongs to the cache, over
+            all ranks.
+        rank: This process's number.
+        shard_bytes: See :class:`voxella.cache.shards.ShardWriter`.
+        shard_cases: See ``shard_entries`` there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str,
+        *,
+        key: str,
+        sources: Mapping[str, str],
+        rank: int = 0,
+        shard_bytes: int = SHARD_BYTES,
+        shard_cases: int = SHARD_ENTRIES,
+    ) -> None:
+        self._dtype = DTYPES[dtype]
+        self._shards = ShardWriter(
+            folder,
+            key=key,
+            wanted=sources,
+            rank=rank,
+            shard_bytes=shard_bytes,
+            shard_entries=shard_cases,
+        )
+
+    @property
+    def done(self) -> set[str]:
+        """Return the cases that stand in whole shards."""
+        return set(self._shards.done)
+
+    def add(self, case_id: str, mean: Tensor, log_sigma: Tensor) -> None:
+        """Take one case's latent; both tensors are ``(C, *spatial)``.
+
+        Raises:
+            ValueError: The shapes differ, or the case does not belong to the cache.
+        """
+        if mean.shape != log_sigma.shape:
+            raise ValueError(f"mean {tuple(mean.shape)} and log sigma {tuple(log_sigma.shape)}")
+        parts = {"mean": mean.to(self._dtype), "log_sigma": log_sigma.to(self._dtype)}
+        self._shards.add(case_id, parts)
+
+    def __enter__(self) -> LatentWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._shards.flush()
+
+
+class LatentCache:
+    """Latents read in place from memory-mapped files; safe to hand to forked or spawned workers.
+
+    Attributes:
+        folder: Where the cache lies.
+        ids: Its cases, sorted.
+        key: Hash of all that decides the latents: images, autoencoder, dtype.
+        fingerprint: Of the autoencoder that made it.
+        dtype: What it is stored in.
+        shape: ``(C, *spatial)`` of every latent.
+    """
+
+    def __init__(self, folder: Path, index: dict[str, Any]) -> None:
+        self.folder = folder
+        self.ids: tuple[str, ...] = tuple(sorted(index["cases"]))
+        sources = {case_id: entry["source"] for case_id, entry in index["cases"].items()}
+        self.key = sha256_json([index["key"], sources])
+        self.fingerprint: str = index["autoencoder"]
+        self.dtype: str = index["dtype"]
+        self.shape: tuple[int, ...] = tuple(index["shape"])
+        self._statistics: dict[str, Any] | None = index["statistics"]
+        self._shards = ShardReader(
+            folder, {case_id: entry["shard"] for case_id, entry in index["cases"].items()}
+        )
+        self._known = frozenset(self.ids)
+
+    @classmethod
+    def open(cls, folder: Path, settings: Latent | None = None) -> LatentCache:
+        """Open a cache, and hold it to a recipe's ``latent`` block when that is given.
+
+        Raises:
+            UserError: There is no cache, or it was made with another shape or dtype.
+        """
+        cache = cls(Path(folder), read_index(folder, "latents"))
+        if settings is not None:
+            wanted = {"shape": (settings.channels, *settings.size), "dtype": settings.dtype}
+            differing = [
+                f"the latents in {folder} have {name} {getattr(cache, name)}, the recipe {value}"
+                for name, value in wanted.items()
+                if getattr(cache, name) != value
+            ]
+            if differing:
+                raise UserError("\n".join(differing), remedy=ENCODE)
+        return cache
+
+    @property
+    def statistics(self) -> LatentStatistics:
+        """Return the exact statistics over the training cases, measured when encoding ended.
+
+        Raises:
+            UserError: The data set had no training case.
+        """
+        if self._statistics is None:
+            raise UserError(
+                f"{self.folder} has no latent statistics: no case has the split `train`",
+                remedy=f"mend the manifest's splits, then {ENCODE}",
+            )
+        return LatentStatistics.from_json(self._statistics)
+
+    def require(self, ids: Iterable[str]) -> None:
+        """Refuse to go on without a case, instead of training on less than the user thinks.
+
+        Raises:
+            UserError: Cases are missing; lists them.
+        """
+        require_known(ids, self._known, f"latent in {self.folder}")
+
+    def read(self, case_id: str) -> tuple[Tensor, Tensor]:
+        """Return mean and log sigma, each ``(C, *spatial)`` float32.
+
+        A float32 cache is not copied: the tensors are views of the file.
+
+        Raises:
+            UserError: The cache lacks the case.
+        """
+        self.require([case_id])
+        return self._part(case_id, "mean"), self._part(case_id, "log_sigma")
+
+    def _part(self, case_id: str, part: str) -> Tensor:
+        return self._shards.tensor(case_id, part).to(torch.float32)
+
+
+def merge_latents(
+    folder: Path,
+    dtype: str,
+    *,
+    key: str,
+    fingerprint: str,
+    sources: Mapping[str, str],
+    train_ids: Collection[str],
+) -> LatentCache:
+    """Join what all ranks wrote into one index, with the training set's statistics.
+
+    Call it on one rank, after every rank has written its last shard.
+
+    Args:
+        folder: The cache's folder.
+        dtype: What the latents are stored in.
+        key: As given to the writers.
+        fingerprint: Of the autoencoder.
+        sources: As given to the writers.
+        train_ids: The cases that the statistics run over.
+
+    Raises:
+        UserError: A case is missing; lists all that are.
+    """
+    shard_of = collect_shards(folder, key=key, wanted=sources)
+    missing = sorted(set(sources) - set(shard_of))
+    if missing:
+        raise UserError(
+            f"{len(missing)} cases are not encoded yet: {listed(missing)}", remedy=ENCODE
+        )
+    reader = ShardReader(folder, shard_of)
+    shapes = {case_id: list(reader.tensor(case_id, "mean").shape) for case_id in sorted(sources)}
+    training = sorted(train_ids)
+    pairs = ((reader.tensor(i, "mean"), reader.tensor(i, "log_sigma")) for i in training)
+    index = {
+        "format": FORMAT,
+        "key": key,
+        "autoencoder": fingerprint,
+        "dtype": dtype,
+        "shape": next(iter(shapes.values()), []),
+        "statistics": latent_statistics(pairs).as_json() if training else None,
+        "cases": {
+            i: {"shard": shard_of[i], "shape": shape, "source": sources[i]}
+            for i, shape in shapes.items()
+        },
+    }
+    write_json_atomic(folder / INDEX, index)
+    return LatentCache(folder, index)

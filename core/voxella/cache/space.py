@@ -1,0 +1,40 @@
+"""Room on the disk, asked for before an hour of work and not after it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from voxella.errors import UserError
+
+__all__ = ["human_bytes", "require_space"]
+
+# A full disk breaks more than this stage; leave some of it.
+_RESERVE_BYTES = 64 * 2**20
+
+
+def require_space(folder: Path, needed_bytes: int, what: str) -> str:
+    """Return a line that forecasts the size of ``what``, once it is sure to fit.
+
+    Raises:
+        UserError: The disk that holds ``folder`` has less room than that.
+    """
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if needed_bytes + _RESERVE_BYTES > free:
+        raise UserError(
+            f"{what} will take {human_bytes(needed_bytes)}; "
+            f"the disk of {folder} has {human_bytes(free)} free",
+            remedy="make room, point `workspace` at a larger disk, or store bfloat16",
+        )
+    return f"{what}: {human_bytes(needed_bytes)} to write, {human_bytes(free)} free"
+
+
+def human_bytes(count: int) -> str:
+    """Return a size as people read it: ``8.4 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,183 @@
+"""Token features of reports at their true length, one copy per distinct text.
+
+Report text is patient data and never comes here: a text is known by its key, a SHA-256 over the
+encoder's fingerprint and the text. Features of 512 padded float32 tokens, as the paper's released
+code stores them, are what ``padding: max`` with ``dtype: float32`` amounts to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from voxella.cache.index import ENCODE, FORMAT, INDEX, listed, read_index, require_known
+from voxella.cache.shards import ShardReader, collect_shards
+from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_texts
+from voxella.errors import UserError
+from voxella.files import sha256_json, write_json_atomic
+from voxella.recipe.model import Text
+
+__all__ = [
+    "CaseText",
+    "TextCache",
+    "TextWriter",
+    "merge_text",
+    "text_key",
+    "text_settings",
+    "whole_texts",
+]
+
+# Arguments of an encoder that say how it runs and not what it returns.
+_EXECUTION = ("device", "batch_size")
+
+
+def text_settings(text: Text) -> dict[str, Any]:
+    """Return the part of a recipe's ``text`` block that decides the features."""
+    settings = text.model_dump(mode="json")
+    settings["encoder"] = {k: v for k, v in settings["encoder"].items() if k not in _EXECUTION}
+    return settings
+
+
+@dataclass(frozen=True)
+class CaseText:
+    """What the index knows about one case's report.
+
+    Attributes:
+        key: Of its features; the empty report's when there is no report.
+        has_report: Whether there is one; a blank file counts as none.
+        tokens: Tokens before truncation.
+        cut: Tokens that truncation cut off.
+    """
+
+    key: str
+    has_report: bool
+    tokens: int
+    cut: int
+
+
+class TextCache:
+    """Token features read in place from memory-mapped files; safe for forked or spawned workers.
+
+    Attributes:
+        folder: Where the cache lies.
+        ids: Its cases, sorted.
+        key: Hash of all that decides the features, the reports among it.
+        width: Feature width F.
+        fingerprint: Of the encoder that made it.
+        truncated: ``{"reports": cases whose report was cut, "tokens": tokens cut in all}``.
+    """
+
+    def __init__(self, folder: Path, index: dict[str, Any]) -> None:
+        self.folder = folder
+        self.settings: dict[str, Any] = index["settings"]
+        self.ids: tuple[str, ...] = tuple(sorted(index["cases"]))
+        self.key = sha256_json([index["key"], index["cases"]])
+        self.width: int = index["settings"]["width"]
+        self.fingerprint: str = index["encoder"]
+        self.truncated: dict[str, int] = index["truncated"]
+        self._cases = {case_id: CaseText(**entry) for case_id, entry in index["cases"].items()}
+        self._lengths = {key: int(entry["length"]) for key, entry in index["texts"].items()}
+        self._empty: str = index["empty"]
+        self._shards = ShardReader(
+            folder, {key: entry["shard"] for key, entry in index["texts"].items()}
+        )
+
+    @classmethod
+    def open(cls, folder: Path, settings: Text | None = None) -> TextCache:
+        """Open a cache, and hold it to a recipe's ``text`` block when that is given.
+
+        Raises:
+            UserError: There is no cache, or it was made with other settings; says which.
+        """
+        cache = cls(Path(folder), read_index(folder, "text features"))
+        if settings is not None:
+            wanted = text_settings(settings)
+            differing = [
+                f"the text features in {folder} were made with {name} "
+                f"{cache.settings.get(name)!r}, the recipe says {value!r}"
+                for name, value in wanted.items()
+                if cache.settings.get(name) != value
+            ]
+            if differing:
+                raise UserError("\n".join(differing), remedy=ENCODE)
+        return cache
+
+    @property
+    def empty(self) -> Tensor:
+        """Return the features of the empty report, ``(L0, F)``, in the stored dtype."""
+        return self._shards.tensor(self._empty, PART)
+
+    def require(self, ids: Iterable[str]) -> None:
+        """Refuse to go on without a case.
+
+        Raises:
+            UserError: Cases are missing; lists them.
+        """
+        require_known(ids, self._cases, f"text features in {self.folder}")
+
+    def length(self, case_id: str) -> int:
+        """Return how many tokens a case's features have, without reading them."""
+        self.require([case_id])
+        return self._lengths[self._cases[case_id].key]
+
+    def has_report(self, case_id: str) -> bool:
+        """Tell whether a case has a report, without reading its features."""
+        self.require([case_id])
+        return self._cases[case_id].has_report
+
+    def read(self, case_id: str) -> tuple[Tensor, bool]:
+        """Return a case's ``(L, F)`` features and whether it has a report.
+
+        A case without one gets the empty report's. The tensor is a view of the file in the dtype
+        it is stored in; copying it into a batch converts it.
+
+        Raises:
+            UserError: The cache lacks the case.
+        """
+        self.require([case_id])
+        case = self._cases[case_id]
+        return self._shards.tensor(case.key, PART), case.has_report
+
+
+def merge_text(
+    folder: Path,
+    settings: Text,
+    *,
+    key: str,
+    fingerprint: str,
+    cases: Mapping[str, CaseText],
+) -> TextCache:
+    """Join what all ranks wrote into one index. Call it on one rank, after every rank is done.
+
+    Raises:
+        UserError: The features of a case's report are missing; lists those cases.
+    """
+    empty = text_key("", fingerprint)
+    wanted = marked([empty, *(case.key for case in cases.values())])
+    shard_of = collect_shards(folder, key=key, wanted=wanted)
+    missing = sorted(case_id for case_id, case in cases.items() if case.key not in shard_of)
+    if missing or empty not in shard_of:
+        raise UserError(
+            f"{len(missing)} cases have no text features yet: {listed(missing)}", remedy=ENCODE
+        )
+    reader = ShardReader(folder, shard_of)
+    cut = [case.cut for case in cases.values() if case.cut]
+    index = {
+        "format": FORMAT,
+        "key": key,
+        "encoder": fingerprint,
+        "settings": text_settings(settings),
+        "empty": empty,
+        "truncated": {"reports": len(cut), "tokens": sum(cut)},
+        "texts": {
+            text: {"shard": shard, "length": reader.tensor(text, PART).shape[0]}
+            for text, shard in sorted(shard_of.items())
+        },
+        "cases": {case_id: asdict(case) for case_id, case in sorted(cases.items())},
+    }
+    write_json_atomic(folder / INDEX, index)
+    return TextCache(folder, index)

@@ -1,0 +1,107 @@
+"""The command line: ``voxella VERB ...``, and ``voxella RECIPE`` for launchers."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from voxella import __version__
+from voxella.cli import plugins, recipe, stages
+from voxella.errors import UserError
+
+__all__ = ["main"]
+
+_EXIT_USER = 2
+_RECIPE_SUFFIXES = (".yaml", ".yml")
+# What the file system refuses: rights, a file where a folder should be, a full or read-only disk.
+_MENDABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 a mistake that the user can mend."""
+    arguments = _parser().parse_args(_normalised(sys.argv[1:] if argv is None else argv))
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code: int = arguments.func(arguments)
+    except UserError as error:
+        print(f"voxella: {error}", file=sys.stderr, flush=True)
+        return _leave(_EXIT_USER)
+    except KeyboardInterrupt:
+        print("voxella: interrupted; the same command continues", file=sys.stderr, flush=True)
+        return _leave(128 + signal.SIGINT)
+    except RuntimeError as error:  # torch raises nothing more specific
+        if not _lost_a_process(error):
+            raise
+        _say_lost("lost the connection to another process")
+        return _leave(1)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is left to say, and nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        where = "" if error.filename is None else f": {error.filename}"
+        print(f"voxella: {error.strerror}{where}", file=sys.stderr, flush=True)
+        return _leave(_EXIT_USER)
+    return code
+
+
+def _normalised(argv: Sequence[str]) -> list[str]:
+    """Let launchers call: drop DeepSpeed's ``--local_rank`` and read a bare recipe as ``train``."""
+    kept = [word for word in argv if not word.startswith(("--local_rank=", "--local-rank="))]
+    if kept and kept[0].endswith(_RECIPE_SUFFIXES):
+        kept.insert(0, "train")
+    return kept
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="voxella",
+        description="3D latent diffusion for medical imaging, from DICOM to a table.",
+        epilog="A recipe alone is trained: deepspeed --module voxella recipes/ccella.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"voxella {__version__}")
+    subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    stages.register(subparsers)
+    recipe.register(subparsers)
+    plugins.register(subparsers)
+    return parser
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    # A launcher ends the surviving processes this way when one has died.
+    _say_lost("was told to stop")
+    os._exit(128 + number)
+
+
+def _lost_a_process(error: RuntimeError) -> bool:
+    """Tell gloo's and NCCL's words for a dead peer from a fault of our own."""
+    words = ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(w in str(error) for w in words)
+
+
+def _say_lost(what: str) -> None:
+    rank = os.environ.get("RANK", "0")
+    print(
+        f"voxella: rank {rank} {what}; if another process died, its message is above. "
+        "The same command continues from the newest complete checkpoint.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _leave(code: int) -> int:
+    """Leave at once when other processes wait for this one, so that the launcher ends them."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,75 @@
+"""Exponential moving average of the weights, under every ZeRO stage.
+
+Each process averages what it holds: whole parameters under stages 0 to 2, its own partition under
+stage 3 (DeepSpeed keeps it in ``ds_tensor``). Nothing is gathered while training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Ema"]
+
+
+def _held(parameter: nn.Parameter) -> Tensor:
+    """Return what this process holds of a parameter: all of it, or its ZeRO-3 partition."""
+    held: Tensor = getattr(parameter, "ds_tensor", parameter)
+    return held.data
+
+
+class Ema:
+    """Averaged weights, in float32.
+
+    Args:
+        module: The module that DeepSpeed trains (after ``deepspeed.initialize``).
+        decay: Weight of the past at each step. Early on it is ``(1 + n) / (10 + n)`` after ``n``
+            steps if that is less, so that the start is forgotten (as in most released trainers).
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self._names = [name for name, p in module.named_parameters() if p.requires_grad]
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        self.shadow = [_held(p).detach().float().clone() for p in self._parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take one step towards the current weights."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        held = [_held(p).float() for p in self._parameters]
+        torch._foreach_lerp_(self.shadow, held, 1.0 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the average in the place of the weights for a while (panels, export)."""
+        kept = [_held(p).clone() for p in self._parameters]
+        self._write(self.shadow)
+        try:
+            yield
+        finally:
+            self._write(kept)
+
+    @torch.no_grad()
+    def _write(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            _held(parameter).copy_(value)
+
+    def state_dict(self) -> dict[str, object]:
+        """Return what a resumed run needs; under ZeRO 3 it is this process's share."""
+        return {"steps": self.steps, "shadow": dict(zip(self._names, self.shadow, strict=True))}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Continue from :meth:`state_dict`."""
+        shadow = state["shadow"]
+        steps = state["steps"]
+        assert isinstance(shadow, dict)
+        assert isinstance(steps, int)
+        self.steps = steps
+        for name, mine in zip(self._names, self.shadow, strict=True):
+            mine.copy_(shadow[name])

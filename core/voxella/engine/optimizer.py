@@ -1,0 +1,55 @@
+"""AdamW, and a learning rate that is a function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from voxella.recipe.model import Optimizer
+
+__all__ = ["build_optimizer", "learning_rate_factor"]
+
+
+def learning_rate_factor(
+    step: int, *, total_steps: int, power: float, warmup_steps: int = 0
+) -> float:
+    """Return the factor on the learning rate of step ``step`` (from 0).
+
+    Linear warm-up, then ``(1 - progress) ** power``: the paper's second-order polynomial decay to 0
+    over the whole run, without warm-up. Power 0 keeps the rate constant.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    span = max(1, total_steps - warmup_steps)
+    progress = min(1.0, (step - warmup_steps) / span)
+    return float((1.0 - progress) ** power)
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], settings: Optimizer, *, total_steps: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+    """Return AdamW and its schedule, to be stepped once per optimizer step.
+
+    The fused kernel does the same arithmetic in one pass over memory: several times faster than
+    the default on the CPU too.
+    """
+    optimizer = torch.optim.AdamW(
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: learning_rate_factor(
+            step,
+            total_steps=total_steps,
+            power=settings.decay_power,
+            warmup_steps=settings.warmup_steps,
+        ),
+    )
+    return optimizer, schedule

@@ -1,0 +1,138 @@
+"""DeepSpeed, brought up quietly and without a compiler on the CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from datetime import timedelta
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from voxella.engine.ranks import Ranks
+
+__all__ = ["agreed", "barrier", "gather_state", "initialize", "load_deepspeed", "start_distributed"]
+
+# Rank 0 may prepare data for hours while the others wait; a dead process ends the wait at once.
+_PATIENCE = timedelta(days=30)
+_T = TypeVar("_T")
+_patient_group: list[torch.distributed.ProcessGroup] = []
+
+
+def load_deepspeed(ranks: Ranks) -> ModuleType:
+    """Import DeepSpeed, set up for this process's device.
+
+    On the CPU, DeepSpeed would compile a shared-memory operator with g++ at the first start, for a
+    minute, and fail without a compiler. Nothing here needs it: collectives run over gloo.
+    """
+    on_cpu = ranks.device.type == "cpu"
+    if on_cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        # Zero-initialised layers get gradients near 1e-19, whose squares are denormal numbers, on
+        # which AdamW was measured twelve times slower. They are zero for every purpose.
+        torch.set_flush_denormal(True)
+    ranks.export()
+    # DeepSpeed still calls collectives by the names that torch is about to rename.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(deepspeed|torch)\..*")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed
+    import deepspeed.ops
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+    if on_cpu:
+        deepspeed.ops.__compatible_ops__ = {}
+    module: ModuleType = deepspeed
+    return module
+
+
+def initialize(
+    ranks: Ranks,
+    model: nn.Module,
+    config: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> Any:  # noqa: ANN401 - a DeepSpeedEngine; the package ships no types
+    """Wrap a model in a DeepSpeed engine: the one way to train, on one process as on many."""
+    deepspeed = load_deepspeed(ranks)
+    start_distributed(ranks)
+    if ranks.device.type == "cuda":
+        torch.cuda.set_device(ranks.device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        model_parameters=trained,
+        optimizer=optimizer,
+        lr_scheduler=schedule,
+        config=config,
+        dist_init_required=not torch.distributed.is_initialized(),
+    )
+    return engine
+
+
+def start_distributed(ranks: Ranks) -> None:
+    """Connect the processes of a launched job; alone, or connected already, do nothing."""
+    if ranks.world == 1 or torch.distributed.is_initialized():
+        return
+    deepspeed = load_deepspeed(ranks)
+    if ranks.device.type == "cuda":
+        torch.cuda.set_device(ranks.device)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if ranks.device.type == "cuda" else "gloo", verbose=False
+    )
+    # Over gloo even beside GPUs: NCCL would spin and time out while rank 0 prepares data.
+    _patient_group.append(torch.distributed.new_group(backend="gloo", timeout=_PATIENCE))
+
+
+def barrier() -> None:
+    """Wait for every process of the job, however long it takes."""
+    if _patient_group:
+        torch.distributed.barrier(group=_patient_group[0])
+
+
+def agreed(value: _T) -> _T:
+    """Return rank 0's value on every process; collective.
+
+    For what is read off the disk and decides whether a process goes on: over a network the
+    processes may see it at different times, and one that goes another way than the rest hangs all.
+    """
+    if not _patient_group:
+        return value
+    shared = [value]
+    torch.distributed.broadcast_object_list(shared, src=0, group=_patient_group[0])
+    return shared[0]
+
+
+def gather_state(module: nn.Module, *, keep: bool) -> dict[str, torch.Tensor]:
+    """Return the whole state dict on the CPU, whatever ZeRO stage shards it.
+
+    Collective: every process enters. One parameter at a time is gathered, so the peak is one
+    parameter and not the model.
+
+    Args:
+        module: The module inside the engine.
+        keep: Whether this process wants the result (rank 0); others return an empty dict.
+    """
+    state: dict[str, torch.Tensor] = {}
+    # With every name of a weight that is tied to another: loading expects them all.
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if hasattr(parameter, "ds_id"):
+            import deepspeed
+
+            with deepspeed.zero.GatheredParameters([parameter]):
+                value = parameter.detach().float().cpu().clone() if keep else None
+        else:
+            value = parameter.detach().float().cpu().clone() if keep else None
+        if value is not None:
+            state[name] = value
+    if keep:
+        persistent = module.state_dict(keep_vars=True)
+        state |= {
+            name: buffer.detach().cpu().clone()
+            for name, buffer in module.named_buffers(remove_duplicate=False)
+            if name in persistent
+        }
+    return state

@@ -1,0 +1,226 @@
+"""The training loop: one path for one process and for many.
+
+Everything random is a function of (seed, case id, epoch), so the loop keeps no generator state and
+a resumed run continues bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from voxella.engine.batches import BatchMaker, prefetch
+from voxella.engine.checkpoints import Checkpoints, Provenance
+from voxella.engine.ema import Ema
+from voxella.engine.monitor import LossLog, Monitor, NonFiniteLossError
+from voxella.engine.optimizer import build_optimizer
+from voxella.engine.order import Order
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import agreed, initialize
+from voxella.engine.settings import deepspeed_config
+from voxella.engine.validation import Validation
+from voxella.errors import UserError
+from voxella.model import Batch, LatentDiffusion
+from voxella.observers.dispatch import ObserverSet
+from voxella.recipe.model import Recipe
+
+__all__ = ["Training", "train_loop"]
+
+_T = TypeVar("_T")
+Panel = Callable[[int, LatentDiffusion], None]
+
+
+@dataclass
+class Training:
+    """What a run needs beside its recipe; made by the train stage.
+
+    Attributes:
+        recipe: The experiment.
+        run_dir: The run folder.
+        ranks: This process.
+        model: Untrained, on the CPU.
+        maker: Makes batches.
+        provenance: What a checkpoint must share with this run to be continued.
+        checkpoints: Where they are.
+        observers: Told of steps on rank 0.
+        panel: Draws a fixed-seed sample panel from the averaged model; None: no panels.
+        validation: Measures the averaged model on held-out cases; None: there are none.
+        stop_after: Stop when this step is done, as a kill would, a checkpoint written; for tests
+            and for queues that grant hours. A run that is there already stays as it is. None: run
+            to the end.
+    """
+
+    recipe: Recipe
+    run_dir: Path
+    ranks: Ranks
+    model: LatentDiffusion
+    maker: BatchMaker
+    provenance: Provenance
+    checkpoints: Checkpoints
+    observers: ObserverSet
+    panel: Panel | None = None
+    validation: Validation | None = None
+    stop_after: int | None = None
+    order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = Order(
+            list(self.maker.cases),
+            seed=self.recipe.seed,
+            batch_size=int(self.recipe.deepspeed["train_batch_size"]),
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Return the run's length in optimizer steps."""
+        train = self.recipe.train
+        return train.steps if train.steps is not None else self.order.steps(train.epochs or 1)
+
+    def makers(self, first_step: int, accumulation: int) -> Iterator[Callable[[], Batch]]:
+        """Yield what makes each micro batch of this process, in order."""
+        for step in range(first_step, self.total_steps):
+            everyone = self.order.step(step)
+            for visits in self.order.micro_batches(
+                step, rank=self.ranks.rank, world=self.ranks.world, accumulation=accumulation
+            ):
+                yield partial(self.maker.make, visits, global_visits=everyone)
+
+
+def train_loop(run: Training) -> tuple[Any, Ema | None]:
+    """Train to the end and return the DeepSpeed engine and the averaged weights.
+
+    Raises:
+        UserError: When the loss is not finite, or a checkpoint does not belong to this run.
+    """
+    recipe, ranks, total = run.recipe, run.ranks, run.total_steps
+    config = deepspeed_config(
+        recipe.deepspeed, world=ranks.world, on_cpu=ranks.device.type == "cpu"
+    )
+    checkpoints = run.checkpoints
+    found = agreed(checkpoints.peek(run.provenance))
+    engine, ema = _build(run, config)
+    first = found[0] if found else 0
+    if found:
+        checkpoints.load(engine, ema, first)
+    accumulation = config["gradient_accumulation_steps"]
+    batches = prefetch(run.makers(first, accumulation))
+    monitor = Monitor(ranks, recipe.diffusion.steps)
+    log = LossLog(run.run_dir / "train" / "log.jsonl", first_step=first) if ranks.is_main else None
+    run.observers.run_start(run.run_dir, recipe, "train", total, first)
+
+    last = total if run.stop_after is None else min(run.stop_after, total)
+    engine.train()
+    for step in range(first + 1, last + 1):
+        _seed_layers(recipe.seed, step, ranks.rank)
+        rate = engine.get_lr()[0]
+        logged = step % recipe.train.log_every == 0 or step == total
+        norm = None
+        for micro in range(accumulation):
+            batch = next(batches).to(ranks.device)
+            losses = engine(batch)
+            monitor.add(batch, losses)
+            engine.backward(losses["total"])
+            if micro == accumulation - 1:
+                # Only the last micro batch's engine.step() changes weights.
+                _refuse_non_finite(monitor, step, checkpoints)
+                norm = _gradient_norm(engine) if logged else None
+            engine.step()
+        if ema is not None:
+            ema.update()
+
+        if logged:
+            scalars = monitor.read(class_weight=recipe.loss.class_weight)
+            scalars["lr"] = rate
+            # Under ZeRO, and where precision is cast, DeepSpeed measures it in its step.
+            known = engine.get_global_grad_norm()
+            if (norm := norm if known is None else float(known)) is not None:
+                scalars["grad_norm"] = norm
+            run.observers.step_end(step, scalars)
+            if log is not None:
+                log.write(step, scalars)
+        if _due(step, recipe.train.panel_every) and run.panel is not None:
+            _with_average(engine, ema, partial(_draw_panel, run.panel, step, engine))
+        if step % recipe.train.checkpoint_every == 0 or step == last:
+            checkpoints.save(engine, ema, step, run.provenance)
+        if _due(step, recipe.train.validate_every) and run.validation is not None:
+            loss = _with_average(engine, ema, partial(run.validation.measure, engine))
+            run.observers.metric(step, "validation/reconstruction", loss)
+    return engine, ema
+
+
+def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None]:
+    model = run.model.to(run.ranks.device)
+    if run.recipe.train.compile:
+        # In place, so that parameter names, checkpoints and exports do not change.
+        model.backbone.compile()
+    optimizer, schedule = build_optimizer(
+        (p for p in model.parameters() if p.requires_grad),
+        run.recipe.optimizer,
+        total_steps=run.total_steps,
+    )
+    engine = initialize(run.ranks, model, config, optimizer, schedule)
+    decay = run.recipe.train.ema_decay
+    return engine, None if decay is None else Ema(engine.module, decay)
+
+
+def _seed_layers(seed: int, step: int, rank: int) -> None:
+    """Make the randomness inside layers (a plugin's dropout) a function of the step."""
+    # torch refuses what does not fit into 64 bits.
+    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
+
+
+def _gradient_norm(engine: Any) -> float | None:  # noqa: ANN401 - DeepSpeed ships no types
+    """Return the gradient norm before clipping where DeepSpeed does not measure it: stage 0, fp32.
+
+    There whole gradients lie on the parameters once the last micro batch is through; the step
+    clips and clears them.
+    """
+    if engine.zero_optimization() or engine.bfloat16_enabled() or engine.fp16_enabled():
+        return None
+    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else None
+
+
+def _due(step: int, every: int) -> bool:
+    """Tell whether something is due at a step; an interval of 0 means never."""
+    return every > 0 and step % every == 0
+
+
+def _with_average(engine: Any, ema: Ema | None, act: Callable[[], _T]) -> _T:  # noqa: ANN401 - DeepSpeed ships no types
+    """Do something with the averaged weights in place, if there is an average."""
+    with nullcontext() if ema is None else ema.applied():
+        done = act()
+        # Under ZeRO 3 a forward pass leaves gathered weights lying about for a backward pass; the
+        # next training step would compute with the average.
+        engine.empty_partition_cache()
+    return done
+
+
+def _draw_panel(panel: Panel, step: int, engine: Any) -> None:  # noqa: ANN401 - DeepSpeed ships no types
+    engine.eval()
+    with torch.no_grad():
+        panel(step, engine.module)
+    engine.train()
+
+
+def _refuse_non_finite(monitor: Monitor, step: int, checkpoints: Checkpoints) -> None:
+    try:
+        monitor.check(step)
+    except NonFiniteLossError as error:
+        raise _stopped(error, checkpoints) from error
+
+
+def _stopped(error: NonFiniteLossError, checkpoints: Checkpoints) -> UserError:
+    found = checkpoints.complete()
+    safe = f"the last good checkpoint is {found[-1][1]}" if found else "no checkpoint was due yet"
+    return UserError(
+        f"{error}; training stopped and {safe}",
+        remedy="look at these cases (voxella prepare wrote them), or lower the rate: "
+        "--set optimizer.lr=5e-5; then run the same command again",
+    )

@@ -1,0 +1,1 @@
+"""Voxels and geometry: reading, grids, resampling, intensities, pictures."""

@@ -1,0 +1,222 @@
+"""What an image file says of itself, held against the file before a voxel is read.
+
+A header is a claim. It is checked here without allocating what it claims: the suffix, the first
+bytes (Git-LFS pointers), where the voxels lie, whether the file could hold that many, and whether a
+compressed stream is whole. SimpleITK itself returns garbage without an error for a damaged
+compressed ``.mha`` and for a truncated ``.nii`` (measured with 2.5).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxella.errors import UserError
+
+__all__ = [
+    "SUFFIXES",
+    "TextHeader",
+    "check_capacity",
+    "check_deflate",
+    "check_image_file",
+    "file_parts",
+    "image_suffix",
+    "read_text_header",
+]
+
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+_LFS = b"version https://git-lfs"
+# Deflate cannot expand one byte to more than this (zlib's technical notes).
+_DEFLATE_MOST = 1032
+# A number of a text-encoded NRRD takes at least two bytes in the file, at most eight in memory.
+_TEXT_MOST = 4
+_CHUNK_BYTES = 1 << 16
+_HEADER_BYTES = 1 << 16
+
+
+def image_suffix(path: Path) -> str | None:
+    """Return which of :data:`SUFFIXES` the file's name ends in, or None."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+
+
+def check_image_file(path: Path) -> None:
+    """Look at a file's name and first bytes only; quick enough for every case of an import.
+
+    Raises:
+        UserError: The file is absent, a folder, empty, of another format, or a Git-LFS pointer.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if not path.is_file():
+        raise UserError(f"{path}: a folder, not an image file")
+    if image_suffix(path) is None:
+        raise UserError(f"{path}: not an image format that is read", legal=", ".join(SUFFIXES))
+    first = _first_bytes(path, len(_LFS))
+    if not first:
+        raise UserError(f"{path}: the file is empty")
+    if first == _LFS:
+        raise UserError(
+            f"{path}: a Git-LFS pointer, not the image itself (git lfs pull fetches it)",
+            remedy=f"run git lfs pull in the repository that holds {path.name}",
+        )
+
+
+@dataclass(frozen=True)
+class TextHeader:
+    """The text that opens a MetaImage or NRRD file.
+
+    Attributes:
+        fields: Values by lower-case key.
+        data_file: Where the voxels lie: the file itself, or the one file it names.
+        data_offset: First byte of the voxels in ``data_file``.
+    """
+
+    fields: dict[str, str]
+    data_file: Path
+    data_offset: int
+
+    @property
+    def deflated(self) -> bool:
+        """Tell whether the voxels are a zlib or gzip stream."""
+        encoding = self.fields.get("encoding", "").lower()
+        flag = self.fields.get("compresseddata", "").lower()
+        return encoding in {"gzip", "gz"} or flag == "true"
+
+    @property
+    def expansion(self) -> int:
+        """Return how many bytes of voxels one byte of the file can hold at most."""
+        encoding = self.fields.get("encoding", "raw").lower()
+        if encoding in {"text", "txt", "ascii"}:
+            return _TEXT_MOST
+        return _DEFLATE_MOST if self.deflated or encoding != "raw" else 1
+
+
+def read_text_header(path: Path) -> TextHeader:
+    """Read the header of a ``.mha``, ``.mhd``, ``.nrrd`` or ``.nhdr`` file.
+
+    Raises:
+        UserError: There is no such header; the voxels lie in several files, or in an absent one.
+    """
+    start = _first_bytes(path, _HEADER_BYTES)
+    nrrd = start.startswith(b"NRRD")
+    fields, length = _nrrd_fields(start) if nrrd else _meta_fields(start)
+    if not length:
+        kind = "NRRD" if path.name.lower().endswith((".nrrd", ".nhdr")) else "MetaImage"
+        raise UserError(f"{path}: no {kind} header; the file is damaged or of another format")
+    named = fields.get("data file", fields.get("datafile")) if nrrd else fields["elementdatafile"]
+    if named is None or named.upper() == "LOCAL":
+        return TextHeader(fields, path, length)
+    if named.upper().startswith("LIST") or "%" in named:
+        raise UserError(
+            f"{path}: its voxels lie in one file per slice, which is not read",
+            remedy="convert it to one .nii.gz or .mha file",
+        )
+    data_file = path.parent / named
+    if not data_file.is_file():
+        raise UserError(f"{path}: the file that should hold its voxels is absent: {data_file}")
+    if _first_bytes(data_file, len(_LFS)) == _LFS:
+        raise UserError(
+            f"{data_file}: a Git-LFS pointer, not voxels (git lfs pull fetches them)",
+            remedy=f"run git lfs pull in the repository that holds {data_file.name}",
+        )
+    return TextHeader(fields, data_file, 0)
+
+
+def file_parts(path: Path) -> list[Path]:
+    """Return every file an image consists of: itself, and its detached voxels where it has them.
+
+    Raises:
+        UserError: As :func:`check_image_file` and :func:`read_text_header`.
+    """
+    check_image_file(path)
+    if image_suffix(path) not in {".mhd", ".nhdr"}:
+        return [path]
+    data_file = read_text_header(path).data_file
+    return [path] if data_file == path else [path, data_file]
+
+
+def check_capacity(path: Path, claimed_bytes: int, held_bytes: int, expansion: int) -> None:
+    """Refuse a header that claims more voxels than its file could hold.
+
+    Args:
+        path: The file to name.
+        claimed_bytes: Size of the voxels by the header.
+        held_bytes: Bytes of the file that can be voxels.
+        expansion: Bytes of voxels per byte of the file, at most.
+
+    Raises:
+        UserError: The claim cannot be true: the file is truncated or its header damaged.
+    """
+    if claimed_bytes > held_bytes * expansion:
+        raise UserError(
+            f"{path}: truncated or damaged: the header claims {claimed_bytes:,} bytes of voxels, "
+            f"and {held_bytes:,} bytes of file cannot hold them",
+            remedy="copy or download the file again",
+        )
+
+
+def check_deflate(header: TextHeader, claimed_bytes: int, path: Path) -> None:
+    """Run through a compressed stream without keeping it, comparing length and checksum.
+
+    Raises:
+        UserError: The stream is damaged, or shorter or longer than the header says.
+    """
+    # 47: zlib or gzip, told apart by the stream's first bytes.
+    stream = zlib.decompressobj(wbits=47)
+    length = 0
+    try:
+        with header.data_file.open("rb") as handle:
+            handle.seek(header.data_offset)
+            while not stream.eof and (chunk := handle.read(_CHUNK_BYTES)):
+                length += len(stream.decompress(chunk))
+    except zlib.error as error:
+        raise _damaged(path, "its compressed voxels cannot be read") from error
+    if not stream.eof or length != claimed_bytes:
+        raise _damaged(path, f"{length:,} of {claimed_bytes:,} bytes of voxels can be read")
+
+
+def _damaged(path: Path, how: str) -> UserError:
+    return UserError(
+        f"{path}: truncated or damaged: {how}", remedy="copy or download the file again"
+    )
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(count)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def _meta_fields(start: bytes) -> tuple[dict[str, str], int]:
+    """Return a MetaImage header's fields and its length in bytes, 0 where it has no end."""
+    fields: dict[str, str] = {}
+    position = 0
+    while (end := start.find(b"\n", position)) >= 0:
+        key, equals, value = start[position:end].decode("latin-1").partition("=")
+        position = end + 1
+        if not equals:
+            break
+        fields[key.strip().lower()] = value.strip()
+        # By the format's definition this key is the last one.
+        if key.strip().lower() == "elementdatafile":
+            return fields, position
+    return fields, 0
+
+
+def _nrrd_fields(start: bytes) -> tuple[dict[str, str], int]:
+    """Return an NRRD header's fields and its length in bytes, 0 where it has no end."""
+    fields: dict[str, str] = {}
+    position = start.find(b"\n") + 1
+    while (end := start.find(b"\n", position)) >= 0:
+        line = start[position:end].decode("latin-1").strip()
+        position = end + 1
+        if not line:
+            return fields, position
+        key, colon, value = line.partition(":")
+        if colon and not line.startswith("#"):
+            fields[key.strip().lower()] = value.lstrip("=").strip()
+    # A detached header may end with the file instead of an empty line.
+    return fields, position if "data file" in fields or "datafile" in fields else 0

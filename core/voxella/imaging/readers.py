@@ -1,0 +1,152 @@
+"""Image files to voxels in the file's own axis order: NIfTI by nibabel, the rest by SimpleITK.
+
+SimpleITK would read NIfTI too, but returns garbage without an error when the file is truncated, and
+refuses NIfTI-2 and affines that are not quite orthonormal.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from voxella.errors import UserError
+from voxella.imaging.headers import check_capacity, check_deflate, read_text_header
+
+__all__ = ["Affine", "Array", "read_itk", "read_nifti"]
+
+Array = NDArray[np.float32]
+Affine = NDArray[np.float64]
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises over a damaged file into one message that names the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # The last line is the reason; SimpleITK's earlier ones are its own source positions.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise UserError(
+            f"{path}: cannot be read, truncated or damaged: {reason}",
+            remedy="open it in a viewer, or copy it again from its source",
+        ) from error
+
+
+def read_nifti(path: Path) -> tuple[Array, Affine]:
+    """Read a ``.nii`` or ``.nii.gz`` file in its own axis order.
+
+    Raises:
+        UserError: As :func:`voxella.imaging.volume.read_volume`, affine and NaN left aside.
+    """
+    packed = path.name.lower().endswith(".gz")
+    with _named(path), _open(path, packed) as stream:
+        # The first field of both versions is the header's own size: 348 or 540 bytes.
+        start = stream.read(4)
+        version_2 = 540 in (struct.unpack("<i", start)[0], struct.unpack(">i", start)[0])
+        stream.seek(0)
+        image = (nib.Nifti2Image if version_2 else nib.Nifti1Image).from_stream(stream)
+        dtype = image.get_data_dtype()
+        _check_kind(path, colour=dtype.fields is not None, is_complex=dtype.kind == "c")
+        shape = _three_axes(path, tuple(int(size) for size in image.shape))
+        claimed = int(np.prod(image.shape, dtype=object)) * dtype.itemsize
+        offset = 0 if packed else int(image.dataobj.offset)
+        check_capacity(path, claimed, path.stat().st_size - offset, 1032 if packed else 1)
+        array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
+        # To the end of the stream: only there is gzip's checksum compared.
+        while stream.read(1 << 20):
+            pass
+        scale = _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+        affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    return array, affine
+
+
+@contextmanager
+def _open(path: Path, packed: bool) -> Iterator[BinaryIO]:
+    if packed:
+        with gzip.open(path, "rb") as unpacked:
+            yield unpacked  # type: ignore[misc]  # GzipFile reads and seeks like any BinaryIO
+    else:
+        with path.open("rb") as plain:
+            yield plain
+
+
+def read_itk(path: Path) -> tuple[Array, Affine]:
+    """Read a MetaImage or NRRD file in its own axis order.
+
+    Raises:
+        UserError: As :func:`voxella.imaging.volume.read_volume`, affine and NaN left aside.
+    """
+    header = read_text_header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with _named(path):
+        reader.ReadImageInformation()
+        kind = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+        is_complex = "complex" in kind
+        _check_kind(path, colour=reader.GetNumberOfComponents() > 1, is_complex=is_complex)
+        size = tuple(int(count) for count in reader.GetSize())
+        shape = _three_axes(path, size)
+        if len(size) > 3:
+            raise _not_3d(path, size)
+        bits = re.search(r"(\d+)-bit", kind)
+        claimed = int(np.prod(size, dtype=object)) * (int(bits[1]) if bits else 8) // 8
+        held = header.data_file.stat().st_size - header.data_offset
+        check_capacity(path, claimed, held, header.expansion)
+        if header.deflated and not {"line skip", "byte skip"} & header.fields.keys():
+            check_deflate(header, claimed, path)
+        image = sitk.Cast(reader.Execute(), sitk.sitkFloat32)
+    # SimpleITK's arrays are (z, y, x).
+    array = sitk.GetArrayFromImage(image).T.reshape(shape)
+    return array, _itk_affine(image)
+
+
+def _itk_affine(image: sitk.Image) -> Affine:
+    """Return voxel index to RAS+ mm; ITK's own millimetres are LPS+."""
+    axes = image.GetDimension()
+    lps = np.eye(4)
+    direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(axes, axes)
+    lps[:axes, :axes] = direction * np.asarray(image.GetSpacing(), dtype=np.float64)
+    lps[:axes, 3] = image.GetOrigin()
+    return np.asarray(_LPS_TO_RAS @ lps, dtype=np.float64)
+
+
+def _check_kind(path: Path, *, colour: bool, is_complex: bool) -> None:
+    if colour:
+        raise UserError(f"{path}: colour (RGB) or vector voxels; one number per voxel is needed")
+    if is_complex:
+        raise UserError(f"{path}: complex voxels; save the magnitude image")
+
+
+def _three_axes(path: Path, size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape with exactly three axes: 2D gets one slice, trailing ones are dropped."""
+    if 0 in size or any(count < 0 for count in size):
+        raise UserError(f"{path}: an axis without voxels: {size}")
+    kept = size
+    while len(kept) > 3 and kept[-1] == 1:
+        kept = kept[:-1]
+    if len(kept) > 3 or len(kept) < 2:
+        raise _not_3d(path, size)
+    return (*kept, 1) if len(kept) == 2 else kept
+
+
+def _not_3d(path: Path, size: tuple[int, ...]) -> UserError:
+    shape = " x ".join(str(count) for count in size)
+    return UserError(
+        f"{path}: {len(size)}D image ({shape}); one 3D volume is needed",
+        remedy="split a time series or a multi-b-value series into one file per volume",
+    )

@@ -1,0 +1,134 @@
+"""From what an importer found to a data set folder: the last steps, the same for all importers."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from voxella.case import Case, Manifest, Split
+from voxella.errors import UserError
+from voxella.files import atomic_path
+from voxella.importers.reports import Report, write_report
+from voxella.importers.splitting import check_shares, split_of
+
+__all__ = ["Assembly", "Draft", "warn"]
+
+
+@dataclass
+class Draft:
+    """One case as an importer found it.
+
+    Attributes:
+        id: The case's id, legal in a manifest.
+        patient: Its patient.
+        images: Source file by sequence.
+        report: Its report, or None.
+        label: Its class, or None.
+        label_source: Where the label comes from.
+        split: Its split, or None: decided by a hash of the patient.
+        extra: What else the manifest keeps; numbers and short codes, never free text.
+    """
+
+    id: str
+    patient: str
+    images: dict[str, Path]
+    report: Report | None = None
+    label: str | None = None
+    label_source: str | None = None
+    split: Split | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """How drafts become a data set.
+
+    Attributes:
+        copy: Copy images into the data set; otherwise the manifest names them where they are.
+        seed: Of the split.
+        val_share: Share of patients held out for validation, where drafts have no split.
+        test_share: Share of patients held out for testing, where drafts have no split.
+    """
+
+    copy: bool = False
+    seed: int = 0
+    val_share: float = 0.1
+    test_share: float = 0.1
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with these settings."""
+        return check_shares(self.val_share, self.test_share)
+
+    def write(self, drafts: Sequence[Draft], out: Path) -> Manifest:
+        """Write reports (mode 0600), images where they are copied, and the manifest, last.
+
+        Raises:
+            UserError: No case is left for training, or detached voxels would be left behind.
+        """
+        splits = {draft.id: draft.split or self._split(draft.patient) for draft in drafts}
+        if "train" not in splits.values():
+            raise UserError(
+                f"none of the {len(drafts)} cases falls into the split train",
+                remedy="lower val_share and test_share, or give another seed",
+            )
+        if self.copy:
+            _refuse_detached(drafts)
+        manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
+        manifest.write()
+        return manifest
+
+    def _split(self, patient: str) -> Split:
+        shares = {"val_share": self.val_share, "test_share": self.test_share}
+        return split_of(patient, seed=self.seed, **shares)
+
+    def _case(self, draft: Draft, split: Split, out: Path) -> Case:
+        report, digest, extra = None, None, dict(draft.extra)
+        if draft.report is not None:
+            report, digest = write_report(out, draft.id, draft.report)
+            extra["report_encoding"] = draft.report.encoding
+        return Case(
+            id=draft.id,
+            patient=draft.patient,
+            images={name: self._image(draft.id, name, p, out) for name, p in draft.images.items()},
+            report=report,
+            report_sha256=digest,
+            label=draft.label,
+            label_source=draft.label_source if draft.label is not None else None,
+            split=split,
+            extra=extra,
+        )
+
+    def _image(self, case: str, sequence: str, path: Path, out: Path) -> str:
+        if not self.copy:
+            return str(path.resolve())
+        # The last two suffixes at most: a name may hold dots of its own.
+        suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
+        relative = f"images/{case}_{sequence}{suffix}"
+        with atomic_path(out / relative) as temporary:
+            shutil.copyfile(path, temporary)
+        return relative
+
+
+def warn(line: str) -> None:
+    """Tell the user, on stderr, what was left out or assumed. Counts and ids, never report text."""
+    Console(file=sys.stderr).print(
+        f"warning: {line}", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _refuse_detached(drafts: Sequence[Draft]) -> None:
+    """A ``.mhd`` or ``.nhdr`` copied by itself would lose its voxels."""
+    bad = [
+        f"case {draft.id}: {name} has its voxels in a file of their own ({path.name})"
+        for draft in drafts
+        for name, path in draft.images.items()
+        if path.suffix.lower() in {".mhd", ".nhdr"}
+    ]
+    if bad:
+        raise UserError("\n".join(bad), remedy="leave copy off, or convert them to .nii.gz")

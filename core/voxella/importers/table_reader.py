@@ -1,0 +1,231 @@
+"""What the ``table`` importer does: rows to drafts, with every problem of every row at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from voxella.case import Case, Manifest, Split
+from voxella.errors import UserError
+from voxella.imaging.headers import check_image_file, image_suffix
+from voxella.importers.drafts import Assembly, Draft, warn
+from voxella.importers.reports import Report, decode, read_report
+from voxella.importers.rows import Row, Table, read_table, shown
+from voxella.importers.table_settings import FIELDS, TableSettings
+
+__all__ = ["TableImporter"]
+
+_SPLITS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_LONGEST_CODE = 32
+
+
+class TableImporter:
+    """Reads a table into a data set folder.
+
+    Raises:
+        UserError: On construction, naming everything wrong with the settings.
+    """
+
+    def __init__(self, settings: TableSettings, assembly: Assembly) -> None:
+        problems = [*settings.problems(), *assembly.problems()]
+        if problems:
+            raise UserError("\n".join(f"importer table: {problem}" for problem in problems))
+        self.settings = settings
+        self.assembly = assembly
+
+    def __call__(self, out: Path) -> Manifest:
+        """Write reports and manifest (and images, where they are copied) under ``out``.
+
+        Raises:
+            UserError: All problems of all rows at once, by row number; never a cell's text where
+                it could be a report's.
+        """
+        settings = self.settings
+        expected = [settings.column(f) for f in (*FIELDS, *settings.sequences)]
+        read = read_table(settings.source, [*expected, *settings.extra], settings.delimiter)
+        rows = _Rows(settings, read, Path(out))
+        rows.check_columns()
+        drafts = [draft for row in read.rows if (draft := rows.draft(row)) is not None]
+        rows.check_relations(drafts)
+        if rows.problems:
+            count = len(rows.problems)
+            raise UserError(
+                "\n".join([f"{settings.source}: {count} problems", *rows.problems]),
+                remedy="mend the table and import again; nothing was written",
+            )
+        if rows.empty_reports:
+            warn(f"{rows.empty_reports} report files hold no text; their cases have no report")
+        return self.assembly.write(drafts, Path(out))
+
+
+class _Rows:
+    """Rows to drafts, gathering problems on the way."""
+
+    def __init__(self, settings: TableSettings, table: Table, out: Path) -> None:
+        self.settings = settings
+        self.table = table
+        self.out = out
+        self.problems: list[str] = []
+        self.empty_reports = 0
+        self._row_of: dict[str, int] = {}
+
+    def check_columns(self) -> None:
+        """Refuse a table without the columns that are needed or named.
+
+        Raises:
+            UserError: Naming them, and the columns that there are.
+        """
+        settings = self.settings
+        needed = {"id", *settings.sequences, *settings.columns}
+        wanted = [settings.column(field) for field in sorted(needed)] + list(settings.extra)
+        missing = [name for name in wanted if name not in self.table.columns]
+        if missing:
+            raise UserError(
+                f"{settings.source}: no column {shown(missing)}",
+                legal=shown(self.table.columns),
+                remedy="map our names to yours: --set 'columns={id: YOURS, ...}'",
+            )
+        if not self.table.rows:
+            raise UserError(f"{settings.source}: columns but no row")
+
+    def draft(self, row: Row) -> Draft | None:
+        """Return a row's draft, or None when it has no usable id."""
+        case = self._id(row)
+        if case is None:
+            return None
+        return Draft(
+            id=case,
+            patient=self._cell(row, "patient") or case,
+            images=dict(self._images(row)),
+            report=self._report(row),
+            label=self._label(row),
+            label_source=self._cell(row, "label_source") or self.settings.label_source,
+            split=self._split(row),
+            extra=dict(self._extra(row)),
+        )
+
+    def check_relations(self, drafts: list[Draft]) -> None:
+        """Note patients whose cases stand in several splits."""
+        first: dict[str, Draft] = {}
+        for draft in drafts:
+            other = first.setdefault(draft.patient, draft)
+            if other.split != draft.split:
+                rows = f"rows {self._row_of[other.id]} and {self._row_of[draft.id]}"
+                self.problems.append(f"{rows}: one patient in {other.split} and {draft.split}")
+
+    def _cell(self, row: Row, field: str) -> str:
+        return row.cells.get(self.settings.column(field), "")
+
+    def _note(self, row: Row, problem: str) -> None:
+        self.problems.append(f"row {row.number}: {problem}")
+
+    def _id(self, row: Row) -> str | None:
+        case = self._cell(row, "id")
+        if not case:
+            self._note(row, "no id")
+            return None
+        try:
+            Case(id=case, patient="", images={})
+        except ValidationError:
+            # Not quoted: the wrong column may be mapped to it.
+            self._note(row, "an id is letters, digits and _ . - only, 128 at most")
+            return None
+        if case in self._row_of:
+            self._note(row, f"id {case} stands in row {self._row_of[case]} already")
+            return None
+        self._row_of[case] = row.number
+        return case
+
+    def _images(self, row: Row) -> Iterator[tuple[str, Path]]:
+        for sequence in self.settings.sequences:
+            cell = self._cell(row, sequence)
+            if not cell:
+                self._note(row, f"no {sequence} image")
+            elif image_suffix(Path(cell)) is None or "\n" in cell or "\0" in cell:
+                # Not quoted: this may be a report in the wrong column.
+                self._note(row, f"{sequence} does not name an image file (.nii.gz, .mha, ...)")
+            else:
+                path = self.settings.images / cell
+                try:
+                    check_image_file(path)
+                except UserError as error:
+                    self._note(row, f"{sequence}: {error.problem}")
+                yield sequence, path
+
+    def _report(self, row: Row) -> Report | None:
+        inline, named = self._cell(row, "report"), self._cell(row, "report_file")
+        if inline and named:
+            self._note(row, "a report and a report_file; one of them is enough")
+        if not named:
+            return self._inline(row, inline)
+        path = self.settings.reports / named
+        try:
+            if path.resolve().is_relative_to((self.out / "reports").resolve()):
+                self._note(row, "its report lies where the data set's own go; choose another --out")
+            report = read_report(path)
+        except ValueError as error:
+            self._note(row, f"its report file {error}")
+            return None
+        self.empty_reports += report is None
+        return report
+
+    def _inline(self, row: Row, text: str) -> Report | None:
+        try:
+            # Held to the same rules as a file; the table's own encoding no longer matters.
+            decode(text.encode())
+        except ValueError:
+            self._note(row, "its report holds characters that are no text")
+            return None
+        return Report(text, "inline") if text else None
+
+    def _label(self, row: Row) -> str | None:
+        cell = self._cell(row, "label")
+        label = self.settings.labels.get(cell, cell)
+        if not label or label in self.settings.classes:
+            return label or None
+        quoted = f" {cell!r}" if len(cell) <= _LONGEST_CODE and len(cell.split()) == 1 else ""
+        legal = ", ".join([*self.settings.classes, *self.settings.labels])
+        self._note(row, f"label{quoted} is none of {legal} (map it: --set 'labels={{...}}')")
+        return None
+
+    def _split(self, row: Row) -> Split | None:
+        if self.settings.column("split") not in self.table.columns:
+            return None
+        split = _SPLITS.get(self._cell(row, "split").lower())
+        if split is None:
+            self._note(row, f"its split is none of {', '.join(_SPLITS)}")
+        return split
+
+    def _extra(self, row: Row) -> Iterator[tuple[str, Any]]:
+        for name in self.settings.extra:
+            cell = row.cells[name]
+            if len(cell) > _LONGEST_CODE or "\n" in cell:
+                self._note(
+                    row,
+                    f"{shown([name])} is longer than {_LONGEST_CODE} characters: free "
+                    "text is not kept in a manifest",
+                )
+            elif cell:
+                yield name, _value(cell, decimal_comma=self.table.delimiter not in {",", None})
+
+
+def _value(cell: str, *, decimal_comma: bool) -> int | float | str:
+    """Read a number where the cell is one."""
+    number = cell.replace(",", ".") if decimal_comma and cell.count(",") == 1 else cell
+    if re.fullmatch(r"[+-]?(0|[1-9]\d*)", number):
+        return int(number)
+    if re.fullmatch(r"[+-]?\d*\.\d+([eE][+-]?\d+)?", number):
+        return float(number)
+    return cell

@@ -1,0 +1,48 @@
+"""The ``table`` importer's arguments, checked before the table is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["FIELDS", "TableSettings"]
+
+# Our names of columns that are no images.
+FIELDS = ("id", "patient", "split", "label", "label_source", "report", "report_file")
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """The builder's arguments, see :func:`voxella.importers.table.table`."""
+
+    source: Path
+    images: Path
+    reports: Path
+    columns: dict[str, str]
+    sequences: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: dict[str, str]
+    label_source: str
+    extra: tuple[str, ...]
+    delimiter: str | None
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with these settings."""
+        legal = [*FIELDS, *self.sequences]
+        found = [
+            f"columns: {key!r} is none of {', '.join(legal)}"
+            for key in self.columns
+            if key not in legal
+        ]
+        found += [
+            f"labels: {value!r} is none of the classes {', '.join(self.classes)}"
+            for value in dict.fromkeys(self.labels.values())
+            if value not in self.classes
+        ]
+        taken = [name for name in self.sequences if name in FIELDS]
+        found += [f"sequences: {name!r} is a column of another meaning" for name in taken]
+        return found if self.sequences else [*found, "sequences: at least one is needed"]
+
+    def column(self, field: str) -> str:
+        """Return the table's name for one of our columns."""
+        return self.columns.get(field, field)

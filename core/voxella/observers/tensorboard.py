@@ -1,0 +1,85 @@
+"""Observer ``tensorboard``: event files under ``RUN/tensorboard/STAGE``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxella.plugins.specs import hookimpl
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from voxella.recipe.model import Recipe
+
+__all__ = ["TensorBoardObserver", "tensorboard", "voxella_factory"]
+
+
+class TensorBoardObserver:
+    """Write scalars, pictures and the resolved recipe where TensorBoard finds them.
+
+    Each stage has a folder of its own, so that the steps of the autoencoder's training and of
+    the diffusion model's do not run into each other.
+
+    Args:
+        flush_seconds: Longest time until a written value can be seen.
+    """
+
+    def __init__(self, flush_seconds: int = 30) -> None:
+        self._flush_seconds = flush_seconds
+        self._writer: SummaryWriter | None = None
+
+    @hookimpl
+    def voxella_run_start(self, run_dir: Path, recipe: Recipe, stage: str, first_step: int) -> None:
+        """Open the event file and write the recipe."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        from voxella.recipe.load import dump_recipe
+
+        # A run that was killed has written steps after its last checkpoint: hide them.
+        self._writer = SummaryWriter(
+            str(run_dir / "tensorboard" / stage),
+            purge_step=first_step + 1,
+            flush_secs=self._flush_seconds,
+        )
+        # TensorBoard renders Markdown: four spaces keep the YAML as it is.
+        text = "".join(f"    {line}\n" for line in dump_recipe(recipe).splitlines())
+        self._write("add_text", "recipe", text, first_step)
+
+    @hookimpl
+    def voxella_step_end(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Write every scalar under its own name."""
+        for name, value in scalars.items():
+            self._write("add_scalar", name, value, step)
+
+    @hookimpl
+    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 (H, W) array
+        """Write a picture."""
+        self._write("add_image", name, image, step, dataformats="HW")
+
+    @hookimpl
+    def voxella_metric(self, step: int, name: str, value: float) -> None:
+        """Write a number that is measured now and then."""
+        self._write("add_scalar", name, value, step)
+
+    @hookimpl
+    def voxella_run_end(self) -> None:
+        """Flush and close the event file."""
+        self._write("close")
+        self._writer = None
+
+    def _write(self, method: str, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - the writer's
+        if self._writer is not None:
+            getattr(self._writer, method)(*arguments, **named)
+
+
+def tensorboard(*, flush_seconds: int = 30) -> TensorBoardObserver:
+    """Build the observer; see :class:`TensorBoardObserver`."""
+    return TensorBoardObserver(flush_seconds)
+
+
+@hookimpl
+def voxella_factory(name: str) -> Callable[..., TensorBoardObserver] | None:
+    """Return the builder of ``tensorboard``."""
+    return tensorboard if name == "tensorboard" else None

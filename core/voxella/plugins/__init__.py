@@ -1,0 +1,5 @@
+"""Plugins: kinds, contracts, and loading by name (see docs/plugins.md)."""
+
+from voxella.plugins.specs import PROJECT, hookimpl
+
+__all__ = ["PROJECT", "hookimpl"]

@@ -1,0 +1,123 @@
+"""What the engine expects of the objects that plugins build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from voxella.case import Manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from voxella.conditioning import Conditioning
+
+__all__ = ["Autoencoder", "Backbone", "Classifier", "Conditioner", "Importer", "TextEncoder"]
+
+
+@runtime_checkable
+class Conditioner(Protocol):
+    """A ``torch.nn.Module`` that turns text features and labels into a Conditioning.
+
+    Attributes:
+        context_dim: Width of the context tokens, or None when there is no context.
+        vector_sizes: ``{name: K}`` of the vectors it returns, unscaled.
+        needs: Which inputs it reads: a subset of ``{"text", "label"}``.
+    """
+
+    context_dim: int | None
+    vector_sizes: Mapping[str, int]
+    needs: frozenset[str]
+
+    def __call__(
+        self,
+        *,
+        timesteps: Tensor,
+        text_features: Tensor | None,
+        text_mask: Tensor | None,
+        label: Tensor | None,
+    ) -> Conditioning:
+        """Condition a batch.
+
+        Args:
+            timesteps: ``(B,)``, in steps of the schedule.
+            text_features: ``(B, L, F)`` in the text cache's dtype, bfloat16 unless the recipe says
+                otherwise: cast them to your parameters' dtype. None when "text" is not needed.
+            text_mask: ``(B, L)`` bool, True where a token is real; None when all are.
+            label: ``(B, num_classes)`` one-hot (zeros mean "no label"); None when not needed.
+        """
+        ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A ``torch.nn.Module`` that predicts what the recipe's prediction type names."""
+
+    def __call__(self, x: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Map ``(B, C, *spatial)`` at ``timesteps`` ``(B,)`` to ``(B, C, *spatial)``."""
+        ...
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Trade compute for memory in the backward pass; never changes a value."""
+        ...
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """A ``torch.nn.Module`` between images in [0, 1] and latents.
+
+    Attributes:
+        factor: Voxels of the image per voxel of the latent, along each axis.
+        latent_channels: Channels of the latent.
+    """
+
+    factor: int
+    latent_channels: int
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(B, C, *spatial)`` to mean and log sigma, each ``(B, L, *spatial / factor)``."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Map ``(B, L, *spatial)`` to images ``(B, C, *spatial * factor)``."""
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Reports to token features. Holds weights; built only in the encode stage.
+
+    Attributes:
+        width: Feature width F.
+        fingerprint: Hash over weights, tokenizer and settings: the cache key.
+    """
+
+    width: int
+    fingerprint: str
+
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return one ``(L_i, F)`` tensor per text, at its true token length (L_i >= 1)."""
+        ...
+
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return each text's full token count, before any truncation."""
+        ...
+
+
+@runtime_checkable
+class Importer(Protocol):
+    """Data from elsewhere to a data set folder with a manifest."""
+
+    def __call__(self, out: Path) -> Manifest:
+        """Write images, reports and the manifest under ``out`` and return the manifest."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A ``torch.nn.Module`` from images ``(B, C, *spatial)`` to logits ``(B, num_classes)``."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return ``(B, num_classes)`` logits."""
+        ...

@@ -1,0 +1,114 @@
+"""The hooks a plugin may implement, and the arguments the engine supplies.
+
+A plugin is a module named by an entry point. The group is the kind, the entry point's name is what
+a recipe writes::
+
+    [project.entry-points."voxella.conditioners"]
+    age = "my_package.plugin"
+
+The module implements :meth:`FactorySpec.voxella_factory` and returns a BUILDER for that name: a
+function with keyword-only, annotated parameters. Keep the module light: import torch inside the
+builder, so that listing plugins and validating recipes stays quick. A builder's parameters come
+from the recipe's block, except those named in :data:`WIRED`, which the engine supplies when the
+builder declares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxella.recipe.model import Recipe
+
+__all__ = ["KINDS", "PROJECT", "WIRED", "FactorySpec", "ObserverSpec", "hookimpl", "hookspec"]
+
+PROJECT = "voxella"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+# kind -> what it is, one line for `voxella plugins`
+KINDS: dict[str, str] = {
+    "conditioners": "turn report features and labels into context, vectors and class logits",
+    "backbones": "denoisers",
+    "autoencoders": "images to latents and back",
+    "text_encoders": "reports to token features",
+    "classifiers": "downstream classifiers",
+    "importers": "data from elsewhere to a data set folder with a manifest",
+    "observers": "watch a run: TensorBoard, progress",
+}
+
+# kind -> arguments that the engine supplies to builders that declare them
+WIRED: dict[str, dict[str, str]] = {
+    "conditioners": {
+        "text_dim": "width of the text features (int)",
+        "num_classes": "number of classes (int)",
+    },
+    "backbones": {
+        "spatial_dims": "2 or 3",
+        "in_channels": "latent channels (int)",
+        "out_channels": "channels to predict (int)",
+        "input_size": "latent size, one int per spatial axis",
+        "context_dim": "width of the context tokens, or None",
+        "vectors": "{name: width} of the vectors, in the recipe's order",
+    },
+    "autoencoders": {
+        "spatial_dims": "2 or 3",
+        "in_channels": "image channels (int)",
+        "latent_channels": "channels of the latent (int)",
+    },
+    "text_encoders": {
+        "max_tokens": "tokens kept per report (int)",
+        "truncation": "which end of a long report is cut: right or left",
+        "padding": "none, or max (paper mode: padded to max_tokens)",
+    },
+    "classifiers": {
+        "spatial_dims": "2 or 3",
+        "in_channels": "image channels (int)",
+        "num_classes": "number of classes (int)",
+    },
+    "importers": {},
+    "observers": {},
+}
+
+
+class FactorySpec:
+    """The one hook every plugin of every kind implements."""
+
+    @hookspec(firstresult=True)
+    def voxella_factory(self, name: str) -> Callable[..., Any] | None:
+        """Return the builder behind ``name``, or None when it is not ours."""
+
+
+class ObserverSpec:
+    """Hooks of an observer. The object an observer's builder returns implements any of them.
+
+    Called on rank 0 only, always in this order. Nothing here may alter a run; nothing handed over
+    holds report text.
+    """
+
+    @hookspec
+    def voxella_run_start(
+        self, run_dir: Path, recipe: Recipe, stage: str, total_steps: int, first_step: int
+    ) -> None:
+        """Observe the start of a stage. ``first_step`` is above 0 when the run resumes."""
+
+    @hookspec
+    def voxella_step_end(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Observe the end of optimizer step ``step`` (1-based), with its named scalars."""
+
+    @hookspec
+    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 (H, W) array
+        """Observe a picture, uint8 ``(H, W)``: fixed-seed sample panels."""
+
+    @hookspec
+    def voxella_metric(self, step: int, name: str, value: float) -> None:
+        """Observe a number that is measured now and then, such as a validation PSNR."""
+
+    @hookspec
+    def voxella_run_end(self, status: str) -> None:
+        """Observe the end: ``finished``, ``failed`` or ``interrupted``."""

@@ -1,0 +1,135 @@
+"""Layers: a file with all it extends, merged over what came before.
+
+Merging is the same everywhere: mappings merge deeply; lists and scalars replace; ``null`` takes
+the place of an inherited value like any other scalar, which switches an optional block off. A
+component whose ``name`` changes replaces the inherited block, because the arguments of one builder
+mean nothing to another. A block without ``name`` changes arguments and keeps the component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxella.errors import UserError
+from voxella.recipe.paths import absolute
+from voxella.recipe.shape import KeyPath, kind_at, nearest
+from voxella.recipe.yaml_lines import Mark, Node, read_yaml, shown
+
+__all__ = ["Document", "merge", "read_chain", "stack"]
+
+FILE_KEYS = ("extends", "when")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file: its plain keys, and the two keys that belong to a file and not to a recipe."""
+
+    path: Path
+    body: Node
+    extends: Node | None
+    when: Node | None
+
+
+def read_document(path: Path) -> Document:
+    """Read one file and take ``extends`` and ``when`` out of it.
+
+    Raises:
+        UserError: When the file cannot be read or is not a mapping.
+    """
+    root = read_yaml(path)
+    value = {} if root.value is None else root.value
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{root.mark}: a recipe is a mapping of keys, received {type(value).__name__}"
+        )
+    body = {key: child for key, child in value.items() if key not in FILE_KEYS}
+    return Document(path, Node(body, root.mark), value.get("extends"), value.get("when"))
+
+
+def read_chain(path: Path, asked: Mark | None = None) -> list[Document]:
+    """Read a file and everything it extends, bases first, the file itself last.
+
+    A file that is reached twice (two bases with one common base) is merged once, where it is
+    reached first, so that its values never undo a change made after it.
+
+    Args:
+        path: Absolute path.
+        asked: Where it was asked for, for the message when it does not exist.
+
+    Raises:
+        UserError: For a missing file or a cycle, which is shown.
+    """
+    chain: list[Document] = []
+    _collect(path, asked, (), chain)
+    return chain
+
+
+def _collect(
+    path: Path, asked: Mark | None, above: tuple[Path, ...], chain: list[Document]
+) -> None:
+    if path in above:
+        ring = [*above[above.index(path) :], path]
+        raise UserError(
+            f"{asked}: extends runs in a circle: {' -> '.join(shown(step) for step in ring)}",
+            remedy="take one of these extends out",
+        )
+    if any(document.path == path for document in chain):
+        return
+    if not path.is_file():
+        raise _missing(path, asked)
+    document = read_document(path)
+    for entry in _entries(document):
+        target = absolute(str(entry.value), path.parent)
+        _collect(target, entry.mark, (*above, path), chain)
+    chain.append(document)
+
+
+def _entries(document: Document) -> list[Node]:
+    """Return the entries of ``extends``, which may be one path or a list of paths."""
+    if document.extends is None:
+        return []
+    value = document.extends.value
+    entries = value if isinstance(value, list) else [document.extends]
+    for entry in entries:
+        if not isinstance(entry.value, str):
+            raise UserError(
+                f"{entry.mark}: extends: received {entry.value!r}",
+                legal="a path, or a list of paths",
+            )
+    return entries
+
+
+def _missing(path: Path, asked: Mark | None) -> UserError:
+    where = "" if asked is None else f"{asked}: extends: "
+    stems = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    close = nearest(path.stem, stems)
+    remedy = None if close is None else f"did you mean {shown(path.parent / close)}.yaml?"
+    return UserError(f"{where}there is no file {shown(path)}", remedy=remedy)
+
+
+def merge(base: Node | None, over: Node, path: KeyPath = ()) -> Node:
+    """Lay ``over`` on ``base``; see the module's docstring for the rules."""
+    if base is None or not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    if kind_at(path) is not None and _renamed(base, over):
+        return over
+    merged = dict(base.value)
+    for key, child in over.value.items():
+        merged[key] = merge(merged.get(key), child, (*path, key))
+    return Node(merged, over.mark)
+
+
+def _renamed(base: Node, over: Node) -> bool:
+    old, new = base.get("name"), over.get("name")
+    return new is not None and (old is None or old.value != new.value)
+
+
+def stack(base: Node | None, documents: Iterable[Document]) -> Node:
+    """Lay the plain keys of ``documents`` on ``base``, in order."""
+    tree = base
+    for document in documents:
+        tree = merge(tree, document.body)
+    assert tree is not None, "a chain holds at least one document"
+    return tree

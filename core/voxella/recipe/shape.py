@@ -1,0 +1,95 @@
+"""The shape of a recipe, read off its model: which keys are legal where, which are components."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from voxella.recipe.model import Component, Recipe
+
+__all__ = ["SLOTS", "KeyPath", "block_at", "default_at", "dotted", "homes", "kind_at", "nearest"]
+
+KeyPath = tuple[str | int, ...]
+
+# Where a recipe holds a component -> the kind of plugin that fills it; "*" is any list index.
+SLOTS: dict[tuple[str, ...], str] = {
+    ("data", "importer"): "importers",
+    ("autoencoder",): "autoencoders",
+    ("text", "encoder"): "text_encoders",
+    ("conditioner",): "conditioners",
+    ("backbone",): "backbones",
+    ("observers", "*"): "observers",
+}
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """Return ``a.b.0.c``."""
+    return ".".join(str(part) for part in path)
+
+
+def kind_at(path: KeyPath) -> str | None:
+    """Return the kind of plugin whose block stands at ``path``, or None when it is no component."""
+    for slot, kind in SLOTS.items():
+        pairs = zip(slot, path, strict=False)
+        if len(slot) == len(path) and all(want in ("*", str(part)) for want, part in pairs):
+            return kind
+    return None
+
+
+def _block_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any annotation
+    """Return the block that an annotation such as ``Text | None`` or ``list[Vector]`` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _block_in(arg))), None)
+
+
+def block_at(path: KeyPath) -> type[BaseModel] | None:
+    """Return the model of the block at ``path``, or None where the recipe has none."""
+    block: type[BaseModel] | None = Recipe
+    for part in path:
+        if isinstance(part, int) or part.isdecimal():
+            continue  # the elements of a list share one block
+        if block is None or part not in block.model_fields:
+            return None
+        block = _block_in(block.model_fields[part].annotation)
+    return block
+
+
+def default_at(path: KeyPath) -> Any:  # noqa: ANN401 - any default
+    """Return the model's default at ``path``; None where it has none."""
+    value: Any = None
+    block: type[BaseModel] | None = Recipe
+    for step, part in enumerate(path):
+        if block is None or str(part) not in block.model_fields:
+            return None
+        field = block.model_fields[str(part)]
+        value = field.get_default(call_default_factory=True)
+        if value is PydanticUndefined:
+            value = None
+        if value is None and step + 1 < len(path):
+            return None  # an absent block has no defaults
+        block = _block_in(field.annotation)
+    return value
+
+
+def homes(key: str) -> list[str]:
+    """Return the dotted paths of every block's field called ``key``."""
+
+    def walk(block: type[BaseModel], at: tuple[str, ...]) -> Iterator[str]:
+        for name, field in block.model_fields.items():
+            if name == key:
+                yield dotted((*at, name))
+            inner = _block_in(field.annotation)
+            if inner is not None and inner is not Component:
+                yield from walk(inner, (*at, name))
+
+    return list(walk(Recipe, ()))
+
+
+def nearest(word: str, legal: Iterable[str]) -> str | None:
+    """Return the legal word most like ``word``, or None when none is alike."""
+    return next(iter(difflib.get_close_matches(word, list(legal), n=1)), None)

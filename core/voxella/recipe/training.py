@@ -1,0 +1,91 @@
+"""Blocks of a recipe that say how the diffusion model learns."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from voxella.recipe.block import Block
+
+__all__ = ["Diffusion", "Dropout", "Loss", "Optimizer", "Train", "Vector"]
+
+
+class Vector(Block):
+    """One vector joined to the timestep embedding; the list's order is the order of joining."""
+
+    name: str
+    scale: float = 100.0
+
+
+class Diffusion(Block):
+    """The forward process and what the network predicts."""
+
+    schedule: Literal["scaled_linear", "linear", "cosine", "rectified_flow"] = "scaled_linear"
+    steps: PositiveInt = 1000
+    beta_start: float = Field(0.0015, gt=0, lt=1)
+    beta_end: float = Field(0.0195, gt=0, lt=1)
+    prediction: Literal["epsilon", "v", "x0", "flow"] = "epsilon"
+
+    @model_validator(mode="after")
+    def _flow_goes_with_flow(self) -> Diffusion:
+        if (self.schedule == "rectified_flow") != (self.prediction == "flow"):
+            raise ValueError("schedule rectified_flow and prediction flow belong together")
+        return self
+
+
+class Loss(Block):
+    """Reconstruction + class_weight x focal (CCELLA paper, equation 1)."""
+
+    reconstruction: Literal["l1", "mse"] = "l1"
+    class_weight: float = Field(0.0, ge=0)
+    focal_gamma: float = Field(2.0, ge=0)
+    focal_alpha: float | None = Field(
+        0.75, ge=0, le=1, description="weight of the last class; None: no weights"
+    )
+    class_target_scale: float = Field(
+        1.0, gt=0, description="100 in paper mode: the released code's target"
+    )
+
+
+class Dropout(Block):
+    """Null conditioning during training, for classifier-free guidance. Off in the paper."""
+
+    text: float = Field(0.0, ge=0, le=1, description="share of cases that see the empty report")
+    label: float = Field(0.0, ge=0, le=1, description="share of cases whose class vector is zero")
+    both: float = Field(0.0, ge=0, le=1, description="share of cases that lose both")
+
+
+class Optimizer(Block):
+    """AdamW with polynomial decay to zero."""
+
+    lr: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    decay_power: float = Field(2.0, ge=0, description="0 keeps the rate constant")
+    warmup_steps: int = Field(0, ge=0)
+
+
+class Train(Block):
+    """Length and bookkeeping of the training stage. The batch is `deepspeed.train_batch_size`."""
+
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = Field(
+        None, description="optimizer steps; exactly one of epochs, steps"
+    )
+    ema_decay: float | None = Field(0.9999, gt=0, lt=1, description="None: no average is kept")
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    checkpoint_every: PositiveInt = Field(1000, description="steps")
+    keep_checkpoints: PositiveInt = 2
+    log_every: PositiveInt = Field(10, description="steps")
+    panel_every: int = Field(0, ge=0, description="steps between fixed-seed sample panels; 0: none")
+    panel_steps: PositiveInt = Field(20, description="sampler steps of a panel")
+    validate_every: int = Field(0, ge=0, description="steps between validation losses; 0: none")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps (null removes an inherited one)")
+        return self

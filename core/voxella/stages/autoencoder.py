@@ -1,0 +1,102 @@
+"""`voxella train-autoencoder`: a small autoencoder on the prepared training split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from voxella.errors import UserError
+from voxella.files import atomic_path, sha256_file, write_json_atomic
+from voxella.progress import say
+from voxella.recipe.model import Recipe
+from voxella.stages.autoencoder_model import WEIGHTS, choose_device, fingerprint
+from voxella.stages.autoencoder_report import evaluate_autoencoder, reconstruct, write_panel
+from voxella.stages.autoencoder_trainer import OnStep, Trainer
+from voxella.stages.record import StageRecord
+from voxella.stages.volumes import PreparedVolumes
+
+__all__ = ["CHECKPOINT", "FACTS", "PANEL", "train_autoencoder"]
+
+CHECKPOINT = "checkpoint.pt"
+FACTS = "autoencoder.json"
+PANEL = "reconstruction.png"
+
+
+def train_autoencoder(
+    recipe: Recipe,
+    prepared: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    checkpoint_every: int = 100,
+    on_step: OnStep | None = None,
+) -> Path:
+    """Train, measure and export the recipe's autoencoder; go on where a killed run stopped.
+
+    Args:
+        recipe: With an ``autoencoder_training`` block.
+        prepared: The prepared data set.
+        out: Receives ``model.safetensors``, ``autoencoder.json``, ``reconstruction.png``.
+        device: ``auto``, ``cpu``, ``cuda``...
+        checkpoint_every: Steps between checkpoints: what a kill can cost at most.
+        on_step: Called after each step with its number, from 1, and its losses.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: The recipe has no such block, the volumes or patches do not suit the
+            autoencoder, or a loss is not finite.
+    """
+    training = recipe.autoencoder_training
+    if training is None:
+        raise UserError(
+            f"recipe {recipe.name} trains no autoencoder",
+            remedy="add an `autoencoder_training:` block, or go on with voxella encode RECIPE",
+        )
+    volumes = PreparedVolumes(
+        prepared, sequences=recipe.data.sequences, spatial_dims=len(recipe.latent.size)
+    )
+    trainer = Trainer(recipe, training, volumes, choose_device(device))
+    record = StageRecord(out, "train-autoencoder", trainer.inputs)
+    if record.is_current() and (out / WEIGHTS).is_file():
+        say(f"train-autoencoder: up to date ({out})")
+        return out
+    record.invalidate()
+    # Weights of other settings must not pass for these while the training is under way.
+    (out / WEIGHTS).unlink(missing_ok=True)
+    trainer.resume(out / CHECKPOINT, record.hash)
+    trainer.train(out / CHECKPOINT, record.hash, checkpoint_every, on_step)
+    record.complete(**_export(trainer, out))
+    # The weights are exported and the stage is complete: nothing will resume from it.
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    return out
+
+
+def _export(trainer: Trainer, out: Path) -> dict[str, Any]:
+    """Write weights, facts and picture; return the facts worth keeping in the stage's record."""
+    weights = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in trainer.module.state_dict().items()
+    }
+    with atomic_path(out / WEIGHTS) as temporary:
+        save_file(weights, temporary)
+    report = evaluate_autoencoder(trainer.model, trainer.volumes, device=trainer.device)
+    say(str(report))
+    first = trainer.volumes.read(report.cases[0])
+    given_back = reconstruct(trainer.model, first.unsqueeze(0), trainer.device)[0]
+    # Channel 0 stands for all: the panel is for looking, the numbers cover every channel.
+    spacing = trainer.volumes.spacing_mm(report.cases[0])
+    write_panel(out / PANEL, first[0], given_back[0], spacing)
+    facts = {
+        "sha256": sha256_file(out / WEIGHTS),
+        "fingerprint": fingerprint(trainer.recipe, trainer.module),
+        "steps": trainer.step,
+        "losses": trainer.history,
+        "reconstruction": report.as_json(),
+    }
+    write_json_atomic(out / FACTS, facts)
+    say(f"autoencoder: {out / WEIGHTS}, picture {out / PANEL}")
+    return facts | {"losses": trainer.history[-1:]}

@@ -1,0 +1,62 @@
+"""Where a run keeps things: one place that knows the layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxella.recipe.model import Recipe
+
+__all__ = ["Folders"]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of one run.
+
+    Attributes:
+        run: The run folder.
+        work: Prepared data and caches; the run folder, or ``recipe.workspace`` when runs share.
+        dataset: The data set: the recipe's, or the run's own when an importer makes it.
+    """
+
+    run: Path
+    work: Path
+    dataset: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe, run: Path) -> Folders:
+        """Return the folders of a recipe's run."""
+        run = Path(run).absolute()
+        work = recipe.workspace or run
+        return cls(run, work, recipe.data.dataset or work / "dataset")
+
+    @property
+    def prepared(self) -> Path:
+        """Return the prepared data set."""
+        return self.work / "prepared"
+
+    @property
+    def autoencoder(self) -> Path:
+        """Return the folder of an autoencoder trained in place."""
+        return self.work / "autoencoder"
+
+    @property
+    def latents(self) -> Path:
+        """Return the latent cache."""
+        return self.work / "latents"
+
+    @property
+    def text(self) -> Path:
+        """Return the text feature cache."""
+        return self.work / "text"
+
+    @property
+    def model(self) -> Path:
+        """Return the exported model."""
+        return self.run / "model"
+
+    @property
+    def samples(self) -> Path:
+        """Return the synthetic data set."""
+        return self.run / "samples"

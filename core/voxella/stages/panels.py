@@ -1,0 +1,74 @@
+"""Fixed-seed sample panels while training: the same two cases, the same noise, every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from voxella.cache.text import TextCache
+from voxella.case import Case
+from voxella.diffusion.samplers import make_sampler
+from voxella.engine.batches import BatchMaker, class_index
+from voxella.engine.ranks import Ranks
+from voxella.engine.train import Panel
+from voxella.files import atomic_path
+from voxella.generate import Request, generate
+from voxella.imaging.montage import three_planes, write_png
+from voxella.model import LatentDiffusion
+from voxella.observers.dispatch import ObserverSet
+from voxella.recipe.model import Recipe
+from voxella.stages.autoencoder_model import load_autoencoder
+from voxella.stages.folders import Folders
+
+__all__ = ["make_panel", "request_for"]
+
+_CASES = 2
+
+
+def request_for(recipe: Recipe, case: Case, text: TextCache | None, sample_id: str) -> Request:
+    """Return the request that makes a synthetic twin of a case: its report, label and spacing.
+
+    Raises:
+        UserError: The case's label is not a class of the recipe.
+    """
+    index = class_index(recipe, case)
+    label = -1 if index is None else index
+    spacing = tuple(float(mm) for mm in case.extra["spacing_mm"])
+    return Request(sample_id, text.read(case.id)[0] if text else None, label, spacing)
+
+
+def make_panel(
+    recipe: Recipe, folders: Folders, maker: BatchMaker, ranks: Ranks, observers: ObserverSet
+) -> Panel | None:
+    """Return what draws a panel at a step, or None when the recipe asks for none.
+
+    Every process computes the samples, for under ZeRO 3 each holds a part of the weights; rank 0
+    decodes and shows them.
+    """
+    if not recipe.train.panel_every:
+        return None
+    cases = [maker.cases[case_id] for case_id in sorted(maker.cases)[:_CASES]]
+    requests = [request_for(recipe, case, maker.text, f"panel-{case.id}") for case in cases]
+
+    def panel(step: int, model: LatentDiffusion) -> None:
+        # DPM-Solver++ goes with every schedule and needs few steps.
+        sampler = make_sampler("dpmpp_2m", model.schedule, recipe.train.panel_steps)
+        made = generate(model, recipe, requests, device=ranks.device, sampler=sampler)
+        if not ranks.is_main:
+            return
+        # Loaded anew each time: between panels its memory belongs to training.
+        autoencoder = load_autoencoder(recipe, folders.autoencoder, ranks.device).model
+        for number, request in enumerate(requests):
+            image = autoencoder.decode(made.latents[number : number + 1]).clamp(0, 1)
+            volume = image[0, 0].float().cpu().numpy()
+            picture = three_planes(np.asarray(volume), request.spacing_mm)
+            observers.images(step, f"panel/{number}", picture)
+            _write(folders.run / "train" / "panels" / f"step-{step:08d}-{number}.png", picture)
+
+    return panel
+
+
+def _write(path: Path, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    with atomic_path(path) as temporary:
+        write_png(temporary, picture)

@@ -1,0 +1,76 @@
+"""What can be known to be wrong before the first stage, told before hours of preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from voxella.diffusion.samplers import make_sampler
+from voxella.diffusion.schedule import make_schedule
+from voxella.engine.ranks import Ranks
+from voxella.engine.settings import deepspeed_config
+from voxella.errors import UserError
+from voxella.recipe.model import Component, Recipe
+from voxella.stages.autoencoder_model import check_weights_exist
+
+__all__ = ["check_encoders", "check_training"]
+
+
+def check_encoders(recipe: Recipe) -> None:
+    """Refuse a recipe whose autoencoder or text encoder names files that are not there.
+
+    Raises:
+        UserError: Naming every absent file, or an autoencoder without weights.
+    """
+    if recipe.autoencoder_training is None:
+        check_weights_exist(recipe, None)
+    problems = _absent("autoencoder", recipe.autoencoder)
+    if recipe.text is not None:
+        problems += _absent("text.encoder", recipe.text.encoder)
+    if problems:
+        raise UserError(
+            "\n".join(problems),
+            remedy="--set KEY=PATH for each; to see a whole run without them: --profile demo",
+        )
+
+
+def check_training(recipe: Recipe, ranks: Ranks) -> None:
+    """Refuse a batch, a precision, a schedule or a sampler that cannot work.
+
+    Raises:
+        UserError: Naming all of them at once.
+    """
+    problems: list[UserError] = []
+    on_cpu = ranks.device.type == "cpu"
+    _gather(problems, lambda: deepspeed_config(recipe.deepspeed, world=ranks.world, on_cpu=on_cpu))
+    _gather(problems, lambda: _plan(recipe))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise UserError("\n".join(str(problem) for problem in problems))
+
+
+def _plan(recipe: Recipe) -> None:
+    diffusion = recipe.diffusion
+    schedule = make_schedule(
+        diffusion.schedule,
+        steps=diffusion.steps,
+        beta_start=diffusion.beta_start,
+        beta_end=diffusion.beta_end,
+    )
+    make_sampler(recipe.sample.sampler, schedule, recipe.sample.steps)
+
+
+def _absent(key: str, component: Component) -> list[str]:
+    return [
+        f"{key}.{name}: {value} does not exist"
+        for name, value in component.arguments.items()
+        if isinstance(value, Path) and not value.exists()
+    ]
+
+
+def _gather(problems: list[UserError], check: Callable[[], object]) -> None:
+    try:
+        check()
+    except UserError as problem:
+        problems.append(problem)

@@ -1,0 +1,169 @@
+"""Stage `prepare`: every case cropped, normalised and resampled, as a data set of its own.
+
+``prepared/`` holds ``manifest.jsonl``, ``images/<id>_<sequence>.nii.gz`` (float32 in [0, 1], RAS),
+``cases/<id>.json`` (written after the case's images: a case that has one is done) and
+``stage.json``. A case is done again when its images' content or the settings change; nothing else
+is. Killed at any moment, the stage goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from voxella.case import MANIFEST, Case, Manifest
+from voxella.errors import UserError
+from voxella.files import sha256_json, write_json_atomic
+from voxella.imaging.sources import hash_images
+from voxella.progress import Steps, say
+from voxella.recipe.model import Prepare, Recipe
+from voxella.stages.prepare_cases import Job, run_jobs
+from voxella.stages.record import StageRecord
+
+__all__ = ["prepare"]
+
+# Raised when the same settings give other voxels than before.
+_METHOD = 1
+_QUARANTINE = "quarantine.json"
+
+
+def prepare(
+    recipe: Recipe, dataset: Path, out: Path, *, workers: int = 0, quarantine: bool = False
+) -> Manifest:
+    """Prepare every case of a data set and return the prepared manifest, in the same order.
+
+    A prepared case keeps its id, patient, split, label and ``report_sha256``; its report stays in
+    the data set. Its ``extra`` gains ``spacing_mm`` and ``padded_mm`` ([r, a, s]),
+    ``source_affine``, ``intensity_window`` and ``prepared_sha256``, which changes with the case's
+    voxels. Nothing but the images and the recipe decides the result.
+
+    Args:
+        recipe: Its ``prepare`` block and ``data.sequences`` are read.
+        dataset: Folder with a manifest.
+        out: Folder of the prepared data set.
+        workers: Processes; 0: as many as cores, where there are cases enough; 1: none but this.
+        quarantine: Leave out cases that cannot be prepared and list them in ``quarantine.json``.
+
+    Raises:
+        UserError: Cases cannot be prepared: all of them in one message, after the others are done.
+    """
+    out = Path(out)
+    _check(recipe.prepare, workers)
+    source = Manifest.read(dataset)
+    if not source.cases:
+        raise UserError(f"{source.folder / MANIFEST}: no case in it")
+    jobs, problems = _plan(recipe, source, out)
+    record = StageRecord(out, "prepare", _inputs(recipe, source, jobs))
+    if _is_current(record, quarantine):
+        say(f"prepare: up to date, {out}")
+        return Manifest.read(out)
+    record.invalidate()
+    pending = [job for job in jobs.values() if job.facts() is None]
+    problems |= run_jobs(pending, workers)
+    _judge(out, problems, total=len(source), quarantine=quarantine)
+    manifest = Manifest(out, [_prepared(c, jobs[c.id]) for c in source if c.id not in problems])
+    manifest.write()
+    padded = sum(any(case.extra["padded_mm"]) for case in manifest)
+    record.complete(
+        cases=len(manifest), newly_prepared=len(pending), padded=padded, quarantined=len(problems)
+    )
+    return manifest
+
+
+def _check(settings: Prepare, workers: int) -> None:
+    problems = []
+    if len(settings.size) not in (2, 3) or len(settings.crop_mm) != len(settings.size):
+        problems.append(
+            f"prepare: size has {len(settings.size)} entries and crop_mm {len(settings.crop_mm)}; "
+            "both need one per axis (R, A, S, or R, A for images of one slice)"
+        )
+    if any(edge is not None and edge <= 0 for edge in settings.crop_mm):
+        problems.append("prepare.crop_mm: an edge has to be above 0 mm, or null")
+    low, high = settings.percentiles
+    if not 0 <= low < high <= 100:
+        problems.append(f"prepare.percentiles: {low:g} and {high:g} do not rise within 0..100")
+    if workers < 0:
+        problems.append(f"workers: {workers} is below 0 (0: all cores)")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], dict[str, str]]:
+    """Return a job for each case that can be tried, and what is wrong with the others, by id."""
+    problems: dict[str, str] = {}
+    wanted: dict[str, dict[str, Path]] = {}
+    for case in source:
+        absent = [name for name in recipe.data.sequences if name not in case.images]
+        if absent:
+            has = ", ".join(case.images) or "none"
+            problems[case.id] = f"no image of sequence {', '.join(absent)} (there is: {has})"
+        else:
+            images = {name: source.image_path(case, name) for name in recipe.data.sequences}
+            wanted[case.id] = images
+    files = [path for images in wanted.values() for path in images.values()]
+    with Steps("read", len(files)) as steps:
+        hashes, unreadable = hash_images(files, out / "sources.json", steps.advance)
+    jobs: dict[str, Job] = {}
+    for case_id, images in wanted.items():
+        bad = [unreadable[path] for path in images.values() if path in unreadable]
+        if bad:
+            problems[case_id] = "; ".join(bad)
+            continue
+        # A list of pairs: the first sequence decides the grid.
+        content = [[name, hashes[path]] for name, path in images.items()]
+        inputs = [_METHOD, recipe.prepare.model_dump(mode="json"), content]
+        jobs[case_id] = Job(case_id, images, recipe.prepare, out, sha256_json(inputs))
+    return jobs, problems
+
+
+def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str, Any]:
+    """Return what decides the whole stage: settings, voxels, what a manifest line carries over."""
+    cases = [
+        [
+            case.model_dump(mode="json", exclude={"images", "report", "truth"}),
+            jobs[case.id].inputs_sha256 if case.id in jobs else None,
+        ]
+        for case in source
+    ]
+    return {
+        "method": _METHOD,
+        "prepare": recipe.prepare.model_dump(mode="json"),
+        "sequences": recipe.data.sequences,
+        "cases_sha256": sha256_json(cases),
+    }
+
+
+def _is_current(record: StageRecord, quarantine: bool) -> bool:
+    """Tell whether the stage is complete, its files are there and no case was left out unasked."""
+    previous = record.previous()
+    if previous is None or not record.is_current() or not (record.folder / MANIFEST).is_file():
+        return False
+    if previous["facts"]["quarantined"] and not quarantine:
+        return False
+    manifest = Manifest.read(record.folder)
+    return all((record.folder / path).is_file() for c in manifest for path in c.images.values())
+
+
+def _judge(out: Path, problems: dict[str, str], *, total: int, quarantine: bool) -> None:
+    """Put bad cases in quarantine where that was asked for, or refuse with all of them."""
+    listed = out / _QUARANTINE
+    listed.unlink(missing_ok=True)
+    if not problems:
+        return
+    if not quarantine or len(problems) == total:
+        head = f"{len(problems)} of {total} cases cannot be prepared; the others are done:"
+        lines = [f"  case {case}: {problem}" for case, problem in sorted(problems.items())]
+        raise UserError(
+            "\n".join([head, *lines]),
+            remedy="mend these files, or take the cases out of the manifest, and run again",
+        )
+    write_json_atomic(listed, [{"case": c, "problem": p} for c, p in sorted(problems.items())])
+    say(f"warning: {len(problems)} of {total} cases left out, see {listed}")
+
+
+def _prepared(case: Case, job: Job) -> Case:
+    facts = job.facts() or {}
+    extra = {**case.extra, **facts, "prepared_sha256": job.inputs_sha256}
+    return case.model_copy(
+        update={"images": job.prepared, "report": None, "truth": None, "extra": extra}
+    )

@@ -1,0 +1,143 @@
+"""One case of the stage `prepare`, and many of them in processes beside each other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from voxella.errors import UserError
+from voxella.files import write_json_atomic
+from voxella.imaging.prepare import prepare_images
+from voxella.imaging.volume import read_volume, write_volume
+from voxella.progress import Steps
+from voxella.recipe.model import Prepare
+
+__all__ = ["Job", "run_jobs"]
+
+# Starting a process costs about as much as preparing this many cases.
+_CASES_PER_PROCESS = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to prepare, as it travels to another process.
+
+    Attributes:
+        case: Its id.
+        images: Source file by sequence, in the recipe's order.
+        settings: The recipe's ``prepare`` block.
+        out: Folder of the prepared data set.
+        inputs_sha256: Of everything that decides the case's voxels.
+    """
+
+    case: str
+    images: dict[str, Path]
+    settings: Prepare
+    out: Path
+    inputs_sha256: str
+
+    @property
+    def prepared(self) -> dict[str, str]:
+        """Return the prepared file by sequence, relative to ``out``."""
+        return {name: f"images/{self.case}_{name}.nii.gz" for name in self.images}
+
+    def facts(self) -> dict[str, Any] | None:
+        """Return what preparing the case found, or None when it is not done on these inputs."""
+        try:
+            done = json.loads(self._record.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        there = all((self.out / path).is_file() for path in self.prepared.values())
+        if done.get("inputs_sha256") != self.inputs_sha256 or not there:
+            return None
+        facts: dict[str, Any] = done["facts"]
+        return facts
+
+    def run(self) -> None:
+        """Prepare the case; its record is written last, so one that is there is complete.
+
+        Raises:
+            UserError: As :func:`read_volume` and :func:`prepare_images`.
+        """
+        self._record.unlink(missing_ok=True)
+        volumes = {sequence: read_volume(path) for sequence, path in self.images.items()}
+        prepared = prepare_images(volumes, self.settings)
+        for sequence, path in self.prepared.items():
+            write_volume(self.out / path, prepared.images[sequence], prepared.affine)
+        record = {"inputs_sha256": self.inputs_sha256, "facts": prepared.facts}
+        write_json_atomic(self._record, record)
+
+    @property
+    def _record(self) -> Path:
+        return self.out / "cases" / f"{self.case}.json"
+
+
+def run_jobs(jobs: Sequence[Job], workers: int) -> dict[str, str]:
+    """Run the jobs and return, by case id, what is wrong with those that cannot be prepared.
+
+    Args:
+        jobs: In any order; the result does not depend on it.
+        workers: Processes; 0: as many as cores, where there are cases enough; 1: none but this.
+
+    Raises:
+        UserError: A process died.
+    """
+    if not jobs:
+        return {}
+    processes = workers or min(_cores(), -(-len(jobs) // _CASES_PER_PROCESS))
+    problems: dict[str, str] = {}
+    with Steps("prepare", len(jobs)) as steps:
+        results = map(_attempt, jobs) if processes == 1 else _parallel(jobs, processes)
+        for case, problem in results:
+            if problem is not None:
+                problems[case] = problem
+            steps.advance()
+    return problems
+
+
+def _attempt(job: Job) -> tuple[str, str | None]:
+    """Prepare one case; return its id and what is wrong with it."""
+    try:
+        job.run()
+    except UserError as error:
+        return job.case, error.problem
+    except (MemoryError, OSError, RuntimeError, ValueError) as error:
+        # SimpleITK raises RuntimeError. One strange file must not end the others' work.
+        return job.case, f"{type(error).__name__}: {error}"
+    return job.case, None
+
+
+def _parallel(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, str | None]]:
+    # Spawned, not forked: a fork would copy the held locks of SimpleITK's and torch's threads.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_one_thread)
+    try:
+        for future in as_completed([pool.submit(_attempt, job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that prepared cases died, most likely for want of memory; "
+            "cases already prepared are kept",
+            remedy="run again with fewer workers: --workers 1",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """Keep SimpleITK to one thread: the processes already fill the cores."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _cores() -> int:
+    # A container or a scheduler may allow fewer than the machine has.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,240 @@
+"""The train stage: caches in, checkpoints and an exported model out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxella.cache.latents import LatentCache
+from voxella.cache.text import TextCache
+from voxella.case import Case, Manifest
+from voxella.engine.batches import BatchMaker
+from voxella.engine.checkpoints import Checkpoints, Provenance
+from voxella.engine.ema import Ema
+from voxella.engine.order import Order
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import agreed, barrier, gather_state, start_distributed
+from voxella.engine.settings import deepspeed_config, zero_stage
+from voxella.engine.train import Training, train_loop
+from voxella.engine.validation import Validation
+from voxella.errors import UserError
+from voxella.export import ModelFacts, save_model
+from voxella.files import sha256_json, write_text_atomic
+from voxella.model import LatentDiffusion, build_model
+from voxella.observers.dispatch import ObserverSet
+from voxella.recipe.load import dump_recipe
+from voxella.recipe.model import Recipe
+from voxella.stages.folders import Folders
+from voxella.stages.panels import make_panel
+from voxella.stages.record import StageRecord
+
+__all__ = ["latent_scale", "train"]
+
+_DECIDES_IN_DEEPSPEED = ("gradient_clipping", "torch_autocast", "bf16", "fp16")
+
+
+def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path | None:
+    """Train a recipe's model and export it; every process of the job calls this.
+
+    Args:
+        recipe: The experiment.
+        run: The run folder; its caches must exist (``voxella encode``).
+        stop_after: Stop, with a checkpoint, when this step is done.
+
+    Returns:
+        The exported model folder, or None when stopped before the end.
+
+    Raises:
+        UserError: Caches are missing or do not fit; the loss is not finite; the checkpoint in the
+            run folder belongs to another recipe.
+    """
+    ranks = Ranks.from_environment()
+    start_distributed(ranks)
+    on_cpu = ranks.device.type == "cpu"
+    deepspeed_config(recipe.deepspeed, world=ranks.world, on_cpu=on_cpu)
+    folders = Folders.of(recipe, run)
+    cases = _training_cases(folders)
+    latents, text = _caches(recipe, folders, cases)
+    record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents, text, cases))
+    if agreed(record.is_current() and (folders.model / "model.json").is_file()):
+        return folders.model
+
+    model = build_model(recipe)
+    if text is not None:
+        model.null_text = text.empty.float()[None]
+    maker = BatchMaker(recipe, cases, latents, text, scale=1.0)
+    model.latent_scale = latent_scale(recipe, maker)
+    maker = BatchMaker(recipe, cases, latents, text, scale=model.latent_scale)
+    stage = zero_stage(recipe.deepspeed)
+    provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
+    checkpoints = Checkpoints(
+        folders.run / "checkpoints",
+        keep=recipe.train.keep_checkpoints,
+        ranks=ranks,
+        zero_stage=stage,
+    )
+    checkpoints.peek(provenance)  # before this run's recipe takes the place of the other's
+    barrier()
+    if ranks.is_main:
+        folders.run.mkdir(parents=True, exist_ok=True)
+        record.invalidate()
+        write_text_atomic(folders.run / "recipe.yaml", dump_recipe(recipe))
+    observers = ObserverSet(recipe.observers, rank=ranks.rank)
+    training = Training(
+        recipe=recipe,
+        run_dir=folders.run,
+        ranks=ranks,
+        model=model,
+        maker=maker,
+        provenance=provenance,
+        checkpoints=checkpoints,
+        observers=observers,
+        panel=make_panel(recipe, folders, maker, ranks, observers),
+        validation=_validation(recipe, folders, maker, ranks),
+        stop_after=stop_after,
+    )
+    status = "failed"
+    stopped = stop_after is not None and stop_after < training.total_steps
+    try:
+        engine, ema = train_loop(training)
+        status = "interrupted" if stopped else "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        observers.run_end(status)
+    if stopped:
+        return None
+    _export(recipe, folders, training, engine, ema)
+    if ranks.is_main:
+        record.complete(steps=training.total_steps, latent_scale=model.latent_scale)
+    barrier()
+    return folders.model
+
+
+def latent_scale(recipe: Recipe, maker: BatchMaker) -> float:
+    """Return the factor on latents: a statistic of the training set, the same on every process.
+
+    ``first_batch`` is paper mode: 1/std of the first batch's draws. The released code takes each
+    process's own shuffled batch, and takes it anew when it resumes; here it is the first GLOBAL
+    batch of a fixed order.
+    """
+    wanted = recipe.latent.scale
+    if wanted == "exact":
+        return maker.latents.statistics.scale
+    if wanted == "first_batch":
+        size = int(recipe.deepspeed["train_batch_size"])
+        first = Order(list(maker.cases), seed=recipe.seed, batch_size=size).step(0)
+        return float(1.0 / maker.make(first).latents.double().std())
+    return float(wanted)
+
+
+def _training_cases(folders: Folders) -> dict[str, Case]:
+    cases = {case.id: case for case in Manifest.read(folders.prepared).split("train")}
+    if not cases:
+        raise UserError(
+            f"{folders.prepared} has no case in the split train",
+            remedy="mend the manifest's splits and run voxella prepare again",
+        )
+    return cases
+
+
+def _caches(
+    recipe: Recipe, folders: Folders, cases: dict[str, Case]
+) -> tuple[LatentCache, TextCache | None]:
+    latents = LatentCache.open(folders.latents, recipe.latent)
+    latents.require(cases)
+    if recipe.text is None:
+        return latents, None
+    text = TextCache.open(folders.text, recipe.text)
+    text.require(cases)
+    return latents, text
+
+
+def _validation(
+    recipe: Recipe, folders: Folders, maker: BatchMaker, ranks: Ranks
+) -> Validation | None:
+    """Return the validation loss of the split val, or None when not asked for or empty."""
+    held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
+    if not recipe.train.validate_every or not held_out:
+        return None
+    maker.latents.require(held_out)
+    if maker.text is not None:
+        maker.text.require(held_out)
+    config = deepspeed_config(recipe.deepspeed, world=ranks.world, on_cpu=False)
+    size = int(config["train_micro_batch_size_per_gpu"])
+    return Validation(replace(maker, cases=held_out), ranks, size)
+
+
+def _inputs(
+    recipe: Recipe, latents: LatentCache, text: TextCache | None, cases: dict[str, Case]
+) -> dict[str, Any]:
+    """Return what decides the trained weights; sampling and observers do not."""
+    wanted = recipe.fingerprint_data()
+    decides = (
+        "seed",
+        "latent",
+        "conditioner",
+        "backbone",
+        "vectors",
+        "diffusion",
+        "loss",
+        "dropout",
+        "optimizer",
+    )
+    # How a step is cut and sharded does not decide what it learns; batch, clipping, precision do.
+    block = {k: recipe.deepspeed.get(k) for k in ("train_batch_size", *_DECIDES_IN_DEEPSPEED)}
+    length = {key: wanted["train"][key] for key in ("epochs", "steps", "ema_decay")}
+    known = sorted((case.id, case.label, case.extra.get("spacing_mm")) for case in cases.values())
+    return {
+        **{key: wanted[key] for key in decides},
+        "train": length,
+        "deepspeed": block,
+        "classes": recipe.data.classes,
+        "latents": latents.key,
+        "text": text.key if text else None,
+        "cases": sha256_json(known),
+    }
+
+
+def _export(
+    recipe: Recipe,
+    folders: Folders,
+    training: Training,
+    engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
+    ema: Ema | None,
+) -> None:
+    """Write ``RUN/model`` from the averaged weights; collective."""
+    model: LatentDiffusion = engine.module
+    if ema is None:
+        state = gather_state(model, keep=training.ranks.is_main)
+    else:
+        with ema.applied():
+            state = gather_state(model, keep=training.ranks.is_main)
+    if not training.ranks.is_main:
+        return
+    text = training.maker.text
+    facts = ModelFacts(
+        latent_scale=model.latent_scale,
+        step=training.total_steps,
+        averaged=ema is not None,
+        classes=list(recipe.data.classes),
+        vectors=list(model.vectors),
+        spacing_mm=_spacing_range(training.maker.cases),
+        text={"width": text.width, "encoder": text.fingerprint} if text else None,
+        autoencoder_sha256=training.maker.latents.fingerprint,
+    )
+    # From the cache: the model's own has been rounded where precision is cast.
+    null_text = None if text is None else text.empty.float()[None]
+    save_model(folders.model, state, recipe, facts, null_text)
+
+
+def _spacing_range(cases: dict[str, Case]) -> dict[str, list[float]] | None:
+    known = [case.extra["spacing_mm"] for case in cases.values() if "spacing_mm" in case.extra]
+    if not known:
+        return None
+    table = torch.tensor(known, dtype=torch.float64)
+    return {"min": table.min(dim=0).values.tolist(), "max": table.max(dim=0).values.tolist()}

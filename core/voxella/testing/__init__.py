@@ -1,0 +1,37 @@
+"""Contract suites that any plugin is held to, ours and a stranger's alike.
+
+Import the suite of your plugin's kind and name the plugin; pytest finds the rest::
+
+    from voxella.testing import ConditionerContract
+
+    class TestMine(ConditionerContract):
+        plugin = "age"
+
+``voxella plugins check age`` runs the same from the shell. See docs/plugins.md.
+"""
+
+from __future__ import annotations
+
+from voxella.testing.autoencoders import AutoencoderContract
+from voxella.testing.backbones import BackboneContract
+from voxella.testing.classifiers import ClassifierContract
+from voxella.testing.conditioners import ConditionerContract
+from voxella.testing.contract import Contract
+from voxella.testing.importers import ImporterContract
+from voxella.testing.observers import ObserverContract
+from voxella.testing.runner import CONTRACTS, CheckResult, run_contract
+from voxella.testing.text_encoders import TextEncoderContract
+
+__all__ = [
+    "CONTRACTS",
+    "AutoencoderContract",
+    "BackboneContract",
+    "CheckResult",
+    "ClassifierContract",
+    "ConditionerContract",
+    "Contract",
+    "ImporterContract",
+    "ObserverContract",
+    "TextEncoderContract",
+    "run_contract",
+]

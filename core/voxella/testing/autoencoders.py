@@ -1,0 +1,100 @@
+"""What every autoencoder has to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from voxella.testing.checks import (
+    Outputs,
+    assert_same,
+    gradients_reach_all,
+    perturb,
+    state_dict_round_trip,
+)
+from voxella.testing.contract import SpatialContract
+
+__all__ = ["AutoencoderContract"]
+
+_CHANNELS = 2
+
+
+class AutoencoderContract(SpatialContract):
+    """Factor, latent channels, determinism and gradients of an autoencoder.
+
+    Attributes:
+        latent_size: Latent voxels along the axes; images are larger by the autoencoder's factor.
+    """
+
+    kind: ClassVar[str] = "autoencoders"
+    latent_size: ClassVar[tuple[int, int, int]] = (4, 2, 3)
+    small: ClassVar[Mapping[str, Any]] = {
+        "channels": [32, 32, 32],
+        "res_blocks": 1,
+        "norm_float16": False,
+    }
+
+    def build_spatial(self, spatial_dims: int, **changes: Any) -> Any:  # noqa: ANN401 - see build
+        """Build the autoencoder for images of two channels and latents of three."""
+        wired = {"spatial_dims": spatial_dims, "in_channels": _CHANNELS, "latent_channels": 3}
+        return self.build_module(**(wired | changes))
+
+    def images(self, module: Any, spatial_dims: int) -> Tensor:  # noqa: ANN401 - see build
+        """Return two images in [0, 1] whose sides are the suite's latent sides x factor."""
+        generator = torch.Generator().manual_seed(11)
+        sides = [side * module.factor for side in self.latent_size[:spatial_dims]]
+        return torch.rand(2, _CHANNELS, *sides, generator=generator)
+
+    def outputs(self, module: Any, images: Tensor) -> Outputs:  # noqa: ANN401 - see build
+        """Return mean, log sigma, and the image decoded from the mean."""
+        mean, log_sigma = module.encode(images)
+        return {"mean": mean, "log_sigma": log_sigma, "decoded": module.decode(mean)}
+
+    def test_factor_and_channels_are_true(self) -> None:
+        """Latents are smaller by ``factor`` along each axis and have ``latent_channels``."""
+        for dims in self.dimensions():
+            for channels in (3, 4):
+                module = self.build_spatial(dims, latent_channels=channels).eval()
+                told = module.latent_channels
+                assert told == channels, f"latent_channels is {told}, asked for {channels}"
+                images = self.images(module, dims)
+                found = {k: tuple(v.shape) for k, v in self.outputs(module, images).items()}
+                latent = (2, channels, *self.latent_size[:dims])
+                expected = {"mean": latent, "log_sigma": latent, "decoded": tuple(images.shape)}
+                assert found == expected, f"in {dims}D: {found}, not {expected}"
+
+    def test_encoding_is_deterministic(self) -> None:
+        """``encode`` returns a distribution, never a draw from it."""
+        for dims in self.dimensions():
+            module = perturb(self.build_spatial(dims))
+            images = self.images(module, dims)
+            first, second = self.outputs(module, images), self.outputs(module, images)
+            assert_same(first, second, f"called twice in {dims}D", tolerance=0.0)
+
+    def test_a_case_alone_equals_the_case_in_a_batch(self) -> None:
+        """Neither the other images of a batch nor their order reach an image."""
+        for dims in self.dimensions():
+            module = perturb(self.build_spatial(dims))
+            images = self.images(module, dims)
+            whole = self.outputs(module, images)
+            for i in range(len(images)):
+                alone = self.outputs(module, images[i : i + 1])
+                part = {name: value[i : i + 1] for name, value in whole.items()}
+                assert_same(alone, part, f"image {i} alone in {dims}D")
+
+    def test_gradients_reach_every_parameter(self) -> None:
+        """Every trainable parameter is used."""
+        for dims in self.dimensions():
+            module = perturb(self.build_spatial(dims))
+            gradients_reach_all(module, self.outputs(module, self.images(module, dims)))
+
+    def test_state_dict_carries_everything(self) -> None:
+        """Loading a state_dict restores the outputs."""
+        dims = self.dimensions()[-1]
+        state_dict_round_trip(
+            lambda seed: self.build_spatial(dims, seed=seed),
+            lambda module: self.outputs(module, self.images(module, dims)),
+        )
