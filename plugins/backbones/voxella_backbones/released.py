@@ -1,0 +1,55 @@
+"""The released CCELLA checkpoints' names, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from voxella_backbones.maisi_unet import MaisiUNet
+from voxella_backbones.weights import load_weights
+
+__all__ = ["RELEASED_LAYERS", "convert_released_state_dict", "load_released"]
+
+# Names as they stand in the released checkpoints and in MAISI's own -> our vector's name.
+RELEASED_LAYERS: dict[str, str] = {
+    "pirads_layer": "class_layer",
+    "spacing_layer": "spacing_layer",
+    "top_region_index_layer": "top_region_layer",
+    "bottom_region_index_layer": "bottom_region_layer",
+}
+_UNET = "unet."
+
+
+def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the U-Net's part of a released state dict under the names of :class:`MaisiUNet`.
+
+    Takes the ``unet_state_dict`` of a released checkpoint, with or without the ``module.`` of a
+    data-parallel wrapper. A text model keeps its U-Net under ``unet.`` beside the adapter (whose
+    entries are left out); a model without text is the U-Net itself.
+
+    Args:
+        state: Names to tensors.
+    """
+    bare = {name.removeprefix("module."): value for name, value in state.items()}
+    inner = {name: value for name, value in bare.items() if name.startswith(_UNET)}
+    return {_renamed(name.removeprefix(_UNET)): v for name, v in (inner or bare).items()}
+
+
+def load_released(unet: MaisiUNet, path: Path) -> str:
+    """Load the U-Net of a released checkpoint and return the file's SHA-256.
+
+    Args:
+        unet: Built with the vectors and the context that the checkpoint was trained with.
+        path: The checkpoint, or a file of its ``unet_state_dict`` alone.
+
+    Raises:
+        UserError: If the file is missing, cannot be read, or holds another network.
+    """
+    return load_weights(unet, path, convert_released_state_dict)
+
+
+def _renamed(name: str) -> str:
+    layer, dot, rest = name.partition(".")
+    return RELEASED_LAYERS.get(layer, layer) + dot + rest

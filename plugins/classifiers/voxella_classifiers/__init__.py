@@ -1,0 +1,1 @@
+"""Downstream classifiers that come with voxella: `efficientnet`, `cnn`."""

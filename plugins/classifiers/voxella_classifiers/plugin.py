@@ -1,0 +1,51 @@
+"""Entry point of the classifiers. Light: torch and MONAI are imported inside the builders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from voxella.plugins import hookimpl
+from voxella.plugins.contracts import Classifier
+
+__all__ = ["build_cnn", "build_efficientnet", "voxella_factory"]
+
+
+def build_efficientnet(*, spatial_dims: int, in_channels: int, num_classes: int) -> Classifier:
+    """Build EfficientNet-b0, the paper's downstream classifier, with random weights.
+
+    Args:
+        spatial_dims: 2 or 3 (wired).
+        in_channels: Image channels (wired).
+        num_classes: Number of classes (wired).
+    """
+    from voxella_classifiers.efficientnet import efficientnet_b0
+
+    return efficientnet_b0(spatial_dims, in_channels, num_classes)
+
+
+def build_cnn(
+    *,
+    spatial_dims: int,
+    in_channels: int,
+    num_classes: int,
+    channels: Sequence[int] = (8, 16, 32),
+) -> Classifier:
+    """Build a small convolutional classifier, for demonstrations and tests.
+
+    Args:
+        spatial_dims: 2 or 3 (wired).
+        in_channels: Image channels (wired).
+        num_classes: Number of classes (wired).
+        channels: Width of each stage; every stage halves the grid.
+    """
+    from voxella_classifiers.cnn import SmallCNN
+
+    return SmallCNN(spatial_dims, in_channels, num_classes, channels)
+
+
+@hookimpl
+def voxella_factory(name: str) -> Callable[..., Any] | None:
+    """Return the builder of a classifier, or None when the name is not one of ours."""
+    builders: dict[str, Callable[..., Any]] = {"efficientnet": build_efficientnet, "cnn": build_cnn}
+    return builders.get(name)

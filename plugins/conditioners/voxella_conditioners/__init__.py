@@ -1,0 +1,1 @@
+"""Conditioners (none, radclass, ella, ccella and its variants) and text encoders."""

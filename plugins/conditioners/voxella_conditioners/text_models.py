@@ -1,0 +1,179 @@
+"""Text encoders from local transformers folders."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from voxella_conditioners.text_encoder import TokenEncoder
+from voxella_conditioners.text_folder import ModelFolder, fingerprint, open_folder
+from voxella_conditioners.text_settings import TextSettings
+
+__all__ = ["load_any", "load_t5"]
+
+# Tables of absolute positions, by the names transformers gives them.
+_POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+# Parts that the last hidden state does not need.
+_UNUSED_PARTS = ("pooler", "decoder.", "lm_head", "logit_scale")
+# What transformers, safetensors and torch raise on folders that are damaged or of another kind.
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
+
+
+def load_t5(path: Path, settings: TextSettings) -> TokenEncoder:
+    """Load the encoder of a T5 folder; the decoder's weights are not read.
+
+    Raises:
+        UserError: As :func:`load_any`; or the folder holds another kind of model.
+    """
+    from transformers import T5EncoderModel
+
+    folder = open_folder(path, settings.name)
+    kind = folder.config.get("model_type")
+    if kind != "t5":
+        raise settings.error(
+            f"{path} holds a model of type {kind}",
+            legal="model_type t5 in config.json",
+            remedy="use the text encoder hf",
+        )
+    return _load(folder, settings, T5EncoderModel.from_pretrained)
+
+
+def load_any(path: Path, settings: TextSettings) -> TokenEncoder:
+    """Load the text encoder of any transformers folder.
+
+    Raises:
+        UserError: When the folder is incomplete or cannot be read, or ``max_tokens`` does not fit
+            the model.
+    """
+    from transformers import AutoModel
+
+    return _load(open_folder(path, settings.name), settings, AutoModel.from_pretrained)
+
+
+def _load(
+    folder: ModelFolder, settings: TextSettings, from_pretrained: Callable[..., Any]
+) -> TokenEncoder:
+    from transformers.utils import logging
+
+    # Its own bar would cut across the stage's, and is noise where there is no terminal.
+    logging.disable_progress_bar()
+    tokenizer = _tokenizer(folder, settings)
+    encoder = _text_part(_model(folder, settings, from_pretrained))
+    _check_length(settings, tokenizer, encoder)
+    _check_vocabulary(folder, settings, tokenizer, encoder)
+    return TokenEncoder(
+        encoder.to(settings.place()),
+        tokenizer,
+        max_tokens=settings.max_tokens,
+        padding=settings.padding,
+        batch_size=settings.batch_size,
+        fingerprint=fingerprint(folder, settings.identity()),
+    )
+
+
+def _tokenizer(folder: ModelFolder, settings: TextSettings) -> Any:  # noqa: ANN401 - untyped library
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder.path,
+            local_files_only=True,
+            truncation_side=settings.truncation,
+            padding_side="right",
+        )
+    except _LOAD_ERRORS as error:
+        raise _unreadable(folder, settings, "tokenizer", error) from error
+
+
+def _model(folder: ModelFolder, settings: TextSettings, from_pretrained: Callable[..., Any]) -> Any:  # noqa: ANN401 - untyped library
+    try:
+        model, report = from_pretrained(
+            folder.path,
+            local_files_only=True,
+            dtype=getattr(torch, settings.dtype),
+            output_loading_info=True,
+        )
+    except _LOAD_ERRORS as error:
+        raise _unreadable(folder, settings, "model", error) from error
+    _check_complete(folder, settings, report["missing_keys"])
+    return model
+
+
+def _text_part(model: Any) -> nn.Module:  # noqa: ANN401 - untyped library
+    """Return the encoder of an encoder-decoder, the text part of an image-text model."""
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    part: nn.Module = getattr(model, "text_model", model)
+    return part
+
+
+def _unreadable(
+    folder: ModelFolder, settings: TextSettings, what: str, error: Exception
+) -> Exception:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return settings.error(
+        f"the {what} in {folder.path} cannot be loaded: {reason}",
+        remedy="copy the folder anew; a truncated download looks like this",
+    )
+
+
+def _check_complete(folder: ModelFolder, settings: TextSettings, missing: Iterable[str]) -> None:
+    # transformers would fill what is missing with random numbers.
+    needed = sorted(key for key in missing if not any(part in key for part in _UNUSED_PARTS))
+    if needed:
+        raise settings.error(
+            f"the weights in {folder.path} lack {len(needed)} tensors, such as {needed[0]}",
+            legal="the weights that belong to the config.json beside them",
+        )
+
+
+def _check_length(settings: TextSettings, tokenizer: Any, encoder: nn.Module) -> None:  # noqa: ANN401 - untyped library
+    least = int(tokenizer.num_special_tokens_to_add()) + 1
+    most = _positions(encoder)
+    tokens = settings.max_tokens
+    if tokens < least or (most is not None and tokens > most):
+        raise settings.error(
+            f"max_tokens={tokens}",
+            legal=f"{least} or more" if most is None else f"{least} to {most}, its positions",
+            remedy="set text.max_tokens",
+        )
+
+
+def _check_vocabulary(
+    folder: ModelFolder,
+    settings: TextSettings,
+    tokenizer: Any,  # noqa: ANN401 - untyped library
+    encoder: Any,  # noqa: ANN401 - untyped library
+) -> None:
+    rows = encoder.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise settings.error(
+            f"{folder.path}: the tokenizer knows {len(tokenizer)} tokens and the model {rows}",
+            legal="a tokenizer and a model that belong together",
+        )
+
+
+def _positions(encoder: nn.Module) -> int | None:
+    """Return the longest input of a model with absolute positions; None where any length goes."""
+    for name, module in encoder.named_modules():
+        if name.endswith(_POSITION_TABLES) and isinstance(module, nn.Embedding):
+            # RoBERTa keeps the rows up to its padding row for padding; BART shifts by an offset.
+            padding = module.padding_idx
+            unused = int(getattr(module, "offset", 0 if padding is None else padding + 1))
+            return module.num_embeddings - unused
+    return None
