@@ -1,0 +1,29 @@
+"""The one fixture that areas share: phantom data, prepared and encoded at smoke size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Tiny tensors gain nothing from threads, and some tests start two processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# An encoder is a local folder or it is an error.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def smoke_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that runs of every recipe share, complete up to the caches."""
+    from tiny_run import REPOSITORY
+
+    from voxella.recipe.load import load_recipe
+    from voxella.stages.run import run_stages
+
+    folder = tmp_path_factory.mktemp("smoke")
+    recipe = load_recipe(
+        str(REPOSITORY / "recipes" / "ccella.yaml"), ["smoke"], [f"workspace={folder}"]
+    )
+    run_stages(recipe, folder / "run", until="encode", workers=1)
+    return folder

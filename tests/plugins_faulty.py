@@ -1,0 +1,295 @@
+"""Plugins that break their contract in one named way each, or in none: ``fault="none"``."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from voxella.case import Case, Manifest
+from voxella.conditioning import Conditioning
+from voxella.plugins import hookimpl
+
+
+def mean_pool(text: Tensor, mask: Tensor | None) -> Tensor:
+    weights = torch.ones(text.shape[:2]) if mask is None else mask.float()
+    return (text * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+
+
+class Conditioner(nn.Module):
+    """Mean-pools the text into a vector and passes projected tokens on."""
+
+    def __init__(self, text_dim: int, num_classes: int, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.needs: Any = frozenset({"text", "label"})
+        if fault == "needs":
+            self.needs = ["text", "label"]
+        self.context_dim = 8
+        self.vector_sizes = {"report": 8 if fault != "vector_sizes" else 9, "class": num_classes}
+        self.token = nn.Linear(text_dim, 8)
+        self.pool = nn.Linear(text_dim, 8)
+        self.head = nn.Linear(8, num_classes)
+        if fault == "unused":
+            self.spare = nn.Linear(2, 2)
+        self.register_buffer(
+            "offset", torch.randn(8) if fault == "buffer" else torch.zeros(8), persistent=False
+        )
+        if fault == "unseeded":
+            self.pool.bias.data.copy_(torch.full((8,), random.random()))
+
+    def forward(
+        self,
+        *,
+        timesteps: Tensor,
+        text_features: Tensor | None,
+        text_mask: Tensor | None,
+        label: Tensor | None,
+    ) -> Conditioning:
+        assert text_features is not None
+        assert label is not None
+        if self.fault != "dtype":
+            text_features = text_features.float()
+        if self.fault == "in_place":
+            text_features += 1
+        pooled = mean_pool(text_features, None if self.fault == "no_mask" else text_mask)
+        if self.fault == "batch":
+            pooled = pooled - pooled.mean(0, keepdim=True)
+        report = self.pool(pooled) + self.get_buffer("offset")
+        if self.fault == "random":
+            report = report + torch.randn_like(report)
+        if self.fault == "label":
+            label = label * 0
+        if self.fault == "zero_label":
+            label = label / label.sum(1, keepdim=True)
+        mask = text_mask
+        if mask is None and self.fault == "mask_none":
+            report = report + 1
+        return Conditioning(
+            context=self.token(text_features),
+            context_mask=mask,
+            vectors={"report": report, "class": label},
+            class_logits=self.head(report),
+        )
+
+
+class Backbone(nn.Module):
+    """Adds projections of every condition to a 1x1 convolution of the input."""
+
+    def __init__(
+        self, dims: int, channels: tuple[int, int], context: int | None,
+        vectors: Mapping[str, int], fault: str,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.fault, self.recompute = fault, False
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        self.body: nn.Module = convolution(*channels, 1)
+        self.time = nn.Linear(1, channels[1])
+        self.context = nn.Linear(context, channels[1]) if context else None
+        self.vectors = nn.ModuleDict({n: nn.Linear(k, channels[1]) for n, k in vectors.items()})
+
+    def forward(self, x: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        told = self.time(timesteps[:, None].float() / 1000 * (self.fault != "time"))
+        if self.context is not None and conditioning.context is not None:
+            mask = None if self.fault == "no_mask" else conditioning.context_mask
+            told = told + self.context(mean_pool(conditioning.context, mask))
+        given = list(conditioning.vectors.items())
+        for (name, layer), (_, by_place) in zip(self.vectors.items(), given, strict=True):
+            vector = conditioning.vectors[name]
+            if self.fault == "places" and by_place.shape == vector.shape:
+                vector = by_place
+            if self.fault == "places":
+                told = told + 0.1 * given[0][1].sum(1, keepdim=True)
+            told = told + layer(vector * (self.fault != "vector"))
+        if self.fault == "batch":
+            told = told - told.mean(0, keepdim=True)
+        if self.recompute:
+            body: Tensor = checkpoint(self.body, x, use_reentrant=False)
+            body = body * (1.1 if self.fault == "checkpoint" else 1)
+        else:
+            body = self.body(x)
+        out: Tensor = body + told.reshape(*told.shape, *[1] * (x.ndim - 2))
+        return out.transpose(-1, -2) if self.fault == "axes" else out
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        self.recompute = enabled
+
+
+class Autoencoder(nn.Module):
+    """Strided convolutions by a factor of 2."""
+
+    def __init__(self, dims: int, channels: int, latent: int, fault: str) -> None:
+        super().__init__()
+        self.fault, self.factor = fault, 2 if fault != "factor" else 4
+        self.latent_channels = latent
+        down, up = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}[dims]
+        self.down, self.up = down(channels, 2 * latent, 2, 2), up(latent, channels, 2, 2)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_sigma = self.down(images).chunk(2, 1)
+        if self.fault == "draws":
+            mean = mean + log_sigma.exp() * torch.randn_like(mean)
+        return mean, log_sigma
+
+    def decode(self, latents: Tensor) -> Tensor:
+        latents = latents.detach() if self.fault == "detached" else latents
+        images: Tensor = self.up(latents)
+        if self.fault == "batch":
+            images = images / images.std()
+        return images.detach() if self.fault == "detached" else images
+
+
+class Classifier(nn.Module):
+    """A linear layer on mean intensities."""
+
+    def __init__(self, channels: int, classes: int, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+        self.head = nn.Linear(channels, 2 if fault == "classes" else classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = images.flatten(2).mean(2)
+        if self.fault == "batch":
+            pooled = pooled - pooled.mean(0)
+        logits: Tensor = self.head(pooled)
+        noise = torch.rand(1) if self.fault == "random" else torch.zeros(1)
+        return logits + noise
+
+
+class TextEncoder:
+    """One row of hashed numbers per word."""
+
+    width = 4
+
+    def __init__(self, max_tokens: int, truncation: str, padding: str, fault: str) -> None:
+        self.kept, self.end, self.padding, self.fault = max_tokens, truncation, padding, fault
+        settings = "" if fault == "fingerprint" else f"{max_tokens} {truncation} {padding}"
+        self.fingerprint = hashlib.sha256(settings.encode()).hexdigest()
+
+    def token_counts(self, texts: list[str]) -> list[int]:
+        counts = [len(text.split()) + 1 for text in texts]
+        return [min(c, self.kept) for c in counts] if self.fault == "counts" else counts
+
+    def encode(self, texts: list[str]) -> list[Tensor]:
+        longest = max(self.token_counts(texts))
+        return [self._one(text, longest) for text in texts]
+
+    def _one(self, text: str, longest: int) -> Tensor:
+        words = [*text.split(), "</s>"]
+        right = self.end == "right" or self.fault == "end"
+        words = words[: self.kept] if right else words[-self.kept :]
+        if self.padding == "max" and self.fault != "padding":
+            words += ["<pad>"] * (self.kept - len(words))
+        if self.fault == "lengths":
+            words += ["<pad>"] * (min(longest, self.kept) - len(words))
+        rows = [list(hashlib.sha256(word.encode()).digest()[: self.width]) for word in words]
+        return torch.tensor(rows, dtype=torch.float32, requires_grad=self.fault == "graph")
+
+
+class Importer:
+    """One case with a small image and a report."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def __call__(self, out: Path) -> Manifest:
+        out.mkdir(parents=True)
+        text = "The peripheral zone shows a lesion on the left side. PI-RADS 4."
+        (out / "a.txt").write_text(text)
+        voxels = np.random.default_rng(None if self.fault == "random" else 0).random((3, 4, 5))
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), out / "a.nii.gz")
+        digest = hashlib.sha256(b"" if self.fault == "hash" else text.encode()).hexdigest()
+        extra = {"note": text} if self.fault == "leak" else {}
+        image = "b.nii.gz" if self.fault == "image" else "a.nii.gz"
+        case = Case(
+            id="a", patient="a", images={"t2w": image}, report="a.txt",
+            report_sha256=digest, extra=extra,
+        )  # fmt: skip
+        manifest = Manifest(out, [case])
+        manifest.write()
+        return Manifest(out, []) if self.fault == "empty" else manifest
+
+
+class Observer:
+    """Keeps the last loss."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    @hookimpl
+    def voxella_step_end(self, step: int) -> None:
+        if self.fault == "random":
+            torch.rand(1)
+
+    @hookimpl
+    def voxella_run_end(self, status: str) -> None:
+        if self.fault == "failure" and status != "finished":
+            raise RuntimeError("only success was thought of")
+
+    @hookimpl
+    def voxella_run_start(self, first_step: int) -> None:
+        if self.fault == "resume" and first_step:
+            raise RuntimeError("only fresh runs were thought of")
+
+
+class Hookless:
+    """Looks like an observer, but marks nothing."""
+
+    def voxella_step_end(self, step: int) -> None:
+        del step
+
+
+def conditioner(*, text_dim: int, num_classes: int, fault: str) -> nn.Module:
+    return Conditioner(text_dim, num_classes, fault)
+
+
+def backbone(
+    *, spatial_dims: int, in_channels: int, out_channels: int, context_dim: int | None,
+    vectors: dict[str, int], fault: str,
+) -> nn.Module:  # fmt: skip
+    return Backbone(spatial_dims, (in_channels, out_channels), context_dim, vectors, fault)
+
+
+def autoencoder(
+    *, spatial_dims: int, in_channels: int, latent_channels: int, fault: str
+) -> nn.Module:
+    return Autoencoder(spatial_dims, in_channels, latent_channels, fault)
+
+
+def classifier(*, spatial_dims: int, in_channels: int, num_classes: int, fault: str) -> nn.Module:
+    return Classifier(in_channels, num_classes, fault)
+
+
+def text_encoder(*, max_tokens: int, truncation: str, padding: str, fault: str) -> TextEncoder:
+    return TextEncoder(max_tokens, truncation, padding, fault)
+
+
+def importer(*, fault: str) -> Importer:
+    return Importer(fault)
+
+
+def observer(*, fault: str) -> object:
+    return Hookless() if fault == "hooks" else Observer(fault)
+
+
+def bare(fault, *, spatial_dims: int = 3) -> nn.Module:  # type: ignore[no-untyped-def] # the fault
+    return nn.Linear(spatial_dims, len(fault))
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "conditioners": conditioner,
+    "backbones": backbone,
+    "autoencoders": autoencoder,
+    "classifiers": classifier,
+    "text_encoders": text_encoder,
+    "importers": importer,
+    "observers": observer,
+}

@@ -1,0 +1,113 @@
+"""Losses against MONAI's and torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.losses import FocalLoss
+from torch import Tensor
+from torch.nn import functional
+
+from voxella.diffusion.losses import Reconstruction, focal_loss, masked_mean, reconstruction_loss
+
+
+def case(classes: int, cases: int = 7) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(classes)
+    logits = 3 * torch.randn(cases, classes, generator=generator)
+    labels = torch.randint(classes, (cases,), generator=generator)
+    return logits, functional.one_hot(labels, classes).float()
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs"), [("l1", functional.l1_loss), ("mse", functional.mse_loss)]
+)
+@pytest.mark.parametrize("spatial", [(), (6, 5), (4, 3, 2)])
+def test_reconstruction_is_per_case(
+    kind: Reconstruction, theirs: object, spatial: tuple[int, ...]
+) -> None:
+    assert callable(theirs)
+    a, b = torch.randn(2, 3, 4, *spatial, generator=torch.Generator().manual_seed(0))
+    ours = reconstruction_loss(kind, a, b)
+    assert ours.shape == (3,)
+    for i in range(3):
+        torch.testing.assert_close(ours[i], theirs(a[i], b[i]))
+    torch.testing.assert_close(ours.mean(), theirs(a, b))
+
+
+def test_reconstruction_sums_in_float32() -> None:
+    ones = torch.ones(1, 4096, dtype=torch.bfloat16)
+    loss = reconstruction_loss("l1", ones, torch.zeros_like(ones))
+    assert loss.dtype == torch.float32
+    assert float(loss) == 1.0
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("alpha", [0.75, 0.25, None])
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 3.5])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_focal_loss_equals_monai(
+    classes: int, alpha: float | None, gamma: float, scale: float
+) -> None:
+    logits, target = case(classes)
+    ours = focal_loss(logits, scale * target, gamma, alpha)
+    options = {"gamma": gamma, "alpha": alpha, "use_softmax": True}
+    per_class = FocalLoss(**options, reduction="none")(logits, scale * target)
+    torch.testing.assert_close(ours, per_class.mean(1), rtol=1e-5, atol=1e-6)
+    mean = FocalLoss(**options)(logits, scale * target)
+    torch.testing.assert_close(ours.mean(), mean, rtol=1e-5, atol=1e-6)
+
+
+def test_focal_loss_by_hand() -> None:
+    """One positive case at p = 0.9: 0.75 (0.1)^2 (-ln 0.9), halved by the mean over two classes."""
+    logits = torch.tensor([[0.1, 0.9]]).log()
+    ours = focal_loss(logits, torch.tensor([[0.0, 1.0]]), 2.0, 0.75)
+    assert ours.tolist() == pytest.approx([0.75 * 0.01 * 0.1053605 / 2], rel=1e-5)
+    negative = focal_loss(logits.flip(1), torch.tensor([[1.0, 0.0]]), 2.0, 0.75)
+    assert float(ours / negative) == pytest.approx(3.0)
+
+
+def test_focal_loss_is_linear_in_the_target() -> None:
+    logits, target = case(2)
+    torch.testing.assert_close(
+        focal_loss(logits, 100 * target, 2.0, 0.75), 100 * focal_loss(logits, target, 2.0, 0.75)
+    )
+
+
+def test_focal_loss_without_focus_is_cross_entropy() -> None:
+    logits, target = case(4)
+    expected = functional.cross_entropy(logits, target, reduction="none") / 4
+    torch.testing.assert_close(focal_loss(logits, target, 0.0, None), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_certain_logits_has_a_finite_gradient(gamma: float) -> None:
+    logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    loss = focal_loss(logits, torch.eye(2), gamma, 0.75).sum()
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.abs().max() < 1e-6
+
+
+def test_masked_mean_is_over_the_chosen_cases_only() -> None:
+    values = torch.tensor([1.0, 5.0, float("nan"), 3.0], requires_grad=True)
+    mean = masked_mean(values, torch.tensor([True, False, False, True]))
+    (gradient,) = torch.autograd.grad(mean, values)
+    assert float(mean.detach()) == 2.0
+    assert gradient.tolist() == [0.5, 0.0, 0.0, 0.5]
+
+
+def test_masked_mean_of_no_case_contributes_nothing() -> None:
+    logits, target = case(2, cases=3)
+    logits.requires_grad_()
+    mean = masked_mean(focal_loss(logits, target, 2.0, 0.75), torch.zeros(3, dtype=torch.bool))
+    (gradient,) = torch.autograd.grad(mean, logits)
+    assert float(mean.detach()) == 0.0
+    assert torch.equal(gradient, torch.zeros(3, 2))
+
+
+def test_ranks_that_share_a_count_average_to_the_global_mean() -> None:
+    values = torch.tensor([4.0, 1.0, 7.0, 2.0])
+    for chosen in ([True, False, True, True], [False, True, False, False], [False] * 4):
+        mask = torch.tensor(chosen)
+        shared = mask.sum() / 2  # the mean over two ranks, each with two cases
+        ranks = [masked_mean(values[r], mask[r], count=shared) for r in (slice(2), slice(2, 4))]
+        torch.testing.assert_close((ranks[0] + ranks[1]) / 2, masked_mean(values, mask))

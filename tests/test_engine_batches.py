@@ -1,0 +1,125 @@
+"""Batches are functions of (seed, case, epoch): the cut into processes changes nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import encoded_run, tiny_recipe
+
+from voxella.cache.latents import LatentCache
+from voxella.cache.text import TextCache
+from voxella.case import Manifest
+from voxella.engine.batches import BatchMaker, pad_features, prefetch
+from voxella.engine.order import Order, Visit
+from voxella.errors import UserError
+from voxella.model import build_model
+from voxella.recipe.model import Recipe
+from voxella.stages.folders import Folders
+from voxella.stages.train import latent_scale
+
+
+def maker_of(recipe: Recipe, folders: Folders, scale: float = 1.0) -> BatchMaker:
+    cases = {case.id: case for case in Manifest.read(folders.prepared)}
+    text = TextCache.open(folders.text, recipe.text) if recipe.text else None
+    return BatchMaker(recipe, cases, LatentCache.open(folders.latents), text, scale)
+
+
+def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
+    recipe = tiny_recipe("dropout.text=0.5", "dropout.label=0.5")
+    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    order = Order(list(maker.cases), seed=recipe.seed, batch_size=4)
+    for step in range(4):
+        whole = maker.make(order.step(step))
+        parts = [
+            maker.make(part, global_visits=order.step(step))
+            for rank in range(2)
+            for part in order.micro_batches(step, rank=rank, world=2, accumulation=1)
+        ]
+        assert whole.case_ids == parts[0].case_ids + parts[1].case_ids
+        for name in ("latents", "noise", "timesteps", "label", "has_report", "drop_label"):
+            together = torch.cat([getattr(part, name) for part in parts])
+            assert torch.equal(getattr(whole, name), together), name
+
+
+def test_losses_do_not_depend_on_the_cut(tmp_path: Path) -> None:
+    """Also where reports are spread unevenly: the mean of parts is the mean over all reports."""
+    recipe = tiny_recipe("loss.class_weight=1.0")
+    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    model = build_model(recipe)
+    assert maker.text is not None
+    model.null_text = maker.text.empty.float()[None]
+    visits = [Visit(f"case-{index}", 0) for index in (0, 1, 2, 5)]  # 2 and 5 have no report
+    whole = model(maker.make(visits))
+    parts = [model(maker.make(visits[a : a + 2], global_visits=visits)) for a in (0, 2)]
+    for name in ("total", "reconstruction", "class"):
+        mean = (parts[0][name] + parts[1][name]) / 2
+        torch.testing.assert_close(whole[name], mean, rtol=1e-5, atol=1e-6)
+    assert parts[1]["class"].item() == 0.0
+
+
+def test_each_visit_draws_anew_unless_told_otherwise(tmp_path: Path) -> None:
+    folders = encoded_run(tiny_recipe(), tmp_path)
+    draws = {}
+    for draw in ("resample", "mean", "fixed"):
+        maker = maker_of(tiny_recipe(f"latent.draw={draw}"), folders)
+        draws[draw] = [maker.make([Visit("case-0", epoch)]) for epoch in (0, 1)]
+        assert not torch.equal(draws[draw][0].noise, draws[draw][1].noise)
+    mean, log_sigma = LatentCache.open(folders.latents).read("case-0")
+    first, second = draws["resample"]
+    assert not torch.equal(first.latents, second.latents)
+    spread = ((first.latents[0] - mean) / log_sigma.exp()).std()
+    assert 0.8 < float(spread) < 1.2
+    assert torch.equal(draws["mean"][0].latents[0], mean)
+    assert torch.equal(draws["fixed"][0].latents, draws["fixed"][1].latents)
+    assert torch.equal(draws["fixed"][0].latents, first.latents)
+
+
+def test_dropped_text_is_the_empty_report_and_leaves_the_class_loss(tmp_path: Path) -> None:
+    recipe = tiny_recipe("dropout.text=1.0")
+    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    batch = maker.make([Visit("case-0", 0), Visit("case-1", 0)])
+    assert maker.text is not None
+    assert batch.text_features is not None
+    assert torch.equal(batch.text_features[1], maker.text.empty)
+    assert not batch.has_report.any()
+
+
+def test_dropout_shares_are_as_asked(tmp_path: Path) -> None:
+    recipe = tiny_recipe("dropout.both=0.1", "dropout.label=0.2")
+    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    drops = [maker._drops(Visit("case-0", epoch)) for epoch in range(2000)]
+    text, label = (sum(drop[i] for drop in drops) / 2000 for i in (0, 1))
+    assert text == pytest.approx(0.1, abs=0.03)
+    assert label == pytest.approx(0.1 + 0.9 * 0.2, abs=0.04)
+
+
+def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    folders = encoded_run(recipe, tmp_path)
+    maker = maker_of(recipe, folders)
+    exact = latent_scale(recipe, maker)
+    # The fixture's latents: mean ~ N(0, 2^2), sigma e^-1, so the variance is near 4 + e^-2.
+    assert exact == pytest.approx((4 + 2.718281828**-2) ** -0.5, rel=0.05)
+    cache = LatentCache.open(folders.latents)
+    means, logs = (torch.stack([cache.read(i)[k] for i in cache.ids]).double() for k in (0, 1))
+    variance = (means**2 + (2 * logs).exp()).mean() - means.mean() ** 2
+    assert exact == pytest.approx(float(variance**-0.5), rel=1e-6)
+    assert latent_scale(tiny_recipe("latent.scale=0.25"), maker) == 0.25
+    first = latent_scale(tiny_recipe("latent.scale=first_batch"), maker)
+    assert first == pytest.approx(exact, rel=0.3)
+    assert first != exact
+
+
+def test_unknown_label_is_a_clear_error(tmp_path: Path) -> None:
+    folders = encoded_run(tiny_recipe(), tmp_path)
+    maker = maker_of(tiny_recipe("data.classes=[benign, malignant]"), folders)
+    with pytest.raises(UserError, match="case case-0: label 'negative' is not a class"):
+        maker.make([Visit("case-0", 0)])
+
+
+def test_padding_and_prefetch() -> None:
+    joined, mask = pad_features([torch.ones(2, 3), torch.full((4, 3), 2.0)])
+    assert joined.shape == (2, 4, 3)
+    assert mask.sum(dim=1).tolist() == [2, 4]
+    assert float(joined[0, 2:].abs().sum()) == 0.0
+    assert list(prefetch(iter([lambda i=i: i for i in range(7)]))) == list(range(7))  # type: ignore[misc] # a lambda's default

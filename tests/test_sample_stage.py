@@ -1,0 +1,338 @@
+"""The sample stage: a synthetic data set that can be read, continued and repeated to the byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+from shell import environment
+from tiny_run import REPOSITORY
+
+from voxella.case import Case, Manifest
+from voxella.errors import UserError
+from voxella.files import sha256_file
+from voxella.recipe.load import load_recipe
+from voxella.recipe.model import Recipe
+from voxella.stages.sample import sample
+from voxella.stages.train import train
+
+RECIPES = REPOSITORY / "recipes"
+
+
+class Bench:
+    """A trained model beside a shared workspace, to sample from in any number of folders."""
+
+    def __init__(self, workspace: Path, folder: Path) -> None:
+        self.workspace = workspace
+        self.folder = folder
+        train(self.recipe(), folder / "trained")
+
+    def recipe(self, *overrides: str, name: str = "ccella") -> Recipe:
+        settings = [f"workspace={self.workspace}", "observers=[]", "sample.count=3", *overrides]
+        return load_recipe(RECIPES / f"{name}.yaml", ["smoke"], settings)
+
+    def run(self, name: str) -> Path:
+        """A run folder that holds nothing but the trained model."""
+        shutil.copytree(self.folder / "trained" / "model", self.folder / name / "model")
+        return self.folder / name
+
+
+@pytest.fixture(scope="module")
+def bench(smoke_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(smoke_workspace, tmp_path_factory.mktemp("sampled"))
+
+
+@pytest.fixture(scope="module")
+def sampled(bench: Bench) -> Path:
+    """Three volumes, from the training cases; not to be changed."""
+    return sample(bench.recipe(), bench.run("first"))
+
+
+def volumes(samples: Path) -> dict[str, str]:
+    """Hash of every volume that the manifest names, by case."""
+    manifest = Manifest.read(samples)
+    return {case.id: sha256_file(manifest.image_path(case, "t2w")) for case in manifest}
+
+
+def times(samples: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in (samples / "volumes").glob("*.nii.gz")}
+
+
+def killed(samples: Path, *unfinished: str) -> None:
+    """Leave the folder as a kill does: no stage record, some volumes without their own."""
+    (samples / "stage.json").unlink()
+    (samples / "manifest.jsonl").unlink()
+    for name in unfinished:
+        (samples / "volumes" / f"{name}.json").unlink()
+
+
+def made_anew(before: dict[str, int], after: dict[str, int]) -> set[str]:
+    return {name for name, moment in after.items() if before.get(name) != moment}
+
+
+def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
+    bench: Bench, sampled: Path
+) -> None:
+    sources = {case.id: case for case in Manifest.read(bench.workspace / "dataset")}
+    facts = json.loads((bench.folder / "first" / "model" / "model.json").read_text())
+    twins = Manifest.read(sampled)
+    assert [twin.id for twin in twins] == [f"phantom-0000{n}-s000" for n in (0, 1, 5)]
+    for twin in twins:
+        source = sources[twin.extra["source_case"]]
+        assert twin.id == f"{source.id}-s000"
+        assert twin.patient == f"synthetic-{source.patient}"
+        assert (twin.label, twin.label_source, twin.split) == (source.label, "given", "train")
+        assert (twin.report, twin.truth) == (None, None)
+        expected: dict[str, Any] = {
+            "synthetic": True,
+            "prompt_sha256": source.report_sha256,
+            "model": facts["weights_sha256"],
+            "seed": 0,
+            "sampler": "dpmpp_2m",
+            "steps": 2,
+            "guidance": 1.0,
+            "int16_scale": 962.0,
+            "spacing_mm": [8.0, 8.0, 6.0],
+        }
+        assert {key: twin.extra[key] for key in expected} == expected
+        assert twin.extra["prompt_sha256"] is not None
+        assert twin.extra["predicted_label"] in ("negative", "positive")
+        assert 0.5 <= twin.extra["predicted_probability"] <= 1.0
+    assert facts["weights_sha256"] == sha256_file(
+        bench.folder / "first" / "model" / "model.safetensors"
+    )
+
+
+def test_volumes_open_elsewhere_with_their_geometry(sampled: Path) -> None:
+    manifest = Manifest.read(sampled)
+    for twin in manifest:
+        image = nib.load(manifest.image_path(twin, "t2w"))
+        assert image.shape == (16, 16, 16)
+        # 128 x 128 x 96 mm over 16 voxels an axis.
+        assert image.header.get_zooms() == pytest.approx((8.0, 8.0, 6.0))
+        assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+        assert int(image.header["sform_code"]) == int(image.header["qform_code"]) == 1
+        np.testing.assert_allclose(image.get_qform(), image.get_sform(), atol=1e-4)
+        # The volume's centre lies at the origin.
+        centre = image.affine @ [7.5, 7.5, 7.5, 1.0]
+        np.testing.assert_allclose(centre[:3], 0.0, atol=1e-4)
+        assert image.get_data_dtype() == np.int16
+        voxels = np.asarray(image.dataobj)
+        assert voxels.min() >= 0
+        assert voxels.max() <= 962
+        assert np.unique(voxels).size > 100
+
+
+def test_without_a_scale_voxels_are_floats_in_the_unit_interval(
+    bench: Bench, sampled: Path
+) -> None:
+    out = sample(bench.recipe("sample.int16_scale=null"), bench.run("float"))
+    floats, integers = Manifest.read(out), Manifest.read(sampled)
+    for ours, theirs in zip(floats, integers, strict=True):
+        image = nib.load(floats.image_path(ours, "t2w"))
+        assert image.get_data_dtype() == np.float32
+        voxels = image.get_fdata()
+        assert voxels.min() >= 0.0
+        assert voxels.max() <= 1.0
+        scaled = nib.load(integers.image_path(theirs, "t2w")).get_fdata()
+        np.testing.assert_allclose(voxels * 962, scaled, atol=0.51)
+    # The picture shows the same anatomy however voxels are stored.
+    pictures = [np.asarray(Image.open(folder / "montage.png")) for folder in (out, sampled)]
+    np.testing.assert_allclose(pictures[0].astype(int), pictures[1].astype(int), atol=1)
+
+
+def test_the_montage_is_a_picture_with_greys(sampled: Path) -> None:
+    picture = np.asarray(Image.open(sampled / "montage.png"))
+    assert picture.dtype == np.uint8
+    # Three rows of three planes; the finest voxel edge, 6 mm, is a pixel: 128 / 6 and 96 / 6.
+    assert picture.shape == (3 * 21 + 2 * 2, 3 * 21 + 2 * 2)
+    shown = np.unique(picture)
+    assert shown.size > 50, "the picture is saturated or empty"
+
+
+def test_a_finished_stage_is_left_alone(bench: Bench, sampled: Path) -> None:
+    before = times(sampled) | {"record": (sampled / "stage.json").stat().st_mtime_ns}
+    assert sample(bench.recipe("sample.batch_size=3"), bench.folder / "first") == sampled
+    after = times(sampled) | {"record": (sampled / "stage.json").stat().st_mtime_ns}
+    assert after == before
+
+
+def test_a_killed_run_makes_only_what_is_missing_and_the_same(bench: Bench, sampled: Path) -> None:
+    out = sample(bench.recipe(), bench.run("killed"))
+    assert volumes(out) == volumes(sampled)
+    before = times(out)
+    killed(out, "phantom-00001-s000")
+    # Another batch size than the first time: the volume must not notice.
+    assert sample(bench.recipe("sample.batch_size=2"), bench.folder / "killed") == out
+    assert made_anew(before, times(out)) == {"phantom-00001-s000_t2w.nii.gz"}
+    assert volumes(out) == volumes(sampled)
+    assert (out / "stage.json").is_file()
+
+
+def test_a_volume_that_was_deleted_is_made_again(bench: Bench, sampled: Path) -> None:
+    out = sample(bench.recipe(), bench.run("deleted"))
+    before = times(out)
+    gone = "phantom-00005-s000_t2w.nii.gz"
+    (out / "volumes" / gone).unlink()
+    sample(bench.recipe(), bench.folder / "deleted")
+    assert made_anew(before, times(out)) == {gone}
+    assert volumes(out) == volumes(sampled)
+
+
+def test_the_batch_size_changes_no_volume_but_for_rounding(bench: Bench, sampled: Path) -> None:
+    batched, single = (
+        Manifest.read(folder)
+        for folder in (sample(bench.recipe("sample.batch_size=3"), bench.run("batched")), sampled)
+    )
+    assert batched.cases == single.cases
+    for twin in batched:
+        ours, theirs = (
+            np.asarray(nib.load(m.image_path(twin, "t2w")).dataobj) for m in (batched, single)
+        )
+        # int16 of [0, 962]: a rounding error in the last bit may tip a voxel over by one.
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+
+
+def test_settings_that_decide_a_volume_make_it_anew(bench: Bench, sampled: Path) -> None:
+    out = bench.run("changed") / "samples"
+    known = volumes(sampled)
+    sample(bench.recipe(), out.parent)
+    before = times(out)
+    for override in ("sample.guidance=2", "sample.steps=3", "sample.sampler=ddim", "seed=1"):
+        sample(bench.recipe(override), out.parent)
+        assert len(made_anew(before, times(out))) == 3, override
+        before = times(out)
+        key, _, value = override.removeprefix("sample.").partition("=")
+        assert {str(twin.extra[key]) for twin in Manifest.read(out)} <= {value, f"{value}.0"}
+    assert all(volumes(out)[name] != digest for name, digest in known.items())
+    # Back to the first settings: the record of the last ones must not stand for them.
+    sample(bench.recipe(), out.parent)
+    assert volumes(out) == known
+
+
+def test_a_killed_change_of_settings_is_not_taken_for_the_old_ones(
+    bench: Bench, sampled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = sample(bench.recipe(), bench.run("mixed"))
+    module: Any = sys.modules["voxella.stages.sample"]
+    genuine = module.keep_volume
+
+    def keep_one(*arguments: Any) -> None:
+        monkeypatch.setattr(module, "keep_volume", interrupt)
+        genuine(*arguments)
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "keep_volume", keep_one)
+    with pytest.raises(KeyboardInterrupt):
+        sample(bench.recipe("sample.guidance=2"), bench.folder / "mixed")
+    monkeypatch.undo()
+    sample(bench.recipe(), bench.folder / "mixed")
+    assert volumes(out) == volumes(sampled)
+
+
+def test_a_changed_case_is_sampled_anew(bench: Bench, tmp_path: Path) -> None:
+    """Another label is another volume, though model and settings are the same."""
+    workspace = tmp_path / "workspace"
+    shutil.copytree(bench.workspace, workspace, ignore=shutil.ignore_patterns("run"))
+    recipe = bench.recipe().model_copy(update={"workspace": workspace})
+    out = sample(recipe, bench.run("relabelled"))
+    before = times(out)
+    prepared = Manifest.read(workspace / "prepared")
+    cases = [_flipped(c) if c.id == "phantom-00001" else c for c in prepared]
+    Manifest(prepared.folder, cases).write()
+    sample(recipe, bench.folder / "relabelled")
+    assert made_anew(before, times(out)) == {"phantom-00001-s000_t2w.nii.gz"}
+    labels = {twin.id: twin.label for twin in Manifest.read(out)}
+    assert labels["phantom-00001-s000"] == "positive"
+
+
+def _flipped(case: Case) -> Case:
+    return case.model_copy(update={"label": "positive"})
+
+
+def test_twins_of_a_case_differ(bench: Bench, sampled: Path) -> None:
+    out = sample(bench.recipe("sample.per_case=2", "sample.count=2"), bench.run("twins"))
+    found = volumes(out)
+    assert set(found) == {f"phantom-0000{n}-s00{twin}" for n in (0, 1) for twin in (0, 1)}
+    assert len(set(found.values())) == 4
+    # The first twin is the one that would be made alone.
+    assert found["phantom-00000-s000"] == volumes(sampled)["phantom-00000-s000"]
+
+
+def test_other_splits(bench: Bench, tmp_path: Path) -> None:
+    out = sample(bench.recipe("sample.split=val"), bench.run("val"))
+    twins = Manifest.read(out)
+    assert [twin.id for twin in twins] == ["phantom-00003-s000", "phantom-00004-s000"]
+    assert {twin.split for twin in twins} == {"val"}
+    # phantom-00003 has no report: it sees the empty one.
+    assert twins.cases[0].extra.get("prompt_sha256") is None
+
+    workspace = tmp_path / "workspace"
+    shutil.copytree(bench.workspace, workspace, ignore=shutil.ignore_patterns("run"))
+    prepared = Manifest.read(workspace / "prepared")
+    Manifest(prepared.folder, prepared.split("train")).write()
+    recipe = bench.recipe("sample.split=val").model_copy(update={"workspace": workspace})
+    with pytest.raises(UserError, match="the split val has no case") as caught:
+        sample(recipe, bench.run("empty"))
+    assert "--set sample.split=train" in str(caught.value)
+
+
+def test_sampling_needs_a_trained_model(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not an exported model") as caught:
+        sample(bench.recipe(), tmp_path)
+    assert "voxella train" in str(caught.value)
+
+
+def test_another_autoencoder_or_encoder_than_trained_with_is_refused(
+    bench: Bench, tmp_path: Path
+) -> None:
+    run = bench.run("mismatched")
+    path = run / "model" / "model.json"
+    facts = json.loads(path.read_text())
+    facts["autoencoder_sha256"] = "0" * 64
+    facts["text"]["encoder"] = "1" * 64
+    path.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match="autoencoder is not the one") as caught:
+        sample(bench.recipe(), run)
+    assert "text features are not of the encoder" in str(caught.value)
+    assert not list((run / "samples").rglob("*.nii.gz"))
+
+
+def test_a_scale_beyond_int16_is_refused(bench: Bench) -> None:
+    with pytest.raises(UserError, match="do not fit into int16"):
+        sample(bench.recipe("sample.int16_scale=60000"), bench.run("overflow"))
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_volumes_of_one(bench: Bench, sampled: Path) -> None:
+    run = bench.run("two")
+    script = (
+        "from pathlib import Path; import sys; from voxella.recipe.load import load_recipe;"
+        "from voxella.stages.sample import sample;"
+        "sample(load_recipe(sys.argv[1], ['smoke'], sys.argv[3:]), Path(sys.argv[2]))"
+    )
+    driver = bench.folder / "driver.py"
+    driver.write_text(script)
+    overrides = [f"workspace={bench.workspace}", "observers=[]", "sample.count=3"]
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *(str(driver), str(RECIPES / "ccella.yaml"), str(run), *overrides),
+    ]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert volumes(run / "samples") == volumes(sampled)
+    assert sha256_file(run / "samples" / "manifest.jsonl") == sha256_file(
+        sampled / "manifest.jsonl"
+    )
