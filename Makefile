@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Test processes; one of them needs 14 GiB for a while.
+WORKERS ?= 2
 
 # Nothing is fetched at run time; the encoder of the demo comes from a package.
 export HF_HUB_OFFLINE := 1
@@ -20,7 +22,7 @@ demo: $(STAMP)  ## phantom data to generated volumes, in minutes on two cores
 # One thread per process: tiny tensors gain nothing from more, and some tests start two processes.
 test: export OMP_NUM_THREADS := 1
 test: lint types  ## everything that has to hold; builds a wheel too and checks its files
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
