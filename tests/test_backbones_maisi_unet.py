@@ -14,6 +14,7 @@ from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import Diff
 from torch import Tensor, nn
 
 from voxella.conditioning import Conditioning
+from voxella.engine.runtime import sound_convolutions
 from voxella.errors import UserError
 from voxella_backbones.maisi_unet import MaisiUNet
 from voxella_backbones.plugin import build_maisi_unet
@@ -265,11 +266,13 @@ def test_bfloat16_by_cast_and_by_autocast(flash: bool, context_dim: int | None) 
     exact = unet(x, timesteps, told)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         automatic = unet(x, timesteps, told)
-    cast = unet.bfloat16()(x, timesteps, told)
+    # As the engine trains it: oneDNN's gradients of so small a grid are not to be trusted.
+    with sound_convolutions(torch.device("cpu"), reduced=True):
+        cast = unet.bfloat16()(x, timesteps, told)
+        cast.sum().backward()
     for out in (automatic, cast):
         assert out.dtype is torch.float32
         assert 0 < (out - exact).abs().max() < 0.1 * exact.abs().max()
-    cast.sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in unet.parameters())
 
 

@@ -1,6 +1,7 @@
 """Learning rate, AdamW and the moving average."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxella.engine.ema import Ema
+from voxella.engine.masters import Masters
 from voxella.engine.optimizer import build_optimizer, learning_rate_factor
 from voxella.recipe.model import Optimizer
+
+# Float32 weights are their own originals: nothing is asked of an engine.
+_NO_ENGINE = SimpleNamespace(optimizer=None)
 
 
 @given(total=st.integers(1, 500), power=st.sampled_from([0.0, 1.0, 2.0]))
@@ -53,7 +58,7 @@ def test_average_follows_the_recursion_and_comes_back() -> None:
     layer = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         layer.weight.fill_(1.0)
-    ema = Ema(layer, decay=0.5)
+    ema = Ema(layer, Masters(_NO_ENGINE), decay=0.5)
     expected = 1.0
     for step, value in enumerate((3.0, -2.0, 7.0), start=1):
         with torch.no_grad():
@@ -64,7 +69,7 @@ def test_average_follows_the_recursion_and_comes_back() -> None:
     with ema.applied():
         assert layer.weight.tolist()[0] == pytest.approx([expected] * 2)
     assert layer.weight.tolist()[0] == [7.0, 7.0]
-    other = Ema(layer, decay=0.5)
+    other = Ema(layer, Masters(_NO_ENGINE), decay=0.5)
     other.load_state_dict(ema.state_dict())
     assert other.steps == 3
     assert other.shadow[0].tolist()[0] == pytest.approx([expected] * 2)

@@ -299,7 +299,7 @@ def test_another_autoencoder_or_encoder_than_trained_with_is_refused(
     run = bench.run("mismatched")
     path = run / "model" / "model.json"
     facts = json.loads(path.read_text())
-    facts["autoencoder_sha256"] = "0" * 64
+    facts["autoencoder_fingerprint"] = "0" * 64
     facts["text"]["encoder"] = "1" * 64
     path.write_text(json.dumps(facts))
     with pytest.raises(UserError, match="autoencoder is not the one") as caught:

@@ -45,7 +45,7 @@ class ModelFacts:
         spacing_mm: ``{"min": [...], "max": [...]}`` over the training cases; voxel sizes beyond
             were never seen.
         text: Width and encoder fingerprint of the features trained on, or None.
-        autoencoder_sha256: Hash of the autoencoder whose latents were learnt.
+        autoencoder_fingerprint: Of the autoencoder whose latents were learnt.
         weights_sha256: Hash of ``model.safetensors``.
         versions: Packages at export.
     """
@@ -57,7 +57,7 @@ class ModelFacts:
     vectors: list[str]
     spacing_mm: dict[str, list[float]] | None
     text: dict[str, Any] | None
-    autoencoder_sha256: str
+    autoencoder_fingerprint: str
     weights_sha256: str = ""
     versions: dict[str, str] = field(default_factory=versions)
 

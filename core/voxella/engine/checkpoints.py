@@ -20,6 +20,7 @@ from voxella.files import write_json_atomic
 __all__ = ["Checkpoints", "Provenance"]
 
 _COMPLETE = "complete.json"
+_PARTIAL = ".partial-step-"
 _NAME = re.compile(r"step-(\d{8})$")
 
 
@@ -73,9 +74,10 @@ class Checkpoints:
     def save(self, engine: Any, ema: Ema | None, step: int, provenance: Provenance) -> Path:  # noqa: ANN401 - DeepSpeed ships no types
         """Save after optimizer step ``step``; collective."""
         final = self.folder / f"step-{step:08d}"
-        partial = self.folder / f".partial-step-{step:08d}"
+        partial = self.folder / f"{_PARTIAL}{step:08d}"
         if self.ranks.is_main:
-            shutil.rmtree(partial, ignore_errors=True)
+            for leftover in self.folder.glob(f"{_PARTIAL}*"):  # of a kill
+                shutil.rmtree(leftover, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
         barrier()
         engine.save_checkpoint(str(self.folder), tag=partial.name, save_latest=False)

@@ -12,43 +12,53 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from voxella.engine.masters import Masters, held, joined
+
 __all__ = ["Ema"]
 
 
-def _held(parameter: nn.Parameter) -> Tensor:
-    """Return what this process holds of a parameter: all of it, or its ZeRO-3 partition."""
-    held: Tensor = getattr(parameter, "ds_tensor", parameter)
-    return held.data
-
-
 class Ema:
-    """Averaged weights, in float32.
+    """Averaged weights, in float32, of the float32 weights.
 
     Args:
         module: The module that DeepSpeed trains (after ``deepspeed.initialize``).
+        masters: Where its float32 weights are.
         decay: Weight of the past at each step. Early on it is ``(1 + n) / (10 + n)`` after ``n``
             steps if that is less, so that the start is forgotten (as in most released trainers).
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, masters: Masters, decay: float) -> None:
         self.decay = decay
+        self._masters = masters
         self.steps = 0
         self._names = [name for name, p in module.named_parameters() if p.requires_grad]
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self.shadow = [_held(p).detach().float().clone() for p in self._parameters]
+        self._index = {id(p): index for index, p in enumerate(self._parameters)}
+        self.shadow = [masters.part(p).detach().clone() for p in self._parameters]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take one step towards the current weights."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        held = [_held(p).float() for p in self._parameters]
-        torch._foreach_lerp_(self.shadow, held, 1.0 - decay)
+        now = [self._masters.part(p) for p in self._parameters]
+        torch._foreach_lerp_(self.shadow, now, 1.0 - decay)
+
+    def whole(self, parameter: nn.Parameter) -> Tensor:
+        """Return all of a parameter's average, unrounded; collective under ZeRO 3.
+
+        A parameter that is not trained has no average: it is its own.
+        """
+        index = self._index.get(id(parameter))
+        if index is None:
+            return self._masters.whole(parameter)
+        shadow = self.shadow[index]
+        return joined(parameter, shadow) if hasattr(parameter, "ds_id") else shadow
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average in the place of the weights for a while (panels, export)."""
-        kept = [_held(p).clone() for p in self._parameters]
+        """Put the average in the place of the weights for a while (panels, validation)."""
+        kept = [held(p).clone() for p in self._parameters]
         self._write(self.shadow)
         try:
             yield
@@ -58,7 +68,7 @@ class Ema:
     @torch.no_grad()
     def _write(self, values: list[Tensor]) -> None:
         for parameter, value in zip(self._parameters, values, strict=True):
-            _held(parameter).copy_(value)
+            held(parameter).copy_(value)
 
     def state_dict(self) -> dict[str, object]:
         """Return what a resumed run needs; under ZeRO 3 it is this process's share."""

@@ -80,9 +80,12 @@ class Ranks:
         }
         for name, value in values.items():
             os.environ.setdefault(name, value)
-        if "MASTER_PORT" not in os.environ:
-            # A fixed port would make two runs on one machine collide.
-            os.environ["MASTER_PORT"] = str(_free_port()) if self.world == 1 else "29500"
+        if self.world == 1:
+            # Nobody calls a process that is alone. An inherited port may be another job's, and a
+            # fixed one would make two runs on one machine collide.
+            os.environ["MASTER_ADDR"] = "127.0.0.1"
+            os.environ["MASTER_PORT"] = str(_free_port())
+        os.environ.setdefault("MASTER_PORT", "29500")
 
 
 def _free_port() -> int:

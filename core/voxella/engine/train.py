@@ -6,6 +6,7 @@ a resumed run continues bit for bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import torch
 from voxella.engine.batches import BatchMaker, prefetch
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.ema import Ema
+from voxella.engine.masters import Masters
 from voxella.engine.monitor import LossLog, Monitor, NonFiniteLossError
 from voxella.engine.optimizer import build_optimizer
 from voxella.engine.order import Order
@@ -120,6 +122,7 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         _seed_layers(recipe.seed, step, ranks.rank)
         rate = engine.get_lr()[0]
         logged = step % recipe.train.log_every == 0 or step == total
+        saved = step % recipe.train.checkpoint_every == 0 or step == last
         norm = None
         for micro in range(accumulation):
             batch = next(batches).to(ranks.device)
@@ -129,24 +132,27 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
             if micro == accumulation - 1:
                 # Only the last micro batch's engine.step() changes weights.
                 _refuse_non_finite(monitor, step, checkpoints)
-                norm = _gradient_norm(engine) if logged else None
+                norm = _gradient_norm(engine) if logged or saved else None
             engine.step()
+        # Under ZeRO, and where precision is cast, DeepSpeed measures it in its step.
+        known = engine.get_global_grad_norm()
+        norm = norm if known is None else float(known)
+        if saved:
+            _refuse_non_finite_gradient(norm, step, checkpoints)
         if ema is not None:
             ema.update()
 
         if logged:
             scalars = monitor.read(class_weight=recipe.loss.class_weight)
             scalars["lr"] = rate
-            # Under ZeRO, and where precision is cast, DeepSpeed measures it in its step.
-            known = engine.get_global_grad_norm()
-            if (norm := norm if known is None else float(known)) is not None:
+            if norm is not None:
                 scalars["grad_norm"] = norm
             run.observers.step_end(step, scalars)
             if log is not None:
                 log.write(step, scalars)
         if _due(step, recipe.train.panel_every) and run.panel is not None:
             _with_average(engine, ema, partial(_draw_panel, run.panel, step, engine))
-        if step % recipe.train.checkpoint_every == 0 or step == last:
+        if saved:
             checkpoints.save(engine, ema, step, run.provenance)
         if _due(step, recipe.train.validate_every) and run.validation is not None:
             loss = _with_average(engine, ema, partial(run.validation.measure, engine))
@@ -166,7 +172,7 @@ def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None]:
     )
     engine = initialize(run.ranks, model, config, optimizer, schedule)
     decay = run.recipe.train.ema_decay
-    return engine, None if decay is None else Ema(engine.module, decay)
+    return engine, None if decay is None else Ema(engine.module, Masters(engine), decay)
 
 
 def _seed_layers(seed: int, step: int, rank: int) -> None:
@@ -213,14 +219,20 @@ def _refuse_non_finite(monitor: Monitor, step: int, checkpoints: Checkpoints) ->
     try:
         monitor.check(step)
     except NonFiniteLossError as error:
-        raise _stopped(error, checkpoints) from error
+        raise _stopped(str(error), checkpoints) from error
 
 
-def _stopped(error: NonFiniteLossError, checkpoints: Checkpoints) -> UserError:
+def _refuse_non_finite_gradient(norm: float | None, step: int, checkpoints: Checkpoints) -> None:
+    """Keep weights that a gradient has spoilt, under a loss still finite, out of a checkpoint."""
+    if norm is not None and not math.isfinite(norm):
+        raise _stopped(f"the gradient of step {step} is not finite", checkpoints)
+
+
+def _stopped(problem: str, checkpoints: Checkpoints) -> UserError:
     found = checkpoints.complete()
     safe = f"the last good checkpoint is {found[-1][1]}" if found else "no checkpoint was due yet"
     return UserError(
-        f"{error}; training stopped and {safe}",
-        remedy="look at these cases (voxella prepare wrote them), or lower the rate: "
+        f"{problem}; training stopped and {safe}",
+        remedy="look at the step's cases (voxella prepare wrote them), or lower the rate: "
         "--set optimizer.lr=5e-5; then run the same command again",
     )

@@ -128,7 +128,7 @@ def _check_belongs_together(
 ) -> None:
     """Refuse to decode or to prompt with other networks than the model was trained with."""
     problems = []
-    if coder.fingerprint != facts.autoencoder_sha256:
+    if coder.fingerprint != facts.autoencoder_fingerprint:
         problems.append("the autoencoder is not the one whose latents the model has learnt")
     if text is not None and facts.text is not None and text.fingerprint != facts.text["encoder"]:
         problems.append("the text features are not of the encoder that the model was trained with")

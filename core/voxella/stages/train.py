@@ -6,30 +6,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.engine.batches import BatchMaker
 from voxella.engine.checkpoints import Checkpoints, Provenance
-from voxella.engine.ema import Ema
 from voxella.engine.order import Order
 from voxella.engine.ranks import Ranks
-from voxella.engine.runtime import agreed, barrier, gather_state, start_distributed
-from voxella.engine.settings import deepspeed_config, zero_stage
+from voxella.engine.runtime import (
+    agreed,
+    barrier,
+    sound_convolutions,
+    start_distributed,
+)
+from voxella.engine.settings import autocast_dtype, deepspeed_config, zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.engine.validation import Validation
 from voxella.errors import UserError
-from voxella.export import ModelFacts, save_model
 from voxella.files import sha256_json, write_text_atomic
-from voxella.model import LatentDiffusion, build_model
+from voxella.model import build_model
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.load import dump_recipe
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import Dropout, Recipe
 from voxella.stages.folders import Folders
 from voxella.stages.panels import make_panel
 from voxella.stages.record import StageRecord
+from voxella.stages.train_export import export
 
 __all__ = ["latent_scale", "train"]
 
@@ -99,7 +101,9 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     status = "failed"
     stopped = stop_after is not None and stop_after < training.total_steps
     try:
-        engine, ema = train_loop(training)
+        reduced = autocast_dtype(recipe.deepspeed) is not None
+        with sound_convolutions(ranks.device, reduced=reduced):
+            engine, ema = train_loop(training)
         status = "interrupted" if stopped else "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -108,7 +112,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         observers.run_end(status)
     if stopped:
         return None
-    _export(recipe, folders, training, engine, ema)
+    export(recipe, folders, training, engine, ema)
     if ranks.is_main:
         record.complete(steps=training.total_steps, latent_scale=model.latent_scale)
     barrier()
@@ -166,7 +170,9 @@ def _validation(
         maker.text.require(held_out)
     config = deepspeed_config(recipe.deepspeed, world=ranks.world, on_cpu=False)
     size = int(config["train_micro_batch_size_per_gpu"])
-    return Validation(replace(maker, cases=held_out), ranks, size)
+    # Held-out cases keep their conditions: what is measured must not be a matter of chance.
+    kept = recipe.model_copy(update={"dropout": Dropout()})
+    return Validation(replace(maker, recipe=kept, cases=held_out), ranks, size)
 
 
 def _inputs(
@@ -198,43 +204,3 @@ def _inputs(
         "text": text.key if text else None,
         "cases": sha256_json(known),
     }
-
-
-def _export(
-    recipe: Recipe,
-    folders: Folders,
-    training: Training,
-    engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
-    ema: Ema | None,
-) -> None:
-    """Write ``RUN/model`` from the averaged weights; collective."""
-    model: LatentDiffusion = engine.module
-    if ema is None:
-        state = gather_state(model, keep=training.ranks.is_main)
-    else:
-        with ema.applied():
-            state = gather_state(model, keep=training.ranks.is_main)
-    if not training.ranks.is_main:
-        return
-    text = training.maker.text
-    facts = ModelFacts(
-        latent_scale=model.latent_scale,
-        step=training.total_steps,
-        averaged=ema is not None,
-        classes=list(recipe.data.classes),
-        vectors=list(model.vectors),
-        spacing_mm=_spacing_range(training.maker.cases),
-        text={"width": text.width, "encoder": text.fingerprint} if text else None,
-        autoencoder_sha256=training.maker.latents.fingerprint,
-    )
-    # From the cache: the model's own has been rounded where precision is cast.
-    null_text = None if text is None else text.empty.float()[None]
-    save_model(folders.model, state, recipe, facts, null_text)
-
-
-def _spacing_range(cases: dict[str, Case]) -> dict[str, list[float]] | None:
-    known = [case.extra["spacing_mm"] for case in cases.values() if "spacing_mm" in case.extra]
-    if not known:
-        return None
-    table = torch.tensor(known, dtype=torch.float64)
-    return {"min": table.min(dim=0).values.tolist(), "max": table.max(dim=0).values.tolist()}
