@@ -140,6 +140,15 @@ def test_an_autoencoder_without_weights_is_told_before_any_work(
     assert main(["prepare", CCELLA, *untrained, "--out", str(tmp_path), "--workers", "1"]) == 0
 
 
+def test_networks_that_do_not_fit_are_told_before_any_work(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    misfit = [*SMOKE, "--set", "vectors=[{name: age}]"]
+    said = refused(capfd, "run", CCELLA, *misfit, "--out", str(tmp_path))
+    assert "unknown: ['age'], provided but not listed: ['class']" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_where_a_folder_should_be(
     smoke_workspace: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

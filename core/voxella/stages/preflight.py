@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from voxella.diffusion.samplers import make_sampler
 from voxella.diffusion.schedule import make_schedule
 from voxella.engine.ranks import Ranks
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
+from voxella.model import build_model
 from voxella.recipe.model import Component, Recipe
 from voxella.stages.autoencoder_model import check_weights_exist
 
-__all__ = ["check_encoders", "check_training"]
+__all__ = ["check_encoders", "check_model", "check_training"]
 
 
 def check_encoders(recipe: Recipe) -> None:
@@ -32,6 +35,20 @@ def check_encoders(recipe: Recipe) -> None:
             "\n".join(problems),
             remedy="--set KEY=PATH for each; to see a whole run without them: --profile demo",
         )
+
+
+def check_model(recipe: Recipe) -> None:
+    """Refuse networks that do not fit together, by building them without memory.
+
+    Raises:
+        UserError: What a builder refuses; vectors and conditioner do not match.
+    """
+    try:
+        with torch.device("meta"):
+            build_model(recipe)
+    except (NotImplementedError, RuntimeError):
+        # A plugin that reads a weight while it is built cannot be built so; training will tell.
+        return
 
 
 def check_training(recipe: Recipe, ranks: Ranks) -> None:
