@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from voxella.engine.ranks import Ranks
@@ -44,3 +46,17 @@ def test_several_hosts_need_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="MASTER_ADDR and MASTER_PORT unset") as caught:
         Ranks(0, 0, 16).export()
     assert "scontrol show hostnames" in str(caught.value)
+
+
+def test_a_process_alone_leaves_an_inherited_port_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.setenv(name, "")  # so that what export() sets is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MASTER_PORT", "12345")
+    Ranks(0, 0, 1).export()
+    assert os.environ["MASTER_PORT"] != "12345"
+    # A launcher's own port stands: the process it started has to call there.
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("MASTER_PORT", "12345")
+    Ranks(0, 0, 1).export()
+    assert os.environ["MASTER_PORT"] == "12345"

@@ -76,7 +76,7 @@ def test_counting_reports_reads_no_features(
 def test_a_non_finite_loss_of_any_micro_batch_stops_the_step_once(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     maker = maker_of(recipe, encoded_run(recipe, tmp_path))
-    monitor = Monitor(Ranks(0, 0, 1), recipe.diffusion.steps)
+    monitor = Monitor(Ranks(0, 0, 1), recipe.diffusion.steps, class_weight=1.0)
     for pair in (("case-0", "case-1"), ("case-3", "case-4")):
         per_case = torch.tensor([1.0, float("inf") if "case-4" in pair else 2.0])
         batch = maker.make([Visit(case, 0) for case in pair])

@@ -42,11 +42,13 @@ class Monitor:
     Args:
         ranks: This process.
         schedule_steps: Timesteps of the schedule, for the quartiles.
+        class_weight: Of the class loss in the total.
     """
 
-    def __init__(self, ranks: Ranks, schedule_steps: int) -> None:
+    def __init__(self, ranks: Ranks, schedule_steps: int, *, class_weight: float) -> None:
         self.ranks = ranks
         self.schedule_steps = schedule_steps
+        self.class_weight = class_weight
         self._unchecked: list[tuple[tuple[str, ...], Tensor]] = []
         self._reset()
 
@@ -109,7 +111,7 @@ class Monitor:
             self._sums["class_cases"] += counted.sum()
         self._unchecked.append((batch.case_ids, bad))
 
-    def read(self, *, class_weight: float) -> dict[str, float]:
+    def read(self) -> dict[str, float]:
         """Return the scalars since the last call, over all processes, and begin anew."""
         elapsed = time.monotonic() - self._started
         names = sorted(self._sums)
@@ -125,7 +127,7 @@ class Monitor:
                 scalars[f"loss/timestep_quartile_{index + 1}"] = sums[f"quartile_{index}"] / count
         if count := sums.get("class_cases"):
             scalars["loss/class"] = sums["class"] / count
-            scalars["loss/total"] += class_weight * scalars["loss/class"]
+            scalars["loss/total"] += self.class_weight * scalars["loss/class"]
             scalars["class_head/accuracy"] = sums["class_right"] / count
         scalars["cases_per_second"] = sums["cases"] / max(elapsed, 1e-9)
         scalars["memory_gib"] = peak_memory_gib()

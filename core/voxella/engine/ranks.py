@@ -72,20 +72,20 @@ class Ranks:
                     remedy="export MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | "
                     "head -n 1) MASTER_PORT=29500",
                 )
+        if self.world == 1 and "WORLD_SIZE" not in os.environ:
+            # No launcher, so nobody calls: an inherited port may be another job's, and a fixed one
+            # would make two runs on one machine collide.
+            os.environ["MASTER_ADDR"] = "127.0.0.1"
+            os.environ["MASTER_PORT"] = str(_free_port())
         values = {
             "RANK": str(self.rank),
             "LOCAL_RANK": str(self.local_rank),
             "WORLD_SIZE": str(self.world),
             "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29500",
         }
         for name, value in values.items():
             os.environ.setdefault(name, value)
-        if self.world == 1:
-            # Nobody calls a process that is alone. An inherited port may be another job's, and a
-            # fixed one would make two runs on one machine collide.
-            os.environ["MASTER_ADDR"] = "127.0.0.1"
-            os.environ["MASTER_PORT"] = str(_free_port())
-        os.environ.setdefault("MASTER_PORT", "29500")
 
 
 def _free_port() -> int:

@@ -15,39 +15,45 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from voxella.engine.batches import BatchMaker, prefetch
+from voxella.engine.batches import prefetch
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.ema import Ema
 from voxella.engine.masters import Masters
-from voxella.engine.monitor import LossLog, Monitor, NonFiniteLossError
+from voxella.engine.monitor import LossLog, NonFiniteLossError
 from voxella.engine.optimizer import build_optimizer
 from voxella.engine.order import Order
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed, initialize
 from voxella.engine.settings import deepspeed_config
-from voxella.engine.validation import Validation
+from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating
 from voxella.errors import UserError
-from voxella.model import Batch, LatentDiffusion
 from voxella.observers.dispatch import ObserverSet
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import Optimizer, Recipe, Train
 
 __all__ = ["Training", "train_loop"]
 
 _T = TypeVar("_T")
-Panel = Callable[[int, LatentDiffusion], None]
+Panel = Callable[[int, Any], None]
 
 
 @dataclass
 class Training:
-    """What a run needs beside its recipe; made by the train stage.
+    """What the loop needs; made by the stage that trains.
 
     Attributes:
-        recipe: The experiment.
+        recipe: The experiment, for observers.
+        stage: The stage's name; its losses are logged in ``run_dir/STAGE/log.jsonl``.
         run_dir: The run folder.
         ranks: This process.
-        model: Untrained, on the CPU.
+        seed: Of the order and of the randomness inside layers.
+        length: The recipe's ``train`` block, or another of its kind.
+        optimizer: How it learns.
+        deepspeed: The ``deepspeed`` block.
+        model: Untrained, on the CPU; its forward pass returns named losses, ``total`` among them.
         maker: Makes batches.
+        monitor: Sums what is logged.
         provenance: What a checkpoint must share with this run to be continued.
         checkpoints: Where they are.
         observers: Told of steps on rank 0.
@@ -59,32 +65,38 @@ class Training:
     """
 
     recipe: Recipe
+    stage: str
     run_dir: Path
     ranks: Ranks
-    model: LatentDiffusion
-    maker: BatchMaker
+    seed: int
+    length: Train
+    optimizer: Optimizer
+    deepspeed: dict[str, Any]
+    model: nn.Module
+    maker: Maker
+    monitor: Monitoring
     provenance: Provenance
     checkpoints: Checkpoints
     observers: ObserverSet
     panel: Panel | None = None
-    validation: Validation | None = None
+    validation: Validating | None = None
     stop_after: int | None = None
     order: Order = field(init=False)
 
     def __post_init__(self) -> None:
         self.order = Order(
             list(self.maker.cases),
-            seed=self.recipe.seed,
-            batch_size=int(self.recipe.deepspeed["train_batch_size"]),
+            seed=self.seed,
+            batch_size=int(self.deepspeed["train_batch_size"]),
         )
 
     @property
     def total_steps(self) -> int:
         """Return the run's length in optimizer steps."""
-        train = self.recipe.train
-        return train.steps if train.steps is not None else self.order.steps(train.epochs or 1)
+        length = self.length
+        return length.steps if length.steps is not None else self.order.steps(length.epochs or 1)
 
-    def makers(self, first_step: int, accumulation: int) -> Iterator[Callable[[], Batch]]:
+    def makers(self, first_step: int, accumulation: int) -> Iterator[Callable[[], TaskBatch]]:
         """Yield what makes each micro batch of this process, in order."""
         for step in range(first_step, self.total_steps):
             everyone = self.order.step(step)
@@ -100,11 +112,9 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
     Raises:
         UserError: When the loss is not finite, or a checkpoint does not belong to this run.
     """
-    recipe, ranks, total = run.recipe, run.ranks, run.total_steps
-    config = deepspeed_config(
-        recipe.deepspeed, world=ranks.world, on_cpu=ranks.device.type == "cpu"
-    )
-    checkpoints = run.checkpoints
+    ranks, total, length = run.ranks, run.total_steps, run.length
+    config = deepspeed_config(run.deepspeed, world=ranks.world, on_cpu=ranks.device.type == "cpu")
+    checkpoints, monitor = run.checkpoints, run.monitor
     found = agreed(checkpoints.peek(run.provenance))
     engine, ema = _build(run, config)
     first = found[0] if found else 0
@@ -112,17 +122,17 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         checkpoints.load(engine, ema, first)
     accumulation = config["gradient_accumulation_steps"]
     batches = prefetch(run.makers(first, accumulation))
-    monitor = Monitor(ranks, recipe.diffusion.steps)
-    log = LossLog(run.run_dir / "train" / "log.jsonl", first_step=first) if ranks.is_main else None
-    run.observers.run_start(run.run_dir, recipe, "train", total, first)
+    written = run.run_dir / run.stage / "log.jsonl"
+    log = LossLog(written, first_step=first) if ranks.is_main else None
+    run.observers.run_start(run.run_dir, run.recipe, run.stage, total, first)
 
     last = total if run.stop_after is None else min(run.stop_after, total)
     engine.train()
     for step in range(first + 1, last + 1):
-        _seed_layers(recipe.seed, step, ranks.rank)
+        _seed_layers(run.seed, step, ranks.rank)
         rate = engine.get_lr()[0]
-        logged = step % recipe.train.log_every == 0 or step == total
-        saved = step % recipe.train.checkpoint_every == 0 or step == last
+        logged = step % length.log_every == 0 or step == total
+        saved = step % length.checkpoint_every == 0 or step == last
         norm = None
         for micro in range(accumulation):
             batch = next(batches).to(ranks.device)
@@ -143,35 +153,36 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
             ema.update()
 
         if logged:
-            scalars = monitor.read(class_weight=recipe.loss.class_weight)
+            scalars = monitor.read()
             scalars["lr"] = rate
             if norm is not None:
                 scalars["grad_norm"] = norm
             run.observers.step_end(step, scalars)
             if log is not None:
                 log.write(step, scalars)
-        if _due(step, recipe.train.panel_every) and run.panel is not None:
+        if _due(step, length.panel_every) and run.panel is not None:
             _with_average(engine, ema, partial(_draw_panel, run.panel, step, engine))
         if saved:
             checkpoints.save(engine, ema, step, run.provenance)
-        if _due(step, recipe.train.validate_every) and run.validation is not None:
-            loss = _with_average(engine, ema, partial(run.validation.measure, engine))
-            run.observers.metric(step, "validation/reconstruction", loss)
+        if _due(step, length.validate_every) and run.validation is not None:
+            measured = _with_average(engine, ema, partial(run.validation.measure, engine, step))
+            for name, value in measured.items():
+                run.observers.metric(step, name, value)
     return engine, ema
 
 
 def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None]:
     model = run.model.to(run.ranks.device)
-    if run.recipe.train.compile:
+    if run.length.compile:
         # In place, so that parameter names, checkpoints and exports do not change.
-        model.backbone.compile()
+        getattr(model, "backbone", model).compile()
     optimizer, schedule = build_optimizer(
         (p for p in model.parameters() if p.requires_grad),
-        run.recipe.optimizer,
+        run.optimizer,
         total_steps=run.total_steps,
     )
     engine = initialize(run.ranks, model, config, optimizer, schedule)
-    decay = run.recipe.train.ema_decay
+    decay = run.length.ema_decay
     return engine, None if decay is None else Ema(engine.module, Masters(engine), decay)
 
 
@@ -215,7 +226,7 @@ def _draw_panel(panel: Panel, step: int, engine: Any) -> None:  # noqa: ANN401 -
     engine.train()
 
 
-def _refuse_non_finite(monitor: Monitor, step: int, checkpoints: Checkpoints) -> None:
+def _refuse_non_finite(monitor: Monitoring, step: int, checkpoints: Checkpoints) -> None:
     try:
         monitor.check(step)
     except NonFiniteLossError as error:

@@ -32,8 +32,8 @@ class Validation:
     batch_size: int
 
     @torch.no_grad()
-    def measure(self, engine: Any) -> float:  # noqa: ANN401 - DeepSpeed ships no types
-        """Return the loss; collective, the same on every process.
+    def measure(self, engine: Any, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
+        """Return the loss by name; collective, the same on every process.
 
         Every process makes the same number of forward passes, for under ZeRO 3 each is a meeting;
         one that has run out of cases repeats its last and does not count it.
@@ -56,4 +56,4 @@ class Validation:
         engine.train()
         if self.ranks.world > 1:
             torch.distributed.all_reduce(sums)
-        return float(sums[0] / sums[1])
+        return {"validation/reconstruction": float(sums[0] / sums[1])}

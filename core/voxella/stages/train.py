@@ -11,6 +11,7 @@ from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.engine.batches import BatchMaker
 from voxella.engine.checkpoints import Checkpoints, Provenance
+from voxella.engine.monitor import Monitor
 from voxella.engine.order import Order
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import (
@@ -87,10 +88,16 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     observers = ObserverSet(recipe.observers, rank=ranks.rank)
     training = Training(
         recipe=recipe,
+        stage="train",
         run_dir=folders.run,
         ranks=ranks,
+        seed=recipe.seed,
+        length=recipe.train,
+        optimizer=recipe.optimizer,
+        deepspeed=recipe.deepspeed,
         model=model,
         maker=maker,
+        monitor=Monitor(ranks, recipe.diffusion.steps, class_weight=recipe.loss.class_weight),
         provenance=provenance,
         checkpoints=checkpoints,
         observers=observers,
@@ -112,7 +119,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         observers.run_end(status)
     if stopped:
         return None
-    export(recipe, folders, training, engine, ema)
+    export(recipe, folders, training, maker, engine, ema)
     if ranks.is_main:
         record.complete(steps=training.total_steps, latent_scale=model.latent_scale)
     barrier()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from voxella.case import Case
+from voxella.engine.batches import BatchMaker
 from voxella.engine.ema import Ema
 from voxella.engine.masters import Masters
 from voxella.engine.runtime import gather_state
@@ -23,6 +24,7 @@ def export(
     recipe: Recipe,
     folders: Folders,
     training: Training,
+    maker: BatchMaker,
     engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
     ema: Ema | None,
 ) -> None:
@@ -32,16 +34,16 @@ def export(
     state = gather_state(model, keep=training.ranks.is_main, whole=whole)
     if not training.ranks.is_main:
         return
-    text = training.maker.text
+    text = maker.text
     facts = ModelFacts(
         latent_scale=model.latent_scale,
         step=training.total_steps,
         averaged=ema is not None,
         classes=list(recipe.data.classes),
         vectors=list(model.vectors),
-        spacing_mm=_spacing_range(training.maker.cases),
+        spacing_mm=_spacing_range(maker.cases),
         text={"width": text.width, "encoder": text.fingerprint} if text else None,
-        autoencoder_fingerprint=training.maker.latents.fingerprint,
+        autoencoder_fingerprint=maker.latents.fingerprint,
     )
     # From the cache: the model's own has been rounded where precision is cast.
     null_text = None if text is None else text.empty.float()[None]

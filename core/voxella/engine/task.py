@@ -1,0 +1,63 @@
+"""What the loop asks of a task, whatever is trained: batches, a monitor, a validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from voxella.engine.order import Visit
+
+__all__ = ["Maker", "Monitoring", "TaskBatch", "Validating"]
+
+
+class TaskBatch(Protocol):
+    """Cases as a module learns from them."""
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Return the batch's cases, for messages."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the batch on another device."""
+        ...
+
+
+class Maker(Protocol):
+    """Makes batches of visits, the same on every process."""
+
+    @property
+    def cases(self) -> Mapping[str, Any]:
+        """Return the training cases by id."""
+        ...
+
+    def make(self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None) -> Any:  # noqa: ANN401 - the task's own batch
+        """Return the batch of ``visits``, a part of the step's ``global_visits``."""
+        ...
+
+
+class Monitoring(Protocol):
+    """Sums what a task wants logged, over all processes when read."""
+
+    def add(self, batch: Any, losses: dict[str, Tensor]) -> None:  # noqa: ANN401 - the task's own batch
+        """Count one micro batch and the named losses that the module returned for it."""
+        ...
+
+    def check(self, step: int) -> None:
+        """Raise NonFiniteLossError where a loss since the last check is not finite; collective."""
+        ...
+
+    def read(self) -> dict[str, float]:
+        """Return the scalars since the last call and begin anew; collective."""
+        ...
+
+
+class Validating(Protocol):
+    """Measures the averaged weights on held-out cases."""
+
+    def measure(self, engine: Any, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
+        """Return named scalars; collective, the same on every process."""
+        ...
