@@ -22,6 +22,7 @@ SLOTS: dict[tuple[str, ...], str] = {
     ("text", "encoder"): "text_encoders",
     ("conditioner",): "conditioners",
     ("backbone",): "backbones",
+    ("classify", "classifier"): "classifiers",
     ("observers", "*"): "observers",
 }
 

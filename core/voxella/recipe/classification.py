@@ -1,0 +1,55 @@
+"""Blocks of a downstream experiment: a classifier of images, trained on real or synthetic ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from voxella.recipe.block import Block, Component
+from voxella.recipe.training import Optimizer, Train
+
+__all__ = ["Augment", "Classify", "Focal"]
+
+
+class Augment(Block):
+    """Random changes of a training image, each with the same probability (CCELLA paper, 4.3)."""
+
+    probability: float = Field(0.5, ge=0, le=1)
+    flip: bool = True
+    rotate_degrees: float = Field(15.0, ge=0, le=180)
+    translate_share: float = Field(0.1, ge=0, le=1, description="of the image's edge")
+    zoom: tuple[float, float] = (0.9, 1.1)
+
+
+class Focal(Block):
+    """Focal loss of the classifier (softmax form)."""
+
+    gamma: float = Field(2.0, ge=0)
+    alpha: float | None = Field(None, ge=0, le=1, description="weight of the last class")
+
+
+class Classify(Block):
+    """`voxella classify`: which images, which labels, which network."""
+
+    classifier: Component
+    training_set: Literal["real", "synthetic", "both", "synthetic_then_real"] = "real"
+    label: Literal["clinical", "predicted"] = Field(
+        "clinical", description="of synthetic images: the report's own label, or the text head's"
+    )
+    samples: Path | None = Field(
+        None, description="synthetic data set folder; None: the run's own samples"
+    )
+    size: list[PositiveInt] = Field([256, 256, 32], description="voxels along R, A, S")
+    percentiles: tuple[float, float] = Field((0.0, 98.0), description="mapped to 0 and 1")
+    foreground_crop: bool = Field(True, description="cut off what is empty around the body")
+    augment: Augment = Augment()
+    loss: Focal = Focal()
+    optimizer: Optimizer = Optimizer()
+    train: Train
+    finetune: Train | None = Field(
+        None, description="length of the second half of synthetic_then_real; None: as `train`"
+    )
+    deepspeed: dict[str, Any] = Field(description="DeepSpeed's configuration, in its own words")
+    seeds: PositiveInt = Field(1, description="trainings that differ in the seed alone")
