@@ -1,12 +1,14 @@
-"""How near a reconstruction is to its image: PSNR and SSIM per volume, 2D and 3D."""
+"""How near a reconstruction is to its image: errors, PSNR and SSIM per volume, 2D and 3D."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["psnr", "ssim"]
+__all__ = ["band_errors", "mae", "psnr", "ssim"]
 
 # Wang et al. 2004, "Image quality assessment", section III-B.
 _WINDOW = 11
@@ -31,6 +33,46 @@ def psnr(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
     _same_shape(a, b)
     error = (a.float() - b.float()).square().flatten(1).mean(dim=1)
     return 10.0 * torch.log10(data_range**2 / error)
+
+
+def mae(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean absolute error of each sample, ``(B,)`` float32.
+
+    Args:
+        a: ``(B, C, *spatial)``.
+        b: The same shape.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _same_shape(a, b)
+    return (a.float() - b.float()).abs().flatten(1).mean(dim=1)
+
+
+def band_errors(a: Tensor, b: Tensor, ends: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return the absolute error of each sample by band of ``b``'s intensity, and the voxels there.
+
+    Sums instead of means, so that bands of several samples can be joined exactly.
+
+    Args:
+        a: ``(B, C, *spatial)``, the reconstruction.
+        b: The same shape, the original, which decides the band.
+        ends: Where bands end, rising. Band ``k`` holds ``ends[k - 1] <= b < ends[k]``; the first
+            is open below, the last above.
+
+    Returns:
+        Two ``(B, len(ends) + 1)`` float64: sums of absolute errors, and numbers of voxels.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _same_shape(a, b)
+    b = b.float().flatten(1)
+    error = (a.float().flatten(1) - b).abs().double()
+    band = torch.bucketize(b, torch.tensor(ends, dtype=b.dtype, device=b.device), right=True)
+    empty = torch.zeros(len(b), len(ends) + 1, dtype=torch.float64, device=b.device)
+    sums = empty.scatter_add(1, band, error)
+    return sums, empty.scatter_add(1, band, torch.ones_like(error))
 
 
 def ssim(

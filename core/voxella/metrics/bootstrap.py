@@ -1,0 +1,178 @@
+"""Bootstrap intervals over cases, and the floor: real cases against other real cases.
+
+Efron and Tibshirani 1993, "An Introduction to the Bootstrap": percentile interval (chapter 13) and
+BCa (chapter 14). Cases of one patient are drawn together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from voxella.metrics.estimate import LEVEL, Estimate, joined
+from voxella.metrics.resampling import Decks, halves, seeded_generator
+
+__all__ = ["Method", "bootstrap", "real_floor"]
+
+Method = Literal["percentile", "bca", "recentred"]
+Statistic = Callable[..., float]
+Values = NDArray[np.float64]
+
+# With more undefined replicates than that, the others describe another population.
+_MOST_UNDEFINED = 0.1
+
+
+def bootstrap(
+    statistic: Statistic,
+    *groups: Sequence[str],
+    seed: int,
+    name: str,
+    paired: bool = False,
+    replicates: int = 1000,
+    level: float = LEVEL,
+    method: Method = "percentile",
+    at_least: float | None = None,
+) -> Estimate:
+    """Return a statistic of one or several samples with its bootstrap interval.
+
+    ``recentred`` is for distances between samples that grow when cases repeat (FID, KID, and all
+    that count neighbours): drawing with replacement makes a replicate a sample of fewer distinct
+    cases, so the replicates lie above the value by about as much as the value itself lies above
+    its limit at infinite N. The percentile interval, which may then miss the value, is moved down
+    by the replicates' mean excess. It says where the statistic AT THIS N may lie, not its limit.
+
+    Args:
+        statistic: Takes one array of row numbers per sample, rows repeated as drawn; returns a
+            float, NaN where it is undefined (a replicate without positives).
+        *groups: For each sample, the unit of each row that is drawn whole: the patient, or the case
+            where a patient has one.
+        seed: With ``name``, decides the draws.
+        name: Of the number, such as ``fid3d/test``.
+        paired: The samples share their units; see :class:`Decks`.
+        replicates: Draws.
+        level: Coverage.
+        method: Which interval.
+        at_least: The statistic's smallest possible value; ``recentred`` stops there.
+
+    Raises:
+        UserError: A sample is empty, or paired samples share no unit.
+    """
+    decks = Decks(groups, paired=paired)
+    n = min(len(set(sample)) for sample in groups)
+    value = statistic(*(np.arange(size) for size in decks.sizes))
+    how = f"{method} bootstrap, {replicates} draws of {_units(decks)}"
+    if not np.isfinite(value):
+        return Estimate.undefined(n, "not defined on these cases", level=level, how=how)
+    generator = seeded_generator(seed, name)
+    drawn = np.array([statistic(*decks.draw(generator)) for _ in range(replicates)], dtype=float)
+    known = drawn[np.isfinite(drawn)]
+    lost = replicates - len(known)
+    note = f"{lost} of {replicates} draws were undefined and are left out" if lost else None
+    if lost > _MOST_UNDEFINED * replicates:
+        return Estimate(float(value), None, None, n, level, how, joined(note, "no interval"))
+    low, high, remark = _interval(method, statistic, decks, float(value), known, level)
+    if at_least is not None:
+        low, high = max(low, at_least), max(high, at_least)
+    return Estimate(float(value), low, high, n, level, how, joined(note, remark))
+
+
+def real_floor(
+    statistic: Statistic,
+    groups: Sequence[str],
+    *,
+    seed: int,
+    name: str,
+    repeats: int = 20,
+    size: int | None = None,
+    level: float = LEVEL,
+) -> Estimate:
+    """Return a two-sample statistic of real cases against OTHER real cases: what perfect scores.
+
+    The real cases are split by patient into two sets, again and again. The value is the median
+    over the splits, the interval their quantiles. A statistic that depends on N (FID above all) is
+    larger on halves than on the whole: give ``size`` to split at the N of the comparison where
+    there are enough real cases.
+
+    Args:
+        statistic: Takes the row numbers of the two sets.
+        groups: The patient of each row.
+        seed: With ``name``, decides the splits.
+        name: Of the number.
+        repeats: Splits.
+        size: Patients in each set; None: half of all.
+        level: Share of the splits between ``low`` and ``high``.
+
+    Raises:
+        UserError: There are not enough patients.
+    """
+    generator = seeded_generator(seed, f"{name}/floor")
+    splits = [halves(groups, generator, size=size) for _ in range(repeats)]
+    values = np.array([statistic(first, second) for first, second in splits], dtype=float)
+    units = len(set(groups)) // 2 if size is None else size
+    how = f"{repeats} splits of real cases into two sets of {units} patients"
+    known = values[np.isfinite(values)]
+    if len(known) == 0:
+        return Estimate.undefined(units, "not defined on such sets", level=level, how=how)
+    low, high = _quantiles(known, level)
+    note = f"at N {units}: a distance that shrinks with N is compared with care"
+    return Estimate(float(np.median(known)), low, high, units, level, how, note)
+
+
+def _interval(
+    method: Method, statistic: Statistic, decks: Decks, value: float, drawn: Values, level: float
+) -> tuple[float, float, str | None]:
+    low, high = _quantiles(drawn, level)
+    if method == "recentred":
+        excess = float(drawn.mean()) - value
+        note = f"draws repeat cases and lay {excess:+.3g} from the value; the interval is moved"
+        return low - excess, high - excess, note
+    if method == "bca":
+        levels = _bca_levels(statistic, decks, value, drawn, level)
+        if levels is None:
+            return low, high, "BCa is not defined here; percentile interval"
+        low, high = (float(end) for end in np.quantile(drawn, levels))
+    return low, high, None
+
+
+def _quantiles(values: Values, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _bca_levels(
+    statistic: Statistic, decks: Decks, value: float, drawn: Values, level: float
+) -> tuple[float, float] | None:
+    """Return the two quantile levels of BCa (equation 14.10), or None where they do not exist."""
+    below = (np.mean(drawn < value) + np.mean(drawn <= value)) / 2
+    bias = float(norm.ppf(below))
+    acceleration = _acceleration(statistic, decks)
+    if not np.isfinite(bias) or not np.isfinite(acceleration):
+        return None
+    z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    low, high = norm.cdf(bias + z / (1 - acceleration * z))
+    return float(low), float(high)
+
+
+def _acceleration(statistic: Statistic, decks: Decks) -> float:
+    """Return the jackknife's acceleration (equation 14.15), over the units of all decks.
+
+    For several samples the sums run over all of them, each scaled by its size (Davison and
+    Hinkley 1997, chapter 5).
+    """
+    left: list[list[float]] = [[] for _ in decks.deck_sizes]
+    for number, rows in decks.without_one():
+        left[number].append(statistic(*rows))
+    cubes = squares = 0.0
+    for values, size in zip(left, decks.deck_sizes, strict=True):
+        influence = (size - 1) * (np.mean(values) - np.asarray(values))
+        cubes += float(np.sum(influence**3)) / size**3
+        squares += float(np.sum(influence**2)) / size**2
+    return cubes / (6 * squares**1.5) if squares > 0 else float("nan")
+
+
+def _units(decks: Decks) -> str:
+    return " and ".join(str(size) for size in decks.deck_sizes) + " units"

@@ -1,0 +1,67 @@
+"""A number with what makes it readable: its interval, its N and how both were reached."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["LEVEL", "Estimate", "joined"]
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One measured number. The caller adds the split it was measured on.
+
+    Attributes:
+        value: None where the number is undefined; ``note`` then says why.
+        low: Lower end of the interval, None where there is no interval.
+        high: Upper end.
+        n: Independent units behind the number: patients, or cases where none has two; of two sets,
+            the smaller. Slices of one case count once.
+        level: Coverage that the interval is meant to have.
+        how: Estimator, interval and sample sizes, in a few words.
+        note: What a reader has to know before comparing the number with another.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    level: float = LEVEL
+    how: str = ""
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.value, self.low, self.high)
+        if any(number is not None and not math.isfinite(number) for number in numbers):
+            raise ValueError("an estimate is finite, or None with a note")
+        if self.value is None and not self.note:
+            raise ValueError("an undefined estimate says why in its note")
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has two ends")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("an interval's ends are in order")
+
+    @classmethod
+    def undefined(cls, n: int, reason: str, *, level: float = LEVEL, how: str = "") -> Estimate:
+        """Return an estimate without a value, and the reason."""
+        return cls(None, None, None, n, level, how, reason)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the estimate as JSON-ready data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"undefined ({self.note}; N {self.n})"
+        if self.low is None or self.high is None:
+            return f"{self.value:.4g} (no interval; N {self.n})"
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}; N {self.n})"
+
+
+def joined(*notes: str | None) -> str | None:
+    """Return the notes that say something, as one, or None."""
+    return "; ".join(note for note in notes if note) or None

@@ -1,0 +1,1 @@
+"""Networks whose features tell real from synthetic; their weights are local files."""

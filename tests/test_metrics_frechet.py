@@ -1,0 +1,161 @@
+"""The Fréchet distance against closed forms, scipy's matrix root and MONAI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from monai.metrics.fid import FIDMetric
+from numpy.typing import NDArray
+
+from voxella.errors import UserError
+from voxella.metrics.frechet import (
+    Moments,
+    frechet_distance,
+    frechet_estimate,
+    frechet_floor,
+    frechet_statistic,
+    moments,
+    rank_problem,
+)
+from voxella.metrics.vectors import VectorSet
+
+Array = NDArray[np.float64]
+
+
+def drawn(n: int, dim: int, seed: int, shift: float = 0.0) -> Array:
+    generator = np.random.default_rng(seed)
+    mixing = generator.normal(size=(dim, dim)) / np.sqrt(dim)
+    return np.asarray(generator.normal(size=(n, dim)) @ mixing + shift)
+
+
+def vectors(values: NDArray[np.floating], what: str = "real") -> VectorSet:
+    return VectorSet.of(values, [f"c{row:04d}" for row in range(len(values))], what=what)
+
+
+def given(mean: Sequence[float] | Array, covariance: Array) -> Moments:
+    return Moments(9, torch.tensor(np.array(mean)), torch.from_numpy(covariance))
+
+
+def of_rows(values: NDArray[np.floating]) -> Moments:
+    return moments(torch.from_numpy(values))
+
+
+def by_definition(a: Array, b: Array) -> float:
+    """Heusel et al. 2017, equation 6, word for word, with scipy's general matrix root."""
+    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(first @ second)
+    apart = a.mean(axis=0) - b.mean(axis=0)
+    return float(apart @ apart + np.trace(first + second - 2 * root.real))
+
+
+def test_two_gaussians_have_their_closed_form() -> None:
+    """Diagonal covariances commute: the distance is that of the standard deviations."""
+    first = given([1.0, 2.0, 3.0], np.diag([4.0, 1.0, 0.25]))
+    second = given([1.0, 0.0, 3.5], np.diag([9.0, 0.0, 0.25]))
+    expected = (0 + 4 + 0.25) + (1 + 1 + 0)
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-12)
+    # Rotating both by the same rotation moves neither nearer.
+    turn = scipy.linalg.expm(np.array([[0, 1, -2], [-1, 0, 0.5], [2, -0.5, 0]]))
+    turned = [
+        given(turn @ m.mean.numpy(), turn @ m.covariance.numpy() @ turn.T) for m in (first, second)
+    ]
+    assert frechet_distance(*turned) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m", "dim"), [(90, 90, 6), (300, 120, 40)])
+def test_features_give_what_scipy_and_monai_give(n: int, m: int, dim: int) -> None:
+    a, b = drawn(n, dim, 0), drawn(m, dim, 1, shift=0.3)
+    ours = frechet_distance(of_rows(a), of_rows(b))
+    assert ours == pytest.approx(by_definition(a, b), rel=1e-9)
+    monai = float(FIDMetric()(torch.from_numpy(b), torch.from_numpy(a)))
+    assert ours == pytest.approx(monai, rel=1e-6)
+    assert frechet_distance(of_rows(b), of_rows(a)) == pytest.approx(ours, rel=1e-9)
+
+
+def test_equal_sets_are_at_distance_zero_and_float32_is_summed_in_float64() -> None:
+    a = drawn(200, 8, 0)
+    assert frechet_distance(of_rows(a), of_rows(a)) == pytest.approx(0.0, abs=1e-9)
+    far = (a + 1000.0).astype(np.float32)
+    expected = np.cov(far.astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(of_rows(far).covariance.numpy(), expected, rtol=1e-9)
+
+
+def test_fewer_cases_than_features_give_the_same_number_another_way() -> None:
+    """Both formulas on one singular problem; the eigenvalues' route squares the condition."""
+    a, b = drawn(20, 30, 0), drawn(25, 30, 1, shift=0.2)
+    ours = frechet_statistic(vectors(a), vectors(b))(np.arange(20), np.arange(25))
+    assert ours == pytest.approx(frechet_distance(of_rows(a), of_rows(b)), rel=1e-6)
+
+
+@pytest.mark.parametrize("dim", [3, 40])
+def test_drawing_rows_is_repeating_them(dim: int) -> None:
+    a, b = drawn(30, dim, 0), drawn(25, dim, 1)
+    generator = np.random.default_rng(2)
+    first, second = generator.integers(30, size=30), generator.integers(25, size=25)
+    ours = frechet_statistic(vectors(a), vectors(b))(first, second)
+    assert ours == pytest.approx(frechet_distance(of_rows(a[first]), of_rows(b[second])), rel=1e-6)
+
+
+def test_too_few_cases_for_the_features_are_refused_with_the_reason() -> None:
+    assert rank_problem(8, 8) is not None
+    assert rank_problem(9, 8) is None
+    real, synthetic = vectors(drawn(20, 30, 0)), vectors(drawn(25, 30, 1), "synthetic")
+    with pytest.raises(UserError, match=r"20 vectors of 30 features.*rank 19") as refused:
+        frechet_estimate(real, synthetic, seed=0, name="fid")
+    assert "KID" in str(refused.value)
+    noted = frechet_estimate(real, synthetic, seed=0, name="fid", replicates=5, singular="note")
+    assert "rank 19" in (noted.note or "")
+    assert noted.value is not None
+
+
+def test_the_floor_is_what_real_cases_score_and_a_moved_set_scores_more() -> None:
+    real, moved = vectors(drawn(80, 3, 0)), vectors(drawn(40, 3, 0, shift=0.8), "synthetic")
+    floor = frechet_floor(real, seed=0, name="fid", repeats=10, size=40)
+    assert floor.n == 40
+    assert floor.low is not None
+    assert floor.high is not None
+    assert 0.0 < floor.low < floor.high
+    beyond = frechet_estimate(real, moved, seed=0, name="fid", replicates=0)
+    assert beyond.value is not None
+    assert beyond.value > floor.high
+    assert beyond.low is None
+    small = frechet_floor(vectors(drawn(40, 30, 0)), seed=0, name="fid", repeats=3)
+    assert "20 vectors of 30 features" in (small.note or "")
+
+
+def test_bad_vectors_are_refused_by_case() -> None:
+    values = drawn(9, 3, 0)
+    values[2, 1], values[7, 0] = np.nan, np.inf
+    with pytest.raises(UserError, match=r"2 case\(s\) hold NaN or infinity: c0002, c0007"):
+        vectors(values)
+    with pytest.raises(UserError, match="no real vectors"):
+        vectors(np.empty((0, 3)))
+    with pytest.raises(UserError, match="3 numbers, synthetic ones 4"):
+        frechet_statistic(vectors(drawn(9, 3, 0)), vectors(drawn(9, 4, 0), "synthetic"))
+
+
+def test_the_interval_holds_the_distance_at_this_n() -> None:
+    """Three dimensions, 40 cases, 60 experiments, against the mean of 2000 others."""
+    generator = np.random.default_rng(5)
+
+    def experiment() -> tuple[Array, Array]:
+        return generator.normal(size=(40, 3)), generator.normal(size=(40, 3)) * 1.3 + 0.3
+
+    others = (experiment() for _ in range(2000))
+    truth = np.mean([frechet_distance(of_rows(a), of_rows(b)) for a, b in others])
+    hits = 0
+    for trial in range(60):
+        a, b = experiment()
+        found = frechet_estimate(
+            vectors(a), vectors(b, "synthetic"), seed=trial, name="fid", replicates=100
+        )
+        assert found.low is not None
+        assert found.high is not None
+        hits += bool(found.low <= truth <= found.high)
+    assert hits / 60 >= 0.85
+    assert "40 real cases and 40 synthetic cases" in found.how
+    assert "repeat cases" in (found.note or "")
