@@ -106,6 +106,9 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
         assert twin.extra["prompt_sha256"] is not None
         assert twin.extra["predicted_label"] in ("negative", "positive")
         assert 0.5 <= twin.extra["predicted_probability"] <= 1.0
+        shares = twin.extra["predicted_probabilities"]
+        assert max(shares, key=shares.get) == twin.extra["predicted_label"]
+        assert sum(shares.values()) == pytest.approx(1.0, abs=1e-5)
     assert facts["weights_sha256"] == sha256_file(
         bench.folder / "first" / "model" / "model.safetensors"
     )
@@ -153,7 +156,9 @@ def test_the_montage_is_a_picture_with_greys(sampled: Path) -> None:
     picture = np.asarray(Image.open(sampled / "montage.png"))
     assert picture.dtype == np.uint8
     # Three rows of three planes; the finest voxel edge, 6 mm, is a pixel: 128 / 6 and 96 / 6.
-    assert picture.shape == (3 * 21 + 2 * 2, 3 * 21 + 2 * 2)
+    assert picture.shape == (10 * (3 * 21 + 2 * 2), 10 * (3 * 21 + 2 * 2))
+    # Enlarged by repeating pixels: nothing is invented between them.
+    np.testing.assert_array_equal(picture, picture[::10, ::10].repeat(10, 0).repeat(10, 1))
     shown = np.unique(picture)
     assert shown.size > 50, "the picture is saturated or empty"
 
@@ -192,6 +197,11 @@ def test_the_batch_size_changes_no_volume_but_for_rounding(bench: Bench, sampled
         Manifest.read(folder)
         for folder in (sample(bench.recipe("sample.batch_size=3"), bench.run("batched")), sampled)
     )
+    for mine, its in zip(batched, single, strict=True):
+        shares = [twin.extra.pop("predicted_probabilities") for twin in (mine, its)]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+        likely = [twin.extra.pop("predicted_probability") for twin in (mine, its)]
+        assert likely[0] == pytest.approx(likely[1], abs=1e-5)
     assert batched.cases == single.cases
     for twin in batched:
         ours, theirs = (
@@ -336,3 +346,78 @@ def test_two_processes_make_the_volumes_of_one(bench: Bench, sampled: Path) -> N
     assert sha256_file(run / "samples" / "manifest.jsonl") == sha256_file(
         sampled / "manifest.jsonl"
     )
+
+
+def test_a_sweep_is_one_data_set_for_each_combination(bench: Bench, sampled: Path) -> None:
+    sweep = "sample.sweep={steps: [2, 3], guidance: [1, 2.5]}"
+    out = sample(bench.recipe(sweep, "sample.count=1"), bench.run("sweep"))
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [f"steps-{s}_guidance-{g}" for s in (2, 3) for g in ("1", "2.5")]
+    for name in names:
+        (twin,) = Manifest.read(out / name)
+        assert name == f"steps-{twin.extra['steps']}_guidance-{twin.extra['guidance']:g}"
+    # The combination that is the plain call's gives the plain call's volume.
+    same = volumes(out / "steps-2_guidance-1")
+    assert same == {k: v for k, v in volumes(sampled).items() if k in same}
+
+
+def test_on_the_grid_of_the_scan(bench: Bench, sampled: Path) -> None:
+    settings = ("sample.space=source", "sample.int16_scale=null", "sample.count=1")
+    out = sample(bench.recipe(*settings), bench.run("source"))
+    (twin,) = Manifest.read(out)
+    image = nib.load(out / twin.images["t2w"])
+    dataset = Manifest.read(bench.workspace / "dataset")
+    source = next(case for case in dataset if case.id == twin.extra["source_case"])
+    scan = nib.load(dataset.image_path(source, "t2w"))
+    # The phantom's files are in RAS order already.
+    assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
+    assert image.shape == scan.shape == (40, 40, 16)
+    np.testing.assert_allclose(image.affine, scan.affine, atol=1e-4)
+    # A voxel's place in the scan, in the prepared volume of the same twin, by hand: both grids
+    # have the same middle, 4 x 4 x 6 mm there and 8 x 8 x 6 mm here.
+    coarse = nib.load(sampled / "volumes" / f"{twin.id}_t2w.nii.gz").get_fdata() / 962
+    fine = image.get_fdata()
+    blocks = fine[4:36, 4:36].reshape(16, 2, 16, 2, 16).mean(axis=(1, 3))
+    inner = (slice(2, -2),) * 3
+    assert np.corrcoef(blocks[inner].ravel(), coarse[inner].ravel())[0, 1] > 0.9
+    assert fine[:3].max() == 0.0  # outside the crop of 128 mm
+
+
+def test_a_file_of_prompts(bench: Bench, tmp_path: Path) -> None:
+    dataset = Manifest.read(bench.workspace / "dataset")
+    source = next(case for case in dataset if case.id == "phantom-00000")
+    prompts = [
+        # The very report of a case, and no text at all.
+        {"id": "twin", "report": dataset.read_report(source), "label": source.label},
+        {"id": "nothing", "label": "negative", "spacing_mm": [2.0, 2.0, 3.0]},
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps(prompt) for prompt in prompts), encoding="utf-8")
+    out = sample(bench.recipe(f"sample.prompts={path}"), bench.run("prompted"))
+    twin, nothing = Manifest.read(out)
+    assert (twin.id, nothing.id) == ("twin-s000", "nothing-s000")
+    assert twin.extra["prompt_sha256"] == source.report_sha256
+    assert nothing.extra["prompt_sha256"] is None
+    assert twin.extra["spacing_mm"] == [8.0, 8.0, 6.0]  # what the model was trained on
+    assert nothing.extra["spacing_mm"] == [2.0, 2.0, 3.0]
+    # Same text and label, so the head says the same as of the case itself, from another cache.
+    (own,) = Manifest.read(sample(bench.recipe("sample.count=1"), bench.run("own")))
+    assert twin.extra["predicted_probability"] == pytest.approx(
+        own.extra["predicted_probability"], abs=1e-3
+    )
+
+
+def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    secret = "Mrs Smith has a lesion"
+    lines = ["{", json.dumps({"id": "a b", "report": secret}), json.dumps({"report": [secret]})]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        sample(bench.recipe(f"sample.prompts={path}"), bench.run("bad"))
+    said = str(caught.value)
+    assert ":1: not JSON" in said
+    assert ":2: id" in said
+    assert ":3: id, report" in said
+    assert "Smith" not in said
+    with pytest.raises(UserError, match="no scan whose grid"):
+        sample(bench.recipe(f"sample.prompts={path}", "sample.space=source"), bench.folder / "bad")

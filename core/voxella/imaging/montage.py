@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from voxella.files import atomic_path
 
-__all__ = ["montage", "three_planes", "write_png"]
+__all__ = ["enlarged", "montage", "three_planes", "write_png"]
 
 Picture = NDArray[np.uint8]
 
@@ -93,6 +93,12 @@ def montage(
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, _GAP_PIXELS), (0, width - row.shape[1]))) for row in rows]
     return np.concatenate(rows)[:-_GAP_PIXELS]
+
+
+def enlarged(picture: Picture, width: int) -> Picture:
+    """Return the picture with each pixel repeated, so often that it comes near ``width`` pixels."""
+    times = max(1, round(width / picture.shape[1]))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def write_png(path: Path, image: Picture) -> Path:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from voxella.recipe.block import Block, Component
 
-__all__ = ["AutoencoderTraining", "Data", "Latent", "Prepare", "Text"]
+__all__ = [
+    "Adversarial",
+    "AutoencoderCheck",
+    "AutoencoderTraining",
+    "Data",
+    "Intensity",
+    "Latent",
+    "Prepare",
+    "Text",
+]
 
 
 class Data(Block):
@@ -25,6 +35,30 @@ class Data(Block):
     )
 
 
+class Intensity(Block):
+    """What becomes 0 and 1 in one sequence: exactly one of the two."""
+
+    percentiles: tuple[float, float] | None = Field(
+        None, description="of the voxels inside the crop, case by case"
+    )
+    window: tuple[float, float] | None = Field(
+        None, description="intensities, the same in every case"
+    )
+
+    @model_validator(mode="after")
+    def _one_rising_pair(self) -> Intensity:
+        if (self.percentiles is None) == (self.window is None):
+            raise ValueError("give exactly one of percentiles and window (null removes the other)")
+        low, high = self.percentiles or self.window or (0.0, 0.0)
+        if not low < high or (self.percentiles and not 0 <= low < high <= 100):
+            raise ValueError(f"received {low:g}, {high:g}; legal: low < high, percentiles 0 to 100")
+        return self
+
+
+# Where intensities are a physical quantity, percentiles would throw it away.
+_MEASURED = {"adc": Intensity(window=(0.0, 3000.0), percentiles=None)}
+
+
 class Prepare(Block):
     """Raw images to the training grid."""
 
@@ -32,15 +66,52 @@ class Prepare(Block):
         [128.0, 128.0, None],
         description="centre crop in mm along R, A, S; None keeps the whole extent",
     )
+    crop_around: str | None = Field(
+        None,
+        description="sequence of a mask: the crop is centred on it; None: on the field of view",
+    )
+    straighten: bool = Field(
+        False,
+        description="resample oblique scans onto the scanner's axes; false keeps the scan's own",
+    )
     size: list[PositiveInt] = Field([256, 256, 128], description="voxels along R, A, S")
     percentiles: tuple[float, float] = Field(
         (0.0, 99.5), description="mapped to 0 and 1, then clipped"
     )
+    intensity: dict[str, Intensity] = Field(
+        default_factory=lambda: dict(_MEASURED),
+        description="rules by sequence, before `percentiles`; adc has one: 0 to 3000 (1e-6 mm²/s)",
+    )
     interpolation: Literal["lanczos", "linear", "bspline"] = "lanczos"
+
+    @field_validator("intensity")
+    @classmethod
+    def _with_measured(cls, rules: dict[str, Intensity]) -> dict[str, Intensity]:
+        """Keep the rule of adc where only other sequences are given one."""
+        return {**_MEASURED, **rules}
+
+    def intensity_of(self, sequence: str) -> Intensity:
+        """Return the rule of one sequence; ``ADC`` has that of ``adc``."""
+        own = self.intensity.get(sequence) or self.intensity.get(sequence.lower())
+        return own or Intensity(percentiles=self.percentiles, window=None)
+
+
+class Adversarial(Block):
+    """A patch discriminator that tells originals from reconstructions, and teaches by it."""
+
+    weight: float = Field(
+        0.1, gt=0, description="of the term that asks to be taken for an original"
+    )
+    from_step: int = Field(0, ge=0, description="steps done before the discriminator comes in")
+    channels: PositiveInt = Field(32, description="width of its first level")
+    layers: PositiveInt = Field(3, description="levels; patches need edges of 3 * 2^layers voxels")
 
 
 class AutoencoderTraining(Block):
-    """`voxella train-autoencoder`; absent where the weights come from a file."""
+    """`voxella train-autoencoder`; absent where the weights come from a file.
+
+    Where `autoencoder.weights` names a file as well, training starts from it.
+    """
 
     steps: PositiveInt = 1000
     batch_size: PositiveInt = 2
@@ -48,11 +119,46 @@ class AutoencoderTraining(Block):
         None, description="voxels; None uses whole volumes"
     )
     lr: float = Field(1e-3, gt=0)
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: networks under autocast, weights and losses in fp32"
+    )
     kl_weight: float = Field(1e-6, ge=0)
     gradient_weight: float = Field(
         0.0, ge=0, description="weight of the L1 between image gradients"
     )
+    spectral_weight: float = Field(
+        0.0, ge=0, description="weight of the L1 between log amplitudes of the spectra"
+    )
+    adversarial: Adversarial | None = Field(None, description="a discriminator; None: none")
     log_every: PositiveInt = 10
+
+
+class AutoencoderCheck(Block):
+    """`voxella check-autoencoder`: what reconstructions must reach; null asks for nothing."""
+
+    cases: PositiveInt = Field(8, description="cases of val at most; of train where val is empty")
+    bands: list[float] = Field(
+        [0.1, 0.3, 0.6],
+        description="where bands of the original's intensity end, between 0 and 1, rising",
+    )
+    psnr_db: float | None = Field(24.0, description="mean over the cases, at least")
+    ssim: float | None = Field(0.8, le=1, description="mean over the cases, at least")
+    mae: float | None = Field(None, ge=0, description="mean over the cases, at most")
+    band_mae: float | None = Field(None, ge=0, description="mean error of any band, at most")
+    dead_channels: int | None = Field(
+        None, ge=0, description="latent channels that hold nothing but noise, at most"
+    )
+    on_failure: Literal["warn", "stop"] = Field(
+        "warn", description="before encoding, when the autoencoder is not trusted"
+    )
+
+    @field_validator("bands")
+    @classmethod
+    def _rising(cls, bands: list[float]) -> list[float]:
+        # "not <" rather than ">=": NaN does not rise, either.
+        if not all(low < high for low, high in pairwise([0.0, *bands, 1.0])):
+            raise ValueError(f"{bands} do not rise from 0 to 1, both left out")
+        return bands
 
 
 class Text(Block):
@@ -67,7 +173,9 @@ class Text(Block):
     padding: Literal["none", "max"] = Field(
         "none", description="max: paper mode, padded and unmasked"
     )
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float32", "compact"] = Field(
+        "bfloat16", description="compact: 6 bits a value, see docs/caches.md"
+    )
 
 
 class Latent(Block):
@@ -77,7 +185,13 @@ class Latent(Block):
     size: list[PositiveInt] = Field(
         [64, 64, 32], min_length=2, max_length=3, description="voxels per axis"
     )
-    dtype: Literal["bfloat16", "float32"] = "float32"
+    dtype: Literal["bfloat16", "float32", "compact"] = Field(
+        "float32", description="compact: 8 bits for the mean and 4 for log sigma"
+    )
+    tiling: Literal["auto", "never"] | list[PositiveInt] = Field(
+        "auto",
+        description="windows the autoencoder works in: when memory is short, never, or voxels",
+    )
     draw: Literal["resample", "mean", "fixed"] = Field(
         "resample",
         description="draw anew each step, use the mean, or one fixed draw (paper mode)",

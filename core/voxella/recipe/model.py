@@ -7,20 +7,33 @@ binding component blocks to their builders is ``bind.py``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from voxella.recipe.block import Block, Component
-from voxella.recipe.inputs import AutoencoderTraining, Data, Latent, Prepare, Text
+from voxella.recipe.classification import Classify
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import (
+    AutoencoderCheck,
+    AutoencoderTraining,
+    Data,
+    Intensity,
+    Latent,
+    Prepare,
+    Text,
+)
+from voxella.recipe.sampling import Sample
 from voxella.recipe.training import Diffusion, Dropout, Loss, Optimizer, Train, Vector
 
 __all__ = [
+    "AutoencoderCheck",
     "AutoencoderTraining",
     "Component",
     "Data",
     "Diffusion",
     "Dropout",
+    "Intensity",
     "Latent",
     "Loss",
     "Optimizer",
@@ -47,24 +60,9 @@ class PaperRow(Block):
     specificity: float | None = None
     ppv: float | None = None
     npv: float | None = None
-
-
-class Sample(Block):
-    """Generation."""
-
-    sampler: Literal["ddpm", "ddim", "dpmpp_2m", "euler"] = "ddpm"
-    steps: PositiveInt = 1000
-    guidance: float = Field(1.0, ge=0, description="classifier-free guidance scale; 1 is off")
-    guidance_null: list[Literal["text", "label"]] = Field(
-        ["text", "label"], description="what the null twin lacks"
-    )
-    split: Literal["train", "val", "test"] = "train"
-    count: PositiveInt | None = Field(None, description="cases of the split; None: all")
-    per_case: PositiveInt = 1
-    batch_size: PositiveInt = 1
-    int16_scale: float | None = Field(
-        None, gt=0, description="factor to int16 (the paper's T2: 962); None: float32"
-    )
+    auc: float | None = None
+    ap: float | None = None
+    percent_positive: float | None = None
 
 
 class Recipe(Block):
@@ -81,6 +79,7 @@ class Recipe(Block):
     prepare: Prepare = Prepare()
     autoencoder: Component
     autoencoder_training: AutoencoderTraining | None = None
+    autoencoder_check: AutoencoderCheck = AutoencoderCheck()
     text: Text | None = None
     latent: Latent = Latent()
     conditioner: Component
@@ -93,6 +92,8 @@ class Recipe(Block):
     train: Train
     deepspeed: dict[str, Any] = Field(description="DeepSpeed's configuration, in its own words")
     sample: Sample = Sample()
+    evaluate: Evaluate = Evaluate()
+    classify: Classify | None = None
     observers: list[Component] = Field(default_factory=list)
 
     @field_validator("vectors")

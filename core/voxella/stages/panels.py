@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from voxella.cache.text import TextCache
 from voxella.case import Case
 from voxella.diffusion.samplers import make_sampler
 from voxella.engine.batches import BatchMaker, class_index
@@ -26,8 +26,14 @@ __all__ = ["make_panel", "request_for"]
 _CASES = 2
 
 
-def request_for(recipe: Recipe, case: Case, text: TextCache | None, sample_id: str) -> Request:
+def request_for(recipe: Recipe, case: Case, features: Tensor | None, sample_id: str) -> Request:
     """Return the request that makes a synthetic twin of a case: its report, label and spacing.
+
+    Args:
+        recipe: The experiment.
+        case: Whose label and spacing are taken.
+        features: ``(L, F)`` of its report; None: the empty one's, or a model without text.
+        sample_id: Names which of its twins.
 
     Raises:
         UserError: The case's label is not a class of the recipe.
@@ -35,7 +41,7 @@ def request_for(recipe: Recipe, case: Case, text: TextCache | None, sample_id: s
     index = class_index(recipe, case)
     label = -1 if index is None else index
     spacing = tuple(float(mm) for mm in case.extra["spacing_mm"])
-    return Request(sample_id, text.read(case.id)[0] if text else None, label, spacing)
+    return Request(sample_id, features, label, spacing)
 
 
 def make_panel(
@@ -49,7 +55,11 @@ def make_panel(
     if not recipe.train.panel_every:
         return None
     cases = [maker.cases[case_id] for case_id in sorted(maker.cases)[:_CASES]]
-    requests = [request_for(recipe, case, maker.text, f"panel-{case.id}") for case in cases]
+    text = maker.text
+    requests = [
+        request_for(recipe, case, text.read(case.id)[0] if text else None, f"panel-{case.id}")
+        for case in cases
+    ]
 
     def panel(step: int, model: LatentDiffusion) -> None:
         # DPM-Solver++ goes with every schedule and needs few steps.

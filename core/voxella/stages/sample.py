@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,34 @@ from voxella.errors import UserError
 from voxella.export import ModelFacts, load_facts, load_model
 from voxella.files import sha256_json
 from voxella.generate import generate
-from voxella.progress import Steps
+from voxella.progress import Steps, say
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import LoadedAutoencoder, load_autoencoder
 from voxella.stages.folders import Folders
 from voxella.stages.panels import request_for
+from voxella.stages.prompts import CachedPrompts, FilePrompts, Prompts, prompt_cases
 from voxella.stages.record import StageRecord
 from voxella.stages.sample_volumes import SampleJob, is_done, keep_volume, write_dataset
+from voxella.stages.tiling import tiled
 
-__all__ = ["sample"]
+__all__ = ["sample", "variants"]
+
+# What decides which volumes there are, and how many at a time, decides none of them.
+_NOT_OF_A_VOLUME = ("batch_size", "count", "per_case", "sweep", "prompts", "xlsx", "split")
+
+
+def variants(recipe: Recipe, samples: Path) -> Iterator[tuple[Recipe, Path]]:
+    """Yield the recipe and folder of each data set that ``sample.sweep`` asks for; else the one."""
+    sweep = recipe.sample.sweep
+    if sweep is None:
+        yield recipe, samples
+        return
+    for steps in sweep.steps or [recipe.sample.steps]:
+        for guidance in sweep.guidance or [recipe.sample.guidance]:
+            changed = {"sweep": None, "steps": steps, "guidance": guidance}
+            settings = recipe.sample.model_copy(update=changed)
+            folder = samples / f"steps-{steps}_guidance-{guidance:g}"
+            yield recipe.model_copy(update={"sample": settings}), folder
 
 
 def sample(recipe: Recipe, run: Path) -> Path:
@@ -33,55 +53,81 @@ def sample(recipe: Recipe, run: Path) -> Path:
     rounding errors at most.
 
     Returns:
-        The folder of the synthetic data set: ``manifest.jsonl``, ``volumes/``, ``montage.png``.
+        The folder of the synthetic data set: ``manifest.jsonl``, ``volumes/``, ``montage.png``. Of
+        a sweep, the folder that holds one such folder for each combination.
 
     Raises:
-        UserError: There is no exported model, or the split has no case.
+        UserError: There is no exported model; the split has no case; a prompt cannot be read.
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     folders = Folders.of(recipe, run)
     facts = load_facts(folders.model)
-    prepared = Manifest.read(folders.prepared)
+    cases = _cases(recipe, folders, facts)
+    for variant, out in variants(recipe, folders.samples):
+        _sample_one(variant, folders, facts, cases, out, ranks)
+    return folders.samples
+
+
+def _sample_one(
+    recipe: Recipe,
+    folders: Folders,
+    facts: ModelFacts,
+    cases: list[Case],
+    out: Path,
+    ranks: Ranks,
+) -> None:
+    """Make one data set."""
     settings = recipe.sample.model_dump(mode="json")
-    # Batches do not change a volume, so they do not make one stale.
-    decides = {k: v for k, v in settings.items() if k not in ("batch_size", "count", "per_case")}
+    decides = {k: v for k, v in settings.items() if k not in _NOT_OF_A_VOLUME}
     origin = {"model": facts.weights_sha256, "seed": recipe.seed, **decides}
-    jobs = _jobs(recipe, prepared, origin)
+    jobs = _jobs(recipe, cases, origin)
+    made_of = {**origin, "xlsx": recipe.sample.xlsx}
     record = StageRecord(
-        folders.samples, "sample", {**origin, "samples": [job.decides_sha256 for job in jobs]}
+        out, "sample", {**made_of, "samples": [job.decides_sha256 for job in jobs]}
     )
-    missing = {job.sample_id for job in jobs if not is_done(folders.samples, job)}
+    missing = {job.sample_id for job in jobs if not is_done(out, job)}
     current = agreed(record.is_current() and not missing)
     barrier()  # No process may still be looking when another begins to write.
     if current:
-        return folders.samples
-
+        say(f"sample: up to date, {out}", quiet=not ranks.is_main)
+        return
     if ranks.is_main:
         record.invalidate()
     mine = [jobs[index] for index in ranks.share(len(jobs))]
     todo = [job for job in mine if job.sample_id in missing]
     if todo:
-        _generate_all(recipe, folders, facts, todo, origin, ranks)
+        _generate_all(recipe, folders, facts, todo, origin, out, ranks)
     barrier()
     if ranks.is_main:
-        write_dataset(recipe, folders, jobs)
+        write_dataset(recipe, out, jobs)
         record.complete(volumes=len(jobs))
     barrier()
-    return folders.samples
 
 
-def _jobs(recipe: Recipe, prepared: Manifest, origin: dict[str, Any]) -> list[SampleJob]:
+def _cases(recipe: Recipe, folders: Folders, facts: ModelFacts) -> list[Case]:
+    """Return the cases to make twins of."""
+    if recipe.sample.prompts is not None:
+        if recipe.sample.space == "source":
+            raise UserError(
+                "sample.space is source, but prompts have no scan whose grid could be taken",
+                remedy="--set sample.space=prepared",
+            )
+        return prompt_cases(recipe, facts)[: recipe.sample.count]
+    prepared = Manifest.read(folders.prepared)
     cases = sorted(prepared.split(recipe.sample.split), key=lambda case: case.id)
     if not cases:
         raise UserError(
             f"the split {recipe.sample.split} has no case",
             remedy="--set sample.split=train",
         )
-    chosen = cases[: recipe.sample.count]
+    return cases[: recipe.sample.count]
+
+
+def _jobs(recipe: Recipe, cases: list[Case], origin: dict[str, Any]) -> list[SampleJob]:
     return [
         SampleJob(case, sample_id, sha256_json([origin, sample_id, _asked_of(case)]))
-        for case in chosen
+        for case in cases
         for sample_id in (f"{case.id}-s{twin:03d}" for twin in range(recipe.sample.per_case))
     ]
 
@@ -97,21 +143,26 @@ def _generate_all(
     facts: ModelFacts,
     jobs: list[SampleJob],
     origin: dict[str, Any],
+    out: Path,
     ranks: Ranks,
 ) -> None:
     model = load_model(folders.model).to(ranks.device)
     coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
-    autoencoder = coder.model
-    text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    _check_belongs_together(facts, coder, text)
-    if text is not None:
-        text.require(job.case.id for job in jobs)
+    prompts = _prompts(recipe, folders, [job.case for job in jobs])
+    _check_belongs_together(facts, coder, prompts)
+    # Not collective: a process that has nothing left to make is not here.
+    autoencoder = tiled(coder, recipe, ranks.device, quiet=not ranks.is_main)
     steps = make_sampler(recipe.sample.sampler, model.schedule, recipe.sample.steps).steps
     size = recipe.sample.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     with Steps("sampling", len(batches) * steps, quiet=not ranks.is_main) as progress:
         for batch in batches:
-            requests = [request_for(recipe, job.case, text, job.sample_id) for job in batch]
+            requests = [
+                request_for(
+                    recipe, job.case, prompts.features(job.case) if prompts else None, job.sample_id
+                )
+                for job in batch
+            ]
             made = generate(
                 model,
                 recipe,
@@ -120,17 +171,29 @@ def _generate_all(
                 on_step=lambda done, total: progress.advance(),
             )
             for number, job in enumerate(batch):
-                keep_volume(recipe, folders, job, made, number, autoencoder, origin)
+                keep_volume(recipe, folders, out, job, made, number, autoencoder, origin)
+
+
+def _prompts(recipe: Recipe, folders: Folders, cases: list[Case]) -> Prompts | None:
+    if recipe.text is None:
+        return None
+    if recipe.sample.prompts is not None:
+        return FilePrompts(recipe, recipe.sample.prompts, cases)
+    return CachedPrompts(TextCache.open(folders.text, recipe.text), cases)
 
 
 def _check_belongs_together(
-    facts: ModelFacts, coder: LoadedAutoencoder, text: TextCache | None
+    facts: ModelFacts, coder: LoadedAutoencoder, prompts: Prompts | None
 ) -> None:
     """Refuse to decode or to prompt with other networks than the model was trained with."""
     problems = []
     if coder.fingerprint != facts.autoencoder_fingerprint:
         problems.append("the autoencoder is not the one whose latents the model has learnt")
-    if text is not None and facts.text is not None and text.fingerprint != facts.text["encoder"]:
+    if (
+        prompts is not None
+        and facts.text is not None
+        and prompts.fingerprint != facts.text["encoder"]
+    ):
         problems.append("the text features are not of the encoder that the model was trained with")
     if problems:
         raise UserError("\n".join(problems), remedy="voxella train RECIPE   (trains anew on these)")

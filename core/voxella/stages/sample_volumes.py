@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,18 @@ import torch
 from voxella.case import Case, Manifest
 from voxella.files import write_json_atomic
 from voxella.generate import Generated
-from voxella.imaging.montage import montage, write_png
+from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import read_volume, write_volume
 from voxella.plugins.contracts import Autoencoder
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
+from voxella.stages.sample_space import placed
 
 __all__ = ["SampleJob", "is_done", "keep_volume", "write_dataset"]
 
 _MONTAGE_CASES = 8
+# Small volumes are shown enlarged to about this width.
+_MONTAGE_PIXELS = 640
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class SampleJob:
 def keep_volume(
     recipe: Recipe,
     folders: Folders,
+    out: Path,
     job: SampleJob,
     made: Generated,
     number: int,
@@ -54,6 +57,7 @@ def keep_volume(
     Args:
         recipe: The experiment.
         folders: Of the run.
+        out: The data set's folder.
         job: Which volume it is.
         made: A batch of latents with what was predicted of them.
         number: The latent's place in the batch.
@@ -67,14 +71,15 @@ def keep_volume(
         # One at a time: decoding takes far more memory than sampling.
         decoded = autoencoder.decode(made.latents[number : number + 1])
     channels = decoded[0].float().clamp(0, 1).cpu().numpy()
-    spacing = [float(mm) for mm in job.case.extra["spacing_mm"]]
     images = {}
     for sequence, channel in zip(recipe.data.sequences, channels, strict=True):
         relative = f"volumes/{job.sample_id}_{sequence}.nii.gz"
+        array, affine = placed(recipe, folders, job.case, sequence, channel)
         scale = recipe.sample.int16_scale
-        # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
-        array = channel if scale is None else np.rint(channel * scale).astype(np.int64)
-        write_volume(folders.samples / relative, array, _affine(array.shape, spacing))
+        if scale is not None:
+            # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
+            array = np.rint(array * scale).astype(np.int64)
+        write_volume(out / relative, array, affine)
         images[sequence] = relative
     twin = Case(
         id=job.sample_id,
@@ -86,14 +91,14 @@ def keep_volume(
         extra={
             "synthetic": True,
             "source_case": job.case.id,
-            "spacing_mm": spacing,
+            "spacing_mm": [float(mm) for mm in job.case.extra["spacing_mm"]],
             "prompt_sha256": job.case.report_sha256,
             **_prediction(recipe, made, number),
             **origin,
         },
     )
     write_json_atomic(
-        _sidecar(folders.samples, job),
+        _sidecar(out, job),
         {"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")},
     )
 
@@ -101,24 +106,16 @@ def keep_volume(
 def _prediction(recipe: Recipe, made: Generated, number: int) -> dict[str, Any]:
     """Return what the text head says of the prompt, or nothing for models without one."""
     if made.class_probabilities is None:
-        return {"predicted_label": None, "predicted_probability": None}
-    probabilities = made.class_probabilities[number].cpu()
-    best = int(probabilities.argmax())
+        nothing = ("predicted_label", "predicted_probability", "predicted_probabilities")
+        return dict.fromkeys(nothing)
+    probabilities = made.class_probabilities[number].cpu().tolist()
+    by_class = dict(zip(recipe.data.classes, probabilities, strict=True))
+    best = max(by_class, key=lambda name: by_class[name])
     return {
-        "predicted_label": recipe.data.classes[best],
-        "predicted_probability": round(float(probabilities[best]), 6),
+        "predicted_label": best,
+        "predicted_probability": round(by_class[best], 6),
+        "predicted_probabilities": {name: round(share, 6) for name, share in by_class.items()},
     }
-
-
-def _affine(
-    shape: Sequence[int], spacing: Sequence[float]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return a RAS affine, the volume's centre at the origin: nobody lay in a scanner."""
-    affine = np.eye(4)
-    for axis, (count, mm) in enumerate(zip(shape, spacing, strict=True)):
-        affine[axis, axis] = mm
-        affine[axis, 3] = -mm * (count - 1) / 2
-    return affine
 
 
 def _sidecar(samples: Path, job: SampleJob) -> Path:
@@ -136,18 +133,18 @@ def is_done(samples: Path, job: SampleJob) -> bool:
     return all((samples / path).is_file() for path in known["case"]["images"].values())
 
 
-def write_dataset(recipe: Recipe, folders: Folders, jobs: list[SampleJob]) -> None:
+def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
     """Write the manifest of the volumes that stand there whole, and a picture of the first."""
     cases = [
-        Case.model_validate(json.loads(_sidecar(folders.samples, job).read_text())["case"])
-        for job in jobs
+        Case.model_validate(json.loads(_sidecar(out, job).read_text())["case"]) for job in jobs
     ]
-    manifest = Manifest(folders.samples, cases)
+    manifest = Manifest(out, cases)
     manifest.write()
     shown = cases[:_MONTAGE_CASES]
     first = recipe.data.sequences[0]
-    volumes = [read_volume(manifest.image_path(case, first)).array for case in shown]
-    spacings = [case.extra["spacing_mm"] for case in shown]
+    volumes = [read_volume(manifest.image_path(case, first)) for case in shown]
+    arrays = [volume.array for volume in volumes]
     white = recipe.sample.int16_scale or 1.0
-    picture = montage(volumes, spacings, window=(0.0, white))
-    write_png(folders.samples / "montage.png", picture)
+    spacings = [volume.spacing_mm.tolist() for volume in volumes]
+    picture = montage(arrays, spacings, window=(0.0, white))
+    write_png(out / "montage.png", enlarged(picture, _MONTAGE_PIXELS))
