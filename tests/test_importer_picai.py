@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from voxella.case import Manifest
 from voxella.errors import UserError
+from voxella.importers.mask_grids import off_grid, read_grid
 from voxella.importers.picai import LabelRule, picai
 from voxella.importers.picai_marksheet import read_marksheet
+from voxella.importers.splitting import split_of
 from voxella.plugins.contracts import Importer
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -33,6 +36,8 @@ ROWS = (
 )
 CASES = ("1_10", "1_11", "2_20", "3_30")
 KEEP: dict[str, Any] = {"val_share": 0.0, "test_share": 0.0}
+# The builder's own.
+SHARES: dict[str, Any] = {"val_share": 0.1, "test_share": 0.1}
 
 
 def tree(
@@ -114,7 +119,7 @@ def test_fold_folders_that_were_not_merged_are_found(tmp_path: Path) -> None:
     made = picai(source=tmp_path, **KEEP)(tmp_path / "out")
     assert [case.id for case in made] == ["1_10", "2_20"]
     tree(tmp_path / "fold1", ["1_10"])
-    with pytest.raises(UserError, match="study 1_10: t2w is there twice"):
+    with pytest.raises(UserError, match=r"t2w is there twice: 1 \(1_10\)"):
         picai(source=tmp_path, **KEEP)(tmp_path / "other")
 
 
@@ -124,7 +129,7 @@ def test_official_splits(source: Path) -> None:
     path.parent.mkdir()
     path.write_text(json.dumps(folds))
     out = source / "out"
-    with pytest.raises(UserError, match="study 3_30: not in fold 0 of the splits"):
+    with pytest.raises(UserError, match=r"not in fold 0 of the splits: 1 \(3_30\)"):
         picai(source=source, splits=path)(out)
     made = picai(source=source, splits=source, skip_bad=True)(out)
     assert {case.id: case.split for case in made} == {
@@ -155,8 +160,9 @@ def test_incomplete_studies_are_named_together_or_left_out(
         picai(source=source, sequences=["t2w", "adc"], **KEEP)(source / "out")
     message = str(caught.value)
     assert "2 of 4 studies cannot be imported" in message
-    assert "study 1_10: no adc" in message
-    assert "2_20_t2w.mha: a Git-LFS pointer" in message
+    assert "  no adc: 1 (1_10)" in message
+    assert "  t2w: a Git-LFS pointer" in message
+    assert "(2_20)" in message
     assert "skip_bad=true" in message
     assert not (source / "out").exists()
     made = picai(source=source, sequences=["t2w", "adc"], skip_bad=True, **KEEP)(source / "out")
@@ -280,3 +286,184 @@ def test_the_real_cases_with_real_reports(
     words = [line for line in original.splitlines() if len(line) > 20]
     kept = (tmp_path / "out" / "manifest.jsonl").read_text()
     assert not any(line in kept or line in told for line in words)
+
+
+BOSMA = "anatomical_delineations/whole_gland/AI/Bosma22b"
+GUERBET = "anatomical_delineations/whole_gland/AI/Guerbet23"
+RESAMPLED = "csPCa_lesion_delineations/human_expert/resampled"
+POOCH = "csPCa_lesion_delineations/human_expert/Pooch25"
+# The grid of the made images: 4 x 3 x 2 voxels of 0.5 x 0.5 x 3 mm, LPS.
+GRID = np.diag([-0.5, -0.5, 3.0, 1.0])
+
+
+def mask(
+    labels: Path, folder: str, case: str, affine: Any = GRID, shape: tuple[int, ...] = (4, 3, 2)
+) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(np.ones(shape, np.uint8), affine)
+    (labels / folder).mkdir(parents=True, exist_ok=True)
+    nib.save(image, labels / folder / f"{case}.nii.gz")
+    return image
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> Path:
+    tree(tmp_path / "images")
+    marksheet(tmp_path / "picai_labels")
+    for path in (tmp_path / "images").rglob("*.mha"):
+        image = sitk.ReadImage(str(path))
+        image.SetSpacing((0.5, 0.5, 3.0))
+        sitk.WriteImage(image, str(path))
+    return tmp_path
+
+
+def test_masks_on_the_grid_become_images_and_others_are_counted(
+    masked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = masked / "picai_labels"
+    moved, far = GRID.copy(), GRID.copy()
+    # As far off as the worst of the seven real ones, and farther.
+    moved[0, 3], far[0, 3] = 0.39, 0.61
+    mask(folder, BOSMA, "1_10", moved)
+    mask(folder, BOSMA, "1_11", far)
+    mask(folder, GUERBET, "1_11")
+    mask(folder, BOSMA, "2_20", shape=(4, 3, 1))
+    mask(folder, GUERBET, "2_20", far)
+    (folder / BOSMA / "README.md").write_text("not a mask")
+    # sform only, as twelve files of Pooch25 are: nothing in the qform.
+    plain = mask(folder, POOCH, "2_20")
+    plain.set_qform(None, code=0)
+    plain.set_sform(GRID, code=1)
+    nib.save(plain, folder / POOCH / "2_20.nii.gz")
+    assert nib.load(folder / POOCH / "2_20.nii.gz").header["qform_code"] == 0
+    mask(folder, RESAMPLED, "1_10")
+    made = picai(source=masked, labels=folder, masks=["gland", "lesion"], **KEEP)(masked / "out")
+    cases = {case.id: case for case in made}
+    assert cases["1_10"].images["gland"] == str((folder / BOSMA / "1_10.nii.gz").resolve())
+    assert {c.id: c.extra.get("gland_mask") for c in made} == {
+        "1_10": "Bosma22b", "1_11": "Guerbet23", "2_20": None, "3_30": None,
+    }  # fmt: skip
+    assert {c.id: c.extra.get("lesion_mask") for c in made} == {
+        "1_10": "resampled", "1_11": None, "2_20": "Pooch25", "3_30": None,
+    }  # fmt: skip
+    assert "lesion" not in cases["1_11"].images
+    told = capsys.readouterr().err
+    assert "2 of 4 studies have no gland mask" in told
+    assert (
+        "Bosma22b is off the T2W grid, another number of voxels; "
+        "Guerbet23 is off the T2W grid, more than 0.5 mm apart: 1 (2_20)" in told
+    )
+    assert "Bosma22b has none; Guerbet23 has none: 1 (3_30)" in told
+    wide = picai(source=masked, labels=folder, masks=["Bosma22b"], mask_tolerance_mm=1, **KEEP)
+    assert [c.id for c in wide(masked / "wide") if "gland" in c.images] == ["1_10", "1_11"]
+
+
+def test_a_mask_known_to_be_faulty_is_not_taken(tmp_path: Path) -> None:
+    tree(tmp_path / "images", ["11050_1001070"])
+    folder = marksheet(tmp_path / "picai_labels")
+    unit = np.diag([-1.0, -1.0, 1.0, 1.0])
+    mask(folder, BOSMA, "11050_1001070", unit)
+    mask(folder, GUERBET, "11050_1001070", unit)
+    (case,) = picai(source=tmp_path, labels=folder, masks=["gland"], **KEEP)(tmp_path / "out")
+    assert case.extra["gland_mask"] == "Guerbet23"
+
+
+def test_mask_settings_are_checked(masked: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        picai(source=masked, masks=["glnd", "gland", "Guerbet23"])
+    message = str(caught.value)
+    assert "masks: 'glnd' is none of gland, zones, lesion" in message
+    assert "gland and Guerbet23 are both a mask of the gland" in message
+    assert "masks: they need labels" in message
+    importer = picai(source=masked, labels=masked / "picai_labels", masks=["zones"], **KEEP)
+    with pytest.raises(UserError, match=r"Yuan23: no such folder\n  next:  give labels the whole"):
+        importer(masked / "out")
+
+
+def test_nnunets_copy_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "imagesTr"
+    folder.mkdir()
+    for channel in ("0000", "0001", "0002"):
+        image = sitk.GetImageFromArray(np.ones((2, 3, 4), np.float32))
+        sitk.WriteImage(image, str(folder / f"1_10_{channel}.nii.gz"))
+    (case,) = picai(source=folder, sequences=["t2w", "adc", "hbv"], **KEEP)(tmp_path / "out")
+    assert case.id == "1_10"
+    assert {name: Path(path).name for name, path in case.images.items()} == {
+        "t2w": "1_10_0000.nii.gz", "adc": "1_10_0001.nii.gz", "hbv": "1_10_0002.nii.gz",
+    }  # fmt: skip
+
+
+def test_known_studies_without_images_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree(tmp_path / "images", ["1_10", "2_20"])
+    folder = marksheet(tmp_path / "picai_labels")
+    picai(source=tmp_path, labels=folder, **KEEP)(tmp_path / "out")
+    told = capsys.readouterr().err
+    assert "2 of 4 known studies have no images here and are not imported: 1_11, 3_30" in told
+
+
+def test_many_bad_studies_are_one_line_a_problem(tmp_path: Path) -> None:
+    tree(tmp_path, [f"{patient}_{patient}" for patient in range(1, 71)], sequences=("t2w",))
+    with pytest.raises(UserError) as caught:
+        picai(source=tmp_path, sequences=["t2w", "adc"])(tmp_path / "out")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "70 of 70 studies cannot be imported:"
+    assert lines[1].startswith("  no adc: 70 (10_10, 11_11, ")
+    assert lines[1].endswith(" and 20 more)")
+    assert len(lines) == 3
+
+
+def test_two_cases_and_default_shares_say_how_to_keep_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = [p for p in map(str, range(400)) if split_of(p, seed=0, **SHARES) != "train"][:2]
+    kept = next(p for p in map(str, range(400)) if split_of(p, seed=0, **SHARES) == "train")
+    tree(tmp_path / "a", [f"{patient}_1" for patient in held])
+    with pytest.raises(UserError) as caught:
+        picai(source=tmp_path / "a")(tmp_path / "out_a")
+    assert "none of the 2 cases falls into the split train" in str(caught.value)
+    assert "--set val_share=0 --set test_share=0" in str(caught.value)
+    assert len(picai(source=tmp_path / "a", **KEEP)(tmp_path / "out_a").split("train")) == 2
+    tree(tmp_path / "b", [f"{held[0]}_1", f"{kept}_1"])
+    picai(source=tmp_path / "b")(tmp_path / "out_b")
+    assert "1 of only 2 cases are held out" in capsys.readouterr().err
+
+
+@needs_shared
+def test_the_real_cases_have_all_their_masks(tmp_path: Path) -> None:
+    made = picai(
+        source=REAL, labels=REAL / "picai_labels", masks=["gland", "zones", "lesion"], **KEEP
+    )(tmp_path / "out")
+    for case in made:
+        assert [case.extra[f"{kind}_mask"] for kind in ("gland", "zones", "lesion")] == [
+            "Bosma22b", "Yuan23", "resampled",
+        ]  # fmt: skip
+        assert {"t2w", "gland", "zones", "lesion"} == set(case.images)
+        # Held against a second library: SimpleITK puts both onto one grid within 0.1 mm.
+        image = sitk.ReadImage(case.images["t2w"])
+        for kind in ("gland", "zones", "lesion"):
+            other = sitk.ReadImage(case.images[kind])
+            assert other.GetSize() == image.GetSize()
+            corner = [size - 1 for size in image.GetSize()]
+            assert np.allclose(
+                other.TransformIndexToPhysicalPoint(corner),
+                image.TransformIndexToPhysicalPoint(corner),
+                atol=0.1,
+            )
+
+
+@needs_shared
+def test_real_masks_that_are_cropped_are_off_the_grid() -> None:
+    """Of the 21 cases here, six of HeviAI23 are cropped; gland and Yuan23 masks always fit."""
+    folder = REAL / "picai_labels" / "anatomical_delineations"
+    cases = sorted((folder / "whole_gland" / "AI" / "Guerbet23").glob("*.nii.gz"))
+    grids = {path.name: read_grid(path) for path in cases}
+
+    def off(name: str) -> list[str]:
+        return [
+            case for case in grids if off_grid(read_grid(folder / name / case), grids[case], 0.5)
+        ]
+
+    assert len(off("zonal_pz_tz/AI/HeviAI23")) == 6
+    assert off("zonal_pz_tz/AI/Yuan23") == []
+    assert off("whole_gland/AI/Bosma22b") == []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import json
 import stat
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from openpyxl import Workbook
 
 from voxella.case import Manifest
 from voxella.errors import UserError
@@ -121,7 +123,7 @@ def test_inline_reports_with_commas_quotes_and_line_ends(
     assert manifest.read_report(manifest.cases[0]).replace("\r\n", "\n") == report.replace(
         "\r\n", "\n"
     )
-    assert manifest.cases[0].extra["report_encoding"] == "inline"
+    assert manifest.cases[0].extra["report_encoding"].startswith("inline, ")
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
@@ -274,3 +276,54 @@ def test_the_plugin_is_found_by_name(source: Path, tmp_path: Path) -> None:
     path = write(source / "t.csv", "id,t2w\na,img/a.nii.gz\n")
     block = Component(name="table", source=path, val_share=0, test_share=0)
     assert len(registry.build("importers", block)(tmp_path / "out")) == 1
+
+
+def test_a_workbook_becomes_a_data_set(source: Path, tmp_path: Path) -> None:
+    book = Workbook()
+    page = book.create_sheet("studies", 0)
+    page.append(["Case", "Patient", "File", "Report", "PSA", "Day"])
+    page.append([1.0, 7, "img\\a.nii.gz", f"{SECRET}\nzweite Zeile", 5.1, date(2021, 3, 4)])
+    page.append([2.0, None, "img\\b.nii.gz", None, None, None])
+    page.merge_cells("B2:B3")
+    book.create_sheet("notes").append(["not this one"])
+    book.save(source / "t.xlsx")
+    columns = {"id": "Case", "patient": "Patient", "t2w": "File", "report": "Report"}
+    settings: dict[str, Any] = {"extra": ["PSA", "Day"], "val_share": 0, "test_share": 0}
+    with pytest.raises(
+        UserError, match=r"2 sheets have something.*\n.*studies, notes"
+    ):
+        table(source=source / "t.xlsx", columns=columns, **settings)(tmp_path / "out")
+    manifest = table(source=source / "t.xlsx", columns=columns, sheet="studies", **settings)(
+        tmp_path / "out"
+    )
+    assert [(case.id, case.patient) for case in manifest] == [("1", "7"), ("2", "7")]
+    assert manifest.cases[0].extra == {
+        "PSA": 5.1, "Day": "2021-03-04", "report_encoding": "inline, xlsx",
+    }  # fmt: skip
+    assert manifest.read_report(manifest.cases[0]) == f"{SECRET}\nzweite Zeile"
+    assert manifest.cases[1].images == {"t2w": str((source / "img" / "b.nii.gz").resolve())}
+    assert "suspecte" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+
+
+def test_many_absent_images_are_one_problem(source: Path, tmp_path: Path) -> None:
+    rows = "\n".join(f"c{number},img/none{number}.nii.gz" for number in range(500))
+    path = write(source / "t.csv", f"id,t2w\nok,img/a.nii.gz\n{rows}\n")
+    message = refused(
+        table(source=path),
+        tmp_path / "out",
+        "t2w: no such file in 500 of 501 rows (3-502), the first ",
+        "none0.nii.gz",
+    )
+    assert len(message.splitlines()) == 3
+
+
+def test_names_that_no_file_can_have_are_absent(source: Path, tmp_path: Path) -> None:
+    path = write(source / "t.csv", f"id,t2w\na,{'x' * 400}.nii.gz\n")
+    refused(table(source=path), tmp_path / "out", "row 2: t2w: ", "no such file")
+
+
+def test_few_cases_of_which_none_is_trained_on_say_how(source: Path, tmp_path: Path) -> None:
+    path = write(source / "t.csv", "id,t2w,patient\na,img/a.nii.gz,p2\nb,img/b.nii.gz,p7\n")
+    # p2 and p7 are drawn for test and val, see the splits above.
+    refused(table(source=path, val_share=0.1, test_share=0.2), tmp_path / "out",
+            "none of the 2 cases", "--set val_share=0 --set test_share=0")  # fmt: skip

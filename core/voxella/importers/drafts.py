@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from voxella.importers.reports import Report, write_report
 from voxella.importers.splitting import check_shares, split_of
 
 __all__ = ["Assembly", "Draft", "warn"]
+
+_SMALL = 10
+_HOLD_NONE = "hold none out: --set val_share=0 --set test_share=0   (another draw: --set seed=1)"
 
 
 @dataclass
@@ -72,11 +75,7 @@ class Assembly:
             UserError: No case is left for training, or detached voxels would be left behind.
         """
         splits = {draft.id: draft.split or self._split(draft.patient) for draft in drafts}
-        if "train" not in splits.values():
-            raise UserError(
-                f"none of the {len(drafts)} cases falls into the split train",
-                remedy="lower val_share and test_share, or give another seed",
-            )
+        _check_splits(drafts, splits)
         if self.copy:
             _refuse_detached(drafts)
         manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
@@ -120,6 +119,19 @@ def warn(line: str) -> None:
     Console(file=sys.stderr).print(
         f"warning: {line}", markup=False, highlight=False, soft_wrap=True
     )
+
+
+def _check_splits(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
+    """Refuse a data set that trains on nothing; say when a small one trains on little."""
+    held = sum(split != "train" for split in splits.values())
+    drawn = any(draft.split is None for draft in drafts)
+    if held == len(drafts):
+        raise UserError(
+            f"none of the {held} cases falls into the split train",
+            remedy=_HOLD_NONE if drawn else "put cases into train where the splits come from",
+        )
+    if held and drawn and len(drafts) < _SMALL:
+        warn(f"{held} of only {len(drafts)} cases are held out for val or test; {_HOLD_NONE}")
 
 
 def _refuse_detached(drafts: Sequence[Draft]) -> None:

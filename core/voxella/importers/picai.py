@@ -32,6 +32,8 @@ def picai(
     classes: Sequence[str] = ("negative", "positive"),
     reports: Path | None = None,
     reports_map: Path | None = None,
+    masks: Sequence[str] = (),
+    mask_tolerance_mm: float = 0.5,
     skip_bad: bool = False,
     copy: bool = False,
     seed: int = 0,
@@ -42,7 +44,8 @@ def picai(
 
     Args:
         source: Folder of ``<patient>/<patient>_<study>_<sequence>.mha``, its parent (``images/`` in
-            it), or a folder of the five unpacked fold folders.
+            it), or a folder of the five unpacked fold folders; or of nnU-Net's copy, whose
+            ``<patient>_<study>_0000.nii.gz``, 0001 and 0002 are t2w, adc and hbv.
         labels: The ``picai_labels`` repository, or its ``marksheet.csv``, with or without the
             column ``lesion_PIRADS``. None: cases have no label.
         splits: The official ``splits.json``, or its folder; ``val`` of the fold becomes the split
@@ -55,6 +58,12 @@ def picai(
         classes: Names of the negative and the positive class, in this order.
         reports: Folder of ``<patient>_<study>.txt``; or what ``reports_map`` is relative to.
         reports_map: JSON object ``{case id: file}``, or a table with columns ``id`` and ``report``.
+        masks: ``gland``, ``zones`` and ``lesion``, kept as further images of a case, from the best
+            folder of ``labels`` that has one on the T2W grid; or one such folder by its name:
+            Bosma22b, Guerbet23, Yuan23, HeviAI23, resampled, Pooch25, Bosma22a. Their voxels: zones
+            1 is peripheral, 2 transition; lesion 2 to 5 is the ISUP grade in ``resampled``, 1 is
+            any in the others. The manifest records which folder it was.
+        mask_tolerance_mm: How far a mask's voxels may lie from those of the T2W image.
         skip_bad: Leave out studies that lack a sequence, are Git-LFS pointers or are in no split,
             instead of refusing.
         copy: Copy the images into the data set.
@@ -75,6 +84,8 @@ def picai(
         classes=tuple(classes),
         reports=None if reports is None else Path(reports),
         reports_map=None if reports_map is None else Path(reports_map),
+        masks=tuple(masks),
+        mask_tolerance_mm=mask_tolerance_mm,
         skip_bad=skip_bad,
     )
     assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voxella.case import Manifest, Split
+from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.imaging.headers import check_image_file
 from voxella.importers.drafts import Assembly, Draft, warn
+from voxella.importers.grouping import Problems, spans
 from voxella.importers.picai import LabelRule
+from voxella.importers.picai_files import SEQUENCES, find_studies
 from voxella.importers.picai_marksheet import Mark, read_marksheet
+from voxella.importers.picai_masks import add_masks, mask_problems
 from voxella.importers.picai_reports import add_reports
+from voxella.importers.picai_splits import read_splits
 
 __all__ = ["PicaiImporter", "PicaiSettings"]
 
-_SEQUENCES = ("t2w", "adc", "hbv", "sag", "cor")
-_FILE = re.compile(r"(\d+)_(\d+)_(t2w|adc|hbv|sag|cor)\.(?:mha|nii\.gz)")
 _NAMED_AT_MOST = 5
+_ALL_NAMED = 50
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,22 @@ class PicaiSettings:
     classes: tuple[str, ...]
     reports: Path | None
     reports_map: Path | None
+    masks: tuple[str, ...]
+    mask_tolerance_mm: float
     skip_bad: bool
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         found = [
-            f"sequences: {name!r} is none of {', '.join(_SEQUENCES)}"
+            f"sequences: {name!r} is none of {', '.join(SEQUENCES)}"
             for name in self.sequences
-            if name not in _SEQUENCES
+            if name not in SEQUENCES
         ]
         if not self.sequences:
             found.append("sequences: at least one is needed")
+        found += mask_problems(self.masks)
+        if self.masks and (self.labels is None or "t2w" not in self.sequences):
+            found.append("masks: they need labels (the picai_labels folder) and the sequence t2w")
         if len(self.classes) != 2:
             found.append(f"classes: PI-CAI's labels have two, not {len(self.classes)}")
         return found
@@ -74,105 +79,50 @@ class PicaiImporter:
         """
         settings = self.settings
         marks = None if settings.labels is None else read_marksheet(settings.labels)
-        official = None if settings.splits is None else _read_splits(settings.splits, settings.fold)
-        drafts, problems = _studies(settings)
+        official = None if settings.splits is None else read_splits(settings.splits, settings.fold)
+        drafts, problems = find_studies(settings.source, settings.sequences)
         drafts = [replace(draft, split=(official or {}).get(draft.id)) for draft in drafts]
         if official is not None:
             name = f"fold {settings.fold} of the splits"
-            problems |= {d.id: f"not in {name}" for d in drafts if d.split is None}
-        drafts = [draft for draft in drafts if draft.id not in problems]
-        self._judge(drafts, problems)
+            for draft in drafts:
+                if draft.split is None:
+                    problems.add(draft.id, f"not in {name}")
+        if official is not None or marks is not None:
+            _tell_absent(drafts, marks or official or {})
+        drafts = self._judged(drafts, problems)
         drafts = _labelled(drafts, marks, settings)
+        if settings.masks and settings.labels is not None:
+            drafts = add_masks(drafts, settings.labels, settings.masks, settings.mask_tolerance_mm)
         drafts = add_reports(drafts, settings.reports, settings.reports_map, Path(out))
         return self.assembly.write(drafts, Path(out))
 
-    def _judge(self, drafts: list[Draft], problems: dict[str, str]) -> None:
-        """Refuse bad studies, or say that they are left out."""
-        if not problems:
-            return
-        lines = [f"  study {case}: {problem}" for case, problem in sorted(problems.items())]
-        if not self.settings.skip_bad or not drafts:
-            head = f"{len(problems)} of {len(problems) + len(drafts)} studies cannot be imported:"
+    def _judged(self, drafts: list[Draft], problems: Problems) -> list[Draft]:
+        """Return the good studies; refuse bad ones, or say that they are left out."""
+        bad = problems.cases
+        if not bad:
+            return drafts
+        if not self.settings.skip_bad or len(bad) == len(drafts):
+            head = f"{len(bad)} of {len(drafts)} studies cannot be imported:"
             raise UserError(
-                "\n".join([head, *lines]),
-                remedy="complete them, or leave them out: --set skip_bad=true",
+                "\n".join([head, *problems.lines()]),
+                remedy="complete them"
+                + ("" if len(bad) == len(drafts) else ", or leave them out: --set skip_bad=true"),
             )
-        warn("\n".join([f"{len(problems)} studies left out:", *lines]))
+        warn("\n".join([f"{len(bad)} studies left out:", *problems.lines()]))
+        return [draft for draft in drafts if draft.id not in bad]
 
 
-def _studies(settings: PicaiSettings) -> tuple[list[Draft], dict[str, str]]:
-    """Find the studies and return them with the problems of incomplete ones, by case id."""
-    found: dict[str, dict[str, Path]] = {}
-    problems: dict[str, str] = {}
-    for path, patient, study, sequence in _files(settings.source):
-        images = found.setdefault(f"{patient}_{study}", {})
-        if sequence in images:
-            problems[f"{patient}_{study}"] = f"{sequence} is there twice"
-        images[sequence] = path
-    drafts: list[Draft] = []
-    for case, images in sorted(found.items()):
-        wrong = _wrong(images, settings.sequences)
-        if wrong:
-            problems.setdefault(case, wrong)
-        wanted = {name: images[name] for name in settings.sequences if name in images}
-        drafts.append(Draft(id=case, patient=case.split("_")[0], images=wanted))
-    return drafts, problems
-
-
-def _files(source: Path) -> list[tuple[Path, str, str, str]]:
-    """Return (path, patient, study, sequence) of every image below the source."""
-    root = source / "images" if (source / "images").is_dir() else source
-    if not root.is_dir():
-        raise UserError(f"{source}: no such folder")
-    matches = [
-        (path, match)
-        # <patient>/file, or one level more where the fold folders were not merged.
-        for pattern in ("*/*", "*/*/*")
-        for path in sorted(root.glob(pattern))
-        if (match := _FILE.fullmatch(path.name))
-    ]
-    if not matches:
-        raise UserError(
-            f"{source}: no PI-CAI image found",
-            legal="<patient>/<patient>_<study>_<sequence>.mha, sequence one of "
-            + ", ".join(_SEQUENCES),
-            remedy="give the folder that the public fold archives were unpacked into",
+def _tell_absent(drafts: list[Draft], known: Collection[str]) -> None:
+    """Say which studies are known and have no images here: a fold that was not unpacked, say."""
+    found = {draft.id for draft in drafts}
+    absent = sorted(case for case in known if case not in found)
+    if absent:
+        # Many are absent because they were left out on purpose; a few should be named.
+        named = _few(absent) if len(absent) > _ALL_NAMED else spans(absent)
+        warn(
+            f"{len(absent)} of {len(known)} known studies have no images here and are not "
+            f"imported: {named}"
         )
-    return [(path, match[1], match[2], match[3]) for path, match in matches]
-
-
-def _wrong(images: Mapping[str, Path], sequences: tuple[str, ...]) -> str:
-    """Return what is wrong with a study's wanted sequences, or nothing."""
-    wrong = [f"no {name}" for name in sequences if name not in images]
-    for name in sequences:
-        try:
-            if name in images:
-                check_image_file(images[name])
-        except UserError as error:
-            wrong.append(error.problem)
-    return "; ".join(wrong)
-
-
-def _read_splits(splits: Path, fold: int) -> dict[str, Split]:
-    """Read one fold of PI-CAI's ``splits.json``: a list of {"train": [ids], "val": [ids]}."""
-    candidates = [splits, splits / "splits.json", splits / "picai" / "splits.json"]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        raise UserError(f"{splits}: no splits.json there")
-    try:
-        folds = json.loads(path.read_text(encoding="utf-8"))
-        pairs = [[(name, part[name]) for name in ("train", "val")] for part in folds]
-    except (ValueError, TypeError, KeyError) as error:
-        problem = f'{path}: not a list of {{"train": [...], "val": [...]}}'
-        raise UserError(problem) from error
-    if not 0 <= fold < len(pairs):
-        raise UserError(f"{path}: there is no fold {fold}", legal=f"0 to {len(pairs) - 1}")
-    chosen: dict[str, Split] = {}
-    for case in pairs[fold][0][1]:
-        chosen[str(case)] = "train"
-    for case in pairs[fold][1][1]:
-        chosen[str(case)] = "val"
-    return chosen
 
 
 def _labelled(
@@ -208,4 +158,4 @@ def _with_mark(draft: Draft, mark: Mark, settings: PicaiSettings) -> Draft:
 
 def _few(cases: list[str]) -> str:
     more = "" if len(cases) <= _NAMED_AT_MOST else ", ..."
-    return ", ".join(cases[:_NAMED_AT_MOST]) + more
+    return spans(cases[:_NAMED_AT_MOST]) + more

@@ -1,4 +1,4 @@
-"""Importer ``table``: a CSV or JSON table of image paths, reports and labels.
+"""Importer ``table``: a CSV, Excel or JSON table of image paths, reports and labels.
 
 ::
 
@@ -32,6 +32,7 @@ def table(
     label_source: str = "table",
     extra: Sequence[str] = (),
     delimiter: str | None = None,
+    sheet: str | None = None,
     copy: bool = False,
     seed: int = 0,
     val_share: float = 0.1,
@@ -40,7 +41,8 @@ def table(
     """Build the table importer.
 
     Args:
-        source: The table: CSV (delimiter and encoding are found out), JSON lines or a JSON list.
+        source: The table: CSV (delimiter and encoding are found out), a workbook (``.xlsx``), JSON
+            lines or a JSON list.
         images: Folder that image paths are relative to; None: the table's.
         reports: Folder that report files are relative to; None: the table's.
         columns: The table's column for ``id``, ``patient``, ``split``, ``label``,
@@ -55,6 +57,7 @@ def table(
         extra: Columns kept in the manifest; numbers (a decimal comma is understood where the
             delimiter is no comma) and codes of up to 32 characters.
         delimiter: Of a CSV file; None: found out.
+        sheet: Of a workbook; None: the only one with anything in it.
         copy: Copy the images into the data set.
         seed: Of the split by patient.
         val_share: Share of patients held out for validation.
@@ -75,6 +78,7 @@ def table(
         label_source=label_source,
         extra=tuple(extra),
         delimiter=delimiter,
+        sheet=sheet,
     )
     assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
     return TableImporter(settings, assembly)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from voxella.case import Case, Manifest, Split
 from voxella.errors import UserError
-from voxella.imaging.headers import check_image_file, image_suffix
+from voxella.imaging.headers import image_suffix
 from voxella.importers.drafts import Assembly, Draft, warn
+from voxella.importers.grouping import image_problem, spans
 from voxella.importers.reports import Report, decode, read_report
 from voxella.importers.rows import Row, Table, read_table, shown
+from voxella.importers.table_cells import located, number_or_text
 from voxella.importers.table_settings import FIELDS, TableSettings
 
 __all__ = ["TableImporter"]
@@ -29,6 +31,7 @@ _SPLITS: dict[str, Split] = {
     "testing": "test",
 }
 _LONGEST_CODE = 32
+_NAMED_AT_MOST = 10
 
 
 class TableImporter:
@@ -54,11 +57,13 @@ class TableImporter:
         """
         settings = self.settings
         expected = [settings.column(f) for f in (*FIELDS, *settings.sequences)]
-        read = read_table(settings.source, [*expected, *settings.extra], settings.delimiter)
+        wanted = [*expected, *settings.extra]
+        read = read_table(settings.source, wanted, settings.delimiter, settings.sheet)
         rows = _Rows(settings, read, Path(out))
         rows.check_columns()
         drafts = [draft for row in read.rows if (draft := rows.draft(row)) is not None]
         rows.check_relations(drafts)
+        rows.check_images()
         if rows.problems:
             count = len(rows.problems)
             raise UserError(
@@ -80,6 +85,8 @@ class _Rows:
         self.problems: list[str] = []
         self.empty_reports = 0
         self._row_of: dict[str, int] = {}
+        # Rows without their image file, and the first such file, by sequence.
+        self._absent: dict[str, list[tuple[int, Path]]] = {}
 
     def check_columns(self) -> None:
         """Refuse a table without the columns that are needed or named.
@@ -125,6 +132,19 @@ class _Rows:
                 rows = f"rows {self._row_of[other.id]} and {self._row_of[draft.id]}"
                 self.problems.append(f"{rows}: one patient in {other.split} and {draft.split}")
 
+    def check_images(self) -> None:
+        """Note image files that are absent: a wrong folder is one problem, not one a row."""
+        for sequence, absent in self._absent.items():
+            if len(absent) <= _NAMED_AT_MOST:
+                for number, path in absent:
+                    self.problems.append(f"row {number}: {sequence}: {path}: no such file")
+            else:
+                rows = spans([str(number) for number, _ in absent])
+                self.problems.append(
+                    f"{sequence}: no such file in {len(absent)} of {len(self.table.rows)} rows "
+                    f"({rows}), the first {absent[0][1]}"
+                )
+
     def _cell(self, row: Row, field: str) -> str:
         return row.cells.get(self.settings.column(field), "")
 
@@ -157,11 +177,11 @@ class _Rows:
                 # Not quoted: this may be a report in the wrong column.
                 self._note(row, f"{sequence} does not name an image file (.nii.gz, .mha, ...)")
             else:
-                path = self.settings.images / cell
-                try:
-                    check_image_file(path)
-                except UserError as error:
-                    self._note(row, f"{sequence}: {error.problem}")
+                path = located(self.settings.images, cell)
+                if not os.path.exists(path):
+                    self._absent.setdefault(sequence, []).append((row.number, path))
+                elif problem := image_problem(sequence, path):
+                    self._note(row, f"{problem} ({path})")
                 yield sequence, path
 
     def _report(self, row: Row) -> Report | None:
@@ -170,7 +190,7 @@ class _Rows:
             self._note(row, "a report and a report_file; one of them is enough")
         if not named:
             return self._inline(row, inline)
-        path = self.settings.reports / named
+        path = located(self.settings.reports, named)
         try:
             if path.resolve().is_relative_to((self.out / "reports").resolve()):
                 self._note(row, "its report lies where the data set's own go; choose another --out")
@@ -188,7 +208,7 @@ class _Rows:
         except ValueError:
             self._note(row, "its report holds characters that are no text")
             return None
-        return Report(text, "inline") if text else None
+        return Report(text, f"inline, {self.table.encoding}") if text else None
 
     def _label(self, row: Row) -> str | None:
         cell = self._cell(row, "label")
@@ -218,14 +238,7 @@ class _Rows:
                     "text is not kept in a manifest",
                 )
             elif cell:
-                yield name, _value(cell, decimal_comma=self.table.delimiter not in {",", None})
-
-
-def _value(cell: str, *, decimal_comma: bool) -> int | float | str:
-    """Read a number where the cell is one."""
-    number = cell.replace(",", ".") if decimal_comma and cell.count(",") == 1 else cell
-    if re.fullmatch(r"[+-]?(0|[1-9]\d*)", number):
-        return int(number)
-    if re.fullmatch(r"[+-]?\d*\.\d+([eE][+-]?\d+)?", number):
-        return float(number)
-    return cell
+                yield (
+                    name,
+                    number_or_text(cell, decimal_comma=self.table.delimiter not in {",", None}),
+                )

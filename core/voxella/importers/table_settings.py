@@ -25,6 +25,7 @@ class TableSettings:
     label_source: str
     extra: tuple[str, ...]
     delimiter: str | None
+    sheet: str | None
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""

@@ -1,0 +1,113 @@
+"""What a table is once read: numbered rows of text under named columns.
+
+Cells may hold reports, so no message quotes one; rows are named by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxella.errors import UserError
+
+__all__ = ["Row", "Table", "from_cells", "refuse", "shown"]
+
+# A longer "column name" is rather a report in a table that has no header.
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        number: As the user finds it: the spreadsheet's row (the header is row 1), or the line or
+            entry of a JSON file.
+        cells: Stripped text by column name; empty where there is nothing.
+    """
+
+    number: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table read whole.
+
+    Attributes:
+        columns: Names, in order.
+        rows: The rows, without empty ones.
+        delimiter: Of a CSV file; None for other formats.
+        encoding: Of the file's text, ``xlsx`` for a workbook.
+    """
+
+    columns: list[str]
+    rows: list[Row]
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+
+
+def shown(names: Iterable[str]) -> str:
+    """List column names for a message, leaving out what is too long to be a name."""
+    return ", ".join(name if len(name) <= _LONGEST_NAME else "(long text)" for name in names)
+
+
+def from_cells(
+    path: Path,
+    lines: Sequence[Sequence[str]],
+    expected: Collection[str],
+    *,
+    delimiter: str | None = None,
+    encoding: str,
+) -> Table:
+    """Make a table of lines of cells, the first of which is the header.
+
+    Args:
+        path: Named in messages.
+        lines: The cells' text.
+        expected: Column names; a header with none of them is no header.
+        delimiter: Recorded in the table.
+        encoding: Recorded in the table.
+
+    Raises:
+        UserError: There is no header, a column stands twice, or rows have more or fewer cells: all
+            of them, by number.
+    """
+    columns = [name.strip() for name in lines[0]] if lines else []
+    if columns and not set(columns) & set(expected):
+        # Nothing of it is quoted: without a header the first row may be a report.
+        raise UserError(
+            f"{path}: its first row is no header with any of the columns looked for",
+            legal=shown(sorted(expected)),
+            remedy="give the table a header, or name its columns to the importer",
+        )
+    problems: list[str] = []
+    twice = sorted({name for name in columns if columns.count(name) > 1 and name})
+    if twice:
+        problems.append(f"{path}: columns stand twice: {shown(twice)}")
+    rows: list[Row] = []
+    for number, cells in enumerate(lines[1:], start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(columns):
+            problems.append(
+                f"{path}: row {number}: {len(cells)} cells under {len(columns)} columns"
+            )
+            continue
+        pairs = zip(columns, cells, strict=True)
+        rows.append(Row(number, {name: cell.strip() for name, cell in pairs}))
+    refuse(path, problems, columns)
+    return Table(columns, rows, delimiter, encoding)
+
+
+def refuse(path: Path, problems: list[str], columns: list[str]) -> None:
+    """Raise what was found to be wrong, if anything.
+
+    Raises:
+        UserError: There are problems, or there is no column at all.
+    """
+    if not problems and not columns:
+        problems = [f"{path}: the table is empty"]
+    if problems:
+        raise UserError("\n".join(problems), remedy="mend the table and import again")

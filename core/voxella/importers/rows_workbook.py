@@ -1,0 +1,195 @@
+"""Excel workbooks as lines of text, by openpyxl.
+
+The values are those that Excel last computed. openpyxl's own messages may quote cells, so none of
+them is passed on.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxella.errors import UserError
+from voxella.importers.rows_table import shown
+from voxella.importers.rows_values import cell_text
+
+if TYPE_CHECKING:
+    from openpyxl.workbook import Workbook
+
+__all__ = ["WORKBOOKS", "is_workbook", "read_workbook"]
+
+WORKBOOKS = frozenset({".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"})
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ZIP = b"PK\x03\x04"
+# Excel keeps 15 digits of a number: longer ids have lost their last ones on being typed in.
+_DIGITS = 15
+
+
+def is_workbook(path: Path) -> bool:
+    """Tell from its first bytes that a file is a workbook, whatever it is called."""
+    return _first_bytes(path).startswith((_ZIP, _OLE))
+
+
+def read_workbook(
+    path: Path, expected: Collection[str], sheet: str | None = None
+) -> list[list[str]]:
+    """Return a sheet's rows as text, all as long as the longest, from row 1 to the last with text.
+
+    A merged cell's value stands in every cell that it covers, so that a patient merged over two
+    studies is the patient of both.
+
+    Args:
+        path: The workbook.
+        expected: Columns that are wanted; what is wrong with others does not matter.
+        sheet: Its sheet; None: the only visible one with anything in it.
+
+    Raises:
+        UserError: It is no workbook of the newer format; which sheet is meant is unclear; or cells
+            cannot be trusted: formulas never computed, errors, numbers with digits lost. All of
+            them are named, by row and column.
+    """
+    _check_kind(path)
+    with _opened(path, data_only=True) as values, _opened(path, data_only=False) as formulas:
+        title = _sheet(path, values, sheet)
+        rows: list[list[str]] = []
+        problems: list[str] = []
+        pages = zip(_cells(values, title), _cells(formulas, title), strict=False)
+        for number, (row, written) in enumerate(pages, start=1):
+            rows.append([_text(cell) for cell in row])
+            for index, name in enumerate(rows[0][: len(row)]):
+                then = written[index] if index < len(written) else None
+                if name in expected and (wrong := _wrong(row[index], then)):
+                    problems.append(f"{path}: row {number}, column {shown([name])}: {wrong}")
+    if problems:
+        raise UserError("\n".join(problems), remedy="mend the workbook and import again")
+    return _even(_unmerged(path, title, rows))
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse, by the first bytes, what openpyxl does not read."""
+    start = _first_bytes(path)
+    if start.startswith(_OLE):
+        raise UserError(
+            f"{path}: an old Excel file (.xls), or a workbook with a password",
+            remedy="save it as .xlsx without a password, or as CSV",
+        )
+    if not start.startswith(_ZIP):
+        raise UserError(
+            f"{path}: called a workbook, and is none (a renamed CSV or HTML file?)",
+            remedy="if it opens in a text editor, name it .csv; else save it as .xlsx again",
+        )
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(len(_OLE))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _opened(path: Path, *, data_only: bool, read_only: bool = True) -> Iterator[Workbook]:
+    """Open a workbook, turning whatever openpyxl raises over a damaged one into one message."""
+    from openpyxl import load_workbook
+
+    try:
+        # Given a handle, openpyxl does not judge by the name.
+        with path.open("rb") as handle, warnings.catch_warnings():
+            # It warns of styles and validation rules that it leaves out.
+            warnings.simplefilter("ignore")
+            with closing(load_workbook(handle, data_only=data_only, read_only=read_only)) as book:
+                yield book
+    except UserError:
+        raise
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        cut = isinstance(error, zipfile.BadZipFile)
+        kind = "truncated" if cut else "damaged or of another kind"
+        raise UserError(
+            f"{path}: not an .xlsx workbook that can be read: {kind}",
+            remedy="save it as .xlsx again, or as CSV",
+        ) from None
+
+
+def _sheet(path: Path, book: Workbook, wanted: str | None) -> str:
+    """Return the title of the sheet that is meant."""
+    every = {page.title: page for page in book.worksheets}
+    if wanted is not None:
+        if wanted not in every:
+            raise UserError(f"{path}: it has no sheet of that name", legal=shown(every))
+        return wanted
+    visible = [title for title, page in every.items() if page.sheet_state == "visible"]
+    filled = [title for title in visible if any(_filled(row) for row in _cells(book, title))]
+    if len(filled) > 1:
+        raise UserError(
+            f"{path}: {len(filled)} sheets have something in them",
+            legal=shown(filled),
+            remedy="name one, --set sheet=NAME, or leave one sheet in the workbook",
+        )
+    if not filled:
+        raise UserError(f"{path}: the table is empty")
+    return filled[0]
+
+
+def _cells(book: Workbook, title: str) -> Iterator[tuple[Any, ...]]:
+    page = book[title]
+    # What a file says of its size is wrong often enough, and rows beyond it would be lost.
+    page.reset_dimensions()
+    yield from page.iter_rows()
+
+
+def _filled(row: tuple[Any, ...]) -> bool:
+    return any(cell.value is not None for cell in row)
+
+
+def _wrong(cell: Any, written: Any) -> str:  # noqa: ANN401 - openpyxl's cell classes share no base
+    """Return why a cell's value is not what the user sees, or nothing."""
+    if cell.value is None:
+        computed = written is not None and written.data_type == "f"
+        return "a formula that was never computed; open it in Excel and save" if computed else ""
+    if cell.data_type == "e":
+        return "an error such as #N/A"
+    number = isinstance(cell.value, int | float) and not isinstance(cell.value, bool)
+    if number and abs(cell.value) >= 10**_DIGITS:
+        return f"a number of more than {_DIGITS} digits, which Excel rounds; format it as text"
+    return ""
+
+
+def _text(cell: Any) -> str:  # noqa: ANN401 - openpyxl's cell classes share no base
+    from openpyxl.utils.escape import unescape
+
+    value = cell.value
+    return cell_text(unescape(value) if isinstance(value, str) else value)
+
+
+def _unmerged(path: Path, title: str, rows: list[list[str]]) -> list[list[str]]:
+    """Write a merged cell's text into all the cells that it covers."""
+    # Only a workbook that is loaded whole knows what is merged.
+    with _opened(path, data_only=True, read_only=False) as book:
+        merged = [area.bounds for area in book[title].merged_cells.ranges]
+    for left, top, right, bottom in merged:
+        text = _at(rows, top, left)
+        for number in range(top, min(bottom, len(rows)) + 1):
+            row = rows[number - 1]
+            row.extend([""] * (right - len(row)))
+            row[left - 1 : right] = [text] * (right - left + 1)
+    return rows
+
+
+def _at(rows: list[list[str]], row: int, column: int) -> str:
+    there = row <= len(rows) and column <= len(rows[row - 1])
+    return rows[row - 1][column - 1] if there else ""
+
+
+def _even(rows: list[list[str]]) -> list[list[str]]:
+    """Cut empty rows and columns at the end; make all rows equally long."""
+    while rows and not any(rows[-1]):
+        rows.pop()
+    width = max((index for row in rows for index, text in enumerate(row, 1) if text), default=0)
+    return [(row + [""] * width)[:width] for row in rows]
