@@ -19,6 +19,7 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_file
+from voxella.importers.ccella_sheet import read_sheet
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.sample import sample
@@ -421,3 +422,13 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
     assert "Smith" not in said
     with pytest.raises(UserError, match="no scan whose grid"):
         sample(bench.recipe(f"sample.prompts={path}", "sample.space=source"), bench.folder / "bad")
+
+
+def test_the_released_spreadsheet_beside_the_volumes(bench: Bench) -> None:
+    out = sample(bench.recipe("sample.xlsx=true"), bench.run("sheet"))
+    rows = read_sheet(out / "cases.xlsx")
+    twins = {twin.id: twin for twin in Manifest.read(out)}
+    assert rows.keys() == twins.keys()
+    assert {name: row.pirads for name, row in rows.items()} == {
+        name: twin.label == "positive" for name, twin in twins.items()
+    }

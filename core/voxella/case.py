@@ -91,7 +91,7 @@ class Manifest:
         if not path.is_file():
             raise UserError(
                 f"no data set here: {path} does not exist",
-                remedy=f"voxella import phantom --out {folder}   (or picai, table)",
+                remedy=f"voxella import phantom --out {folder}   (or picai, dicom, table, ...)",
             )
         cases: list[Case] = []
         problems: list[str] = []

@@ -30,7 +30,7 @@ from voxella.importers.drafts import warn
 from voxella.importers.grouping import Problems, image_problem, spans
 from voxella.importers.mask_grids import read_grid
 
-__all__ = ["SHEET", "CcellaExport", "export_ccella"]
+__all__ = ["SHEET", "CcellaExport", "export_ccella", "write_sheet"]
 
 SHEET = "cases.xlsx"
 _MODE = 0o600
@@ -92,7 +92,7 @@ def export_ccella(
             _place(path, out / "images" / image_name(case, sequence), copy=settings.copy)
     entries = {case.id: _entry(case, images[case.id], dataset, settings) for case in cases}
     features = _features(cases, text_cache, out)
-    written = [_write_sheet(cases, out / SHEET, settings.classes[1])]
+    written = [write_sheet(cases, out / SHEET, settings.classes[1])]
     for split in _SPLITS:
         ids = [case.id for case in cases if case.split == split]
         if ids or split != "val":
@@ -216,7 +216,14 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> Path:
     return write_text_atomic(path, json.dumps(entries, ensure_ascii=False), mode=_MODE)
 
 
-def _write_sheet(cases: Sequence[Case], path: Path, positive: str) -> Path:
+def write_sheet(cases: Sequence[Case], path: Path, positive: str) -> Path:
+    """Write the released code's spreadsheet, readable by its owner only.
+
+    Args:
+        cases: Each with a label.
+        path: Ends in ``.xlsx``.
+        positive: Name of the positive class.
+    """
     from openpyxl import Workbook
 
     book = Workbook(write_only=True)

@@ -15,6 +15,7 @@ from voxella.files import write_json_atomic
 from voxella.generate import Generated
 from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import read_volume, write_volume
+from voxella.importers.ccella_export import SHEET, write_sheet
 from voxella.plugins.contracts import Autoencoder
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
@@ -140,6 +141,9 @@ def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
     ]
     manifest = Manifest(out, cases)
     manifest.write()
+    if recipe.sample.xlsx:
+        labelled = [case for case in cases if case.label is not None]
+        write_sheet(labelled, out / SHEET, recipe.data.classes[-1])
     shown = cases[:_MONTAGE_CASES]
     first = recipe.data.sequences[0]
     volumes = [read_volume(manifest.image_path(case, first)) for case in shown]
