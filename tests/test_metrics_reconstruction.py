@@ -1,14 +1,15 @@
-"""PSNR and SSIM against closed forms and MONAI's metric."""
+"""Errors, PSNR and SSIM against closed forms, numpy and MONAI's metrics."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from monai.metrics.regression import SSIMMetric
+from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
 
-from voxella.metrics.reconstruction import psnr, ssim
+from voxella.metrics.reconstruction import band_errors, mae, psnr, ssim
 
 
 def pair(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,3 +63,31 @@ def test_shapes_have_to_match() -> None:
         psnr(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 5))
     with pytest.raises(ValueError, match="two or three spatial axes"):
         ssim(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4))
+
+
+def test_psnr_and_mae_are_monais() -> None:
+    a, b = pair(3, 2, 8, 9, 7)
+    torch.testing.assert_close(psnr(a, b), PSNRMetric(max_val=1.0)(a, b).flatten())
+    torch.testing.assert_close(mae(a, b), MAEMetric()(a, b).flatten())
+
+
+def test_band_errors_are_numpys() -> None:
+    a, b = pair(2, 1, 9, 8, 7)
+    ends = [0.1, 0.3, 0.6]
+    sums, voxels = band_errors(a, b, ends)
+    assert sums.shape == voxels.shape == (2, 4)
+    limits = [-np.inf, *ends, np.inf]
+    for k in range(2):
+        x, y = a[k].numpy(), b[k].numpy()
+        for band in range(4):
+            inside = (y >= np.float32(limits[band])) & (y < np.float32(limits[band + 1]))
+            assert voxels[k, band] == inside.sum()
+            assert float(sums[k, band]) == pytest.approx(np.abs(x - y)[inside].sum(), rel=1e-5)
+    torch.testing.assert_close((sums.sum(1) / voxels.sum(1)).float(), mae(a, b))
+
+
+def test_a_band_holds_its_lower_end() -> None:
+    b = torch.tensor([0.0, 0.25, 0.5, 1.0]).reshape(1, 1, 2, 2)
+    sums, voxels = band_errors(b + 0.5, b, [0.25, 0.5])
+    assert voxels.tolist() == [[1, 1, 2]]
+    assert sums.tolist() == [[0.5, 0.5, 1.0]]

@@ -1,4 +1,4 @@
-"""`voxella train-autoencoder`: a small autoencoder on the prepared training split."""
+"""`voxella train-autoencoder`: from random or given weights, on the prepared training split."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_file, write_json_atomic
 from voxella.progress import say
 from voxella.recipe.model import Recipe
-from voxella.stages.autoencoder_model import WEIGHTS, choose_device, fingerprint
-from voxella.stages.autoencoder_report import evaluate_autoencoder, reconstruct, write_panel
+from voxella.stages.autoencoder_model import WEIGHTS, LoadedAutoencoder, choose_device, fingerprint
+from voxella.stages.autoencoder_report import evaluate_autoencoder, write_panel
 from voxella.stages.autoencoder_trainer import OnStep, Trainer
 from voxella.stages.record import StageRecord
+from voxella.stages.tiling import tiled
 from voxella.stages.volumes import PreparedVolumes
 
 __all__ = ["CHECKPOINT", "FACTS", "PANEL", "train_autoencoder"]
@@ -35,6 +36,9 @@ def train_autoencoder(
 ) -> Path:
     """Train, measure and export the recipe's autoencoder; go on where a killed run stopped.
 
+    Where the recipe's autoencoder block names a weights file, training starts from it. One process
+    does all of it.
+
     Args:
         recipe: With an ``autoencoder_training`` block.
         prepared: The prepared data set.
@@ -48,7 +52,7 @@ def train_autoencoder(
 
     Raises:
         UserError: The recipe has no such block, the volumes or patches do not suit the
-            autoencoder, or a loss is not finite.
+            autoencoder, a loss is not finite, or the weights to start from are its own result.
     """
     training = recipe.autoencoder_training
     if training is None:
@@ -56,6 +60,7 @@ def train_autoencoder(
             f"recipe {recipe.name} trains no autoencoder",
             remedy="add an `autoencoder_training:` block, or go on with voxella encode RECIPE",
         )
+    _refuse_own_result(recipe, out / WEIGHTS)
     volumes = PreparedVolumes(
         prepared, sequences=recipe.data.sequences, spatial_dims=len(recipe.latent.size)
     )
@@ -64,6 +69,8 @@ def train_autoencoder(
     if record.is_current() and (out / WEIGHTS).is_file():
         say(f"train-autoencoder: up to date ({out})")
         return out
+    if (given := recipe.autoencoder.arguments.get("weights")) is not None:
+        say(f"train-autoencoder: fine-tuning {given}")
     record.invalidate()
     # Weights of other settings must not pass for these while the training is under way.
     (out / WEIGHTS).unlink(missing_ok=True)
@@ -75,6 +82,16 @@ def train_autoencoder(
     return out
 
 
+def _refuse_own_result(recipe: Recipe, result: Path) -> None:
+    """Refuse to fine-tune the file that this run writes: it is removed when training starts."""
+    given = recipe.autoencoder.arguments.get("weights")
+    if given is not None and Path(given).resolve() == result.resolve():
+        raise UserError(
+            f"autoencoder.weights names the file that train-autoencoder writes, {result}",
+            remedy="copy it elsewhere first, or train into another run with --out",
+        )
+
+
 def _export(trainer: Trainer, out: Path) -> dict[str, Any]:
     """Write weights, facts and picture; return the facts worth keeping in the stage's record."""
     weights = {
@@ -83,16 +100,18 @@ def _export(trainer: Trainer, out: Path) -> dict[str, Any]:
     }
     with atomic_path(out / WEIGHTS) as temporary:
         save_file(weights, temporary)
-    report = evaluate_autoencoder(trainer.model, trainer.volumes, device=trainer.device)
+    trainer.module.eval()
+    mark = fingerprint(trainer.recipe, trainer.module)
+    # A training on patches may have no memory for whole volumes.
+    coder = LoadedAutoencoder(trainer.model, mark)
+    model = tiled(coder, trainer.recipe, trainer.device, alone=True)
+    settings = trainer.recipe.autoencoder_check
+    report = evaluate_autoencoder(model, trainer.volumes, device=trainer.device, settings=settings)
     say(str(report))
-    first = trainer.volumes.read(report.cases[0])
-    given_back = reconstruct(trainer.model, first.unsqueeze(0), trainer.device)[0]
-    # Channel 0 stands for all: the panel is for looking, the numbers cover every channel.
-    spacing = trainer.volumes.spacing_mm(report.cases[0])
-    write_panel(out / PANEL, first[0], given_back[0], spacing)
+    write_panel(out / PANEL, report, model, trainer.volumes, trainer.device)
     facts = {
         "sha256": sha256_file(out / WEIGHTS),
-        "fingerprint": fingerprint(trainer.recipe, trainer.module),
+        "fingerprint": mark,
         "steps": trainer.step,
         "losses": trainer.history,
         "reconstruction": report.as_json(),

@@ -1,11 +1,47 @@
-"""What an autoencoder is trained on: L1, KL, and L1 between image gradients."""
+"""What an autoencoder is trained on: L1, KL, and the L1 between gradients and between spectra.
+
+All are computed in float32, whatever precision the networks ran in.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["gradient_l1", "kl_per_voxel"]
+from voxella.recipe.model import AutoencoderTraining
+
+__all__ = ["autoencoder_losses", "gradient_l1", "kl_per_voxel", "log_spectral_l1"]
+
+# The amplitude of white noise with a standard deviation of a thousandth of the intensity range: a
+# frequency below it holds nothing worth giving back, and its logarithm would outweigh the others.
+_SPECTRAL_FLOOR = 1e-3
+
+
+def autoencoder_losses(
+    training: AutoencoderTraining,
+    images: Tensor,
+    given_back: Tensor,
+    mean: Tensor,
+    log_sigma: Tensor,
+) -> dict[str, Tensor]:
+    """Return the weighted sum as ``loss`` and each term without its weight.
+
+    Args:
+        training: Names the weights; a term whose weight is 0 is left out, but for L1 and KL.
+        images: ``(B, C, *spatial)``.
+        given_back: Like ``images``.
+        mean: ``(B, L, *spatial / factor)``.
+        log_sigma: Like ``mean``.
+    """
+    losses = {"l1": (given_back - images).abs().mean(), "kl": kl_per_voxel(mean, log_sigma)}
+    total = losses["l1"] + training.kl_weight * losses["kl"]
+    if training.gradient_weight > 0:
+        losses["gradient"] = gradient_l1(given_back, images)
+        total = total + training.gradient_weight * losses["gradient"]
+    if training.spectral_weight > 0:
+        losses["spectral"] = log_spectral_l1(given_back, images)
+        total = total + training.spectral_weight * losses["spectral"]
+    return {"loss": total, **losses}
 
 
 def kl_per_voxel(mean: Tensor, log_sigma: Tensor) -> Tensor:
@@ -31,3 +67,26 @@ def gradient_l1(images: Tensor, targets: Tensor) -> Tensor:
     axes = range(2, images.ndim)
     per_axis = [(images.diff(dim=a) - targets.diff(dim=a)).abs().mean() for a in axes]
     return torch.stack(per_axis).mean()
+
+
+def log_spectral_l1(images: Tensor, targets: Tensor) -> Tensor:
+    """Return the L1 between log amplitudes of the Fourier transforms of two ``(B, C, *spatial)``.
+
+    The log-magnitude term of Parallel WaveGAN (Yamamoto et al. 2020, arXiv:1910.11480), over whole
+    patches instead of short windows of sound. The logarithm counts a frequency that was halved the
+    same wherever it lies, so texture, whose amplitudes are small, is not traded for the coarse
+    shape as in the L1. Not the squared difference of the complex spectra: by Parseval's theorem
+    that is the mean squared error once more, unless it is weighted by frequency (as in the focal
+    frequency loss, Jiang et al. 2021, arXiv:2012.12821).
+
+    The value knows no phase: an image that is shifted around costs nothing, so this is an addition
+    to the L1, never a replacement.
+    """
+    difference = _log_amplitude(images) - _log_amplitude(targets)
+    return difference.abs().mean()
+
+
+def _log_amplitude(images: Tensor) -> Tensor:
+    # Orthonormal: white noise has the amplitude of its standard deviation at every patch size.
+    spectrum = torch.fft.fftn(images, dim=tuple(range(2, images.ndim)), norm="ortho")
+    return torch.log(spectrum.abs() + _SPECTRAL_FLOOR)

@@ -1,66 +1,111 @@
-"""How well an autoencoder gives an image back: numbers and a picture, before it is trusted."""
+"""How well an autoencoder gives images back: the numbers of several cases as one, and pictures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from voxella.errors import UserError
-from voxella.imaging.montage import three_planes, write_png
-from voxella.metrics.reconstruction import psnr, ssim
+from voxella.imaging.montage import montage, write_png
 from voxella.plugins.contracts import Autoencoder
-from voxella.progress import Steps
+from voxella.recipe.model import AutoencoderCheck
+from voxella.stages.autoencoder_measure import CaseMeasure, held_out, measure_cases, reconstruct
 from voxella.stages.volumes import PreparedVolumes
 
-__all__ = ["ReconstructionReport", "evaluate_autoencoder", "reconstruct", "write_panel"]
+__all__ = ["ReconstructionReport", "evaluate_autoencoder", "write_panel"]
 
 # White in the panel's error row is an error of 1 / _ERROR_GAIN of the intensity range.
 _ERROR_GAIN = 4.0
+_PANEL_VOXELS = 128  # a volume with shorter edges is enlarged, or there is little to see
 
 
 @dataclass(frozen=True)
 class ReconstructionReport:
-    """PSNR and SSIM of images given back from the latent's mean, clipped to [0, 1].
+    """Measures of held-out cases.
 
     Attributes:
         split: Where the cases come from: ``val``, or ``train`` when there is no ``val``. The test
             split is never looked at.
-        cases: Their ids.
-        psnr: In dB, by case; the data range is 1.
-        ssim: By case.
+        bands: Where bands of the original's intensity end.
+        measures: By case.
     """
 
     split: str
-    cases: tuple[str, ...]
-    psnr: tuple[float, ...]
-    ssim: tuple[float, ...]
+    bands: tuple[float, ...]
+    measures: tuple[CaseMeasure, ...]
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Return the cases' ids."""
+        return tuple(measure.case_id for measure in self.measures)
+
+    @property
+    def psnr(self) -> float:
+        """Return the mean PSNR in dB; infinite where a case is given back exactly."""
+        return fmean(measure.psnr for measure in self.measures)
+
+    @property
+    def ssim(self) -> float:
+        """Return the mean SSIM."""
+        return fmean(measure.ssim for measure in self.measures)
+
+    @property
+    def mae(self) -> float:
+        """Return the mean absolute error."""
+        return fmean(measure.mae for measure in self.measures)
+
+    @property
+    def band_mae(self) -> tuple[float | None, ...]:
+        """Return the mean absolute error of all voxels of each band; None where there are none."""
+        sums = [math.fsum(column) for column in zip(*self._of("band_sums"), strict=True)]
+        return tuple(s / n if n else None for s, n in zip(sums, self._voxels(), strict=True))
 
     def as_json(self) -> dict[str, Any]:
         """Return the means and the numbers by case as JSON-ready data."""
-        rows = zip(self.cases, self.psnr, self.ssim, strict=True)
         return {
             "split": self.split,
-            "n": len(self.cases),
-            "psnr_db": fmean(self.psnr),
-            "psnr_db_lowest": min(self.psnr),
-            "ssim": fmean(self.ssim),
-            "ssim_lowest": min(self.ssim),
-            "by_case": {c: {"psnr_db": p, "ssim": s} for c, p, s in rows},
+            "n": len(self.measures),
+            "psnr_db": _finite(self.psnr),
+            "psnr_db_lowest": _finite(min(m.psnr for m in self.measures)),
+            "ssim": self.ssim,
+            "ssim_lowest": min(m.ssim for m in self.measures),
+            "mae": self.mae,
+            "mae_highest": max(m.mae for m in self.measures),
+            "bands": self._bands(),
+            "by_case": {
+                m.case_id: {"psnr_db": _finite(m.psnr), "ssim": m.ssim, "mae": m.mae}
+                for m in self.measures
+            },
         }
 
     def __str__(self) -> str:
         return (
-            f"reconstruction of {len(self.cases)} {self.split} cases: "
-            f"PSNR {fmean(self.psnr):.2f} dB (lowest {min(self.psnr):.2f}), "
-            f"SSIM {fmean(self.ssim):.4f} (lowest {min(self.ssim):.4f})"
+            f"reconstruction of {len(self.measures)} {self.split} cases: "
+            f"PSNR {self.psnr:.2f} dB (lowest {min(m.psnr for m in self.measures):.2f}), "
+            f"SSIM {self.ssim:.4f} (lowest {min(m.ssim for m in self.measures):.4f}), "
+            f"MAE {self.mae:.4f}"
         )
+
+    def _bands(self) -> list[dict[str, Any]]:
+        voxels = self._voxels()
+        limits = pairwise([0.0, *self.bands, 1.0])
+        rows = zip(limits, voxels, self.band_mae, strict=True)
+        return [
+            {"from": low, "to": high, "share": n / math.fsum(voxels), "mae": error}
+            for (low, high), n, error in rows
+        ]
+
+    def _voxels(self) -> list[float]:
+        return [math.fsum(column) for column in zip(*self._of("band_voxels"), strict=True)]
+
+    def _of(self, name: str) -> list[tuple[float, ...]]:
+        return [getattr(measure, name) for measure in self.measures]
 
 
 def evaluate_autoencoder(
@@ -68,7 +113,8 @@ def evaluate_autoencoder(
     volumes: PreparedVolumes,
     *,
     device: torch.device,
-    count: int = 32,
+    settings: AutoencoderCheck | None = None,
+    count: int | None = None,
     batch_size: int = 1,
     quiet: bool = False,
 ) -> ReconstructionReport:
@@ -78,68 +124,77 @@ def evaluate_autoencoder(
         model: On ``device``.
         volumes: The prepared data set.
         device: Where to compute.
-        count: Cases at most, evenly spread over the sorted ids.
+        settings: The recipe's ``autoencoder_check`` block; None: its defaults.
+        count: Cases at most, evenly spread over the sorted ids; None: as many as in ``settings``.
         batch_size: Cases at a time; changes no number beyond rounding.
         quiet: Show no progress.
 
     Raises:
-        UserError: The data set has only test cases.
+        UserError: The data set has only test cases, or a reconstruction is not finite.
     """
-    split = "val" if volumes.ids_of("val") else "train"
-    chosen = _spread(volumes.ids_of(split), count)
-    if not chosen:
-        raise UserError(
-            f"{volumes.folder} has neither val nor train cases to measure the autoencoder on",
-            remedy="give cases the split `train` or `val` in the manifest",
-        )
-    values: list[tuple[float, float]] = []
-    with Steps("reconstruct", len(chosen), quiet=quiet) as steps:
-        for start in range(0, len(chosen), batch_size):
-            images = torch.stack([volumes.read(c) for c in chosen[start : start + batch_size]])
-            given_back = reconstruct(model, images, device)
-            measured = zip(psnr(given_back, images), ssim(given_back, images), strict=True)
-            for p, s in measured:
-                values.append((float(p), float(s)))
-                steps.advance()
-    return ReconstructionReport(
-        split=split,
-        cases=tuple(chosen),
-        psnr=tuple(p for p, _ in values),
-        ssim=tuple(s for _, s in values),
+    settings = settings or AutoencoderCheck()
+    split, cases = held_out(volumes, count or settings.cases)
+    measures = measure_cases(
+        model,
+        volumes,
+        cases,
+        device=device,
+        bands=settings.bands,
+        batch_size=batch_size,
+        quiet=quiet,
     )
-
-
-@torch.no_grad()
-def reconstruct(model: Autoencoder, images: Tensor, device: torch.device) -> Tensor:
-    """Encode and decode ``(B, C, *spatial)`` through the latent's mean; clipped, on the CPU."""
-    module = cast("nn.Module", model)
-    was_training = module.training
-    module.eval()
-    mean, _ = model.encode(images.to(device))
-    given_back = model.decode(mean).clamp(0, 1).cpu()
-    module.train(was_training)
-    return given_back
+    return ReconstructionReport(split, tuple(settings.bands), tuple(measures))
 
 
 def write_panel(
-    path: Path, original: Tensor, given_back: Tensor, spacing_mm: Sequence[float]
+    path: Path,
+    report: ReconstructionReport,
+    model: Autoencoder,
+    volumes: PreparedVolumes,
+    device: torch.device,
 ) -> Path:
-    """Write original, reconstruction and error (times 4) of one volume, one row each.
+    """Show the worst, the median and the best case by PSNR, a column each.
 
-    Args:
-        path: The PNG.
-        original: ``(*spatial)`` in [0, 1].
-        given_back: Like ``original``.
-        spacing_mm: By axis.
+    Rows are the original, the reconstruction and the absolute error (times 4), in three planes.
+    Channel 0 stands for all: the picture is for looking, the numbers cover every channel.
     """
-    error = ((original - given_back).abs() * _ERROR_GAIN).clamp(0, 1)
-    rows = [three_planes(row.numpy(), spacing_mm) for row in (original, given_back, error)]
-    write_png(path, np.concatenate(rows))
-    return path
+    shown = _worst_median_best(report.measures)
+    columns = []
+    for measure in shown:
+        image = volumes.read(measure.case_id)
+        given_back = reconstruct(model, image.unsqueeze(0), device)[0, 0]
+        error = ((image[0] - given_back).abs() * _ERROR_GAIN).clamp(0, 1)
+        zoom = max(1, round(_PANEL_VOXELS / max(error.shape)))
+        spacing = [mm / zoom for mm in volumes.spacing_mm(measure.case_id)[: error.ndim]]
+        columns.append([(_enlarged(row, zoom), spacing) for row in (image[0], given_back, error)])
+    captions = [
+        *(measure.case_id for measure in shown),
+        *(f"given back, {measure.psnr:.1f} dB" for measure in shown),
+        *(f"error x {_ERROR_GAIN:g}" for _ in shown),
+    ]
+    cells = [cell for row in zip(*columns, strict=True) for cell in row]
+    picture = montage(
+        [volume.numpy() for volume, _ in cells],
+        [spacing for _, spacing in cells],
+        labels=captions,
+        columns=len(shown),
+    )
+    return write_png(path, picture)
 
 
-def _spread(ids: Sequence[str], count: int) -> list[str]:
-    """Return at most ``count`` ids, evenly spread."""
-    if len(ids) <= count:
-        return list(ids)
-    return [ids[round(k * (len(ids) - 1) / max(count - 1, 1))] for k in range(count)]
+def _worst_median_best(measures: Sequence[CaseMeasure]) -> list[CaseMeasure]:
+    ranked = sorted(measures, key=lambda measure: (measure.psnr, measure.case_id))
+    last = len(ranked) - 1
+    return [ranked[k] for k in sorted({0, last // 2, last})]
+
+
+def _enlarged(volume: torch.Tensor, zoom: int) -> torch.Tensor:
+    """Repeat every voxel ``zoom`` times along each axis."""
+    for axis in range(volume.ndim):
+        volume = volume.repeat_interleave(zoom, dim=axis)
+    return volume
+
+
+def _finite(value: float) -> float | None:
+    """Return None for what JSON cannot say: the PSNR of a case that is given back exactly."""
+    return value if math.isfinite(value) else None

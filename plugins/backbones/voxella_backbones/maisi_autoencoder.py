@@ -94,7 +94,8 @@ class MaisiAutoencoder(LatentContract, AutoencoderKlMaisi):  # type: ignore[misc
 
     def _precision(self, device: torch.device) -> torch.autocast:
         """Return the autocast to run under, after telling the norms of it."""
-        half = self.norm_float16 and device.type == "cuda"
+        # While it is fine-tuned, float16 would need loss scaling.
+        half = self.norm_float16 and device.type == "cuda" and not self.training
         for module in self.modules():
             if isinstance(module, MaisiGroupNorm3D):
                 module.norm_float16 = half
