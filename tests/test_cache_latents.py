@@ -295,7 +295,7 @@ def test_another_shape_or_dtype_than_the_recipes_is_refused(tmp_path: Path) -> N
     [
         (None, "does not exist"),
         ("{", "damaged"),
-        ('{"format": 99}', "format 99; this version reads 1"),
+        ('{"format": 99}', "format 99; this version reads 2"),
     ],
 )
 def test_an_unusable_index_says_what_to_do(

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from numpy.typing import NDArray
+from small_volumes import blob, centre_of_mass_mm, noise, oblique
 
 from voxella.errors import UserError
 from voxella.imaging.geometry import centred_grid, padding_mm, resample, voxels_inside
@@ -17,47 +17,6 @@ from voxella.imaging.interpolation import Interpolation, lanczos_weights, sample
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.volume import Volume, read_volume, write_volume
 from voxella.recipe.model import Prepare
-
-
-def oblique(
-    spacing: tuple[float, ...],
-    degrees: tuple[float, float] = (12.0, -7.0),
-    origin: tuple[float, ...] = (-31.0, 12.0, 5.0),
-) -> NDArray[np.float64]:
-    a, b = np.radians(degrees)
-    about_r = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_s = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    affine[:3, :3] = about_r @ about_s * np.asarray(spacing)
-    affine[:3, 3] = origin
-    return affine
-
-
-def noise(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).random(shape).astype(np.float32)
-
-
-def blob(
-    shape: tuple[int, ...],
-    affine: NDArray[np.float64],
-    centre_mm: NDArray[np.float64],
-    sigma_mm: float = 4.0,
-) -> NDArray[np.float32]:
-    """A Gaussian ball around a point in RAS millimetres."""
-    index = np.stack([*np.meshgrid(*map(np.arange, shape), indexing="ij"), np.ones(shape)], axis=-1)
-    distance = np.linalg.norm((index @ affine.T)[..., :3] - centre_mm, axis=-1)
-    ball: NDArray[np.float32] = (1000 * np.exp(-((distance / sigma_mm) ** 2) / 2)).astype("f4")
-    return ball
-
-
-def centre_of_mass_mm(
-    array: NDArray[np.float32], affine: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    weight = array / array.sum()
-    axes = np.meshgrid(*map(np.arange, array.shape), indexing="ij")
-    index = [float((weight * axis).sum()) for axis in axes]
-    where: NDArray[np.float64] = (affine @ (*index, 1))[:3]
-    return where
 
 
 def test_a_point_is_where_it_was_after_every_step(tmp_path: Path) -> None:
@@ -210,11 +169,11 @@ def test_intensities_are_those_of_an_independent_simpleitk_computation(
 def test_another_sequence_lands_on_the_first_ones_grid() -> None:
     """A second scan of one object, with its own voxels, angle and origin."""
     t2w_affine = oblique((0.7, 0.7, 3.0))
-    adc_affine = oblique((1.4, 1.3, 2.5), degrees=(4.0, 3.0), origin=(-38.0, 5.0, -2.0))
+    hbv_affine = oblique((1.4, 1.3, 2.5), degrees=(4.0, 3.0), origin=(-38.0, 5.0, -2.0))
     centre_mm = np.array([-8.0, 36.0, 30.0])
     volumes = {
         "t2w": Volume(blob((80, 84, 22), t2w_affine, centre_mm), t2w_affine),
-        "adc": Volume(blob((60, 66, 30), adc_affine, centre_mm), adc_affine),
+        "hbv": Volume(blob((60, 66, 30), hbv_affine, centre_mm), hbv_affine),
     }
     for interpolation in ("linear", "bspline"):
         settings = Prepare(
@@ -222,10 +181,10 @@ def test_another_sequence_lands_on_the_first_ones_grid() -> None:
         )
         prepared = prepare_images(volumes, settings)
         both = prepared.images
-        assert both["adc"].shape == both["t2w"].shape == (40, 40, 33)
-        found = centre_of_mass_mm(np.clip(both["adc"] - 0.05, 0, None), prepared.affine)
+        assert both["hbv"].shape == both["t2w"].shape == (40, 40, 33)
+        found = centre_of_mass_mm(np.clip(both["hbv"] - 0.05, 0, None), prepared.affine)
         np.testing.assert_allclose(found, centre_mm, atol=0.1)
-        assert np.corrcoef(both["adc"].ravel(), both["t2w"].ravel())[0, 1] > 0.995
+        assert np.corrcoef(both["hbv"].ravel(), both["t2w"].ravel())[0, 1] > 0.995
 
 
 def test_a_sequence_that_lies_elsewhere_is_named() -> None:

@@ -10,32 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dying_job import DyingJob
 from numpy.typing import NDArray
+from tiny_prepare import recipe
+from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
+from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.imaging.volume import read_volume, write_volume
-from voxella.recipe.model import Component, Data, Prepare, Recipe, Train
+from voxella.recipe.model import Prepare
 from voxella.stages import prepare_cases
 from voxella.stages.prepare import prepare
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+SHARED = REPOSITORY.parent / "shared" / "data"
 PICAI = SHARED / "picai" / "images"
-
-
-def recipe(sequences: tuple[str, ...] = ("t2w",), **settings: Any) -> Recipe:
-    settings = {"crop_mm": [8.0, 8.0, None], "size": [8, 8, 6], **settings}
-    return Recipe(
-        name="test",
-        data=Data(sequences=list(sequences)),
-        prepare=Prepare(**settings),
-        autoencoder=Component(name="kl"),
-        conditioner=Component(name="none"),
-        backbone=Component(name="maisi_unet"),
-        train=Train(steps=1),
-        deepspeed={},
-    )
 
 
 def dataset(folder: Path, count: int = 4, sequences: tuple[str, ...] = ("t2w",)) -> Path:
@@ -86,6 +76,11 @@ def test_a_prepared_data_set_is_one_of_its_own(tmp_path: Path) -> None:
     assert first.extra["age"] == 60
     assert first.extra["spacing_mm"] == [1.0, 1.0, 2.5]
     assert first.extra["padded_mm"] == [0.0, 0.0, 0.0]
+    assert first.extra["crop_centre_mm"] == [5.5, 5.0, 6.0]
+    assert first.extra["intensity_window"]["adc"] == [0.0, 3000.0]
+    assert first.extra["oblique_degrees"] == {"t2w": 0.0, "adc": 0.0}
+    assert first.extra["straightened"] is False
+    assert "padded_share" not in first.extra
     assert first.extra["source_affine"] == np.diag([1.0, 1.0, 3.0, 1.0]).tolist()
     volume = read_volume(manifest.image_path(first, "adc"))
     assert volume.array.shape == (8, 8, 6)
@@ -228,6 +223,94 @@ def test_quarantine_leaves_bad_cases_out_and_lists_them(
     assert not (out / "quarantine.json").exists()
 
 
+def test_a_quarantine_stands_until_something_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = spoiled(tmp_path / "raw"), tmp_path / "prepared"
+    with pytest.raises(UserError, match="--quarantine"):
+        prepare(recipe(), source, out, workers=1, quarantine=None)
+    prepare(recipe(), source, out, workers=1, quarantine=True)
+    capsys.readouterr()
+    manifest = prepare(recipe(), source, out, workers=1, quarantine=None)
+    assert [case.id for case in manifest] == ["c0", "c5"]
+    said = capsys.readouterr().out
+    assert "up to date" in said
+    assert "4 of 6 cases left out" in said
+    write_volume(source / "images" / "3_t2w.nii.gz", np.random.rand(12, 11, 5), np.eye(4))
+    with pytest.raises(UserError, match="3 of 6"):
+        prepare(recipe(), source, out, workers=1, quarantine=None)
+    manifest = prepare(recipe(), source, out, workers=1, quarantine=True)
+    assert [case.id for case in manifest] == ["c0", "c3", "c5"]
+
+
+def test_the_commands_leave_bad_cases_out_where_they_are_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = spoiled(tmp_path / "raw")
+    options = ["--profile", "smoke", "--dataset", str(source), "--out", str(tmp_path / "run")]
+    command = [str(REPOSITORY / "recipes" / "ccella.yaml"), *options, "--workers", "1"]
+    assert main(["prepare", *command]) == 2
+    assert "voxella: 4 of 6 cases cannot be prepared" in capsys.readouterr().err
+    assert main(["prepare", *command, "--quarantine"]) == 0
+    # Later verbs need not be told again.
+    assert main(["encode", *command]) == 0
+    index = json.loads((tmp_path / "run" / "latents" / "index.json").read_text())
+    assert "c5" in json.dumps(index)
+    assert "c3" not in json.dumps(index)
+    assert main(["prepare", *command]) == 2
+
+
+def test_a_mask_moves_the_crop_and_is_part_of_what_decides_a_case(tmp_path: Path) -> None:
+    source, out = dataset(tmp_path / "raw", sequences=("t2w", "gland")), tmp_path / "out"
+    mask = np.zeros((12, 11, 5), np.int16)
+    mask[7:10, 5, 2] = 1
+    for number in range(4):
+        path = source / "images" / f"{number}_gland.nii.gz"
+        write_volume(path, mask, np.diag([1.0, 1.0, 3.0, 1.0]))
+    around = recipe(crop_around="gland", crop_mm=[6.0, None, None], size=[6, 11, 5])
+    manifest = prepare(around, source, out, workers=1)
+    assert list(manifest.cases[0].images) == ["t2w"]
+    assert manifest.cases[0].extra["crop_centre_mm"] == [7.5, 5.0, 6.0]
+    raw = read_volume(source / "images" / "0_t2w.nii.gz").array[5:11]
+    low, high = np.percentile(raw, (0, 99.5))
+    np.testing.assert_allclose(
+        read_volume(manifest.image_path(manifest.cases[0], "t2w")).array,
+        np.clip((raw - low) / (high - low), 0, 1),
+        atol=1e-6,
+    )
+    write_volume(source / "images" / "1_gland.nii.gz", mask[::-1], np.diag([1.0, 1.0, 3.0, 1.0]))
+    write_volume(source / "images" / "2_gland.nii.gz", 0 * mask, np.diag([1.0, 1.0, 3.0, 1.0]))
+    cases = Manifest.read(source).cases
+    cases[3] = cases[3].model_copy(update={"images": {"t2w": cases[3].images["t2w"]}})
+    Manifest(source, cases).write()
+    with pytest.raises(UserError) as caught:
+        prepare(around, source, out, workers=1)
+    assert "case c2: gland: the mask is empty" in str(caught.value)
+    assert "case c3: no image of sequence gland (there is: t2w)" in str(caught.value)
+    manifest = prepare(around, source, out, workers=1, quarantine=True)
+    assert [c.extra["crop_centre_mm"][0] for c in manifest] == [7.5, 2.5]
+
+
+def test_a_case_whose_process_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    names = ["a", "b-dies", "c", "d"]
+    jobs = [DyingJob(name, {}, None, Prepare(), tmp_path, "") for name in names]
+    problems = prepare_cases.run_jobs(jobs, workers=2)
+    assert list(problems) == ["b-dies"]
+    assert "its process died" in problems["b-dies"]
+
+
+def test_what_nobody_foresaw_is_a_problem_of_its_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strange(path: Path) -> None:
+        raise ZeroDivisionError("strange")
+
+    source = dataset(tmp_path / "raw", count=1)
+    monkeypatch.setattr(prepare_cases, "read_volume", strange)
+    with pytest.raises(UserError, match="case c0: ZeroDivisionError: strange"):
+        prepare(recipe(), source, tmp_path / "out", workers=1)
+
+
 def test_settings_that_make_no_sense_are_named_together(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         prepare(recipe(size=[8, 8], crop_mm=[0.0], percentiles=(99, 1)), tmp_path, tmp_path)
@@ -235,6 +318,11 @@ def test_settings_that_make_no_sense_are_named_together(tmp_path: Path) -> None:
     assert "size has 2 entries and crop_mm 1" in message
     assert "above 0 mm" in message
     assert "do not rise" in message
+    flat = recipe(size=[8, 8], crop_mm=[None, None], crop_around="gland", straighten=True)
+    with pytest.raises(UserError) as caught:
+        prepare(flat, tmp_path, tmp_path)
+    assert "nothing is cropped" in str(caught.value)
+    assert "straighten: needs three axes" in str(caught.value)
 
 
 def test_an_empty_data_set_is_named(tmp_path: Path) -> None:
@@ -273,6 +361,8 @@ def test_real_picai_cases(tmp_path: Path) -> None:
     manifest = prepare(settings, tmp_path / "raw", tmp_path / "out", workers=1)
     for case in manifest:
         assert case.extra["spacing_mm"][:2] == [2.0, 2.0]
+        assert case.extra["intensity_window"]["adc"] == [0.0, 3000.0]
+        assert case.extra["oblique_degrees"]["t2w"] > 1
         for name in ("t2w", "adc", "hbv"):
             image = read_volume(manifest.image_path(case, name)).array
             assert image.shape == (64, 64, 32)

@@ -1,0 +1,182 @@
+"""Where an image lies, judged from its header alone, and what is wrong with the header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from voxella.check.image_header import ImageHeader
+from voxella.imaging.volume import Affine
+
+__all__ = ["Placement", "Problem", "header_problems", "placement"]
+
+# Code and message.
+Problem = tuple[str, str]
+
+# As voxella.imaging.volume refuses it: cosine between two axes.
+_SHEAR = 1e-3
+# As voxella.imaging.volume refuses them: edges of a voxel, distance from the origin (mm).
+_EDGE_MM = (1e-5, 1e3)
+_FURTHEST_MM = 1e5
+# 17 GB as float32, a cube of 1625 voxels. Not even micro-CT of an organ needs more.
+_MOST_VOXELS = 1 << 32
+_FINEST_MM, _COARSEST_MM = 0.05, 20.0
+# Slices this much further apart than pixels tell the plane of acquisition.
+_ANISOTROPY = 1.5
+# What the reader refuses a header for, where it has a code of its own here.
+_REFUSED = {"image.truncated", "geometry.spacing", "geometry.affine", "geometry.no-orientation"}
+_PLANES = ("sagittal", "coronal", "axial")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies, its axes in the closest RAS order.
+
+    Attributes:
+        shape: Voxels along R, A, S.
+        affine: ``(4, 4)`` voxel index to RAS+ mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Affine
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """Return the voxel's edges along R, A, S in mm."""
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), dtype=np.float64)
+
+    @property
+    def extent_mm(self) -> NDArray[np.float64]:
+        """Return the field of view along R, A, S in mm."""
+        return np.asarray(self.spacing_mm * self.shape, dtype=np.float64)
+
+    @property
+    def plane(self) -> str | None:
+        """Return the plane of acquisition, None where voxels are nearly cubes."""
+        if 1 in self.shape:
+            return _PLANES[self.shape.index(1)]
+        order = np.argsort(self.spacing_mm)
+        edges = self.spacing_mm[order]
+        return _PLANES[order[2]] if edges[2] > _ANISOTROPY * edges[1] else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {"shape": list(self.shape), "affine": np.round(self.affine, 6).tolist()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Placement:
+        """Return what :meth:`as_json` was made of, to a millionth of a mm."""
+        r, a, s = (int(count) for count in data["shape"])
+        return cls((r, a, s), np.asarray(data["affine"], dtype=np.float64))
+
+
+def placement(header: ImageHeader) -> Placement | None:
+    """Return where the image lies, or None where its header does not say it."""
+    if any(_shape_problems(header)) or any(_affine_problems(header)):
+        return None
+    shape = (*header.shape, 1, 1)[:3]
+    orientation = nib.orientations.io_orientation(header.affine)
+    back = nib.orientations.inv_ornt_aff(orientation, shape)
+    turned = [0, 0, 0]
+    for axis, target in enumerate(orientation[:, 0]):
+        turned[int(target)] = shape[axis]
+    return Placement((turned[0], turned[1], turned[2]), header.affine @ back)
+
+
+def header_problems(header: ImageHeader) -> list[Problem]:
+    """Return code and message of everything that a header alone shows to be wrong."""
+    shape = list(_shape_problems(header))
+    if shape:
+        # What an affine says of a time series or of no voxels is of no use.
+        return shape
+    affine = list(_affine_problems(header))
+    doubts = [] if affine else [*_spacing_doubts(header), *_orientation_doubts(header)]
+    found = [*_size_problems(header), *affine, *doubts]
+    if header.refused is not None and not any(code in _REFUSED for code, _ in found):
+        found.append(("image.unreadable", header.refused))
+    return found
+
+
+def _shape_problems(header: ImageHeader) -> Iterator[Problem]:
+    size = " x ".join(str(count) for count in header.shape) or "no axis"
+    if header.colour:
+        yield "image.colour", f"colour or vector voxels ({size})"
+    elif header.complex:
+        yield "image.complex", f"complex voxels ({size})"
+    elif not header.shape or min(header.shape) < 1:
+        yield "image.no-voxels", f"size {size}"
+    elif len(header.shape) < 2 or any(count > 1 for count in header.shape[3:]):
+        yield "image.not-3d", f"{len(header.shape)}D image ({size})"
+    elif header.claimed_bytes > _MOST_VOXELS * header.voxel_bytes:
+        yield (
+            "image.impossible-size",
+            f"the header claims {size} voxels, {header.claimed_bytes:,} bytes; "
+            f"the file holds {header.held_bytes:,}",
+        )
+
+
+def _size_problems(header: ImageHeader) -> Iterator[Problem]:
+    claimed, held = header.claimed_bytes, header.held_bytes
+    if claimed > held * header.expansion:
+        yield (
+            "image.truncated",
+            f"the header claims {claimed:,} bytes of voxels, and {held:,} bytes of file cannot "
+            "hold them",
+        )
+    elif header.expansion == 1 and header.offset_known and held > claimed:
+        yield (
+            "image.trailing-bytes",
+            f"{held - claimed:,} bytes behind the {claimed:,} bytes of voxels",
+        )
+
+
+def _affine_problems(header: ImageHeader) -> Iterator[Problem]:
+    wrong = [edge for edge in header.spacing if not (np.isfinite(edge) and edge > 0)]
+    axes = header.affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if wrong:
+        yield "geometry.spacing", f"voxel edges {_edges(header.spacing)} mm"
+    elif not (np.abs(header.affine) <= _FURTHEST_MM).all():
+        yield "geometry.affine", f"not finite, or more than {_FURTHEST_MM:,.0f} mm away"
+    elif lengths.min() < _EDGE_MM[0] or lengths.max() > _EDGE_MM[1]:
+        yield "geometry.affine", f"voxel edges {_edges(tuple(lengths))} mm"
+    else:
+        unit = axes / lengths
+        cosine = float(np.abs(unit.T @ unit - np.eye(3)).max())
+        if cosine > _SHEAR:
+            angle = np.degrees(np.arccos(min(cosine, 1.0)))
+            yield "geometry.sheared", f"two axes are {angle:.2f} degrees apart instead of 90"
+
+
+def _spacing_doubts(header: ImageHeader) -> Iterator[Problem]:
+    edges = tuple(float(edge) for edge in np.linalg.norm(header.affine[:3, :3], axis=0))
+    edges = edges[: len(header.shape)]
+    if min(edges) < _FINEST_MM or max(edges) > _COARSEST_MM:
+        yield "geometry.spacing-absurd", f"voxel edges {_edges(edges)} mm"
+
+
+def _orientation_doubts(header: ImageHeader) -> Iterator[Problem]:
+    flat = (*header.shape, 1, 1)[2] == 1
+    if not header.oriented and not flat:
+        yield "geometry.no-orientation", "neither qform nor sform nor directions are set"
+    shape = (*header.shape, 1, 1)[:3]
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.asarray(shape) - 1)
+    spacing = np.linalg.norm(header.affine[:3, :3], axis=0)
+    for name, other in header.others.items():
+        if not np.isfinite(other).all():
+            yield "geometry.qform-sform", f"the {name} is not finite"
+            continue
+        change = other - header.affine
+        distance = float(np.linalg.norm(corners @ change[:3, :3].T + change[:3, 3], axis=1).max())
+        # Half a voxel: less is a matter of rounding or of the voxel's corner or centre.
+        if distance > 0.5 * float(spacing.min()):
+            yield "geometry.qform-sform", f"a corner lies {distance:.1f} mm apart by the {name}"
+
+
+def _edges(edges: tuple[float, ...]) -> str:
+    return " x ".join(f"{edge:g}" for edge in edges)

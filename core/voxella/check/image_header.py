@@ -1,0 +1,73 @@
+"""What an image file claims of itself, as it stands in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voxella.errors import UserError
+from voxella.imaging.volume import Affine
+
+__all__ = ["HeaderProblem", "ImageHeader", "without_path"]
+
+
+class HeaderProblem(Exception):
+    """A file of which not even the header can be had.
+
+    Args:
+        code: Of the catalogue.
+        message: What was found; never the file's content.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """A header, as it stands in the file.
+
+    Attributes:
+        shape: Voxels along the file's axes, all of them.
+        colour: Voxels are colours or vectors.
+        complex: Voxels are complex numbers.
+        voxel_bytes: Size of one voxel.
+        held_bytes: Bytes of the file that can be voxels.
+        expansion: Bytes of voxels per byte of the file, at most; 1 where they are not compressed.
+        spacing: Voxel edges as written, in mm; they may be zero, negative or NaN.
+        affine: ``(4, 4)`` voxel index to RAS+ mm, as preparing uses it; NaN where there is none.
+        oriented: The header says where the axes point.
+        offset_known: False where the header tells to skip some of ``held_bytes``.
+        stream_offset: Bytes before the voxels inside a compressed stream.
+        refused: Why preparing would not take the header; None: it would.
+        others: Further affines that the header holds, by name: ``qform`` beside the sform.
+    """
+
+    shape: tuple[int, ...]
+    colour: bool
+    complex: bool
+    voxel_bytes: int
+    held_bytes: int
+    expansion: int
+    spacing: tuple[float, ...]
+    affine: Affine
+    oriented: bool
+    offset_known: bool = True
+    stream_offset: int = 0
+    refused: str | None = None
+    others: dict[str, Affine] = field(default_factory=dict)
+
+    @property
+    def claimed_bytes(self) -> int:
+        """Return the size of the voxels by the header; Python's integers do not overflow."""
+        total = self.voxel_bytes
+        for count in self.shape:
+            total *= count
+        return total
+
+
+def without_path(error: UserError, path: Path) -> str:
+    """Return what an error says, less the folder: findings name case and sequence."""
+    return error.problem.replace(f"{path}: ", "").replace(f"{path.parent}/", "")

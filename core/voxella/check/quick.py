@@ -1,0 +1,116 @@
+"""The quick form of the check: the manifest and the images' headers, no voxel and no report.
+
+Every later stage can afford it: some milliseconds a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voxella.case import Case, Manifest
+from voxella.check.case_images import CaseImages, images_of
+from voxella.check.catalogue import found
+from voxella.check.finding import Finding
+from voxella.check.geometry import Placement, Problem, header_problems, placement
+from voxella.check.grids import case_grids, odd_planes
+from voxella.check.headers import read_header
+from voxella.check.image_header import HeaderProblem, ImageHeader
+from voxella.check.manifest import relations
+from voxella.check.settings import CheckSettings
+from voxella.recipe.model import Recipe
+
+__all__ = ["CaseHeaders", "across_cases", "case_headers", "quick_check"]
+
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class CaseHeaders:
+    """What the headers of a case's images say.
+
+    Attributes:
+        findings: What is wrong with them.
+        headers: By sequence, of the images whose voxels may be read.
+        places: By sequence, of the images that say where they lie.
+        planes: Plane of acquisition by sequence, of those that are no masks.
+    """
+
+    findings: list[Finding]
+    headers: dict[str, ImageHeader]
+    places: dict[str, Placement]
+    planes: dict[str, str | None]
+
+
+def quick_check(manifest: Manifest, recipe: Recipe | None) -> list[Finding]:
+    """Check a data set by its manifest and headers only.
+
+    Args:
+        manifest: The data set.
+        recipe: Says which sequences and which crop; None: every recipe's defaults.
+    """
+    settings = CheckSettings.of(recipe)
+
+    def look(case: Case) -> tuple[list[Finding], CaseHeaders]:
+        images, absent = images_of(manifest, case, settings)
+        return absent, case_headers(images, settings)
+
+    findings = list(relations(manifest))
+    planes: dict[str, dict[str, str | None]] = {}
+    # Threads suffice: what takes time is opening files, often on another machine.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for case, (absent, headers) in zip(manifest, pool.map(look, manifest), strict=True):
+            findings += [*absent, *headers.findings]
+            planes[case.id] = headers.planes
+    return [*findings, *across_cases(manifest, planes, settings)]
+
+
+def case_headers(own: CaseImages, settings: CheckSettings) -> CaseHeaders:
+    """Read and judge the headers of one case's images; never raises for a file."""
+    findings: list[Finding] = []
+    headers: dict[str, ImageHeader] = {}
+    places: dict[str, Placement] = {}
+    for name, path in own.files.items():
+        # What is not finite, or overflows, is a finding and not a warning of numpy's.
+        with np.errstate(all="ignore"):
+            header, problems, place = _look(path)
+        wrong = [found(code, text, case=own.case, where=name) for code, text in problems]
+        findings += wrong
+        if header is not None and not any(finding.severity == "error" for finding in wrong):
+            headers[name] = header
+        if place is not None:
+            places[name] = place
+    findings += case_grids(own, places, settings)
+    planes = {name: place.plane for name, place in places.items() if name not in own.masks}
+    return CaseHeaders(findings, headers, places, planes)
+
+
+def _look(path: Path) -> tuple[ImageHeader | None, list[Problem], Placement | None]:
+    try:
+        header = read_header(path)
+    except HeaderProblem as problem:
+        return None, [(problem.code, problem.message)], None
+    return header, header_problems(header), placement(header)
+
+
+def across_cases(
+    cases: Iterable[Case],
+    planes: Mapping[str, Mapping[str, str | None]],
+    settings: CheckSettings,
+) -> Iterator[Finding]:
+    """Name cases that differ from most: in their plane of acquisition or in their sequences."""
+    yield from odd_planes(planes)
+    if settings.sequences is not None:
+        return
+    cases = list(cases)
+    names = dict.fromkeys(name for case in cases for name in case.images)
+    for name in names:
+        having = sum(name in case.images for case in cases)
+        for case in cases if 2 * having > len(cases) else ():
+            if case.images and name not in case.images:
+                message = f"no {name}, which {having} of {len(cases)} cases have"
+                yield found("image.uneven-sequences", message, case=case.id, where=name)

@@ -1,0 +1,70 @@
+"""What a check holds a data set against: a recipe's wishes, or what most recipes wish."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from voxella.case import Case
+from voxella.recipe.inputs import Data, Prepare
+from voxella.recipe.model import Recipe
+
+__all__ = ["CheckSettings"]
+
+# What importers and users call masks; importers also note `<name>_mask` in a case's extra.
+_MASK = re.compile(r"mask|segm?(entation)?$|label|lesion|gland|zone|anatomy|tumou?r", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """The wishes.
+
+    Attributes:
+        sequences: Sequences that every case must have, the first deciding the grid; None: no
+            recipe, so each case's own, in the manifest's order.
+        prepare: Says crop, intensities and number of axes.
+        classes: Label names.
+    """
+
+    sequences: tuple[str, ...] | None
+    prepare: Prepare
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe | None) -> CheckSettings:
+        """Return a recipe's wishes, or the defaults of every recipe."""
+        if recipe is None:
+            return cls(None, Prepare(), tuple(Data().classes))
+        return cls(tuple(recipe.data.sequences), recipe.prepare, tuple(recipe.data.classes))
+
+    @property
+    def crop_mm(self) -> tuple[float | None, float | None, float | None]:
+        """Return the crop's edges along R, A, S; None keeps an axis whole."""
+        r, a, s = (*self.prepare.crop_mm, None, None, None)[:3]
+        return r, a, s
+
+    @property
+    def flat(self) -> bool:
+        """Tell whether the recipe takes images of one slice."""
+        return len(self.prepare.size) == 2
+
+    def wanted(self, case: Case) -> tuple[str, ...]:
+        """Return the images to look at, the one that decides the grid first."""
+        if self.sequences is None:
+            # An importer may list a mask anywhere; it never decides the grid.
+            return tuple(sorted(case.images, key=lambda name: self.is_mask(case, name)))
+        around = self.prepare.crop_around
+        return (*self.sequences, *([around] if around and around not in self.sequences else []))
+
+    def is_mask(self, case: Case, name: str) -> bool:
+        """Tell whether an image of a case is a mask: it may be empty, and equal another's."""
+        if name == self.prepare.crop_around:
+            return True
+        if self.sequences is not None and name in self.sequences:
+            return False  # The recipe makes it an image channel, and preparing treats it as one.
+        return f"{name}_mask" in case.extra or _MASK.search(name) is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what decides an image's findings, as JSON-ready data."""
+        return {"prepare": self.prepare.model_dump(mode="json")}

@@ -1,0 +1,168 @@
+"""The kinds of findings about reports, labels and balance: how bad each is and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxella.check.finding import Finding, Severity
+
+__all__ = ["TEXT_CODES", "TextCode", "text_finding"]
+
+
+@dataclass(frozen=True)
+class TextCode:
+    """One kind of finding.
+
+    Attributes:
+        severity: See :class:`voxella.check.finding.Finding`.
+        title: What it means, one line.
+        remedy: What to do, one line.
+    """
+
+    severity: Severity
+    title: str
+    remedy: str
+
+
+# code, severity, title, remedy
+_TABLE: tuple[tuple[str, Severity, str, str], ...] = (
+    (
+        "report.missing",
+        "error",
+        "the manifest names a report file that is not there or cannot be read",
+        "put the file back, or import again without it",
+    ),
+    (
+        "report.undecodable",
+        "error",
+        "the report is not UTF-8",
+        "import again: importers write UTF-8 from any encoding",
+    ),
+    (
+        "report.none",
+        "note",
+        "the case has no report",
+        "nothing to do: such cases train with the empty report's features",
+    ),
+    (
+        "report.empty",
+        "warning",
+        "the report file holds nothing but white space",
+        "find the text, or leave the report out: it counts as none",
+    ),
+    (
+        "report.changed",
+        "warning",
+        "the report is not the one that was imported",
+        "import again, so that the manifest holds its hash",
+    ),
+    (
+        "report.garbled",
+        "warning",
+        "the report holds control characters or letters of a wrong encoding",
+        "import again from the source in its true encoding",
+    ),
+    (
+        "report.duplicate",
+        "warning",
+        "cases have the same report word for word",
+        "see whether one of the cases got another's report",
+    ),
+    (
+        "report.truncated",
+        "warning",
+        "the report is longer than the text encoder takes, and is cut",
+        "raise text.max_tokens, or set text.truncation to keep the end that matters",
+    ),
+    (
+        "report.tokens",
+        "error",
+        "the text encoder failed on the report",
+        "try the text encoder on another report, then mend it",
+    ),
+    (
+        "report.identifier",
+        "warning",
+        "the report holds what looks like a name, date, number, telephone or e-mail address",
+        "look there; remove it at the source and import again",
+    ),
+    (
+        "report.identifiers",
+        "note",
+        "likely identifiers of all reports, counted",
+        "rules find only some: have reports de-identified before they come here",
+    ),
+    (
+        "report.pirads",
+        "note",
+        "how many reports state a PI-RADS category that rules can read for certain",
+        "nothing to do: only those are compared with labels",
+    ),
+    (
+        "label.missing",
+        "warning",
+        "the case has no label",
+        "add it to the source's table and import again, or take the case out",
+    ),
+    (
+        "label.unknown",
+        "error",
+        "the label is none of the recipe's classes",
+        "name it in data.classes, or map it when importing",
+    ),
+    (
+        "label.table",
+        "warning",
+        "the label is not what PI-RADS or ISUP in the table give",
+        "look here: correct the label or the table",
+    ),
+    (
+        "label.value",
+        "warning",
+        "a PI-RADS or ISUP value of the table is out of range",
+        "correct it in the table: PI-RADS is 1 to 5, ISUP 0 to 5",
+    ),
+    (
+        "label.grade",
+        "note",
+        "PI-RADS is below 3 and the biopsy found significant cancer",
+        "nothing to do: the images did not show it; the label follows its source",
+    ),
+    (
+        "label.report",
+        "warning",
+        "the label is not what the report seems to say",
+        "look here: read the report at this place and decide; nothing was changed",
+    ),
+    ("split.balance", "note", "classes of a split, by site", "nothing to do"),
+    (
+        "split.class-missing",
+        "warning",
+        "a split has no case of a class",
+        "import again with another seed or other shares",
+    ),
+    (
+        "split.class-rare",
+        "warning",
+        "less than a tenth of a split's cases are of a class",
+        "judge by AUC rather than by accuracy, and weigh the classes",
+    ),
+    (
+        "site.one-class",
+        "warning",
+        "a site has cases of one class only, so that a network may learn the site instead",
+        "bring in the site's other cases, or keep the site out of the comparison",
+    ),
+)
+
+TEXT_CODES: dict[str, TextCode] = {
+    code: TextCode(severity, title, remedy) for code, severity, title, remedy in _TABLE
+}
+
+
+def text_finding(
+    code: str, message: str, case: str | None = None, where: str | None = None
+) -> Finding:
+    """Return a finding of one of :data:`TEXT_CODES`; the message holds numbers and ids only."""
+    kind = TEXT_CODES[code]
+    return Finding(code, kind.severity, message, kind.remedy, case, where)

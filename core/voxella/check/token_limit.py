@@ -1,0 +1,79 @@
+"""Reports longer than the text encoder takes: how many, how much is cut, from which end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from voxella.check.finding import Finding
+from voxella.check.text_codes import text_finding
+from voxella.errors import UserError
+from voxella.plugins.contracts import TextEncoder
+
+__all__ = ["check_token_limit", "cut_end"]
+
+_AT_A_TIME = 64
+
+
+def check_token_limit(
+    texts: Mapping[str, str], encoder: TextEncoder, max_tokens: int, truncation: str
+) -> list[Finding]:
+    """Count tokens and report every case whose report is cut, and how much in all.
+
+    Args:
+        texts: Report by case id.
+        encoder: Counts tokens.
+        max_tokens: The most it encodes.
+        truncation: ``right`` cuts the end, ``left`` the beginning.
+    """
+    counts, findings = _counts(texts, encoder)
+    end = cut_end(truncation)
+    beyond = {case: count for case, count in counts.items() if count > max_tokens}
+    for case, count in beyond.items():
+        cut = count - max_tokens
+        problem = f"{cut} of {count} tokens ({cut / count:.0%}) are cut from the report's {end}"
+        findings.append(text_finding("report.truncated", problem, case, "report"))
+    if beyond:
+        total, cut = sum(counts.values()), sum(beyond.values()) - max_tokens * len(beyond)
+        problem = (
+            f"{len(beyond)} of {len(counts)} reports exceed {max_tokens} tokens; {cut} of {total} "
+            f"tokens are cut from their {end}; the longest has {max(beyond.values())}"
+        )
+        findings.append(text_finding("report.truncated", problem))
+    return findings
+
+
+def cut_end(truncation: str) -> str:
+    """Return which end a truncation cuts off."""
+    return "beginning" if truncation == "left" else "end"
+
+
+def _counts(texts: Mapping[str, str], encoder: TextEncoder) -> tuple[dict[str, int], list[Finding]]:
+    """Count in batches; where a batch fails, one by one, so that the failing case is known."""
+    counts: dict[str, int] = {}
+    findings: list[Finding] = []
+    names = list(texts)
+    for start in range(0, len(names), _AT_A_TIME):
+        batch = names[start : start + _AT_A_TIME]
+        found = _count(encoder, [texts[name] for name in batch])
+        if isinstance(found, list):
+            counts.update(zip(batch, found, strict=True))
+            continue
+        for name in batch:
+            single = _count(encoder, [texts[name]])
+            if isinstance(single, list):
+                counts[name] = single[0]
+            else:
+                problem = f"the text encoder failed to count its report's tokens ({single})"
+                findings.append(text_finding("report.tokens", problem, name, "report"))
+    return counts, findings
+
+
+def _count(encoder: TextEncoder, texts: list[str]) -> list[int] | str:
+    """Return the counts, or the name of the exception: its message may quote a report."""
+    try:
+        counts = [int(count) for count in encoder.token_counts(texts)]
+    except UserError:
+        raise
+    except Exception as error:
+        return type(error).__name__
+    return counts if len(counts) == len(texts) else "wrong number of counts"
