@@ -15,6 +15,7 @@ from voxella.errors import UserError
 from voxella.export import ModelFacts, load_facts, load_model
 from voxella.files import sha256_json
 from voxella.generate import generate
+from voxella.plugins.contracts import Autoencoder
 from voxella.progress import Steps, say
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import LoadedAutoencoder, load_autoencoder
@@ -96,8 +97,11 @@ def _sample_one(
         record.invalidate()
     mine = [jobs[index] for index in ranks.share(len(jobs))]
     todo = [job for job in mine if job.sample_id in missing]
-    if todo:
-        _generate_all(recipe, folders, facts, todo, origin, out, ranks)
+    if agreed(bool(missing)):
+        coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
+        # Collective, also for a process with nothing left to make: one choice for all volumes.
+        decoder = tiled(coder, recipe, ranks.device, out, quiet=not ranks.is_main)
+        _generate_all(recipe, folders, facts, todo, origin, out, ranks, coder, decoder)
     barrier()
     if ranks.is_main:
         write_dataset(recipe, out, jobs)
@@ -145,13 +149,14 @@ def _generate_all(
     origin: dict[str, Any],
     out: Path,
     ranks: Ranks,
+    coder: LoadedAutoencoder,
+    decoder: Autoencoder,
 ) -> None:
+    if not jobs:
+        return
     model = load_model(folders.model).to(ranks.device)
-    coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
     prompts = _prompts(recipe, folders, [job.case for job in jobs])
     _check_belongs_together(facts, coder, prompts)
-    # Not collective: a process that has nothing left to make is not here.
-    autoencoder = tiled(coder, recipe, ranks.device, quiet=not ranks.is_main)
     steps = make_sampler(recipe.sample.sampler, model.schedule, recipe.sample.steps).steps
     size = recipe.sample.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
@@ -171,7 +176,7 @@ def _generate_all(
                 on_step=lambda done, total: progress.advance(),
             )
             for number, job in enumerate(batch):
-                keep_volume(recipe, folders, out, job, made, number, autoencoder, origin)
+                keep_volume(recipe, folders, out, job, made, number, decoder, origin)
 
 
 def _prompts(recipe: Recipe, folders: Folders, cases: list[Case]) -> Prompts | None:
