@@ -93,9 +93,16 @@ class Manifest:
                 f"no data set here: {path} does not exist",
                 remedy=f"voxella import phantom --out {folder}   (or picai, dicom, table, ...)",
             )
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            # The exception itself carries the file's bytes.
+            raise UserError(
+                f"{path} is not UTF-8 (byte {error.start})", remedy="import the data set again"
+            ) from None
         cases: list[Case] = []
         problems: list[str] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:

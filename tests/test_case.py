@@ -1,0 +1,69 @@
+"""The manifest: what every importer writes is read back, and every bad line is named at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voxella.case import MANIFEST, Case, Manifest
+from voxella.errors import UserError
+
+
+def case(name: str, **facts: Any) -> Case:
+    return Case.model_validate({"id": name, "patient": f"p-{name}", "images": {}, **facts})
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        Manifest.read(folder)
+    return str(caught.value)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    cases = [
+        case("a", images={"t2w": "images/a.nii.gz"}, label="positive", label_source="pirads"),
+        case("b", split="test", report="reports/b.txt", extra={"site": "north", "psa": 6.4}),
+    ]
+    Manifest(tmp_path, cases).write()
+    found = Manifest.read(tmp_path)
+    assert found.cases == cases
+    assert [c.id for c in found.split("test", "val")] == ["b"]
+    assert found.image_path(found.cases[0], "t2w") == tmp_path / "images" / "a.nii.gz"
+
+
+def test_a_report_is_read_from_its_file_and_absent_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "b.txt").write_text("größer\n", encoding="utf-8")
+    manifest = Manifest(tmp_path, [case("a"), case("b", report="reports/b.txt")])
+    assert [manifest.read_report(c) for c in manifest] == ["", "größer\n"]
+
+
+def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
+    lines = [
+        "{",
+        json.dumps({"id": "../up", "patient": "p", "images": {}}),
+        json.dumps({"id": "a", "patient": "p", "images": {}, "colour": "red"}),
+        "",
+        json.dumps({"id": "b", "patient": "p", "images": {}, "split": "train"}),
+        json.dumps({"id": "b", "patient": "p", "images": {"t2w": "../x.nii"}, "split": "test"}),
+    ]
+    (tmp_path / MANIFEST).write_text("\n".join(lines), encoding="utf-8")
+    said = refused(tmp_path)
+    assert f"{MANIFEST}:1: not a JSON object" in said
+    assert f"{MANIFEST}:2: id:" in said
+    assert f"{MANIFEST}:3: colour:" in said
+    assert "case id b stands twice" in said
+    assert "patient of case b is in train and test" in said
+    assert "case b: a path leaves the data set folder" in said
+    assert "red" not in said
+
+
+def test_a_manifest_that_is_no_text_or_not_there(tmp_path: Path) -> None:
+    assert "voxella import" in refused(tmp_path)
+    (tmp_path / MANIFEST).write_bytes(b'{"id": "\xff secret"}')
+    said = refused(tmp_path)
+    assert "is not UTF-8 (byte 8)" in said
+    assert "secret" not in said
