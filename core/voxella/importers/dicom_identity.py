@@ -1,0 +1,103 @@
+"""Identifiers become keyed hashes: only the key's owner can tell whose they are.
+
+An unkeyed hash would not do: hospital numbers are few enough to be tried out one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+
+from voxella.errors import UserError
+from voxella.importers.drafts import warn
+from voxella.progress import say
+
+__all__ = ["KEY_FILE", "Identity", "load_identity"]
+
+KEY_FILE = ".voxella-key"
+_KEY_BYTES = 32
+_SHORT = 12  # hexadecimal digits: two of ten thousand studies collide once in six million
+
+
+class Identity:
+    """Hashes identifiers with one key (HMAC-SHA-256)."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def case(self, study: str) -> str:
+        """Return the case id of a StudyInstanceUID."""
+        # A letter first: a spreadsheet reads digits alone, or 12e34, as a number.
+        return f"s{self.digest('study', study)[:_SHORT]}"
+
+    def patient(self, patient: str) -> str:
+        """Return what stands for a PatientID."""
+        return f"p{self.digest('patient', patient)[:_SHORT]}"
+
+    def digest(self, what: str, value: str) -> str:
+        """Return the hash of a value; equal values of different kinds have different hashes."""
+        message = f"{what}:{value.strip(' ' + chr(0))}".encode()
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+
+
+def load_identity(key_file: Path | None, out: Path) -> Identity:
+    """Read the key, or make one beside the data set.
+
+    Args:
+        key_file: A key to use again; None: :data:`KEY_FILE` in the folder that holds ``out``, made
+            (mode 0600) when it is not there.
+        out: The data set's folder. The key never lies in it: who gets the data set must not get
+            the key.
+
+    Raises:
+        UserError: The named key is absent, lies in the data set, or is no key.
+    """
+    path = key_file or out.parent / KEY_FILE
+    if path.resolve().is_relative_to(out.resolve()):
+        raise UserError(
+            f"key_file: {path} lies in the data set, which may be passed on",
+            remedy=f"leave key_file out: it is then {out.parent / KEY_FILE}",
+        )
+    if key_file is None and not path.exists():
+        _make(path)
+    return Identity(_read(path))
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Never over another key: a patient would have two names.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    say(
+        f"made the key {path}: it turns patients into hashes. Keep it, and keep it apart from "
+        "the data set; with it the same patients get the same hashes again"
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise UserError(
+            f"key_file: {path} cannot be read: {error.strerror}",
+            remedy="leave key_file out to have a key made beside the data set",
+        ) from error
+    if not re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", text):
+        raise UserError(
+            f"key_file: {path} holds no key ({2 * _KEY_BYTES} hexadecimal digits)",
+            remedy="name another, or remove it and have one made; hashes will then be others",
+        )
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        warn(f"{path} can be read by others, who can then tell patients: chmod 600 {path}")
+    return bytes.fromhex(text)
