@@ -46,6 +46,7 @@ from voxella_backbones.autoencoder_plugin import build_maisi
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 DATA = REPOSITORY.parent / "shared" / "data"
 PICAI = DATA / "picai"
+PROSTATEX = DATA / "prostatex_dicom" / "ProstateX-0000"
 
 _WEIGHTS = (
     "--set text.encoder.path=WEIGHTS/flan-t5-xxl "
@@ -60,6 +61,8 @@ IMPORT_PICAI = (
     "voxella import picai PICAI/images --out DATASET --set labels=PICAI/picai_labels "
     "--set reports=REPORTS --set reports_map=MAP.json"
 )
+CHECK = "voxella check DATASET"
+IMPORT_DICOM = "voxella import dicom DICOM --out DATASET"
 TRAIN_PAPER = f"deepspeed --module voxella {_PAPER}"
 SAMPLE_PAPER = f"voxella sample {_PAPER}"
 TENSORBOARD = "tensorboard --logdir runs"
@@ -71,9 +74,10 @@ RUN_GUIDED = (
     "--set sample.guidance=2 --set dropout.both=0.1"
 )
 PLUGINS = "voxella plugins"
-PLUGINS_CHECK = "voxella plugins check ccella"
+PLUGINS_CHECK = "voxella plugins check ella"
 TESTED = {
-    *(MAKE_DEMO, MAKE_TEST, IMPORT_TABLE, RUN_FIRST, IMPORT_PICAI, TRAIN_PAPER, SAMPLE_PAPER),
+    *(MAKE_DEMO, MAKE_TEST, IMPORT_TABLE, CHECK, RUN_FIRST, IMPORT_DICOM, IMPORT_PICAI),
+    *(TRAIN_PAPER, SAMPLE_PAPER),
     *(TENSORBOARD, SHOW, DIFF, VALIDATE, RUN_GUIDED, PLUGINS, PLUGINS_CHECK),
 }
 
@@ -157,6 +161,7 @@ def study(smoke_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert say(IMPORT_TABLE) == 0
+        assert say(CHECK, "--workers", "1") == 0
         assert say(RUN_FIRST, *FIRST_SIZES) == 0
     signal.signal(signal.SIGTERM, before)
     return folder
@@ -241,7 +246,8 @@ def dry_run() -> dict[str, list[str]]:
 
 
 def test_make_test_runs_every_check(dry_run: dict[str, list[str]]) -> None:
-    for line in ("ruff check .", "ruff format --check .", "mypy", "pytest"):
+    whole = "pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder"
+    for line in ("ruff check .", "ruff format --check .", "mypy", whole):
         assert f".venv/bin/{line}" in dry_run[MAKE_TEST]
 
 
@@ -323,6 +329,15 @@ def test_picai_is_imported(home: Path) -> None:
     assert cases["11373_1001396"].report_sha256 == sha256_file(report)
     assert [case.id for case in cases.values() if case.report is not None] == ["11373_1001396"]
     assert {case.label for case in cases.values()} == {"positive"}
+
+
+@pytest.mark.skipif(not PROSTATEX.is_dir(), reason=f"no real data: {PROSTATEX} is absent")
+def test_dicom_is_imported(home: Path) -> None:
+    (home / "DICOM").symlink_to(PROSTATEX)
+    # One study is too few to hold any out.
+    assert say(IMPORT_DICOM, *settings("val_share=0", "test_share=0")) == 0
+    (case,) = Manifest.read(home / "DATASET")
+    assert list(case.images) == ["t2w"]
 
 
 @pytest.fixture(scope="module")
