@@ -20,7 +20,7 @@ NINE = ["base", "radbase", "ellabase", "decoupled", "l1only", "ccella", "shared"
 RECIPES = [*NINE, "ccella-released", "ccella-rflow"]
 # Profiles that train for minutes on two CPU cores: not the paper's training.
 MINUTES = ["demo", "two-cores"]
-PROFILES = ["demo", "smoke", "two-cores", "gpu24", "gpu80"]
+PROFILES = ["compact", "demo", "smoke", "two-cores", "gpu24", "gpu80"]
 FILES = sorted([*ROOT.glob("*.yaml"), *(ROOT / "profiles").glob("*.yaml")])
 
 

@@ -12,7 +12,7 @@ from voxella.errors import UserError
 __all__ = ["ENCODE", "FORMAT", "INDEX", "listed", "read_index", "require_known"]
 
 INDEX = "index.json"
-FORMAT = 1
+FORMAT = 2
 ENCODE = "voxella encode RECIPE"
 _LISTED = 50
 

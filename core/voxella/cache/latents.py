@@ -6,7 +6,7 @@ and log sigma take twice the space and bake in no noise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,78 +14,15 @@ import torch
 from torch import Tensor
 
 from voxella.cache.index import ENCODE, FORMAT, INDEX, listed, read_index, require_known
-from voxella.cache.shards import (
-    DTYPES,
-    SHARD_BYTES,
-    SHARD_ENTRIES,
-    ShardReader,
-    ShardWriter,
-    collect_shards,
-)
+from voxella.cache.latent_writer import ROUNDING, LatentWriter, bytes_per_case
+from voxella.cache.shards import ShardReader, collect_shards
 from voxella.cache.statistics import LatentStatistics, latent_statistics
+from voxella.cache.storage import LATENT_STORAGE
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.recipe.model import Latent
 
-__all__ = ["LatentCache", "LatentWriter", "merge_latents"]
-
-
-class LatentWriter:
-    """Writes latents into shards; cases that an earlier, killed run has written are skipped.
-
-    Args:
-        folder: The cache's folder.
-        dtype: ``bfloat16`` or ``float32``.
-        key: Hash of the settings that decide the values: autoencoder, dtype.
-        sources: ``{case id: hash of its volume}`` of every case that belongs to the cache, over
-            all ranks.
-        rank: This process's number.
-        shard_bytes: See :class:`voxella.cache.shards.ShardWriter`.
-        shard_cases: See ``shard_entries`` there.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        dtype: str,
-        *,
-        key: str,
-        sources: Mapping[str, str],
-        rank: int = 0,
-        shard_bytes: int = SHARD_BYTES,
-        shard_cases: int = SHARD_ENTRIES,
-    ) -> None:
-        self._dtype = DTYPES[dtype]
-        self._shards = ShardWriter(
-            folder,
-            key=key,
-            wanted=sources,
-            rank=rank,
-            shard_bytes=shard_bytes,
-            shard_entries=shard_cases,
-        )
-
-    @property
-    def done(self) -> set[str]:
-        """Return the cases that stand in whole shards."""
-        return set(self._shards.done)
-
-    def add(self, case_id: str, mean: Tensor, log_sigma: Tensor) -> None:
-        """Take one case's latent; both tensors are ``(C, *spatial)``.
-
-        Raises:
-            ValueError: The shapes differ, or the case does not belong to the cache.
-        """
-        if mean.shape != log_sigma.shape:
-            raise ValueError(f"mean {tuple(mean.shape)} and log sigma {tuple(log_sigma.shape)}")
-        parts = {"mean": mean.to(self._dtype), "log_sigma": log_sigma.to(self._dtype)}
-        self._shards.add(case_id, parts)
-
-    def __enter__(self) -> LatentWriter:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._shards.flush()
+__all__ = ["LatentCache", "LatentWriter", "bytes_per_case", "merge_latents"]
 
 
 class LatentCache:
@@ -109,6 +46,7 @@ class LatentCache:
         self.dtype: str = index["dtype"]
         self.shape: tuple[int, ...] = tuple(index["shape"])
         self._statistics: dict[str, Any] | None = index["statistics"]
+        self._storage = LATENT_STORAGE[self.dtype]
         self._shards = ShardReader(
             folder, {case_id: entry["shard"] for case_id, entry in index["cases"].items()}
         )
@@ -166,8 +104,13 @@ class LatentCache:
         self.require([case_id])
         return self._part(case_id, "mean"), self._part(case_id, "log_sigma")
 
+    def mean(self, case_id: str) -> Tensor:
+        """Return the mean alone, as :meth:`read`: log sigma is not touched."""
+        self.require([case_id])
+        return self._part(case_id, "mean")
+
     def _part(self, case_id: str, part: str) -> Tensor:
-        return self._shards.tensor(case_id, part).to(torch.float32)
+        return self._storage[part].read(self._shards, case_id, part).to(torch.float32)
 
 
 def merge_latents(
@@ -200,17 +143,15 @@ def merge_latents(
         raise UserError(
             f"{len(missing)} cases are not encoded yet: {listed(missing)}", remedy=ENCODE
         )
-    reader = ShardReader(folder, shard_of)
-    shapes = {case_id: list(reader.tensor(case_id, "mean").shape) for case_id in sorted(sources)}
-    training = sorted(train_ids)
-    pairs = ((reader.tensor(i, "mean"), reader.tensor(i, "log_sigma")) for i in training)
+    reader, storage = ShardReader(folder, shard_of), LATENT_STORAGE[dtype]
+    shapes = {i: list(storage["mean"].shape(reader, i, "mean")) for i in sorted(sources)}
     index = {
         "format": FORMAT,
         "key": key,
         "autoencoder": fingerprint,
         "dtype": dtype,
         "shape": next(iter(shapes.values()), []),
-        "statistics": latent_statistics(pairs).as_json() if training else None,
+        "statistics": _statistics(reader, dtype, sorted(train_ids)),
         "cases": {
             i: {"shard": shard_of[i], "shape": shape, "source": sources[i]}
             for i, shape in shapes.items()
@@ -218,3 +159,16 @@ def merge_latents(
     }
     write_json_atomic(folder / INDEX, index)
     return LatentCache(folder, index)
+
+
+def _statistics(reader: ShardReader, dtype: str, training: Sequence[str]) -> dict[str, Any] | None:
+    """Measure the latents as they are stored: these are what training sees."""
+    if not training:
+        return None
+    storage = LATENT_STORAGE[dtype]
+    pairs = (
+        (storage["mean"].read(reader, i, "mean"), storage["log_sigma"].read(reader, i, "log_sigma"))
+        for i in training
+    )
+    rounding = [float(reader.tensor(case_id, ROUNDING)) for case_id in training]
+    return latent_statistics(pairs, rounding).as_json()

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from voxella.files import atomic_path
 
-__all__ = ["DTYPES", "ShardReader", "ShardWriter", "collect_shards", "whole_entries"]
+__all__ = ["ShardReader", "ShardWriter", "collect_shards", "stored_bytes", "whole_entries"]
 
-DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 SHARD_BYTES = 256 * 2**20
 SHARD_ENTRIES = 64
+# A large encoder on a slow machine takes hours for 64 entries; a kill should not cost them all.
+SHARD_SECONDS = 300.0
 _SUFFIX = ".safetensors"
 _PARTIAL = ".partial-"
 
@@ -43,7 +44,8 @@ class ShardWriter:
             other entry or mark is removed, so that nothing of a withdrawn case stays behind.
         rank: This process's number; it names the files.
         shard_bytes: A shard is written when it has reached this size.
-        shard_entries: ... or holds this many entries: what a kill can cost at most.
+        shard_entries: ... or holds this many entries,
+        shard_seconds: ... or was begun this long ago: what a kill can cost at most.
     """
 
     def __init__(
@@ -55,15 +57,17 @@ class ShardWriter:
         rank: int = 0,
         shard_bytes: int = SHARD_BYTES,
         shard_entries: int = SHARD_ENTRIES,
+        shard_seconds: float = SHARD_SECONDS,
     ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._key = key
         self._stem = f"rank{rank:04d}-"
-        self._limits = (shard_bytes, shard_entries)
+        self._limits = (shard_bytes, shard_entries, shard_seconds)
         self._wanted = dict(wanted)
         self._held: dict[str, dict[str, Tensor]] = {}
         self._held_bytes = 0
+        self._begun = time.monotonic()
         whole, unusable = _survey(self.folder, key, self._wanted)
         for path in unusable:
             # Another rank may be writing; only the merge touches files that are not ours.
@@ -88,11 +92,13 @@ class ShardWriter:
             part: tensor.detach().cpu().contiguous().clone() for part, tensor in tensors.items()
         }
         self._held_bytes += sum(tensor.nbytes for tensor in self._held[entry].values())
-        if self._held_bytes >= self._limits[0] or len(self._held) >= self._limits[1]:
+        held = (self._held_bytes, len(self._held), time.monotonic() - self._begun)
+        if any(has >= limit for has, limit in zip(held, self._limits, strict=True)):
             self.flush()
 
     def flush(self) -> None:
         """Write what is held as one shard."""
+        self._begun = time.monotonic()
         if not self._held:
             return
         flat = {f"{e}/{part}": t for e, parts in self._held.items() for part, t in parts.items()}
@@ -130,6 +136,11 @@ def collect_shards(folder: Path, *, key: str, wanted: Mapping[str, str]) -> dict
 def whole_entries(folder: Path, *, key: str, wanted: Mapping[str, str]) -> frozenset[str]:
     """Return the entries that stand in whole shards of any rank; changes nothing."""
     return frozenset(_survey(folder, key, wanted)[0])
+
+
+def stored_bytes(folder: Path) -> int:
+    """Return what a folder's shards take on the disk."""
+    return sum(path.stat().st_size for path in Path(folder).glob(f"*{_SUFFIX}"))
 
 
 def _survey(folder: Path, key: str, wanted: Mapping[str, str]) -> tuple[dict[str, str], list[Path]]:

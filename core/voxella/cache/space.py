@@ -13,21 +13,29 @@ __all__ = ["human_bytes", "require_space"]
 _RESERVE_BYTES = 64 * 2**20
 
 
-def require_space(folder: Path, needed_bytes: int, what: str) -> str:
+def require_space(folder: Path, needed_bytes: int, what: str, *, then_bytes: int = 0) -> str:
     """Return a line that forecasts the size of ``what``, once it is sure to fit.
+
+    Args:
+        folder: Where it will be.
+        needed_bytes: What it takes.
+        what: For the line.
+        then_bytes: What has to fit there beside it, after it.
 
     Raises:
         UserError: The disk that holds ``folder`` has less room than that.
     """
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
-    if needed_bytes + _RESERVE_BYTES > free:
+    then = f", what follows {human_bytes(then_bytes)}" if then_bytes else ""
+    if needed_bytes + then_bytes + _RESERVE_BYTES > free:
         raise UserError(
-            f"{what} will take {human_bytes(needed_bytes)}; "
+            f"{what} will take {human_bytes(needed_bytes)}{then}; "
             f"the disk of {folder} has {human_bytes(free)} free",
-            remedy="make room, point `workspace` at a larger disk, or store bfloat16",
+            remedy="make room, point `workspace` at a larger disk, or store less: "
+            "--set text.dtype=compact --set latent.dtype=compact",
         )
-    return f"{what}: {human_bytes(needed_bytes)} to write, {human_bytes(free)} free"
+    return f"{what}: {human_bytes(needed_bytes)} to write{then}, {human_bytes(free)} free"
 
 
 def human_bytes(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ class LatentStatistics:
         std: Over all channels; the population's (divided by n).
         noise_share: ``E[sigma^2] / Var[z]``: how much of the variance the encoder's own noise is.
             One draw per case, kept for good, would bake this share into every target.
+        rounding_share: The same of what storing the mean in few bits added: ``E[(stored - mu)^2] /
+            Var[z]``. To be seen beside the noise share, which is there anyway.
         channel_mean: The same by channel.
         channel_std: The same by channel.
         channel_noise_share: The same by channel.
@@ -34,6 +36,7 @@ class LatentStatistics:
     mean: float
     std: float
     noise_share: float
+    rounding_share: float
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
     channel_noise_share: tuple[float, ...]
@@ -56,12 +59,18 @@ class LatentStatistics:
         return cls(**kept)
 
 
-def latent_statistics(cases: Iterable[tuple[Tensor, Tensor]]) -> LatentStatistics:
+def latent_statistics(
+    cases: Iterable[tuple[Tensor, Tensor]], rounding: Sequence[float] = ()
+) -> LatentStatistics:
     """Return the exact statistics of cases given as (mean, log sigma), each ``(C, *spatial)``.
 
     ``Var[z] = E[mu^2 + sigma^2] - E[mu]^2``, for ``eps`` is independent of the image. Sums within
     a case are float64; sums over cases are correctly rounded (``math.fsum``), so the order of the
     cases changes nothing at all.
+
+    Args:
+        cases: As they are stored.
+        rounding: By case, the sum of ``(stored - mu)^2``; empty where nothing was rounded.
 
     Raises:
         UserError: There is no case, or the latents do not vary.
@@ -92,6 +101,7 @@ def latent_statistics(cases: Iterable[tuple[Tensor, Tensor]]) -> LatentStatistic
         mean=mean,
         std=std,
         noise_share=share,
+        rounding_share=math.fsum(rounding) / (voxels * len(moments)) / std**2,
         channel_mean=tuple(row[0] for row in by_channel),
         channel_std=tuple(row[1] for row in by_channel),
         channel_noise_share=tuple(row[2] for row in by_channel),

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from voxella.cache.index import ENCODE, FORMAT, INDEX, listed, read_index, require_known
 from voxella.cache.shards import ShardReader, collect_shards
+from voxella.cache.storage import TEXT_STORAGE
+from voxella.cache.text_origin import differences
 from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_texts
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
@@ -82,6 +84,7 @@ class TextCache:
         self._cases = {case_id: CaseText(**entry) for case_id, entry in index["cases"].items()}
         self._lengths = {key: int(entry["length"]) for key, entry in index["texts"].items()}
         self._empty: str = index["empty"]
+        self._storage = TEXT_STORAGE[index["settings"]["dtype"]]
         self._shards = ShardReader(
             folder, {key: entry["shard"] for key, entry in index["texts"].items()}
         )
@@ -95,21 +98,15 @@ class TextCache:
         """
         cache = cls(Path(folder), read_index(folder, "text features"))
         if settings is not None:
-            wanted = text_settings(settings)
-            differing = [
-                f"the text features in {folder} were made with {name} "
-                f"{cache.settings.get(name)!r}, the recipe says {value!r}"
-                for name, value in wanted.items()
-                if cache.settings.get(name) != value
-            ]
+            differing = differences(Path(folder), cache.settings, text_settings(settings))
             if differing:
                 raise UserError("\n".join(differing), remedy=ENCODE)
         return cache
 
     @property
     def empty(self) -> Tensor:
-        """Return the features of the empty report, ``(L0, F)``, in the stored dtype."""
-        return self._shards.tensor(self._empty, PART)
+        """Return the features of the empty report, ``(L0, F)``; see :meth:`read`."""
+        return self._storage.read(self._shards, self._empty, PART)
 
     def require(self, ids: Iterable[str]) -> None:
         """Refuse to go on without a case.
@@ -133,14 +130,15 @@ class TextCache:
         """Return a case's ``(L, F)`` features and whether it has a report.
 
         A case without one gets the empty report's. The tensor is a view of the file in the dtype
-        it is stored in; copying it into a batch converts it.
+        it is stored in, and copying it into a batch converts it; compact features are unpacked to
+        bfloat16.
 
         Raises:
             UserError: The cache lacks the case.
         """
         self.require([case_id])
         case = self._cases[case_id]
-        return self._shards.tensor(case.key, PART), case.has_report
+        return self._storage.read(self._shards, case.key, PART), case.has_report
 
 
 def merge_text(
@@ -164,7 +162,7 @@ def merge_text(
         raise UserError(
             f"{len(missing)} cases have no text features yet: {listed(missing)}", remedy=ENCODE
         )
-    reader = ShardReader(folder, shard_of)
+    reader, storage = ShardReader(folder, shard_of), TEXT_STORAGE[settings.dtype]
     cut = [case.cut for case in cases.values() if case.cut]
     index = {
         "format": FORMAT,
@@ -174,7 +172,7 @@ def merge_text(
         "empty": empty,
         "truncated": {"reports": len(cut), "tokens": sum(cut)},
         "texts": {
-            text: {"shard": shard, "length": reader.tensor(text, PART).shape[0]}
+            text: {"shard": shard, "length": storage.shape(reader, text, PART)[0]}
             for text, shard in sorted(shard_of.items())
         },
         "cases": {case_id: asdict(case) for case_id, case in sorted(cases.items())},

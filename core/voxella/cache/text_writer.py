@@ -8,12 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from voxella.cache.shards import (
-    DTYPES,
     SHARD_BYTES,
     SHARD_ENTRIES,
     ShardWriter,
     whole_entries,
 )
+from voxella.cache.storage import TEXT_STORAGE
 from voxella.files import sha256_bytes
 
 __all__ = ["PART", "TextWriter", "marked", "text_key", "whole_texts"]
@@ -36,7 +36,7 @@ class TextWriter:
 
     Args:
         folder: The cache's folder.
-        dtype: ``bfloat16`` or ``float32``.
+        dtype: ``bfloat16``, ``float32`` or ``compact``.
         key: Hash of all that decides the features: encoder and settings.
         texts: The key of every text that belongs to the cache, over all ranks.
         rank: This process's number.
@@ -55,7 +55,7 @@ class TextWriter:
         shard_bytes: int = SHARD_BYTES,
         shard_texts: int = SHARD_ENTRIES,
     ) -> None:
-        self._dtype = DTYPES[dtype]
+        self._storage = TEXT_STORAGE[dtype]
         self._shards = ShardWriter(
             folder,
             key=key,
@@ -72,7 +72,7 @@ class TextWriter:
 
     def add(self, key: str, features: Tensor) -> None:
         """Take one text's ``(L, F)`` features."""
-        self._shards.add(key, {PART: features.to(self._dtype)})
+        self._shards.add(key, self._storage.parts(PART, features))
 
     def __enter__(self) -> TextWriter:
         return self

@@ -102,9 +102,9 @@ class BatchMaker:
         )
 
     def _latent(self, visit: Visit) -> Tensor:
-        mean, log_sigma = self.latents.read(visit.case_id)
         if self.recipe.latent.draw == "mean":
-            return mean * self.scale
+            return self.latents.mean(visit.case_id) * self.scale
+        mean, log_sigma = self.latents.read(visit.case_id)
         # Paper mode keeps one draw per case for ever; by default each visit draws anew.
         epoch = 0 if self.recipe.latent.draw == "fixed" else visit.epoch
         eps = seeded_noise(

@@ -20,6 +20,7 @@ __all__ = [
     "agreed",
     "barrier",
     "gather_state",
+    "gathered",
     "initialize",
     "load_deepspeed",
     "sound_convolutions",
@@ -138,6 +139,16 @@ def agreed(value: _T) -> _T:
     shared = [value]
     torch.distributed.broadcast_object_list(shared, src=0, group=_patient_group[0])
     return shared[0]
+
+
+def gathered(value: _T) -> list[_T]:
+    """Return every process's value, by rank, on every process; collective."""
+    if not _patient_group:
+        return [value]
+    group = _patient_group[0]
+    everyone: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(everyone, value, group=group)
+    return everyone
 
 
 def gather_state(

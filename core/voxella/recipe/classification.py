@@ -14,7 +14,10 @@ __all__ = ["Augment", "Classify", "Focal"]
 
 
 class Augment(Block):
-    """Random changes of a training image, each with the same probability (CCELLA paper, 4.3)."""
+    """Random changes of a training image, each with the same probability.
+
+    In the axial plane: left and right change places, rotation is about the S axis.
+    """
 
     probability: float = Field(0.5, ge=0, le=1)
     flip: bool = True
@@ -44,12 +47,20 @@ class Classify(Block):
     size: list[PositiveInt] = Field([256, 256, 32], description="voxels along R, A, S")
     percentiles: tuple[float, float] = Field((0.0, 98.0), description="mapped to 0 and 1")
     foreground_crop: bool = Field(True, description="cut off what is empty around the body")
+    slice_mm: float | None = Field(
+        3.0,
+        gt=0,
+        description="slice distance before pad or crop, about a scan's own; None: as prepared",
+    )
     augment: Augment = Augment()
     loss: Focal = Focal()
     optimizer: Optimizer = Optimizer()
-    train: Train
+    train: Train = Field(description="`validate_every` 0: after each epoch")
     finetune: Train | None = Field(
         None, description="length of the second half of synthetic_then_real; None: as `train`"
     )
     deepspeed: dict[str, Any] = Field(description="DeepSpeed's configuration, in its own words")
     seeds: PositiveInt = Field(1, description="trainings that differ in the seed alone")
+    on_one_class: Literal["stop", "warn"] = Field(
+        "stop", description="where a training set lacks a class: nothing can be learnt"
+    )

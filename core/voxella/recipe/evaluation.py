@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from voxella.recipe.block import Block
 
@@ -15,21 +15,38 @@ __all__ = ["Evaluate"]
 class Evaluate(Block):
     """Measures the synthetic data set against the real one."""
 
-    real_split: Literal["train", "val", "test"] = Field(
-        "train", description="real cases that the synthetic ones are compared with"
+    real_split: Literal["train", "val", "test"] | None = Field(
+        None,
+        description="real cases that the synthetic ones are compared with; None: the split whose "
+        "reports they were made from",
+    )
+    sequence: str | None = Field(
+        None, description="image that the features see; None: the first of data.sequences"
     )
     medicalnet: Path | None = Field(
         None, description="MedicalNet ResNet-50 weights (.pth) for 3D features; None: random ones"
     )
+    medicalnet_sha256: str | None = Field(None, description="of that file; another is refused")
     radimagenet: Path | None = Field(
         None, description="RadImageNet ResNet-50 weights for 2D features; None: random ones"
     )
+    radimagenet_sha256: str | None = Field(None, description="of that file; another is refused")
     feature_seed: int = Field(0, ge=0, description="of the random networks")
-    batch_size: PositiveInt = 1
-    bootstrap: PositiveInt = Field(1000, description="resamples of every interval")
+    feature_dim: PositiveInt = Field(
+        16, description="features of the random networks; FID needs more cases than features"
+    )
+    bootstrap: PositiveInt = Field(1000, description="resamples of every interval but FID's")
+    fid_bootstrap: NonNegativeInt = Field(
+        200, description="resamples of FID's interval, each as costly as FID; 0: no interval"
+    )
+    fid_singular: Literal["refuse", "note"] = Field(
+        "refuse",
+        description="FID of fewer cases than features; note: as published numbers were taken",
+    )
     floor_halves: PositiveInt = Field(20, description="random halves of the real cases")
+    ms_ssim_pairs: PositiveInt = Field(100, description="pairs of volumes for the diversity")
     level: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     gate: float | None = Field(
-        None, ge=0, le=1, description="largest share of suspected copies that sampling may export"
+        None, ge=0, le=1, description="largest share of copies of training cases that is exported"
     )
     size_tolerance_mm: float = Field(5.0, gt=0, description="of a phantom's lesion size")

@@ -91,9 +91,10 @@ class Prepare(Block):
         return {**_MEASURED, **rules}
 
     def intensity_of(self, sequence: str) -> Intensity:
-        """Return the rule of one sequence; ``ADC`` has that of ``adc``."""
-        own = self.intensity.get(sequence) or self.intensity.get(sequence.lower())
-        return own or Intensity(percentiles=self.percentiles, window=None)
+        """Return the rule of one sequence, whatever the case of its letters."""
+        rules = {name.lower(): rule for name, rule in self.intensity.items()}
+        percentiles = Intensity(percentiles=self.percentiles, window=None)
+        return rules.get(sequence.lower(), percentiles)
 
 
 class Adversarial(Block):

@@ -10,6 +10,7 @@ from voxella.errors import UserError
 from voxella.recipe.model import Recipe
 from voxella.stages.encode_latents import LatentEncoding
 from voxella.stages.encode_text import TextEncoding
+from voxella.stages.prepare import quarantined
 
 __all__ = ["LATENTS", "TEXT", "encode"]
 
@@ -56,7 +57,8 @@ def encode(
     text = latents = None
     if recipe.text is not None:
         settings = recipe.text
-        text = _planned(lambda: TextEncoding(settings, dataset, work / TEXT), problems)
+        without = quarantined(prepared)
+        text = _planned(lambda: TextEncoding(settings, dataset, work / TEXT, without), problems)
     latents = _planned(
         lambda: LatentEncoding(recipe, prepared, work / LATENTS, autoencoder_dir), problems
     )
@@ -66,7 +68,7 @@ def encode(
         raise UserError("\n".join(str(problem) for problem in problems))
     # Text first: its encoder is gone from memory before the autoencoder is loaded.
     if text is not None:
-        text.run(rank=rank, world=world)
+        text.run(rank=rank, world=world, then_bytes=latents.missing_bytes if latents else 0)
     if latents is not None:
         latents.run(rank=rank, world=world, device=device)
 

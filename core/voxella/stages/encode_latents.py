@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from voxella.cache.index import INDEX, listed
-from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
-from voxella.cache.shards import DTYPES, whole_entries
+from voxella.cache.index import FORMAT, INDEX, listed
+from voxella.cache.latents import LatentCache, LatentWriter, bytes_per_case, merge_latents
+from voxella.cache.shards import stored_bytes, whole_entries
 from voxella.cache.space import human_bytes, require_space
 from voxella.engine.runtime import barrier
 from voxella.errors import UserError
@@ -19,19 +19,16 @@ from voxella.files import sha256_json
 from voxella.progress import Steps, say
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import (
-    LoadedAutoencoder,
     check_weights_exist,
     choose_device,
     load_autoencoder,
 )
-from voxella.stages.autoencoder_report import evaluate_autoencoder
 from voxella.stages.record import StageRecord
+from voxella.stages.tiling import tiled
 from voxella.stages.volumes import PreparedVolumes
+from voxella.tiling.autoencoder import TiledAutoencoder
 
 __all__ = ["LatentEncoding"]
-
-# Weights from a file are tried on this many cases before all are encoded with them.
-_TRIED_CASES = 4
 
 
 class LatentEncoding:
@@ -62,6 +59,14 @@ class LatentEncoding:
             keep_bytes=0,
         )
 
+    @property
+    def missing_bytes(self) -> int:
+        """Return what is still to be written, as far as the folder tells without the weights."""
+        if (self.folder / INDEX).is_file():
+            return 0
+        whole = self._bytes_per_case() * len(self.volumes.ids)
+        return max(0, whole - stored_bytes(self.folder))
+
     def run(self, *, rank: int, world: int, device: str) -> None:
         """Encode this rank's cases; on rank 0, join the index and write the record.
 
@@ -72,9 +77,8 @@ class LatentEncoding:
         quiet = rank != 0
         place = choose_device(device)
         coder = load_autoencoder(self.recipe, self.autoencoder_dir, place)
-        latent = self.recipe.latent
-        stored = {"channels": latent.channels, "size": latent.size, "dtype": latent.dtype}
-        settings = {"autoencoder": coder.fingerprint, "latent": stored}
+        autoencoder = tiled(coder, self.recipe, place, self.folder, quiet=quiet)
+        settings = self._settings(coder.fingerprint, autoencoder)
         key = sha256_json(settings)
         inputs = {**settings, "prepared": self.volumes.fingerprint}
         record = StageRecord(self.folder, "encode latents", inputs)
@@ -82,35 +86,35 @@ class LatentEncoding:
             say(f"latents: up to date ({self.folder})", quiet=quiet)
             return
         barrier()  # No process may still be reading the record when rank 0 removes it.
-        tried = None
         if rank == 0:
+            _tell_changes(record, inputs)
             record.invalidate()
-            tried = self._try_weights(coder, place)
-        self._encode_share(coder, key, rank, world, place)
+        self._encode_share(autoencoder, key, rank, world, place)
         barrier()
         if rank == 0 and self._complete(key):
             cache = merge_latents(
                 self.folder,
-                latent.dtype,
+                self.recipe.latent.dtype,
                 key=key,
                 fingerprint=coder.fingerprint,
                 sources=self.volumes.sources,
                 train_ids=self.volumes.ids_of("train"),
             )
-            record.complete(**self._facts(cache, tried))
+            record.complete(**self._facts(cache))
         barrier()
 
-    def _try_weights(self, coder: LoadedAutoencoder, device: torch.device) -> dict[str, Any] | None:
-        """Measure what weights from a file do to these images; trained ones were measured then."""
-        measurable = self.volumes.ids_of("val") or self.volumes.ids_of("train")
-        if self.recipe.autoencoder_training is not None or not measurable:
-            return None
-        report = evaluate_autoencoder(coder.model, self.volumes, device=device, count=_TRIED_CASES)
-        say(str(report))
-        return report.as_json()
+    def _settings(self, fingerprint: str, autoencoder: TiledAutoencoder) -> dict[str, Any]:
+        """Return what decides a latent beside its volume."""
+        latent = self.recipe.latent
+        stored = {"channels": latent.channels, "size": latent.size, "dtype": latent.dtype}
+        settings = {"format": FORMAT, "autoencoder": fingerprint, "latent": stored}
+        if autoencoder.windows.encode is not None:
+            windows = autoencoder.windows.as_json()
+            settings["windows"] = {name: windows[name] for name in ("encode", "halo")}
+        return settings
 
     def _encode_share(
-        self, coder: LoadedAutoencoder, key: str, rank: int, world: int, device: torch.device
+        self, autoencoder: TiledAutoencoder, key: str, rank: int, world: int, device: torch.device
     ) -> None:
         ids = self.volumes.ids
         dtype = self.recipe.latent.dtype
@@ -124,17 +128,17 @@ class LatentEncoding:
             share = [case_id for case_id in ids[rank::world] if case_id not in done]
             with Steps("encode latents", len(share), quiet=rank != 0) as steps:
                 for case_id in share:
-                    writer.add(case_id, *self._latent(coder, case_id, device))
+                    writer.add(case_id, *self._latent(autoencoder, case_id, device))
                     steps.advance()
 
     @torch.no_grad()
     def _latent(
-        self, coder: LoadedAutoencoder, case_id: str, device: torch.device
+        self, autoencoder: TiledAutoencoder, case_id: str, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """Encode one case, alone: a batch would let its neighbours touch the last bits."""
         volume = self.volumes.read(case_id)
-        mean, log_sigma = coder.model.encode(volume.unsqueeze(0).to(device))
-        self._check_shape(case_id, tuple(volume.shape), tuple(mean.shape[1:]), coder.model.factor)
+        mean, log_sigma = autoencoder.encode(volume.unsqueeze(0).to(device))
+        self._check_shape(case_id, tuple(volume.shape), tuple(mean.shape[1:]), autoencoder.factor)
         if not bool(torch.isfinite(mean).all() and torch.isfinite(log_sigma).all()):
             raise UserError(
                 f"case {case_id}: its latent is not finite",
@@ -164,26 +168,37 @@ class LatentEncoding:
 
     def _bytes_per_case(self) -> int:
         latent = self.recipe.latent
-        return 2 * latent.channels * math.prod(latent.size) * DTYPES[latent.dtype].itemsize
+        return bytes_per_case(latent.dtype, (latent.channels, *latent.size))
 
-    def _facts(self, cache: LatentCache, tried: dict[str, Any] | None) -> dict[str, Any]:
+    def _facts(self, cache: LatentCache) -> dict[str, Any]:
+        stored = stored_bytes(self.folder)
         facts: dict[str, Any] = {
             "cases": len(cache.ids),
             "shape": list(cache.shape),
-            "bytes_per_case": self._bytes_per_case(),
-            "reconstruction": tried,
+            "bytes": stored,
+            "bytes_per_case": round(stored / len(cache.ids)),
             "statistics": None,
         }
         shape = "x".join(str(n) for n in cache.shape)
         say(
             f"latents: {len(cache.ids)} cases of {shape} {cache.dtype}, "
-            f"{human_bytes(self._bytes_per_case())} a case"
+            f"{human_bytes(facts['bytes_per_case'])} a case"
         )
         if self.volumes.ids_of("train"):
             found = cache.statistics
             facts["statistics"] = found.as_json()
             say(
                 f"latents: standard deviation {found.std:.4g} over {found.cases} training cases, "
-                f"scale {found.scale:.6g}; noise share sigma^2 {found.noise_share:.2%}"
+                f"scale {found.scale:.6g}; noise share sigma^2 {found.noise_share:.2%}, "
+                f"of rounding {found.rounding_share:.2g}"
             )
         return facts
+
+
+def _tell_changes(record: StageRecord, inputs: Mapping[str, Any]) -> None:
+    """Say why latents that are there are not good enough."""
+    previous = (record.previous() or {}).get("inputs")
+    if previous is not None:
+        names = sorted(inputs.keys() | previous.keys())
+        changed = [name for name in names if inputs.get(name) != previous.get(name)]
+        say(f"latents: made again where they depend on what has changed: {', '.join(changed)}")

@@ -20,6 +20,7 @@ from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import load_autoencoder
 from voxella.stages.folders import Folders
+from voxella.stages.tiling import tiled
 
 __all__ = ["make_panel", "request_for"]
 
@@ -68,7 +69,8 @@ def make_panel(
         if not ranks.is_main:
             return
         # Loaded anew each time: between panels its memory belongs to training.
-        autoencoder = load_autoencoder(recipe, folders.autoencoder, ranks.device).model
+        coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
+        autoencoder = tiled(coder, recipe, ranks.device, alone=True)
         for number, request in enumerate(requests):
             image = autoencoder.decode(made.latents[number : number + 1]).clamp(0, 1)
             volume = image[0, 0].float().cpu().numpy()

@@ -51,6 +51,7 @@ class _HeldEncoder:
     def __init__(self, name: str, encoder: TextEncoder) -> None:
         self.width = encoder.width
         self.fingerprint = encoder.fingerprint
+        self.identity = dict(getattr(encoder, "identity", {}))
         self._name = name
         self._encoder = encoder
 

@@ -201,6 +201,8 @@ def _inputs(
     # How a step is cut and sharded does not decide what it learns; batch, clipping, precision do.
     block = {k: recipe.deepspeed.get(k) for k in ("train_batch_size", *_DECIDES_IN_DEEPSPEED)}
     length = {key: wanted["train"][key] for key in ("epochs", "steps", "ema_decay")}
+    # How the autoencoder was cut into windows is part of the latents' own key.
+    wanted["latent"].pop("tiling")
     known = sorted((case.id, case.label, case.extra.get("spacing_mm")) for case in cases.values())
     return {
         **{key: wanted[key] for key in decides},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from voxella.files import sha256_json
 
 __all__ = ["TokenEncoder"]
 
@@ -25,11 +27,13 @@ class TokenEncoder:
         max_tokens: Tokens kept per report, special tokens included.
         padding: ``none`` for true length, ``max`` to pad every report to ``max_tokens``.
         batch_size: Reports per forward pass.
-        fingerprint: Hash over weights, tokenizer and settings.
+        identity: What features depend on: hashes of weights and tokenizer, settings. A cache made
+            with another one is told what differs; the fingerprint is a hash over it.
     """
 
     width: int
     fingerprint: str
+    identity: Mapping[str, object]
 
     def __init__(
         self,
@@ -39,14 +43,15 @@ class TokenEncoder:
         max_tokens: int,
         padding: Literal["none", "max"],
         batch_size: int,
-        fingerprint: str,
+        identity: Mapping[str, object],
     ) -> None:
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._padding = padding
         self._batch_size = batch_size
-        self.fingerprint = fingerprint
+        self.identity = identity
+        self.fingerprint = sha256_json(dict(identity))
         config: Any = model.config
         self.width = int(config.hidden_size)
 

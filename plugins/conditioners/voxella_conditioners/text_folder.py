@@ -12,7 +12,7 @@ from typing import Any
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json
 
-__all__ = ["ModelFolder", "fingerprint", "open_folder"]
+__all__ = ["ModelFolder", "identity", "open_folder"]
 
 # In the order in which transformers prefers them; an index names the shards beside it.
 _WEIGHTS = (
@@ -92,17 +92,20 @@ def open_folder(path: Path, encoder: str) -> ModelFolder:
     return ModelFolder(path, config, weights, tokenizer)
 
 
-def fingerprint(folder: ModelFolder, settings: Mapping[str, object]) -> str:
-    """Return a SHA-256 over weights, tokenizer, configuration and settings.
+def identity(folder: ModelFolder, settings: Mapping[str, object]) -> dict[str, object]:
+    """Return what features depend on: SHA-256 of weights and tokenizer, and the settings.
 
     It depends on what the files hold, not on where they lie.
     """
-    files = (folder.path / "config.json", *folder.weights, *folder.tokenizer)
-    size = sum(file.stat().st_size for file in files)
+    weights = (folder.path / "config.json", *folder.weights)
+    size = sum(file.stat().st_size for file in weights)
     if size > _QUIET_BYTES:
         print(f"reading {size / 1e9:.1f} GB of text encoder for its hash", file=sys.stderr)
-    hashes = {file.name: sha256_file(file) for file in files}
-    return sha256_json({"files": hashes, "settings": dict(settings)})
+    return {
+        "weights": sha256_json({file.name: sha256_file(file) for file in weights}),
+        "tokenizer": sha256_json({file.name: sha256_file(file) for file in folder.tokenizer}),
+        **settings,
+    }
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:

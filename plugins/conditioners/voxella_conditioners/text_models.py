@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from voxella_conditioners.text_encoder import TokenEncoder
-from voxella_conditioners.text_folder import ModelFolder, fingerprint, open_folder
+from voxella_conditioners.text_folder import ModelFolder, identity, open_folder
 from voxella_conditioners.text_settings import TextSettings
 
 __all__ = ["load_any", "load_t5"]
@@ -82,7 +82,7 @@ def _load(
         max_tokens=settings.max_tokens,
         padding=settings.padding,
         batch_size=settings.batch_size,
-        fingerprint=fingerprint(folder, settings.identity()),
+        identity=identity(folder, settings.identity()),
     )
 
 

@@ -1,0 +1,90 @@
+"""What text features were made with, and what of it differs from what is asked for now.
+
+Features of a large encoder are hours of work: they are never overwritten because a recipe has
+changed. Whoever asks for others is told what differs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from voxella.errors import UserError
+from voxella.files import write_json_atomic
+
+__all__ = ["TextOrigin", "differences"]
+
+_ORIGIN = "made_with.json"
+_HASH = 64  # hexadecimal digits; shown shortened
+
+
+@dataclass(frozen=True)
+class TextOrigin:
+    """Everything that decides features but the reports.
+
+    Attributes:
+        key: Hash over all of it.
+        fingerprint: Of the encoder, as its plugin tells it.
+        settings: The recipe's ``text`` block but for the encoder: width, truncation, dtype...
+        identity: What the fingerprint is made of, where the plugin says so: weights' hash,
+            tokenizer's hash, ...
+    """
+
+    key: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Write it into the cache's folder."""
+        write_json_atomic(folder / _ORIGIN, asdict(self))
+
+    @classmethod
+    def of(cls, folder: Path) -> TextOrigin | None:
+        """Return what the features in ``folder`` were made with; None where there are none."""
+        try:
+            return cls(**json.loads((folder / _ORIGIN).read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None
+
+    def refuse_other(self, folder: Path) -> None:
+        """Refuse to replace features that were made otherwise.
+
+        Raises:
+            UserError: Naming everything that differs.
+        """
+        found = TextOrigin.of(folder)
+        if found is None or found.key == self.key:
+            return
+        told = differences(folder, found._named(), self._named()) or differences(
+            folder, {"encoder": found.fingerprint}, {"encoder": self.fingerprint}
+        )
+        raise UserError(
+            "\n".join(told),
+            remedy=f"rm -r {folder}   (gives them up), or name another --out or --workspace",
+        )
+
+    def _named(self) -> dict[str, Any]:
+        # What a plugin repeats of the block's own settings is told once.
+        identity = {
+            k: v for k, v in self.identity.items() if k == "dtype" or k not in self.settings
+        }
+        return {**self.settings, **{f"encoder {name}": value for name, value in identity.items()}}
+
+
+def differences(folder: Path, made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Return one sentence for each thing that is asked for otherwise than it was made."""
+    return [
+        f"the text features in {folder} were made with {name} {_shown(made.get(name))}, "
+        f"the recipe says {_shown(value)}"
+        for name, value in asked.items()
+        if made.get(name) != value
+    ]
+
+
+def _shown(value: object) -> str:
+    is_hash = isinstance(value, str) and len(value) == _HASH
+    return f"{value[:12]}..." if isinstance(value, str) and is_hash else repr(value)

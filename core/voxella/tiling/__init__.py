@@ -1,0 +1,1 @@
+"""A volume through an autoencoder in windows, where memory is too short for the whole of it."""
