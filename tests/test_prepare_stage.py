@@ -20,7 +20,7 @@ from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.imaging.volume import read_volume, write_volume
-from voxella.recipe.model import Prepare
+from voxella.recipe.model import Intensity, Prepare
 from voxella.stages import prepare_cases
 from voxella.stages.prepare import prepare
 
@@ -247,6 +247,7 @@ def test_the_commands_leave_bad_cases_out_where_they_are_told_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = spoiled(tmp_path / "raw")
+    (source / "reports" / "c2.txt").write_bytes(b"\xff")  # of a case that is left out anyway
     options = ["--profile", "smoke", "--dataset", str(source), "--out", str(tmp_path / "run")]
     command = [str(REPOSITORY / "recipes" / "ccella.yaml"), *options, "--workers", "1"]
     assert main(["prepare", *command]) == 2
@@ -323,6 +324,14 @@ def test_settings_that_make_no_sense_are_named_together(tmp_path: Path) -> None:
         prepare(flat, tmp_path, tmp_path)
     assert "nothing is cropped" in str(caught.value)
     assert "straighten: needs three axes" in str(caught.value)
+
+
+def test_a_rule_for_no_sequence_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = {"T2W": Intensity(window=(0, 80)), "acd": Intensity(window=(0, 3000))}
+    source = dataset(tmp_path / "raw", count=1)
+    manifest = prepare(recipe(intensity=rules), source, tmp_path / "out", workers=1)
+    assert "prepare.intensity: acd is none of data.sequences" in capsys.readouterr().out
+    assert manifest.cases[0].extra["intensity_window"] == {"t2w": [0.0, 80.0]}
 
 
 def test_an_empty_data_set_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Grids in millimetres: the centred crop, which voxels lie in it, and resampling onto it.
+"""Grids in millimetres: the crop, which voxels lie in it, and resampling onto it.
 
-The crop is centred on the middle of the scan's field of view and its edges run along the scan's own
-axes, as in the paper, which crops in the plane of the axial image. An oblique scan is therefore not
-straightened: its obliquity stays in the affine.
+The crop's edges run along the scan's own axes, as in the paper, which crops in the plane of the
+axial image; so an oblique scan keeps its obliquity, in the affine. Or, straightened, they run along
+the scanner's axes, and every voxel of an oblique scan is resampled.
 
 Everything is computed between voxel indices of the source and of the target. What the two affines
 have in common drops out, so the 48 ways to store one scan give the same numbers.
@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from voxella.imaging.interpolation import Interpolation, sample_any, sample_axes
 from voxella.imaging.volume import Affine, Array, Volume
 
-__all__ = ["Grid", "centred_grid", "padding_mm", "resample", "voxels_inside"]
+__all__ = [
+    "Grid",
+    "centred_grid",
+    "oblique_degrees",
+    "padding_mm",
+    "resample",
+    "share_outside",
+    "voxels_inside",
+]
 
 # Indices are rounded to this many decimals of a voxel, so that the last bits of an affine, which
 # depend on how a scan happens to be stored, cannot reach an intensity.
@@ -28,6 +36,7 @@ _DECIMALS = 9
 _PARALLEL = 1e-3
 # A voxel whose centre lies on the crop's edge counts as inside (voxels).
 _EDGE = 1e-6
+_UNMOVED = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,21 @@ class Grid:
         """Return the voxel's edges along R, A, S in mm."""
         return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), dtype=np.float64)
 
+    @property
+    def middle_mm(self) -> NDArray[np.float64]:
+        """Return the middle of the grid in RAS+ mm."""
+        index = (np.asarray(self.shape, dtype=np.float64) - 1.0) / 2.0
+        return np.asarray((self.affine @ (*index, 1.0))[:3], dtype=np.float64)
 
-def centred_grid(volume: Volume, crop_mm: Sequence[float | None], shape: Sequence[int]) -> Grid:
+
+def centred_grid(
+    volume: Volume,
+    crop_mm: Sequence[float | None],
+    shape: Sequence[int],
+    *,
+    shift: Sequence[float] = _UNMOVED,
+    straighten: bool = False,
+) -> Grid:
     """Divide a box around the middle of the field of view into ``shape`` voxels.
 
     Args:
@@ -56,49 +78,94 @@ def centred_grid(volume: Volume, crop_mm: Sequence[float | None], shape: Sequenc
         crop_mm: Edge of the box along R, A, S in mm; None keeps the scan's own extent. It may
             exceed the scan, see :func:`padding_mm`.
         shape: Voxels along R, A, S.
+        shift: By how many of the scan's voxels the box is moved off the middle.
+        straighten: Turn the box about its middle until its edges run along the scanner's axes;
+            their lengths in mm stay.
     """
-    spacing = volume.spacing_mm
-    counts = np.asarray(volume.array.shape, dtype=np.float64)
-    extent = np.array(
-        [
-            count if crop is None else crop / edge
-            for crop, count, edge in zip(crop_mm, counts, spacing, strict=True)
-        ]
-    )
-    step = extent / np.asarray(shape, dtype=np.float64)
+    size = np.asarray(shape, dtype=np.float64)
+    step = _edges(volume, crop_mm) / size
     to_source = np.eye(4)
     to_source[:3, :3] = np.diag(step)
-    # Index of the first target centre: half a target voxel inside the box's lower corner.
-    to_source[:3, 3] = (counts - 1.0) / 2.0 - extent / 2.0 + step / 2.0
-    size = (int(shape[0]), int(shape[1]), int(shape[2]))
-    return Grid(size, np.asarray(volume.affine @ to_source, dtype=np.float64))
+    if straighten:
+        step_mm = np.diag(step * volume.spacing_mm)
+        to_source[:3, :3] = np.linalg.solve(volume.affine[:3, :3], step_mm)
+    # Index of the first target centre.
+    to_source[:3, 3] = _middle(volume, shift) - to_source[:3, :3] @ ((size - 1.0) / 2.0)
+    whole = (int(shape[0]), int(shape[1]), int(shape[2]))
+    return Grid(whole, np.asarray(volume.affine @ to_source, dtype=np.float64))
 
 
-def padding_mm(volume: Volume, crop_mm: Sequence[float | None]) -> list[float]:
-    """Return by how many mm in all the crop exceeds the field of view along R, A, S."""
-    extent = volume.spacing_mm * np.asarray(volume.array.shape)
-    return [
-        0.0 if crop is None else round(max(0.0, crop - float(own)), 4)
-        for crop, own in zip(crop_mm, extent, strict=True)
-    ]
+def padding_mm(
+    volume: Volume, crop_mm: Sequence[float | None], shift: Sequence[float] = _UNMOVED
+) -> list[float]:
+    """Return by how many mm in all the crop exceeds the field of view along R, A, S.
+
+    Along the scan's own axes; what a straightened box loses at its corners, and what other
+    sequences do not reach, is in :func:`share_outside`.
+    """
+    counts = np.asarray(volume.array.shape, dtype=np.float64)
+    edges, middle = _edges(volume, crop_mm), _middle(volume, shift)
+    below = np.maximum(-0.5 - (middle - edges / 2.0), 0.0)
+    above = np.maximum(middle + edges / 2.0 - (counts - 0.5), 0.0)
+    return [round(float(length), 4) for length in (below + above) * volume.spacing_mm]
+
+
+def _edges(volume: Volume, crop_mm: Sequence[float | None]) -> NDArray[np.float64]:
+    """Return the crop's edges in voxels of the scan, fractional."""
+    own = zip(crop_mm, volume.array.shape, volume.spacing_mm, strict=True)
+    return np.array([float(count) if crop is None else crop / edge for crop, count, edge in own])
+
+
+def _middle(volume: Volume, shift: Sequence[float]) -> NDArray[np.float64]:
+    counts = np.asarray(volume.array.shape, dtype=np.float64)
+    return np.asarray((counts - 1.0) / 2.0 + shift, dtype=np.float64)
+
+
+def oblique_degrees(volume: Volume) -> float:
+    """Return the largest angle between an axis of the scan and the scanner's R, A or S."""
+    axes = volume.affine[:3, :3]
+    along = np.diag(axes)
+    aside = np.linalg.norm(axes - np.diag(along), axis=0)
+    # Of the tangent, not the cosine, which is flat where the angle is small.
+    return float(np.degrees(np.arctan2(aside, along)).max())
 
 
 def voxels_inside(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     """Return the values of the voxels whose centres lie in the grid's box, as one long array."""
-    to_grid = np.linalg.inv(_index_map(volume, grid))
+    to_grid = np.asarray(np.linalg.inv(_index_map(volume, grid)), dtype=np.float64)
+    inside = _inside(to_grid, volume.array.shape, grid.shape)
+    values: NDArray[np.float32] = volume.array[inside]
+    return values
+
+
+def share_outside(volume: Volume, grid: Grid) -> float:
+    """Return the share of the grid's voxels that lie beyond the scan's field of view."""
+    inside = _inside(_index_map(volume, grid), grid.shape, volume.array.shape)
+    return 1.0 - float(inside.mean())
+
+
+def _inside(
+    to_other: Affine, shape: Sequence[int], other_shape: Sequence[int]
+) -> NDArray[np.bool_]:
+    """Tell which voxels of one grid have their centre in the other's box, as a mask of ``shape``.
+
+    Args:
+        to_other: ``(4, 4)`` map from the grid's voxel indices to the other's.
+        shape: The grid's voxels along each axis.
+        other_shape: The other's voxels along each axis.
+    """
     low = -0.5 - _EDGE
-    high = np.asarray(grid.shape) - 0.5 + _EDGE
-    axes = np.ogrid[tuple(slice(count) for count in volume.array.shape)]
+    high = np.asarray(other_shape) - 0.5 + _EDGE
+    axes = np.ogrid[tuple(slice(count) for count in shape)]
     inside = np.ones((), dtype=bool)
     for row in range(3):
-        position = to_grid[row, 3]
+        position = to_other[row, 3]
         for column in range(3):
             # A zero keeps this axis out of the sum: parallel grids cost three short comparisons.
-            if to_grid[row, column] != 0.0:
-                position = position + to_grid[row, column] * axes[column]
+            if to_other[row, column] != 0.0:
+                position = position + to_other[row, column] * axes[column]
         inside = inside & (position >= low) & (position <= high[row])
-    values: NDArray[np.float32] = volume.array[np.broadcast_to(inside, volume.array.shape)]
-    return values
+    return np.broadcast_to(inside, tuple(shape))
 
 
 def resample(volume: Volume, grid: Grid, interpolation: Interpolation) -> Array:
@@ -107,9 +174,9 @@ def resample(volume: Volume, grid: Grid, interpolation: Interpolation) -> Array:
     Args:
         volume: Already normalised, so that 0 is its darkest value and padding is dark.
         grid: Any grid; it need not be parallel to the scan.
-        interpolation: Lanczos is SimpleITK's ``sitkLanczosWindowedSinc`` (radius 5). On a parallel
-            grid its kernel is applied one axis at a time, which gives the same numbers some hundred
-            times faster.
+        interpolation: Nearest is for masks. Lanczos is SimpleITK's ``sitkLanczosWindowedSinc``
+            (radius 5). On a parallel grid its kernel is applied one axis at a time, which gives
+            the same numbers some hundred times faster.
     """
     to_source = _index_map(volume, grid)
     if interpolation == "lanczos" and _is_diagonal(to_source):

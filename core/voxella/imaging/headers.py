@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.imaging.text_fields import HEADER_BYTES, meta_fields, nrrd_fields
 
 __all__ = [
+    "DEFLATE_MOST",
     "SUFFIXES",
     "TextHeader",
     "check_capacity",
@@ -26,13 +28,23 @@ __all__ = [
 ]
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+# What else medical images come in: what it is, and how it becomes one of the above.
+_FOREIGN = {
+    (".dcm", ".dcm.gz", ".ima"): ("DICOM", "voxella import dicom FOLDER --out DATASET"),
+    (".hdr", ".img"): (
+        "two files, NIfTI or Analyze",
+        "nib-convert NAME.hdr NAME.nii.gz if it is NIfTI; Analyze does not tell left from right",
+    ),
+    (".mgz", ".mgh"): ("FreeSurfer", "nib-convert NAME.mgz NAME.nii.gz"),
+    (".mnc",): ("MINC", "nib-convert NAME.mnc NAME.nii.gz"),
+    (".par", ".rec"): ("Philips PAR/REC", "parrec2nii NAME.PAR"),
+}
 _LFS = b"version https://git-lfs"
 # Deflate cannot expand one byte to more than this (zlib's technical notes).
-_DEFLATE_MOST = 1032
+DEFLATE_MOST = 1032
 # A number of a text-encoded NRRD takes at least two bytes in the file, at most eight in memory.
 _TEXT_MOST = 4
 _CHUNK_BYTES = 1 << 16
-_HEADER_BYTES = 1 << 16
 
 
 def image_suffix(path: Path) -> str | None:
@@ -51,7 +63,7 @@ def check_image_file(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path}: a folder, not an image file")
     if image_suffix(path) is None:
-        raise UserError(f"{path}: not an image format that is read", legal=", ".join(SUFFIXES))
+        raise _foreign(path)
     first = _first_bytes(path, len(_LFS))
     if not first:
         raise UserError(f"{path}: the file is empty")
@@ -89,21 +101,25 @@ class TextHeader:
         encoding = self.fields.get("encoding", "raw").lower()
         if encoding in {"text", "txt", "ascii"}:
             return _TEXT_MOST
-        return _DEFLATE_MOST if self.deflated or encoding != "raw" else 1
+        return DEFLATE_MOST if self.deflated or encoding != "raw" else 1
 
 
 def read_text_header(path: Path) -> TextHeader:
     """Read the header of a ``.mha``, ``.mhd``, ``.nrrd`` or ``.nhdr`` file.
 
     Raises:
-        UserError: There is no such header; the voxels lie in several files, or in an absent one.
+        UserError: There is no such header, or it is malformed; the voxels lie in several files, or
+            in an absent one.
     """
-    start = _first_bytes(path, _HEADER_BYTES)
-    nrrd = start.startswith(b"NRRD")
-    fields, length = _nrrd_fields(start) if nrrd else _meta_fields(start)
-    if not length:
-        kind = "NRRD" if path.name.lower().endswith((".nrrd", ".nhdr")) else "MetaImage"
-        raise UserError(f"{path}: no {kind} header; the file is damaged or of another format")
+    start = _first_bytes(path, HEADER_BYTES)
+    nrrd = image_suffix(path) in {".nrrd", ".nhdr"}
+    try:
+        fields, length = nrrd_fields(start) if nrrd else meta_fields(start)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: {error}; the file is damaged or of another format",
+            remedy="open it in a viewer, or copy it again from its source",
+        ) from error
     named = fields.get("data file", fields.get("datafile")) if nrrd else fields["elementdatafile"]
     if named is None or named.upper() == "LOCAL":
         return TextHeader(fields, path, length)
@@ -113,7 +129,7 @@ def read_text_header(path: Path) -> TextHeader:
             remedy="convert it to one .nii.gz or .mha file",
         )
     data_file = path.parent / named
-    if not data_file.is_file():
+    if not _is_file(data_file):
         raise UserError(f"{path}: the file that should hold its voxels is absent: {data_file}")
     if _first_bytes(data_file, len(_LFS)) == _LFS:
         raise UserError(
@@ -182,41 +198,24 @@ def _damaged(path: Path, how: str) -> UserError:
     )
 
 
+def _foreign(path: Path) -> UserError:
+    problem = f"{path}: not an image format that is read"
+    for suffixes, (kind, remedy) in _FOREIGN.items():
+        if path.name.lower().endswith(suffixes):
+            return UserError(f"{problem}: {kind}", legal=", ".join(SUFFIXES), remedy=remedy)
+    return UserError(problem, legal=", ".join(SUFFIXES))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system takes
+        return False
+
+
 def _first_bytes(path: Path, count: int) -> bytes:
     try:
         with path.open("rb") as handle:
             return handle.read(count)
     except OSError as error:
         raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
-
-
-def _meta_fields(start: bytes) -> tuple[dict[str, str], int]:
-    """Return a MetaImage header's fields and its length in bytes, 0 where it has no end."""
-    fields: dict[str, str] = {}
-    position = 0
-    while (end := start.find(b"\n", position)) >= 0:
-        key, equals, value = start[position:end].decode("latin-1").partition("=")
-        position = end + 1
-        if not equals:
-            break
-        fields[key.strip().lower()] = value.strip()
-        # By the format's definition this key is the last one.
-        if key.strip().lower() == "elementdatafile":
-            return fields, position
-    return fields, 0
-
-
-def _nrrd_fields(start: bytes) -> tuple[dict[str, str], int]:
-    """Return an NRRD header's fields and its length in bytes, 0 where it has no end."""
-    fields: dict[str, str] = {}
-    position = start.find(b"\n") + 1
-    while (end := start.find(b"\n", position)) >= 0:
-        line = start[position:end].decode("latin-1").strip()
-        position = end + 1
-        if not line:
-            return fields, position
-        key, colon, value = line.partition(":")
-        if colon and not line.startswith("#"):
-            fields[key.strip().lower()] = value.lstrip("=").strip()
-    # A detached header may end with the file instead of an empty line.
-    return fields, position if "data file" in fields or "datafile" in fields else 0

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 __all__ = ["Interpolation", "lanczos_weights", "sample_any", "sample_axes"]
 
-Interpolation = Literal["lanczos", "linear", "bspline"]
+Interpolation = Literal["lanczos", "linear", "bspline", "nearest"]
 
 _RADIUS = 5
 _ITK = {
     "lanczos": sitk.sitkLanczosWindowedSinc,
     "linear": sitk.sitkLinear,
     "bspline": sitk.sitkBSpline3,
+    "nearest": sitk.sitkNearestNeighbor,
 }
 
 

@@ -7,19 +7,27 @@ differs. Lanczos overshoots, so the result is clipped to [0, 1] once more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from voxella.errors import UserError
-from voxella.imaging.geometry import Grid, centred_grid, padding_mm, resample, voxels_inside
+from voxella.imaging.geometry import (
+    Grid,
+    centred_grid,
+    oblique_degrees,
+    padding_mm,
+    resample,
+    share_outside,
+)
+from voxella.imaging.intensity import finite, intensity_window, normalise
+from voxella.imaging.mask import crop_shift, mask_array
 from voxella.imaging.volume import Affine, Array, Volume
 from voxella.recipe.model import Prepare
 
-__all__ = ["Prepared", "intensity_window", "normalise", "prepare_images"]
+__all__ = ["Prepared", "prepare_images"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,11 @@ class Prepared:
     Attributes:
         images: ``(R, A, S)`` float32 in [0, 1] by sequence; ``(R, A)`` for a 2D recipe.
         affine: ``(4, 4)`` of the grid, voxel index to RAS+ mm.
-        facts: What the prepared manifest keeps in ``extra``: ``spacing_mm`` and ``padded_mm`` as
-            [r, a, s], ``source_affine``, ``intensity_window`` by sequence, and
-            ``nonfinite_voxels`` by sequence where there are any.
+        facts: What the prepared manifest keeps in ``extra``: ``spacing_mm`` and ``padded_mm`` (by
+            how much the crop exceeds the first sequence) as [r, a, s], ``crop_centre_mm``,
+            ``source_affine``, ``straightened``; and by sequence ``oblique_degrees``,
+            ``intensity_window`` and, where there is any, ``padded_share`` (of the grid's voxels)
+            and ``nonfinite_voxels``.
     """
 
     images: dict[str, Array]
@@ -39,7 +49,9 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def prepare_images(volumes: Mapping[str, Volume], settings: Prepare) -> Prepared:
+def prepare_images(
+    volumes: Mapping[str, Volume], settings: Prepare, mask: Volume | None = None
+) -> Prepared:
     """Crop, normalise and resample the sequences of one case.
 
     The first sequence's field of view decides the grid; the others are resampled onto it wherever
@@ -49,77 +61,70 @@ def prepare_images(volumes: Mapping[str, Volume], settings: Prepare) -> Prepared
         volumes: By sequence, in the recipe's order.
         settings: The recipe's ``prepare`` block, with two or three axes. A two-dimensional one
             takes images of one slice.
+        mask: What the crop is centred on, where the settings name one (``crop_around``).
 
     Raises:
-        UserError: A sequence is constant or holds no finite value inside the crop, does not meet
-            the grid, or has more than one slice where the recipe is two-dimensional.
+        UserError: A sequence is constant, does not fit its window or holds no finite value inside
+            the crop, does not meet the grid, or has more than one slice where the recipe is
+            two-dimensional; the mask is missing, empty or elsewhere.
     """
     axes = len(settings.size)
     if axes == 2:
         _check_one_slice(volumes)
+    reference = next(iter(volumes.values()))
     crop = (*settings.crop_mm, *[None] * (3 - axes))
-    name, *_ = volumes
-    reference = volumes[name]
-    grid = centred_grid(reference, crop, (*settings.size, *[1] * (3 - axes)))
+    shift = _shift(reference, crop, settings.crop_around, mask)
+    shape = (*settings.size, *[1] * (3 - axes))
+    grid = centred_grid(reference, crop, shape, shift=shift, straighten=settings.straighten)
     images: dict[str, Array] = {}
-    windows: dict[str, list[float]] = {}
-    nonfinite: dict[str, int] = {}
+    found: dict[str, dict[str, Any]] = {}
     for sequence, raw in volumes.items():
-        volume, lost = _finite(raw)
-        window = intensity_window(sequence, volume, grid, settings.percentiles)
-        scaled = Volume(normalise(volume.array, window), volume.affine)
-        image = np.clip(resample(scaled, grid, settings.interpolation), 0.0, 1.0)
+        image, found[sequence] = _channel(sequence, raw, grid, settings)
         images[sequence] = image[..., 0] if axes == 2 else image
-        windows[sequence] = list(window)
-        if lost:
-            nonfinite[sequence] = lost
     facts: dict[str, Any] = {
         "spacing_mm": [round(float(edge), 6) for edge in grid.spacing_mm[:axes]],
-        "padded_mm": padding_mm(reference, crop)[:axes],
+        "padded_mm": padding_mm(reference, crop, shift)[:axes],
+        "crop_centre_mm": [round(float(value), 4) for value in grid.middle_mm],
         "source_affine": np.round(reference.affine, 6).tolist(),
-        "intensity_window": windows,
+        "straightened": settings.straighten,
     }
-    if nonfinite:
-        facts["nonfinite_voxels"] = nonfinite
+    for key in ("oblique_degrees", "intensity_window", "padded_share", "nonfinite_voxels"):
+        by_sequence = {name: facts[key] for name, facts in found.items() if key in facts}
+        if by_sequence:
+            facts[key] = by_sequence
     return Prepared(images, grid.affine, facts)
 
 
-def intensity_window(
-    sequence: str, volume: Volume, grid: Grid, percentiles: tuple[float, float]
-) -> tuple[float, float]:
-    """Return the intensities that become 0 and 1: percentiles of the voxels inside the grid's box.
-
-    Raises:
-        UserError: The sequence does not meet the grid, or is constant there.
-    """
-    values = voxels_inside(volume, grid)
-    if not values.size:
-        raise UserError(f"{sequence}: none of it lies within the first sequence's crop")
-    low, high = (float(value) for value in np.percentile(values, percentiles))
-    if not low < high:
-        raise UserError(
-            f"{sequence}: constant inside the crop (percentiles {percentiles[0]:g} and "
-            f"{percentiles[1]:g} are both {low:g})"
-        )
-    return low, high
+def _shift(
+    reference: Volume, crop: Sequence[float | None], name: str | None, mask: Volume | None
+) -> Sequence[float]:
+    if name is None:
+        return (0.0, 0.0, 0.0)
+    if mask is None:
+        raise UserError(f"{name}: there is no such mask to crop around")
+    shift: list[float] = crop_shift(reference, crop, mask, name).tolist()
+    return shift
 
 
-def normalise(array: NDArray[np.float32], window: tuple[float, float]) -> Array:
-    """Map a window of intensities to [0, 1] and clip."""
-    low, high = window
-    # In float64: a window can be a small part of a large range.
-    scaled = (array.astype(np.float64) - low) / (high - low)
-    return np.clip(scaled, 0.0, 1.0).astype(np.float32)
-
-
-def _finite(volume: Volume) -> tuple[Volume, int]:
-    """Replace NaN and infinity by the smallest finite value; return how many there were."""
-    bad = ~np.isfinite(volume.array)
-    count = int(bad.sum())
-    if not count:
-        return volume, 0
-    darkest = volume.array[~bad].min() if not bad.all() else np.float32(0)
-    return Volume(np.where(bad, darkest, volume.array), volume.affine), count
+def _channel(
+    sequence: str, raw: Volume, grid: Grid, settings: Prepare
+) -> tuple[Array, dict[str, Any]]:
+    """Return one sequence on the grid, and what was found on the way."""
+    volume, lost = finite(raw)
+    facts: dict[str, Any] = {"oblique_degrees": round(oblique_degrees(volume), 2)}
+    if sequence == settings.crop_around:
+        # A mask that is an image channel as well stays a mask.
+        image = resample(Volume(mask_array(volume), volume.affine), grid, "nearest")
+    else:
+        window = intensity_window(sequence, volume, grid, settings.intensity_of(sequence))
+        facts["intensity_window"] = list(window)
+        scaled = Volume(normalise(volume.array, window), volume.affine)
+        image = np.clip(resample(scaled, grid, settings.interpolation), 0.0, 1.0)
+    if outside := round(share_outside(volume, grid), 6):
+        facts["padded_share"] = outside
+    if lost:
+        facts["nonfinite_voxels"] = lost
+    return image, facts
 
 
 def _check_one_slice(volumes: Mapping[str, Volume]) -> None:

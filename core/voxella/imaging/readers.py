@@ -1,26 +1,32 @@
 """Image files to voxels in the file's own axis order: NIfTI by nibabel, the rest by SimpleITK.
 
 SimpleITK would read NIfTI too, but returns garbage without an error when the file is truncated, and
-refuses NIfTI-2 and affines that are not quite orthonormal.
+refuses NIfTI-2 and affines that are not quite orthonormal. nibabel interprets the header; the bytes
+are read here, so that none is missing and none more is held than the file has.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from voxella.errors import UserError
-from voxella.imaging.headers import check_capacity, check_deflate, read_text_header
+from voxella.imaging.headers import (
+    DEFLATE_MOST,
+    check_capacity,
+    check_deflate,
+    read_text_header,
+)
+from voxella.imaging.nifti_header import NiftiHeader, read_nifti_header
 
 __all__ = ["Affine", "Array", "read_itk", "read_nifti"]
 
@@ -28,7 +34,7 @@ Array = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+_CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
@@ -55,24 +61,45 @@ def read_nifti(path: Path) -> tuple[Array, Affine]:
     """
     packed = path.name.lower().endswith(".gz")
     with _named(path), _open(path, packed) as stream:
-        # The first field of both versions is the header's own size: 348 or 540 bytes.
-        start = stream.read(4)
-        version_2 = 540 in (struct.unpack("<i", start)[0], struct.unpack(">i", start)[0])
-        stream.seek(0)
-        image = (nib.Nifti2Image if version_2 else nib.Nifti1Image).from_stream(stream)
-        dtype = image.get_data_dtype()
-        _check_kind(path, colour=dtype.fields is not None, is_complex=dtype.kind == "c")
-        shape = _three_axes(path, tuple(int(size) for size in image.shape))
-        claimed = int(np.prod(image.shape, dtype=object)) * dtype.itemsize
-        offset = 0 if packed else int(image.dataobj.offset)
-        check_capacity(path, claimed, path.stat().st_size - offset, 1032 if packed else 1)
-        array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
+        header = _nifti_header(path, stream)
+        kind = header.dtype
+        _check_kind(path, colour=kind.fields is not None, is_complex=kind.kind == "c")
+        shape = _three_axes(path, header.shape)
+        claimed = int(np.prod(header.shape, dtype=object)) * kind.itemsize
+        before = 0 if packed else header.offset
+        expansion = DEFLATE_MOST if packed else 1
+        check_capacity(path, claimed, path.stat().st_size - before, expansion)
+        stream.seek(header.offset)
+        stored = np.frombuffer(_read_exactly(stream, claimed), dtype=kind)
         # To the end of the stream: only there is gzip's checksum compared.
-        while stream.read(1 << 20):
+        while stream.read(_CHUNK_BYTES):
             pass
-        scale = _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
-        affine = np.diag([scale, scale, scale, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
-    return array, affine
+    stored = stored.reshape(shape, order="F")
+    with np.errstate(all="ignore"):  # what becomes infinite is counted with what was
+        if header.scaling is not None:
+            stored = apply_read_scaling(stored, *header.scaling)
+        return stored.astype(np.float32), header.affine
+
+
+def _nifti_header(path: Path, stream: BinaryIO) -> NiftiHeader:
+    try:
+        return read_nifti_header(stream)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: {error}",
+            remedy="convert it from its DICOM again, or copy it again from its source",
+        ) from error
+
+
+def _read_exactly(stream: BinaryIO, count: int) -> bytearray:
+    """Read without allocating what a header claims before the file has shown that it is there."""
+    content = bytearray()
+    while len(content) < count:
+        chunk = stream.read(min(_CHUNK_BYTES, count - len(content)))
+        if not chunk:
+            raise ValueError(f"{len(content):,} of {count:,} bytes of voxels can be read")
+        content += chunk
+    return content
 
 
 @contextmanager

@@ -24,6 +24,10 @@ __all__ = ["Affine", "Array", "Volume", "read_volume", "write_volume"]
 
 # NIfTI stores its affine in float32; a shear above this is no rounding (cosine between two axes).
 _SHEAR = 1e-3
+# Edge of a voxel and distance from the origin in mm, from microscopy to the longest scanner table;
+# what lies outside is a damaged header.
+_EDGE_MM = (1e-5, 1e3)
+_FURTHEST_MM = 1e5
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,19 @@ def _storable(path: Path, array: NDArray[Any]) -> NDArray[Any]:
 
 def _check_affine(path: Path, affine: Affine) -> None:
     """Refuse an affine in which millimetres mean nothing."""
+    # Compared before anything is squared, which could overflow.
+    if not (np.abs(affine) <= _FURTHEST_MM).all():
+        raise UserError(
+            f"{path}: its affine is not finite, or lies more than {_FURTHEST_MM:,.0f} mm away"
+        )
     axes = affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
-    if not np.isfinite(affine).all() or not (lengths > 0).all():
-        raise UserError(f"{path}: its affine is not finite, or a voxel has no extent")
+    if lengths.min() < _EDGE_MM[0] or lengths.max() > _EDGE_MM[1]:
+        edges = " x ".join(f"{length:.6g}" for length in lengths)
+        raise UserError(
+            f"{path}: a voxel of {edges} mm: it has no extent, or its header is damaged",
+            legal=f"{_EDGE_MM[0]:g} to {_EDGE_MM[1]:g} mm",
+        )
     unit = axes / lengths
     cosines = np.abs(unit.T @ unit - np.eye(3))
     if cosines.max() > _SHEAR:

@@ -8,6 +8,7 @@ is. Killed at any moment, the stage goes on where it was.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,29 @@ from voxella.recipe.model import Prepare, Recipe
 from voxella.stages.prepare_cases import Job, run_jobs
 from voxella.stages.record import StageRecord
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "quarantined"]
 
 # Raised when the same settings give other voxels than before.
 _METHOD = 1
 _QUARANTINE = "quarantine.json"
+# Below this the angle is the rounding of a header (degrees).
+_OBLIQUE = 0.1
 
 
 def prepare(
-    recipe: Recipe, dataset: Path, out: Path, *, workers: int = 0, quarantine: bool = False
+    recipe: Recipe,
+    dataset: Path,
+    out: Path,
+    *,
+    workers: int = 0,
+    quarantine: bool | None = False,
 ) -> Manifest:
     """Prepare every case of a data set and return the prepared manifest, in the same order.
 
     A prepared case keeps its id, patient, split, label and ``report_sha256``; its report stays in
-    the data set. Its ``extra`` gains ``spacing_mm`` and ``padded_mm`` ([r, a, s]),
-    ``source_affine``, ``intensity_window`` and ``prepared_sha256``, which changes with the case's
-    voxels. Nothing but the images and the recipe decides the result.
+    the data set. Its ``extra`` gains :attr:`voxella.imaging.prepare.Prepared.facts` and
+    ``prepared_sha256``, which changes with the case's voxels. Nothing but the images and the recipe
+    decides the result.
 
     Args:
         recipe: Its ``prepare`` block and ``data.sequences`` are read.
@@ -43,12 +51,13 @@ def prepare(
         out: Folder of the prepared data set.
         workers: Processes; 0: as many as cores, where there are cases enough; 1: none but this.
         quarantine: Leave out cases that cannot be prepared and list them in ``quarantine.json``.
+            None: where an earlier call did so and nothing has changed since, that stands.
 
     Raises:
         UserError: Cases cannot be prepared: all of them in one message, after the others are done.
     """
     out = Path(out)
-    _check(recipe.prepare, workers)
+    _check(recipe, workers)
     source = Manifest.read(dataset)
     if not source.cases:
         raise UserError(f"{source.folder / MANIFEST}: no case in it")
@@ -56,22 +65,31 @@ def prepare(
     record = StageRecord(out, "prepare", _inputs(recipe, source, jobs))
     if _is_current(record, quarantine):
         say(f"prepare: up to date, {out}")
+        _tell_left_out(out, len(source))
         return Manifest.read(out)
     record.invalidate()
     pending = [job for job in jobs.values() if job.facts() is None]
     problems |= run_jobs(pending, workers)
-    _judge(out, problems, total=len(source), quarantine=quarantine)
+    _judge(out, problems, total=len(source), quarantine=bool(quarantine))
     manifest = Manifest(out, [_prepared(c, jobs[c.id]) for c in source if c.id not in problems])
     manifest.write()
-    padded = sum(any(case.extra["padded_mm"]) for case in manifest)
+    facts = _summary(recipe.prepare, manifest)
     record.complete(
-        cases=len(manifest), newly_prepared=len(pending), padded=padded, quarantined=len(problems)
+        cases=len(manifest), newly_prepared=len(pending), quarantined=len(problems), **facts
     )
     return manifest
 
 
-def _check(settings: Prepare, workers: int) -> None:
-    problems = []
+def quarantined(folder: Path) -> set[str]:
+    """Return the ids of the cases that a prepared data set was told to leave out."""
+    listed = Path(folder) / _QUARANTINE
+    if not listed.is_file():
+        return set()
+    return {entry["case"] for entry in json.loads(listed.read_text(encoding="utf-8"))}
+
+
+def _check(recipe: Recipe, workers: int) -> None:
+    settings, problems = recipe.prepare, []
     if len(settings.size) not in (2, 3) or len(settings.crop_mm) != len(settings.size):
         problems.append(
             f"prepare: size has {len(settings.size)} entries and crop_mm {len(settings.crop_mm)}; "
@@ -82,37 +100,47 @@ def _check(settings: Prepare, workers: int) -> None:
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
         problems.append(f"prepare.percentiles: {low:g} and {high:g} do not rise within 0..100")
+    if settings.crop_around is not None and not any(settings.crop_mm):
+        problems.append("prepare.crop_around: crop_mm is null on every axis, so nothing is cropped")
+    if settings.straighten and len(settings.size) == 2:
+        problems.append("prepare.straighten: needs three axes; an image of one slice has two")
     if workers < 0:
         problems.append(f"workers: {workers} is below 0 (0: all cores)")
     if problems:
         raise UserError("\n".join(problems))
+    known = {name.lower() for name in recipe.data.sequences} | set(Prepare().intensity)
+    if unused := [name for name in settings.intensity if name.lower() not in known]:
+        say(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
 
 
 def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], dict[str, str]]:
     """Return a job for each case that can be tried, and what is wrong with the others, by id."""
+    sequences, mask = recipe.data.sequences, recipe.prepare.crop_around
+    needed = list(dict.fromkeys(sequences if mask is None else [*sequences, mask]))
     problems: dict[str, str] = {}
     wanted: dict[str, dict[str, Path]] = {}
     for case in source:
-        absent = [name for name in recipe.data.sequences if name not in case.images]
+        absent = [name for name in needed if name not in case.images]
         if absent:
             has = ", ".join(case.images) or "none"
             problems[case.id] = f"no image of sequence {', '.join(absent)} (there is: {has})"
         else:
-            images = {name: source.image_path(case, name) for name in recipe.data.sequences}
-            wanted[case.id] = images
+            wanted[case.id] = {name: source.image_path(case, name) for name in needed}
     files = [path for images in wanted.values() for path in images.values()]
     with Steps("read", len(files)) as steps:
         hashes, unreadable = hash_images(files, out / "sources.json", steps.advance)
     jobs: dict[str, Job] = {}
-    for case_id, images in wanted.items():
-        bad = [unreadable[path] for path in images.values() if path in unreadable]
+    for case_id, found in wanted.items():
+        bad = [unreadable[path] for path in found.values() if path in unreadable]
         if bad:
             problems[case_id] = "; ".join(bad)
             continue
         # A list of pairs: the first sequence decides the grid.
-        content = [[name, hashes[path]] for name, path in images.items()]
-        inputs = [_METHOD, recipe.prepare.model_dump(mode="json"), content]
-        jobs[case_id] = Job(case_id, images, recipe.prepare, out, sha256_json(inputs))
+        content = [[name, hashes[path]] for name, path in found.items()]
+        inputs = sha256_json([_METHOD, recipe.prepare.model_dump(mode="json"), content])
+        images = {name: found[name] for name in sequences}
+        around = None if mask is None else found[mask]
+        jobs[case_id] = Job(case_id, images, around, recipe.prepare, out, inputs)
     return jobs, problems
 
 
@@ -133,12 +161,12 @@ def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str,
     }
 
 
-def _is_current(record: StageRecord, quarantine: bool) -> bool:
+def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
     """Tell whether the stage is complete, its files are there and no case was left out unasked."""
     previous = record.previous()
     if previous is None or not record.is_current() or not (record.folder / MANIFEST).is_file():
         return False
-    if previous["facts"]["quarantined"] and not quarantine:
+    if previous["facts"]["quarantined"] and quarantine is False:
         return False
     manifest = Manifest.read(record.folder)
     return all((record.folder / path).is_file() for c in manifest for path in c.images.values())
@@ -155,10 +183,32 @@ def _judge(out: Path, problems: dict[str, str], *, total: int, quarantine: bool)
         lines = [f"  case {case}: {problem}" for case, problem in sorted(problems.items())]
         raise UserError(
             "\n".join([head, *lines]),
-            remedy="mend these files, or take the cases out of the manifest, and run again",
+            remedy="mend these files and run again, or leave these cases out: --quarantine",
         )
     write_json_atomic(listed, [{"case": c, "problem": p} for c, p in sorted(problems.items())])
-    say(f"warning: {len(problems)} of {total} cases left out, see {listed}")
+    _tell_left_out(out, total)
+
+
+def _tell_left_out(out: Path, total: int) -> None:
+    if count := len(quarantined(out)):
+        say(f"warning: {count} of {total} cases left out, see {out / _QUARANTINE}")
+
+
+def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:
+    """Say what happened to the scans' geometry, and return it for the record."""
+    extras = [case.extra for case in manifest]
+    padded = sum(any(extra["padded_mm"]) or "padded_share" in extra for extra in extras)
+    oblique = sum(max(extra["oblique_degrees"].values()) > _OBLIQUE for extra in extras)
+    if padded:
+        say(f"prepare: {padded} of {len(extras)} cases reach beyond a scan and are padded with 0")
+    if oblique:
+        done = (
+            "resampled onto the scanner's axes"
+            if settings.straighten
+            else "their own axes are kept (prepare.straighten resamples them onto the scanner's)"
+        )
+        say(f"prepare: {oblique} of {len(extras)} cases are oblique by over {_OBLIQUE:g}°: {done}")
+    return {"padded": padded, "oblique": oblique}
 
 
 def _prepared(case: Case, job: Job) -> Case:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["Job", "run_jobs"]
 
 # Starting a process costs about as much as preparing this many cases.
 _CASES_PER_PROCESS = 4
+_DIED = "its process died, most likely for want of memory; fewer --workers leave more for each"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Job:
     Attributes:
         case: Its id.
         images: Source file by sequence, in the recipe's order.
+        mask: What the crop is centred on; None where the settings name no mask.
         settings: The recipe's ``prepare`` block.
         out: Folder of the prepared data set.
         inputs_sha256: Of everything that decides the case's voxels.
@@ -41,6 +44,7 @@ class Job:
 
     case: str
     images: dict[str, Path]
+    mask: Path | None
     settings: Prepare
     out: Path
     inputs_sha256: str
@@ -70,7 +74,8 @@ class Job:
         """
         self._record.unlink(missing_ok=True)
         volumes = {sequence: read_volume(path) for sequence, path in self.images.items()}
-        prepared = prepare_images(volumes, self.settings)
+        mask = None if self.mask is None else read_volume(self.mask)
+        prepared = prepare_images(volumes, self.settings, mask)
         for sequence, path in self.prepared.items():
             write_volume(self.out / path, prepared.images[sequence], prepared.affine)
         record = {"inputs_sha256": self.inputs_sha256, "facts": prepared.facts}
@@ -88,8 +93,8 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> dict[str, str]:
         jobs: In any order; the result does not depend on it.
         workers: Processes; 0: as many as cores, where there are cases enough; 1: none but this.
 
-    Raises:
-        UserError: A process died.
+    A case whose process dies (for want of memory, or in a library) is one that cannot be prepared;
+    the others go on. With one worker there is no process but this, which then dies.
     """
     if not jobs:
         return {}
@@ -110,24 +115,36 @@ def _attempt(job: Job) -> tuple[str, str | None]:
         job.run()
     except UserError as error:
         return job.case, error.problem
-    except (MemoryError, OSError, RuntimeError, ValueError) as error:
-        # SimpleITK raises RuntimeError. One strange file must not end the others' work.
+    except Exception as error:
+        # Whatever it is, one strange file must not end the others' work.
         return job.case, f"{type(error).__name__}: {error}"
     return job.case, None
 
 
 def _parallel(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, str | None]]:
+    waiting = {job.case: job for job in jobs}
+    while waiting:
+        for result in _in_pool(list(waiting.values()), processes):
+            del waiting[result[0]]
+            yield result
+        # A process died, and with it the pool. Jobs start in order: it had one of the first.
+        for job in list(waiting.values())[:processes]:
+            del waiting[job.case]
+            yield next(_in_pool([job], 1), (job.case, _DIED))
+
+
+def _in_pool(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, str | None]]:
+    """Yield the results of all jobs that were done before a process died."""
     # Spawned, not forked: a fork would copy the held locks of SimpleITK's and torch's threads.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_one_thread)
+    futures: list[Future[tuple[str, str | None]]] = []
     try:
-        for future in as_completed([pool.submit(_attempt, job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a process that prepared cases died, most likely for want of memory; "
-            "cases already prepared are kept",
-            remedy="run again with fewer workers: --workers 1",
-        ) from error
+        with suppress(BrokenProcessPool):
+            for job in jobs:
+                futures.append(pool.submit(_attempt, job))
+        for future in as_completed(futures):
+            with suppress(BrokenProcessPool):
+                yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

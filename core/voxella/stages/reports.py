@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 
 __all__ = ["read_reports"]
 
 
-def read_reports(manifest: Manifest) -> dict[str, str]:
+def read_reports(manifest: Manifest, without: Collection[str] = ()) -> dict[str, str]:
     """Return every case's text by sorted id, "" without a report; a blank file counts as none.
+
+    Args:
+        manifest: The data set.
+        without: Ids of cases that are left out; their reports need not be readable.
 
     Raises:
         UserError: Reports are missing or not UTF-8; names every such case.
     """
     found: dict[str, str] = {}
     problems: list[str] = []
-    for case in sorted(manifest, key=lambda case: case.id):
+    kept = [case for case in manifest if case.id not in without]
+    for case in sorted(kept, key=lambda case: case.id):
         try:
             found[case.id] = _read_report(manifest, case)
         except OSError as error:

@@ -1,0 +1,125 @@
+"""A NIfTI header as it stands in the file, refused where it does not say what is needed.
+
+nibabel's own loader mends a damaged header: a voxel without size becomes 1 mm, an unknown code of
+orientation becomes none. What it mends it tells the console, without the file's name. Here nibabel
+interprets the header (scaling, affine), and nothing is mended that decides a voxel or a millimetre.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+__all__ = ["NiftiHeader", "read_nifti_header"]
+
+_VERSIONS = {348: (nib.Nifti1Header, b"n+1", 352), 540: (nib.Nifti2Header, b"n+2", 544)}
+# By these NIfTI-2 tells that no transfer in text mode has touched the file; some leave them out.
+_LINE_ENDS = ((13, 10, 26, 10), (0, 0, 0, 0))
+_LENGTH_MASK = 7
+# Code of the unit of length -> mm; 0 is unknown, which everyone takes for mm.
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_FURTHEST_OFFSET = 1 << 31
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What a NIfTI file says of itself.
+
+    Attributes:
+        shape: As many axes as it claims, one to seven.
+        dtype: Of the stored voxels, with their byte order.
+        offset: First byte of the voxels.
+        scaling: Slope and intercept, or None where the stored values are the intensities.
+        affine: ``(4, 4)`` voxel index to RAS+ mm, of the file's own axis order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    scaling: tuple[float, float] | None
+    affine: NDArray[np.float64]
+
+
+def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
+    """Read the header of a single-file NIfTI-1 or NIfTI-2 of either byte order.
+
+    Raises:
+        ValueError: It is no such header, or does not say how large, of what kind, how large in mm
+            or where its voxels are; says what is wrong.
+    """
+    start = stream.read(4)
+    order = next((o for o in "<>" if start in {struct.pack(f"{o}i", n) for n in _VERSIONS}), None)
+    if order is None:
+        raise ValueError("no NIfTI header (its first number is neither 348 nor 540)")
+    length = struct.unpack(f"{order}i", start)[0]
+    kind, magic, least_offset = _VERSIONS[length]
+    block = start + stream.read(length - 4)
+    if len(block) < length:
+        raise ValueError(f"{len(block)} bytes are no whole NIfTI header")
+    header = kind(block, endianness=order, check=False)
+    if bytes(header["magic"]).rstrip(b"\0")[:3] != magic:
+        raise ValueError("not a single-file NIfTI (its magic is wrong; .hdr and .img are two)")
+    if length == 540 and tuple(header["eol_check"]) not in _LINE_ENDS:
+        raise ValueError("changed by a transfer in text mode (NIfTI-2 end-of-line check)")
+    shape = _shape(header)
+    offset = float(header["vox_offset"])
+    if not least_offset <= offset <= _FURTHEST_OFFSET:
+        raise ValueError(f"its voxels cannot begin at byte {offset:g}")
+    return NiftiHeader(shape, _dtype(header), int(offset), _scaling(header), _affine(header, shape))
+
+
+def _shape(header: Any) -> tuple[int, ...]:  # noqa: ANN401 - nibabel's classes have no types
+    axes = int(header["dim"][0])
+    if not 1 <= axes <= 7:
+        raise ValueError(f"its header claims {axes} axes")
+    return tuple(int(count) for count in header["dim"][1 : axes + 1])
+
+
+def _dtype(header: Any) -> np.dtype[Any]:  # noqa: ANN401 - as above
+    try:
+        dtype: np.dtype[Any] = header.get_data_dtype()
+    except (KeyError, HeaderDataError):
+        dtype = np.dtype("V")
+    # Colour is told from damage, so that the message can say which it is.
+    if dtype.kind not in "iufc" and dtype.fields is None:
+        raise ValueError(f"its voxels are of the unknown kind {int(header['datatype'])}")
+    return dtype
+
+
+def _scaling(header: Any) -> tuple[float, float] | None:  # noqa: ANN401 - as above
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise ValueError(f"its scaling cannot be right: {error}") from error
+    return None if slope is None else (float(slope), float(intercept))
+
+
+def _affine(header: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:  # noqa: ANN401 - as above
+    codes = {name: int(header[name]) for name in ("sform_code", "qform_code")}
+    for name, code in codes.items():
+        if not 0 <= code <= 5:
+            raise ValueError(f"its {name} is {code}, not 0 to 5")
+    flat = len(shape) < 3 or shape[2] == 1
+    if not any(codes.values()) and not flat:
+        raise ValueError(
+            "its header does not say how it lies in the scanner (sform and qform codes are 0): "
+            "left and right cannot be told apart"
+        )
+    unit = int(header["xyzt_units"]) & _LENGTH_MASK
+    if unit not in _MM_PER_UNIT:
+        raise ValueError(f"its unit of length has the unknown code {unit}")
+    # By the standard 0 stands for 1 here; a flat image need not say how thick it is.
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1
+    if flat and header["pixdim"][3] == 0:
+        header["pixdim"][3] = 1
+    with np.errstate(all="ignore"):  # what is not finite is refused with the affine
+        affine = np.array(header.get_best_affine(), dtype=np.float64)
+        affine[:3] *= _MM_PER_UNIT[unit]
+    return affine
