@@ -103,3 +103,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, source: Path, rule: Any, words: 
         dicom(source=source, rules={"wanted": rule})(tmp_path / "out")
     assert words in str(caught.value)
     assert "ProstateX" not in str(caught.value)
+
+
+def test_the_missing_slice_ends_as_the_documentation_says(tmp_path: Path) -> None:
+    table = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    (end,) = re.findall(r"`prostatex/ProstateX-missing-slice` .*problem: (.*) \|$", table, re.M)
+    with pytest.raises(UserError) as caught:
+        dicom(source=LACKING, rules={"wanted": {"description": "BVAL"}})(tmp_path / "out")
+    assert end in str(caught.value)
