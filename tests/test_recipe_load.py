@@ -103,8 +103,8 @@ def test_a_profile_or_an_override_is_named_as_the_culprit(write: Write) -> None:
     assert f"{path}:1: name: missing" in message
     assert "--set optimizer.lr=-1: optimizer.lr: received -1; legal: greater than 0" in message
     assert (
-        "--set latent.dtype=float16: latent.dtype: received 'float16'; legal: 'bfloat16' or"
-        in message
+        "--set latent.dtype=float16: latent.dtype: received 'float16'; legal: 'bfloat16', "
+        "'float32' or 'compact'" in message
     )
 
 
@@ -261,3 +261,9 @@ def test_the_result_is_frozen(write: Write) -> None:
     assert isinstance(recipe, Recipe)
     with pytest.raises(ValueError, match="frozen"):
         recipe.name = "other"  # type: ignore[misc] # the point of the test
+
+
+def test_a_key_below_a_name_of_the_users_own(write: Write) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(write(MINI), overrides=["prepare.intensity.dwi.windw=[0, 1]"])
+    assert "did you mean prepare.intensity.dwi.window?" in str(caught.value)

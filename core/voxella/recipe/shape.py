@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -51,12 +51,15 @@ def _block_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any 
 def block_at(path: KeyPath) -> type[BaseModel] | None:
     """Return the model of the block at ``path``, or None where the recipe has none."""
     block: type[BaseModel] | None = Recipe
+    named = False
     for part in path:
-        if isinstance(part, int) or part.isdecimal():
-            continue  # the elements of a list share one block
+        if named or isinstance(part, int) or part.isdecimal():
+            named = False
+            continue  # the elements of a list or a mapping share one block
         if block is None or part not in block.model_fields:
             return None
-        block = _block_in(block.model_fields[part].annotation)
+        annotation = block.model_fields[part].annotation
+        named, block = get_origin(annotation) is dict, _block_in(annotation)
     return block
 
 
@@ -78,7 +81,7 @@ def default_at(path: KeyPath) -> Any:  # noqa: ANN401 - any default
 
 
 def homes(key: str) -> list[str]:
-    """Return the dotted paths of every block's field called ``key``."""
+    """Return the dotted paths of blocks' fields called ``key``, the least deep ones."""
 
     def walk(block: type[BaseModel], at: tuple[str, ...]) -> Iterator[str]:
         for name, field in block.model_fields.items():
@@ -88,7 +91,9 @@ def homes(key: str) -> list[str]:
             if inner is not None and inner is not Component:
                 yield from walk(inner, (*at, name))
 
-    return list(walk(Recipe, ()))
+    found = list(walk(Recipe, ()))
+    least = min((path.count(".") for path in found), default=0)
+    return [path for path in found if path.count(".") == least]
 
 
 def nearest(word: str, legal: Iterable[str]) -> str | None:
