@@ -289,9 +289,7 @@ def test_a_workbook_becomes_a_data_set(source: Path, tmp_path: Path) -> None:
     book.save(source / "t.xlsx")
     columns = {"id": "Case", "patient": "Patient", "t2w": "File", "report": "Report"}
     settings: dict[str, Any] = {"extra": ["PSA", "Day"], "val_share": 0, "test_share": 0}
-    with pytest.raises(
-        UserError, match=r"2 sheets have something.*\n.*studies, notes"
-    ):
+    with pytest.raises(UserError, match=r"2 sheets have something.*\n.*studies, notes"):
         table(source=source / "t.xlsx", columns=columns, **settings)(tmp_path / "out")
     manifest = table(source=source / "t.xlsx", columns=columns, sheet="studies", **settings)(
         tmp_path / "out"
