@@ -46,6 +46,14 @@ def run(name: str, workspace: Path, out: Path, *more: str) -> None:
     assert main([*command, "--workspace", str(workspace), "--out", str(out), *more]) == 0
 
 
+def _apart(workspace: Path, factory: pytest.TempPathFactory) -> Path:
+    """A workspace beside the others', without text features, for a recipe that makes its own."""
+    apart = factory.getbasetemp() / "paper-mode"
+    if not apart.exists():
+        shutil.copytree(workspace, apart, ignore=shutil.ignore_patterns("text"))
+    return apart
+
+
 def events(out: Path) -> EventAccumulator:
     accumulator = EventAccumulator(str(out / "tensorboard" / "train"), {"images": 0, "scalars": 0})
     accumulator.Reload()
@@ -59,8 +67,14 @@ def test_there_are_the_papers_nine_recipes_and_two_more() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_runs_from_its_data_to_volumes(
-    name: str, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    workspace: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if name == "ccella-released":
+        workspace = _apart(workspace, tmp_path_factory)
     run(name, workspace, tmp_path)
     model = load_model(tmp_path / "model")
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
@@ -84,25 +98,31 @@ def test_a_recipe_runs_from_its_data_to_volumes(
         assert str(tmp_path / path) in said
 
 
-def test_recipes_that_read_text_otherwise_share_a_workspace_in_turn(
-    workspace: Path, tmp_path: Path
+def test_features_made_otherwise_are_refused_and_never_overwritten(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Paper mode pads and cuts reports at their beginning: the cache is made anew, both ways."""
-    run("ccella", workspace, tmp_path / "a", "--set", "train.steps=1")
-    first = json.loads((workspace / "text" / "index.json").read_text())
-    run("ccella-released", workspace, tmp_path / "b", "--set", "train.steps=1")
-    padded = json.loads((workspace / "text" / "index.json").read_text())
-    assert {entry["length"] for entry in padded["texts"].values()} == {64}
-    assert padded["settings"]["truncation"] == "left"
-    assert {entry["length"] for entry in first["texts"].values()} != {64}
+    """Paper mode pads and cuts reports at their beginning: it needs a cache of its own."""
+    index = workspace / "text" / "index.json"
+    before = index.read_bytes()
+    words = ["run", str(REPOSITORY / "recipes" / "ccella-released.yaml"), "--profile", "smoke"]
+    shared = [*words, "--workspace", str(workspace), "--out", str(tmp_path)]
+    assert main(shared) == 2
+    said = capsys.readouterr().err
+    assert "were made with truncation 'right', the recipe says 'left'" in said
+    assert f"rm -r {workspace / 'text'}" in said
+    assert index.read_bytes() == before
+    assert not (tmp_path / "train").exists()
 
-    run("ccella", workspace, tmp_path / "again", "--set", "train.steps=1")
-    assert json.loads((workspace / "text" / "index.json").read_text())["key"] == first["key"]
-    # No shard of the other settings stays behind, and the result is the one of before.
-    shards = {entry["shard"] for entry in first["texts"].values()}
-    assert len(list((workspace / "text").glob("*.safetensors"))) == len(shards)
-    weights = [sha256_file(tmp_path / n / "model" / "model.safetensors") for n in ("a", "again")]
-    assert weights[0] == weights[1]
+
+def test_paper_mode_keeps_padded_features_cut_on_the_left(
+    workspace: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    apart = _apart(workspace, tmp_path_factory)
+    words = [str(REPOSITORY / "recipes" / "ccella-released.yaml"), "--profile", "smoke"]
+    assert main(["encode", *words, "--workspace", str(apart), "--out", str(tmp_path)]) == 0
+    made = json.loads((apart / "text" / "index.json").read_text())
+    assert {entry["length"] for entry in made["texts"].values()} == {64}
+    assert made["settings"]["truncation"] == "left"
 
 
 def test_a_finished_run_is_left_alone_and_a_changed_one_is_refused(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from voxella import __version__
-from voxella.cli import plugins, recipe, stages
+from voxella.cli import check, exporting, plugins, recipe, report, stages, study
 from voxella.errors import UserError
 
 __all__ = ["main"]
@@ -72,7 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"voxella {__version__}")
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     stages.register(subparsers)
+    study.register(subparsers)
+    check.register(subparsers)
+    exporting.register(subparsers)
     recipe.register(subparsers)
+    report.register(subparsers)
     plugins.register(subparsers)
     return parser
 

@@ -42,10 +42,12 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 def _export_ccella(arguments: argparse.Namespace) -> int:
     from voxella.case import Manifest
+    from voxella.gate import require_gate
     from voxella.importers.ccella_export import SHEET, CcellaExport, export_ccella
     from voxella.progress import say
 
     dataset, out = Manifest.read(Path(arguments.dataset)), Path(arguments.out)
+    require_gate(dataset.folder)
     settings = CcellaExport(
         with_text=arguments.with_text,
         copy=arguments.copy,

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxella.cli.paper_mode import paper_mode
 from voxella.cli.recipe import add_layers
 
 if TYPE_CHECKING:
@@ -18,10 +19,14 @@ __all__ = ["register"]
 _VERBS = {
     "prepare": "crop, normalise and resample the cases to the recipe's grid",
     "train-autoencoder": "train the recipe's autoencoder on the prepared cases",
+    "check-autoencoder": "measure the autoencoder on held-out cases; exit code 2: not trusted",
     "encode": "cache latents and text features",
     "train": "train the diffusion model and export it, doing missing stages first",
     "sample": "generate volumes with the exported model",
-    "run": "every stage in order: import, prepare, train-autoencoder, encode, train, sample",
+    "evaluate": "measure the volumes against real ones; exit code 2: the gate holds them back",
+    "classify": "train a downstream classifier and measure it on the test cases; or compare two",
+    "run": "every stage in order: import, prepare, train-autoencoder, check-autoencoder, encode, "
+    "train, sample, evaluate; of a recipe that classifies, those it needs and then classify",
 }
 
 
@@ -35,7 +40,20 @@ def _resolve(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
             key = "data.dataset" if option == "dataset" else option
             # Quoted: a path may hold what YAML takes for a comment or a mapping.
             overrides.append(f"{key}={json.dumps(str(Path(value).absolute()))}")
+    if arguments.verb == "check-autoencoder":
+        # The verb shows the numbers before it refuses; inside a run the stage does as it is told.
+        overrides.append("autoencoder_check.on_failure=warn")
+        if arguments.cases is not None:
+            overrides.append(f"autoencoder_check.cases={arguments.cases}")
+    if arguments.verb == "evaluate" and arguments.gate is not None:
+        overrides.append(f"evaluate.gate={arguments.gate}")
+    if arguments.verb == "classify" and arguments.seeds is not None:
+        overrides.append(f"classify.seeds={arguments.seeds}")
     recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
+    if arguments.verb == "encode" and arguments.paper_mode:
+        # First, so that --set wins here as everywhere.
+        overrides = [*paper_mode(recipe), *overrides]
+        recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
     name = "-".join([recipe.name, *(Path(profile).stem for profile in arguments.profile)])
     return recipe, Path(arguments.out or Path("runs") / name)
 
@@ -44,7 +62,12 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
     """Add the stage commands to the command line."""
     for verb, about in _VERBS.items():
         parser = subparsers.add_parser(verb, help=about, description=about)
-        parser.add_argument("recipe", help="path of a recipe, for example recipes/ccella.yaml")
+        parser.add_argument(
+            "recipe",
+            nargs="?" if verb == "classify" else None,  # comparing takes none
+            help="path of a recipe, for example "
+            + ("recipes/downstream/real.yaml" if verb == "classify" else "recipes/ccella.yaml"),
+        )
         add_layers(parser)
         parser.add_argument("--out", metavar="RUN", help="run folder; default runs/RECIPE-PROFILE")
         parser.add_argument("--dataset", metavar="DIR", help="a data set folder: data.dataset")
@@ -53,30 +76,112 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
             "--workers", type=int, default=0, help="processes that prepare cases; 0: all cores"
         )
         parser.add_argument(
+            "--quarantine", action="store_true", help="leave out cases that cannot be prepared"
+        )
+        parser.add_argument(
             "--stop-after", type=int, metavar="STEP", help="stop training here, with a checkpoint"
         )
+        if verb == "check-autoencoder":
+            parser.add_argument(
+                "--cases", type=int, metavar="N", help="measure on N: autoencoder_check.cases"
+            )
+        if verb == "evaluate":
+            parser.add_argument(
+                "--samples",
+                metavar="DIR",
+                help="a data set folder, or several, in place of the run's",
+            )
+            parser.add_argument(
+                "--gate", metavar="SHARE", help="hold back more copies than that: evaluate.gate"
+            )
+        if verb == "classify":
+            parser.add_argument(
+                "--seeds", metavar="K", help="trainings that differ in the seed: classify.seeds"
+            )
+            parser.add_argument(
+                "--compare",
+                nargs=2,
+                metavar=("A", "B"),
+                help="two folders RUN/classify/NAME: paired tests of AUC and accuracy",
+            )
+        if verb == "encode":
+            parser.add_argument(
+                "--paper-mode",
+                action="store_true",
+                help="text features as released: padded to 512 tokens, cut at the left, float32",
+            )
         parser.set_defaults(func=_stage, verb=verb)
     _register_import(subparsers)
 
 
 def _stage(arguments: argparse.Namespace) -> int:
+    if arguments.verb == "classify" and (arguments.compare or arguments.recipe is None):
+        return _compare(arguments)
     recipe, run = _resolve(arguments)
     from voxella.stages.run import run_stages
 
-    until = "sample" if arguments.verb == "run" else arguments.verb
+    last = "evaluate" if recipe.classify is None else "classify"
+    until = last if arguments.verb == "run" else arguments.verb
+    if arguments.verb == "evaluate" and arguments.samples is not None:
+        # Of another's volumes nothing is made here: the real cases are all that is needed.
+        until = "prepare"
+    # Later verbs keep what `prepare --quarantine` decided; `prepare` without it tries all again.
+    keep = None if arguments.verb != "prepare" else False
     folders = run_stages(
-        recipe, run, until=until, stop_after=arguments.stop_after, workers=arguments.workers
+        recipe,
+        run,
+        until=until,
+        stop_after=arguments.stop_after,
+        workers=arguments.workers,
+        quarantine=arguments.quarantine or keep,
     )
+    if arguments.verb == "evaluate" and arguments.samples is not None:
+        from voxella.stages.evaluate import evaluate
+
+        evaluate(recipe, run, Path(arguments.samples))
+        until = "evaluate"
     from voxella.stages.summary import summarise
 
     summarise(folders, until)
+    if until == "check-autoencoder":
+        _show_check(folders.autoencoder)
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from voxella.errors import UserError
+    from voxella.progress import say
+
+    if not arguments.compare or arguments.recipe is not None:
+        raise UserError(
+            "voxella classify takes a recipe, or --compare with two folders",
+            legal="voxella classify recipes/downstream/real.yaml --out RUN;  "
+            "voxella classify --compare RUN/classify/real RUN/classify/synth_clinical",
+        )
+    from voxella.classification.compare import compare_scenarios
+
+    first, second = (Path(folder) for folder in arguments.compare)
+    path = compare_scenarios(first, second, arguments.out and Path(arguments.out))
+    say(f"comparison: {path}")
+    return 0
+
+
+def _show_check(folder: Path) -> None:
+    from voxella.engine.ranks import Ranks
+    from voxella.stages.autoencoder_check import require_trusted
+    from voxella.stages.autoencoder_table import show_check
+
+    if Ranks.from_environment().is_main:
+        show_check(folder)
+    require_trusted(folder)
 
 
 def _register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
     about = "bring data into a data set folder with a manifest"
     parser = subparsers.add_parser("import", help=about, description=about)
-    parser.add_argument("name", help="an importer: phantom, picai, table; see `voxella plugins`")
+    parser.add_argument(
+        "name", help="phantom, dicom, picai, prostate158, ccella, table; see `voxella plugins`"
+    )
     parser.add_argument("source", nargs="?", help="what it reads; the phantom needs none")
     parser.add_argument("--out", required=True, metavar="DATASET", help="the data set folder")
     parser.add_argument(

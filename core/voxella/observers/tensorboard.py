@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TensorBoardObserver", "tensorboard", "voxella_factory"]
 
+# Blocks of a recipe whose settings stand beside its results.
+_TOLD = {
+    *("name", "seed", "conditioner", "backbone", "diffusion", "loss", "dropout"),
+    *("optimizer", "train", "sample", "latent"),
+}
+
 
 class TensorBoardObserver:
     """Write scalars, pictures and the resolved recipe where TensorBoard finds them.
@@ -29,9 +35,13 @@ class TensorBoardObserver:
     def __init__(self, flush_seconds: int = 30) -> None:
         self._flush_seconds = flush_seconds
         self._writer: SummaryWriter | None = None
+        self._settings: dict[str, Any] = {}
+        self._measured: dict[str, float] = {}
 
     @hookimpl
-    def voxella_run_start(self, run_dir: Path, recipe: Recipe, stage: str, first_step: int) -> None:
+    def voxella_run_start(
+        self, run_dir: Path, recipe: Recipe, stage: str, total_steps: int, first_step: int
+    ) -> None:
         """Open the event file and write the recipe."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -44,6 +54,9 @@ class TensorBoardObserver:
             flush_secs=self._flush_seconds,
         )
         # TensorBoard renders Markdown: four spaces keep the YAML as it is.
+        # A stage without steps only measures: its numbers are the run's results.
+        self._settings = _settings(recipe) if total_steps == 0 else {}
+        self._measured = {}
         text = "".join(f"    {line}\n" for line in dump_recipe(recipe).splitlines())
         self._write("add_text", "recipe", text, first_step)
 
@@ -61,17 +74,41 @@ class TensorBoardObserver:
     @hookimpl
     def voxella_metric(self, step: int, name: str, value: float) -> None:
         """Write a number that is measured now and then."""
+        self._measured[name] = value
         self._write("add_scalar", name, value, step)
 
     @hookimpl
     def voxella_run_end(self) -> None:
-        """Flush and close the event file."""
+        """Write the results beside the settings (HParams), flush and close the event file."""
+        if self._writer is not None and self._settings and self._measured:
+            from torch.utils.tensorboard import summary
+
+            # torch types neither. Not its add_hparams: that writes every number once more.
+            make: Any = summary.hparams
+            file: Any = self._writer.file_writer
+            for part in make(self._settings, self._measured):
+                file.add_summary(part)
         self._write("close")
         self._writer = None
 
     def _write(self, method: str, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - the writer's
         if self._writer is not None:
             getattr(self._writer, method)(*arguments, **named)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe's numbers and names under dotted keys: what runs are told apart by."""
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, item)
+        elif isinstance(value, bool | int | float | str):
+            found[prefix] = value
+
+    walk("", recipe.model_dump(mode="json", include=_TOLD))
+    return found
 
 
 def tensorboard(*, flush_seconds: int = 30) -> TensorBoardObserver:

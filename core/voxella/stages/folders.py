@@ -60,3 +60,8 @@ class Folders:
     def samples(self) -> Path:
         """Return the synthetic data set."""
         return self.run / "samples"
+
+    @property
+    def evaluation(self) -> Path:
+        """Return what was measured of the synthetic data set."""
+        return self.run / "evaluation"

@@ -1,7 +1,7 @@
 """The stages in order, each skipped when it is up to date.
 
 Under a launcher every process comes through here. What one process does alone, rank 0 does while
-the others wait; encoding, training and sampling are shared.
+the others wait; encoding, training, sampling and evaluating are shared.
 """
 
 from __future__ import annotations
@@ -9,17 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from voxella.classification.examples import needs_samples, require_validation
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier, start_distributed
 from voxella.errors import UserError
 from voxella.progress import say
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder import train_autoencoder
+from voxella.stages.autoencoder_check import check_autoencoder
 from voxella.stages.autoencoder_model import WEIGHTS
+from voxella.stages.check_quick import tell_quick_check
+from voxella.stages.classify import classify
+from voxella.stages.classify_check import check_classify, settings_of
 from voxella.stages.encode import encode
+from voxella.stages.evaluate import evaluate
+from voxella.stages.evaluate_networks import check_evaluation
 from voxella.stages.folders import Folders
 from voxella.stages.importing import import_for
-from voxella.stages.preflight import check_encoders, check_training
+from voxella.stages.preflight import check_encoders, check_model, check_training
 from voxella.stages.prepare import prepare
 from voxella.stages.sample import sample
 from voxella.stages.train import train
@@ -27,17 +34,21 @@ from voxella.stages.train import train
 __all__ = ["STAGES", "run_stages"]
 
 # In order; the names are the command line's.
-STAGES = ("import", "prepare", "train-autoencoder", "encode", "train", "sample")
-_ALONE = frozenset({"import", "prepare", "train-autoencoder"})
+STAGES = (
+    *("import", "prepare", "train-autoencoder", "check-autoencoder"),
+    *("encode", "train", "sample", "evaluate", "classify"),
+)
+_ALONE = frozenset({"import", "prepare", "train-autoencoder", "check-autoencoder"})
 
 
 def run_stages(
     recipe: Recipe,
     run: Path,
     *,
-    until: str = "sample",
+    until: str = "evaluate",
     stop_after: int | None = None,
     workers: int = 0,
+    quarantine: bool | None = False,
 ) -> Folders:
     """Run every stage up to ``until``; what is up to date is left alone.
 
@@ -47,6 +58,7 @@ def run_stages(
         until: The last stage, one of :data:`STAGES`.
         stop_after: Stop training, with a checkpoint, when this step is done, and do no later stage.
         workers: Processes that prepare cases; 0 uses the machine's cores.
+        quarantine: Leave out cases that cannot be prepared, see :func:`prepare`.
 
     Raises:
         UserError: What a stage refuses.
@@ -58,24 +70,39 @@ def run_stages(
     ranks = Ranks.from_environment()
     # Before hours of preparation: what is wrong now will be wrong then.
     check_training(recipe, ranks)
-    if STAGES.index(until) >= STAGES.index("encode"):
+    wanted = _wanted(recipe, until)
+    if "encode" in wanted:
         check_encoders(recipe)
+    if "train" in wanted:
+        check_model(recipe)
+    if "evaluate" in wanted:
+        check_evaluation(recipe)
+    if "classify" in wanted:
+        check_classify(recipe, ranks)
     folders = Folders.of(recipe, run)
     steps: dict[str, Callable[[], object]] = {
         "import": lambda: import_for(recipe, folders),
-        "prepare": lambda: prepare(recipe, folders.dataset, folders.prepared, workers=workers),
+        "prepare": lambda: _prepare(recipe, folders, workers, quarantine, wanted),
         "train-autoencoder": lambda: _train_autoencoder(recipe, folders),
+        "check-autoencoder": lambda: check_autoencoder(
+            recipe, folders.prepared, folders.autoencoder
+        ),
         "encode": lambda: _encode(recipe, folders, ranks),
-        "train": lambda: train(recipe, folders.run, stop_after=stop_after),
+        # Of several trainings, --stop-after means the one that was asked for.
+        "train": lambda: train(
+            recipe, folders.run, stop_after=None if until == "classify" else stop_after
+        ),
         "sample": lambda: sample(recipe, folders.run),
+        "evaluate": lambda: evaluate(recipe, folders.run),
+        "classify": lambda: classify(recipe, folders.run, stop_after=stop_after),
     }
     start_distributed(ranks)
-    for stage in STAGES[: STAGES.index(until) + 1]:
+    for stage in wanted:
         if ranks.is_main:
             say(f"== {stage}")
         done = steps[stage]() if ranks.is_main or stage not in _ALONE else None
         barrier()
-        if stage == "train" and done is None:
+        if stage in ("train", "classify") and done is None:
             say(
                 f"training stopped after step {stop_after}; without --stop-after the same command "
                 "continues",
@@ -83,6 +110,27 @@ def run_stages(
             )
             break
     return folders
+
+
+def _wanted(recipe: Recipe, until: str) -> list[str]:
+    """Return the stages up to ``until``; for a classifier those alone that its images come from."""
+    stages = list(STAGES[: STAGES.index(until) + 1])
+    if until != "classify":
+        return stages
+    if needs_samples(settings_of(recipe)):
+        return [stage for stage in stages if stage != "evaluate"]
+    return ["import", "prepare", "classify"]
+
+
+def _prepare(
+    recipe: Recipe, folders: Folders, workers: int, quarantine: bool | None, wanted: list[str]
+) -> None:
+    tell_quick_check(recipe, folders.dataset)
+    prepared = prepare(
+        recipe, folders.dataset, folders.prepared, workers=workers, quarantine=quarantine
+    )
+    if "classify" in wanted:
+        require_validation(prepared)
 
 
 def _train_autoencoder(recipe: Recipe, folders: Folders) -> None:

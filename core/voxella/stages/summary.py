@@ -25,6 +25,7 @@ def summarise(folders: Folders, until: str) -> None:
         "model": folders.model / "model.json",
         "volumes": folders.samples / "manifest.jsonl",
         "montage": folders.samples / "montage.png",
+        "metrics": folders.evaluation / "metrics.json",
     }
     say(f"done: {until}")
     for name, path in results.items():

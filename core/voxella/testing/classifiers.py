@@ -31,7 +31,7 @@ class ClassifierContract(SpatialContract):
 
     kind: ClassVar[str] = "classifiers"
     size: ClassVar[tuple[int, int, int]] = (48, 32, 40)
-    small: ClassVar[Mapping[str, Any]] = {"channels": [4, 8, 8]}
+    small: ClassVar[Mapping[str, Any]] = {"channels": [4, 8, 8], "widths": [2, 2, 4, 4]}
 
     def build_spatial(self, spatial_dims: int, **changes: Any) -> nn.Module:  # noqa: ANN401 - wired
         """Build the classifier for images of two channels and two classes."""

@@ -1,1 +1,1 @@
-"""Downstream classifiers that come with voxella: `efficientnet`, `cnn`."""
+"""Downstream classifiers that come with voxella: `efficientnet`, `resnet`, `cnn`."""

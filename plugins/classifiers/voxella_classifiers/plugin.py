@@ -8,7 +8,7 @@ from typing import Any
 from voxella.plugins import hookimpl
 from voxella.plugins.contracts import Classifier
 
-__all__ = ["build_cnn", "build_efficientnet", "voxella_factory"]
+__all__ = ["build_cnn", "build_efficientnet", "build_resnet", "voxella_factory"]
 
 
 def build_efficientnet(*, spatial_dims: int, in_channels: int, num_classes: int) -> Classifier:
@@ -22,6 +22,28 @@ def build_efficientnet(*, spatial_dims: int, in_channels: int, num_classes: int)
     from voxella_classifiers.efficientnet import efficientnet_b0
 
     return efficientnet_b0(spatial_dims, in_channels, num_classes)
+
+
+def build_resnet(
+    *,
+    spatial_dims: int,
+    in_channels: int,
+    num_classes: int,
+    depth: int = 18,
+    widths: Sequence[int] = (64, 128, 256, 512),
+) -> Classifier:
+    """Build a ResNet with random weights.
+
+    Args:
+        spatial_dims: 2 or 3 (wired).
+        in_channels: Image channels (wired).
+        num_classes: Number of classes (wired).
+        depth: 10, 18 or 34 layers.
+        widths: Channels of the four stages.
+    """
+    from voxella_classifiers.resnet import resnet
+
+    return resnet(spatial_dims, in_channels, num_classes, depth, widths)
 
 
 def build_cnn(
@@ -47,5 +69,9 @@ def build_cnn(
 @hookimpl
 def voxella_factory(name: str) -> Callable[..., Any] | None:
     """Return the builder of a classifier, or None when the name is not one of ours."""
-    builders: dict[str, Callable[..., Any]] = {"efficientnet": build_efficientnet, "cnn": build_cnn}
+    builders: dict[str, Callable[..., Any]] = {
+        "efficientnet": build_efficientnet,
+        "resnet": build_resnet,
+        "cnn": build_cnn,
+    }
     return builders.get(name)

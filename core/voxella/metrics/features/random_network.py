@@ -18,25 +18,26 @@ from voxella.metrics.resampling import seeded_generator
 
 __all__ = ["RandomNetwork", "random_networks"]
 
-NAME = "random-seed0"
-_SEED = 0
 _STEM = (8, 16)
 
 
-def random_networks(*, dim: int = 16, device: torch.device | str = "cpu") -> list[TorchFeatures]:
+def random_networks(
+    *, dim: int = 16, seed: int = 0, device: torch.device | str = "cpu"
+) -> list[TorchFeatures]:
     """Return ``random-seed0`` for volumes, and one each for sagittal, coronal and axial slices.
 
     Args:
         dim: Width of a vector. Small, so that a few dozen cases outnumber the features, which the
             Fréchet distance needs.
+        seed: Of the weights; the name states it.
         device: Where to compute.
     """
-    return [_network(plane, dim, device) for plane in (None, *PLANES)]
+    return [_network(plane, dim, seed, device) for plane in (None, *PLANES)]
 
 
-def _network(plane: Plane | None, dim: int, device: torch.device | str) -> TorchFeatures:
-    module = RandomNetwork(3 if plane is None else 2, dim)
-    name = NAME if plane is None else f"{NAME}-{plane}"
+def _network(plane: Plane | None, dim: int, seed: int, device: torch.device | str) -> TorchFeatures:
+    module = RandomNetwork(3 if plane is None else 2, dim, seed)
+    name = _name(seed) if plane is None else f"{_name(seed)}-{plane}"
     weights = b"".join(tensor.numpy().tobytes() for tensor in module.state_dict().values())
     return TorchFeatures(
         name=name,
@@ -49,15 +50,20 @@ def _network(plane: Plane | None, dim: int, device: torch.device | str) -> Torch
     )
 
 
+def _name(seed: int) -> str:
+    return f"random-seed{seed}"
+
+
 class RandomNetwork(nn.Module):
-    """Three strided convolutions, ReLUs between, averaged over space; the name states the seed.
+    """Three strided convolutions, ReLUs between, averaged over space.
 
     Args:
         spatial_dims: 2 or 3.
         dim: Width of a vector.
+        seed: Of the weights.
     """
 
-    def __init__(self, spatial_dims: int, dim: int) -> None:
+    def __init__(self, spatial_dims: int, dim: int, seed: int = 0) -> None:
         super().__init__()
         convolution = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
         widths = (1, *_STEM, dim)
@@ -65,7 +71,7 @@ class RandomNetwork(nn.Module):
             convolution(width, after, 3, stride=2, padding=1) for width, after in pairwise(widths)
         )
         # Drawn by numpy's Philox: the same for ever, whatever torch makes of its own generator.
-        generator = seeded_generator(_SEED, f"{NAME}/{spatial_dims}d/{dim}")
+        generator = seeded_generator(seed, f"{_name(seed)}/{spatial_dims}d/{dim}")
         for tensor in self.parameters():
             # He et al. 2015, equation 10: activations keep their scale through ReLUs.
             fan_in = tensor[0].numel() if tensor.dim() > 1 else 9 * _STEM[0]

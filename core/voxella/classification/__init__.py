@@ -1,0 +1,1 @@
+"""Downstream classifiers: which images, how they are fed, how the best epoch is chosen."""

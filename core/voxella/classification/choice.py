@@ -1,0 +1,190 @@
+"""The epoch that is kept: the one with the best validation, its weights always on the disk."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from voxella.classification.batches import ImageMaker
+from voxella.classification.predict import as_predictions, predict
+from voxella.engine.checkpoints import Checkpoints
+from voxella.engine.ema import Ema
+from voxella.engine.masters import held, joined
+from voxella.engine.monitor import LossLog
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import agreed, gather_state
+from voxella.errors import UserError
+from voxella.files import atomic_path
+from voxella.metrics.delong import auc_estimate
+
+__all__ = ["EpochChoice", "ResumedCheckpoints", "read_best"]
+
+BEST = "best.safetensors"
+JOURNAL = "validation.jsonl"
+_HEADER = "voxella"
+
+
+class EpochChoice:
+    """Measures validation cases now and then and keeps the weights that did best.
+
+    Best is the highest AUC; among equals, and where all cases are of one class, the lowest loss;
+    then the earliest. The file ``best.safetensors`` carries step, AUC and loss in its header, so
+    weights and what is said of them are one file. They are what was measured: the average, where
+    one is kept.
+
+    Args:
+        folder: Of the training.
+        maker: Makes batches of the validation cases.
+        ranks: This process.
+        batch_size: Cases per forward pass.
+        every: Steps between two measurements.
+        last: The training's last step, which is measured too.
+        training: Hash of what decides the training; the best of another one is no candidate.
+        first: Steps done before; later lines of an interrupted run are dropped.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        maker: ImageMaker,
+        ranks: Ranks,
+        batch_size: int,
+        *,
+        every: int,
+        last: int,
+        training: str,
+        first: int,
+    ) -> None:
+        self.folder = folder
+        self.maker = maker
+        self.ranks = ranks
+        self.batch_size = batch_size
+        self.every = every
+        self.last = last
+        self.training = training
+        self._log = LossLog(folder / JOURNAL, first_step=first) if ranks.is_main else None
+        self._measured = agreed(_steps(folder / JOURNAL))
+        self._best = agreed(self._candidate())
+
+    @torch.no_grad()
+    def measure(self, engine: Any, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
+        """Measure the weights as they are and keep them where they are the best; collective."""
+        _same_buffers(engine.module, self.ranks)
+        engine.eval()
+        answers = predict(engine, self.maker, self.ranks, self.batch_size)
+        engine.train()
+        found = as_predictions(self.maker.cases, answers, self.maker.num_classes - 1)
+        auc = auc_estimate(found.truth, found.scores).value
+        loss = float(np.mean([answer.loss for answer in answers.values()]))
+        rank = _rank(auc, loss)
+        if self._best is None or rank > self._best:
+            self._best = rank
+            self._keep(engine.module, step, auc, loss)
+        scalars = {"validation/loss": loss} | ({} if auc is None else {"validation/auc": auc})
+        if self._log is not None:
+            self._log.write(step, scalars)
+        self._measured.add(step)
+        return scalars
+
+    def catch_up(self, engine: Any, ema: Ema | None, step: int) -> None:  # noqa: ANN401 - DeepSpeed ships no types
+        """Measure a step that is due and was not: a kill came between checkpoint and validation."""
+        due = step % self.every == 0 or step == self.last
+        if not due or step in self._measured:
+            return
+        with nullcontext() if ema is None else ema.applied():
+            self.measure(engine, step)
+            # As the loop does after its own validation.
+            engine.empty_partition_cache()
+
+    def _candidate(self) -> tuple[float, float] | None:
+        path = self.folder / BEST
+        if not path.is_file():
+            return None
+        facts = _header(path)
+        if facts.get("training") != self.training:
+            return None
+        return _rank(facts["auc"], facts["loss"])
+
+    def _keep(self, module: nn.Module, step: int, auc: float | None, loss: float) -> None:
+        state = gather_state(module, keep=self.ranks.is_main, whole=_present)
+        if not self.ranks.is_main:
+            return
+        facts = {"step": step, "auc": auc, "loss": loss, "training": self.training}
+        with atomic_path(self.folder / BEST) as temporary:
+            # One entry: the order of several is a matter of chance, and the file's hash with it.
+            save_file(state, temporary, metadata={_HEADER: json.dumps(facts)})
+
+
+class ResumedCheckpoints(Checkpoints):
+    """Checkpoints that, when one is continued, see to the validation that a kill has cut off.
+
+    The loop saves first and validates then. Without this a run that was killed in between would
+    never look at that epoch, and might keep another one than a run that was not.
+    """
+
+    choice: EpochChoice | None = None
+
+    def load(self, engine: Any, ema: Ema | None, step: int) -> None:  # noqa: ANN401 - DeepSpeed ships no types
+        """Continue from the checkpoint of ``step``; collective."""
+        super().load(engine, ema, step)
+        if self.choice is not None:
+            self.choice.catch_up(engine, ema, step)
+
+
+def read_best(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the best weights of a training and their ``step``, ``auc`` and ``loss``.
+
+    Raises:
+        UserError: There are none.
+    """
+    path = folder / BEST
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", remedy="voxella classify RECIPE --out RUN")
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}
+    header = _header(path)
+    return weights, {name: header[name] for name in ("step", "auc", "loss")}
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+    return found
+
+
+def _rank(auc: float | None, loss: float) -> tuple[float, float]:
+    """Return what is larger for a better epoch."""
+    return (-1.0 if auc is None else auc, -loss)
+
+
+def _steps(journal: Path) -> set[int]:
+    if not journal.is_file():
+        return set()
+    return {json.loads(line)["step"] for line in journal.read_text("utf-8").splitlines()}
+
+
+def _present(parameter: nn.Parameter) -> Tensor:
+    """Return all of a parameter as it stands now, average or not."""
+    now = held(parameter)
+    return joined(parameter, now) if hasattr(parameter, "ds_id") else now
+
+
+def _same_buffers(module: nn.Module, ranks: Ranks) -> None:
+    """Average running statistics over the processes, each of which has seen its own images.
+
+    Batch norm's are the case in point. They do not act while training, so this changes no weight.
+    """
+    if ranks.world == 1:
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            torch.distributed.all_reduce(buffer)
+            buffer /= ranks.world

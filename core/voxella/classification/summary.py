@@ -1,0 +1,145 @@
+"""``metrics.json`` and ``curves.json`` of a scenario, and its table on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from voxella.classification.examples import Examples
+from voxella.classification.outcome import curves, over_seeds, seed_metrics
+from voxella.classification.predict import PREDICTIONS, read_predictions
+from voxella.files import write_json_atomic
+from voxella.metrics.estimate import Estimate
+from voxella.recipe.model import Recipe
+
+__all__ = ["show_scenario", "write_scenario"]
+
+_PERCENT = "percent_positive"
+_PAPERS_NETWORK = "efficientnet"
+
+
+def write_scenario(
+    recipe: Recipe, folder: Path, examples: Examples, trainings: Mapping[int, dict[str, Any]]
+) -> Path:
+    """Measure every seed's test predictions and write the scenario's files.
+
+    Args:
+        recipe: The experiment.
+        folder: ``RUN/classify/NAME``, with a folder for each seed.
+        examples: The images.
+        trainings: What is known of each seed's training.
+    """
+    settings = recipe.classify
+    assert settings is not None, "asked for only where the recipe classifies"
+    tests = {
+        seed: read_predictions(folder / f"seed-{seed}" / PREDICTIONS, "test") for seed in trainings
+    }
+    by_seed = {
+        seed: seed_metrics(test, recipe.evaluate, seed=recipe.seed, name=f"{recipe.name}/{seed}")
+        for seed, test in tests.items()
+    }
+    differs = incomparable(recipe, examples)
+    beside = {"comparable_with_paper": differs is None}
+    metrics = {
+        name: {**estimate.as_json(), "split": "test", **beside}
+        for name, estimate in over_seeds(list(by_seed.values())).items()
+    }
+    metrics[_PERCENT] = {**_percent_positive(recipe, examples), "split": "train", **beside}
+    write_json_atomic(
+        folder / "curves.json",
+        {"format": 1, "split": "test", "seeds": {str(s): curves(t) for s, t in tests.items()}},
+    )
+    return write_json_atomic(
+        folder / "metrics.json",
+        {
+            "format": 1,
+            "metrics": metrics,
+            "scenario": recipe.name,
+            "training_set": settings.training_set,
+            "label": settings.label,
+            "classifier": settings.classifier.name,
+            "classes": recipe.data.classes,
+            "threshold": 0.5,
+            "cases": _counts(examples),
+            "left_out": examples.left_out,
+            "not_comparable_with_paper": differs,
+            "paper": recipe.paper.model_dump(mode="json") if recipe.paper else None,
+            "seeds": {
+                str(seed): {
+                    **trainings[seed],
+                    "metrics": {name: found.as_json() for name, found in by_seed[seed].items()},
+                }
+                for seed in trainings
+            },
+        },
+    )
+
+
+def incomparable(recipe: Recipe, examples: Examples) -> str | None:
+    """Return why this experiment's numbers do not stand beside the paper's, or None."""
+    assert recipe.classify is not None, "asked for only where the recipe classifies"
+    network = recipe.classify.classifier.name
+    if any(example.case.label_source == "phantom" for example in examples.all.values()):
+        return "the data are phantoms"
+    if network != _PAPERS_NETWORK:
+        return f"the classifier is {network}, the paper's is {_PAPERS_NETWORK}"
+    return None
+
+
+def show_scenario(folder: Path) -> None:
+    """Print a scenario's numbers, with the paper's beside them where the two can be compared."""
+    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    paper, differs = found["paper"], found["not_comparable_with_paper"]
+    seeds, cases = len(found["seeds"]), found["cases"]
+    over = "test cases" if seeds == 1 else f"{seeds} trainings (of each, over test cases: the file)"
+    title = f"{found['scenario']}: {cases['train']} training cases, {cases['test']} test cases"
+    table = Table(title=f"{title}; intervals over {over}", title_justify="left")
+    headings = ["", "value", f"{found['metrics']['auc']['level']:.0%} interval", "note"]
+    if paper is not None and differs is None:
+        headings.insert(3, "paper")
+    for heading in headings:
+        table.add_column(heading)
+    for name, metric in found["metrics"].items():
+        row = [name, _number(metric["value"]), _interval(metric), metric["note"] or ""]
+        if len(headings) == 5:
+            row.insert(3, _number(paper.get(name)))
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if paper is not None and differs is not None:
+        line = f"the paper's row ({paper['model']}) is not shown: {differs}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _percent_positive(recipe: Recipe, examples: Examples) -> dict[str, Any]:
+    """Return the share of positive cases in the (last) training set, in percent."""
+    _, last = examples.phases[-1]
+    positive = sum(e.target == len(recipe.data.classes) - 1 for e in last.values())
+    how = f"{positive} of {len(last)} training cases, counted"
+    return Estimate(100 * positive / len(last), None, None, len(last), how=how).as_json()
+
+
+def _counts(examples: Examples) -> dict[str, int]:
+    counts = {f"train_{name}": len(chosen) for name, chosen in examples.phases if name}
+    return counts | {
+        "train": len(examples.phases[-1][1]),
+        "val": len(examples.val),
+        "test": len(examples.test),
+    }
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value > 1 else f"{value:.3f}"
+
+
+def _interval(metric: Mapping[str, Any]) -> str:
+    if metric["low"] is None:
+        return "-"
+    return f"{metric['low']:.3f} to {metric['high']:.3f}"

@@ -1,0 +1,67 @@
+"""A classifier with its loss: the module that DeepSpeed trains."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from voxella.classification.augment import apply
+from voxella.classification.batches import ImageBatch
+from voxella.diffusion.losses import focal_loss
+from voxella.plugins import registry
+from voxella.plugins.contracts import Classifier
+from voxella.recipe.classification import Focal
+from voxella.recipe.model import Recipe
+
+__all__ = ["ClassifierTask", "build_task"]
+
+
+class ClassifierTask(nn.Module):
+    """Images to logits to focal loss.
+
+    Args:
+        classifier: The network.
+        loss: Form of the focal loss.
+    """
+
+    def __init__(self, classifier: Classifier, loss: Focal) -> None:
+        super().__init__()
+        self.classifier = cast(nn.Module, classifier)
+        self.loss = loss
+
+    def forward(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """Return ``total``, which carries gradients, and detached what is watched.
+
+        ``loss_per_case`` is ``(B,)``, ``logits`` ``(B, K)`` float32.
+        """
+        images = batch.images
+        if batch.flip is not None and batch.resample is not None and batch.matrices is not None:
+            images = apply(images, batch.flip, batch.resample, batch.matrices)
+        # The whole network may be cast to less (DeepSpeed's bf16 block).
+        kind = next(self.classifier.parameters()).dtype
+        logits = self.classifier(images.to(kind)).float()
+        per_case = focal_loss(logits, batch.target, gamma=self.loss.gamma, alpha=self.loss.alpha)
+        return {
+            "total": per_case.mean(),
+            "loss_per_case": per_case.detach(),
+            "logits": logits.detach(),
+        }
+
+
+def build_task(recipe: Recipe, seed: int) -> ClassifierTask:
+    """Build a recipe's untrained classifier, its weights drawn from ``seed``."""
+    settings = recipe.classify
+    assert settings is not None, "asked for only where the recipe classifies"
+    # Of the CPU only: the model is drawn there.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed % 2**63)
+        classifier: Classifier = registry.build(
+            "classifiers",
+            settings.classifier,
+            spatial_dims=len(settings.size),
+            in_channels=len(recipe.data.sequences),
+            num_classes=len(recipe.data.classes),
+        )
+    return ClassifierTask(classifier, settings.loss)

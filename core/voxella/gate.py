@@ -1,0 +1,96 @@
+"""The gate: a synthetic data set that holds copies of patients is not handed on.
+
+``voxella evaluate --gate`` judges a data set and writes ``gate.json`` beside its manifest; whatever
+hands the data set on asks :func:`require_gate` first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from voxella.case import Manifest
+from voxella.errors import UserError
+from voxella.files import sha256_file, sha256_json, write_json_atomic
+
+__all__ = ["GATE", "judge", "require_gate", "samples_sha256"]
+
+GATE = "gate.json"
+_AGAIN = "voxella evaluate RECIPE --gate LIMIT"
+
+
+def samples_sha256(samples: Manifest) -> str:
+    """Return a hash of a data set's volumes; their order is nothing."""
+    return sha256_json(
+        {
+            case.id: {name: sha256_file(samples.image_path(case, name)) for name in case.images}
+            for case in samples
+        }
+    )
+
+
+def judge(samples: Manifest, limit: float, shares: Mapping[str, tuple[float, float] | str]) -> bool:
+    """Write ``gate.json`` and return whether the data set may be handed on.
+
+    Args:
+        samples: The data set.
+        limit: Largest share of copies that passes.
+        shares: For each space in which copies were looked for, their share and the upper end of its
+            interval; or why it is unknown. The worst of the known decides; where none is known,
+            nothing passes.
+    """
+    known = {space: share for space, share in shares.items() if not isinstance(share, str)}
+    worst = max(known, key=lambda space: known[space][0]) if known else None
+    share, high = known[worst] if worst else (None, None)
+    passed = share is not None and share <= limit
+    write_json_atomic(
+        samples.folder / GATE,
+        {
+            "limit": limit,
+            "share": share,
+            "high": high,
+            "passed": passed,
+            "space": worst,
+            "unknown": {space: why for space, why in shares.items() if isinstance(why, str)},
+            "samples_sha256": samples_sha256(samples),
+        },
+    )
+    return passed
+
+
+def require_gate(folder: Path) -> None:
+    """Refuse to hand on a data set that was judged and did not pass, or has changed since.
+
+    A data set that nobody asked to be judged has no ``gate.json`` and is not held back.
+
+    Raises:
+        UserError: It may not be handed on; says why.
+    """
+    try:
+        verdict = json.loads((folder / GATE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except json.JSONDecodeError:
+        verdict = {}
+    if verdict.get("samples_sha256") != samples_sha256(Manifest.read(folder)):
+        raise UserError(
+            f"{folder} has changed since its copies of training cases were counted",
+            remedy=_AGAIN,
+        )
+    if verdict.get("passed") is True:
+        return
+    if verdict.get("share") is None:
+        why = "; ".join(f"{space}: {text}" for space, text in verdict.get("unknown", {}).items())
+        raise UserError(
+            f"{folder} may not be handed on: whether it holds copies of training cases could not "
+            f"be told ({why})",
+            remedy=f"give the data set held-out cases, then {_AGAIN}",
+        )
+    raise UserError(
+        f"{folder} may not be handed on: {verdict['share']:.2%} of its volumes (by the interval up "
+        f"to {verdict['high']:.2%}) are nearer to one training case, in {verdict['space']} space, "
+        f"than chance allows; the gate lets {verdict['limit']:.2%} pass",
+        remedy="look at the worst pairs in RUN/evaluation/copies-*.png; train for fewer epochs or "
+        "on more cases, sample again, or leave these cases out",
+    )

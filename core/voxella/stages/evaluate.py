@@ -1,0 +1,196 @@
+"""`voxella evaluate`: how near the synthetic volumes are to real ones, and whether to any one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxella.cache.latents import LatentCache
+from voxella.cache.text import TextCache
+from voxella.case import MANIFEST, Manifest
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.errors import UserError
+from voxella.export import load_facts
+from voxella.files import sha256_json
+from voxella.gate import judge, require_gate
+from voxella.metrics.features.network import TorchFeatures
+from voxella.progress import say
+from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_copies import SPACES
+from voxella.stages.evaluate_features import extract_all
+from voxella.stages.evaluate_networks import feature_networks
+from voxella.stages.evaluate_numbers import all_numbers
+from voxella.stages.evaluate_plan import make_plan
+from voxella.stages.evaluate_report import observe, read_metrics, write_metrics
+from voxella.stages.evaluate_sets import Sets, read_sets
+from voxella.stages.evaluate_table import show_metrics
+from voxella.stages.folders import Folders
+from voxella.stages.record import StageRecord
+from voxella.stages.sample import variants
+
+__all__ = ["evaluate"]
+
+_FORMAT = 1
+# What decides no number: where weights lie (their hash does), and what is made of the numbers.
+_NOT_OF_A_NUMBER = {"gate", "medicalnet", "radimagenet", "medicalnet_sha256", "radimagenet_sha256"}
+
+
+@dataclass(frozen=True)
+class _DataSet:
+    """A data set to be measured, where its numbers go, and by whom it was made."""
+
+    recipe: Recipe
+    samples: Path
+    out: Path
+    name: str
+    own: bool
+
+
+def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
+    """Measure the run's synthetic data set, or another; every process of the job calls this.
+
+    Features are kept by content hash, so a killed evaluation goes on; one that is up to date shows
+    its numbers again.
+
+    Args:
+        recipe: The experiment.
+        run: The run folder; its real cases must be prepared.
+        samples: A data set folder, or a folder of such; None: the run's own.
+
+    Returns:
+        The folder that holds ``metrics.json``; of several data sets, one such folder for each.
+
+    Raises:
+        UserError: What cannot be supported: mixed splits, other grids, NaN, missing weights; or
+            the gate holds a data set back (all numbers are written then).
+    """
+    ranks = Ranks.from_environment()
+    start_distributed(ranks)
+    folders = Folders.of(recipe, run)
+    networks = feature_networks(recipe, ranks.device)
+    prepared = Manifest.read(folders.prepared)
+    held_back: list[UserError] = []
+    for data_set in _data_sets(recipe, folders, samples):
+        sets = read_sets(data_set.recipe, prepared, data_set.samples)
+        _measure(data_set, folders, sets, networks, ranks)
+        problem = agreed(_judged(data_set) if ranks.is_main else None)
+        held_back += [problem] if problem is not None else []
+    if held_back:
+        raise UserError("\n".join(str(problem) for problem in held_back))
+    return folders.evaluation
+
+
+def _data_sets(recipe: Recipe, folders: Folders, samples: Path | None) -> Iterator[_DataSet]:
+    if samples is None:
+        for variant, folder in variants(recipe, folders.samples):
+            name = "" if folder == folders.samples else folder.name
+            yield _DataSet(variant, folder, folders.evaluation / name, name, own=True)
+        return
+    samples = Path(samples).absolute()
+    found = [samples] if (samples / MANIFEST).is_file() else sorted(samples.glob(f"*/{MANIFEST}"))
+    if not found:
+        raise UserError(
+            f"{samples} holds no data set",
+            legal=f"a folder with {MANIFEST}, or a folder of such folders",
+        )
+    for path in found:
+        folder = path if path.is_dir() else path.parent
+        name = f"external/{folder.relative_to(samples.parent).as_posix()}"
+        yield _DataSet(recipe, folder, folders.evaluation / name, name, own=False)
+
+
+def _measure(
+    data_set: _DataSet, folders: Folders, sets: Sets, networks: list[TorchFeatures], ranks: Ranks
+) -> None:
+    """Measure one data set, unless that is done; collective."""
+    recipe, out = data_set.recipe, data_set.out
+    record = StageRecord(out, "evaluate", _inputs(data_set, folders, sets, networks))
+    known = read_metrics(out)
+    current = agreed(record.is_current() and known is not None)
+    barrier()  # No process may still be looking when another begins to write.
+    if current:
+        say(f"evaluate: up to date, {out}", quiet=not ranks.is_main)
+    else:
+        if ranks.is_main:
+            record.invalidate()
+        plan = make_plan(recipe, folders, sets, networks, ranks)
+        extract_all(plan.wanted(), ranks)
+        if ranks.is_main:
+            numbers = all_numbers(recipe, folders, plan, out, ranks.device, own=data_set.own)
+            known = write_metrics(out, recipe, sets, data_set.samples, networks, numbers)
+            observe(recipe, folders, data_set.name, known["metrics"])
+            record.complete(metrics=len(numbers.metrics))
+        barrier()
+    if ranks.is_main and known is not None:
+        where = f" ({data_set.name})" if data_set.name else ""
+        cases = known["cases"]
+        show_metrics(
+            known,
+            f"{recipe.name}{where}: {cases['synthetic']} synthetic cases against "
+            f"{cases['real']} real {sets.split} cases",
+        )
+
+
+def _inputs(
+    data_set: _DataSet, folders: Folders, sets: Sets, networks: list[TorchFeatures]
+) -> dict[str, Any]:
+    recipe = data_set.recipe
+    settings = recipe.evaluate.model_dump(mode="json", exclude=_NOT_OF_A_NUMBER)
+    real = [(s.id, s.content, s.case.split, s.case.label) for s in (*sets.real, *sets.unseen)]
+    training = [(s.id, s.content, s.patient) for s in sets.training]
+    return {
+        "format": _FORMAT,
+        "settings": settings,
+        "seed": recipe.seed,
+        "classes": recipe.data.classes,
+        "sampler": [recipe.sample.sampler, recipe.sample.steps],
+        "networks": [network.fingerprint for network in networks],
+        "synthetic": sha256_json([(s.content, s.case.model_dump()) for s in sets.synthetic]),
+        "real": sha256_json([real, training, sets.split, sets.unseen_split]),
+        "paper": None if recipe.paper is None else recipe.paper.model_dump(),
+        **_caches(data_set, folders),
+    }
+
+
+def _caches(data_set: _DataSet, folders: Folders) -> dict[str, str | None]:
+    """Return what identifies the model and the caches of the run, as far as they are there."""
+    found: dict[str, str | None] = {"latents": None, "text": None, "model": None}
+    ways: dict[str, Callable[[], str]] = {
+        "latents": lambda: LatentCache.open(folders.latents).key,
+        "text": lambda: TextCache.open(folders.text).key,
+        "model": lambda: load_facts(folders.model).weights_sha256,
+    }
+    for name, way in ways.items():
+        try:
+            found[name] = way()
+        except UserError:
+            continue
+    return found
+
+
+def _judged(data_set: _DataSet) -> UserError | None:
+    """Write the gate's verdict where the recipe asks for one; return why it holds back, if so."""
+    limit = data_set.recipe.evaluate.gate
+    known = read_metrics(data_set.out)
+    if limit is None or known is None:
+        return None
+    metrics: Mapping[str, Mapping[str, Any]] = known["metrics"]
+    shares = {space: _share(metrics[f"copies_beyond_chance_{space}"]) for space in SPACES}
+    passed = judge(Manifest.read(data_set.samples), limit, shares)
+    if passed:
+        say(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")
+        return None
+    try:
+        require_gate(data_set.samples)
+    except UserError as problem:
+        return problem
+    return None
+
+
+def _share(number: Mapping[str, Any]) -> tuple[float, float] | str:
+    if number["value"] is None:
+        return str(number["note"])
+    return float(number["value"]), float(number["high"])

@@ -1,0 +1,136 @@
+"""``adherence_*``: whether volumes made from phantoms' reports show the lesions that these tell of.
+
+What a report tells is known from the phantom's truth. What a volume shows, an analytic detector
+says, whose accuracy on real phantoms of this data set, on this grid, stands beside every number;
+where it is not clearly above chance, there is no number. Other data have no such truth, and no such
+metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from voxella.case import Case, Manifest
+from voxella.errors import UserError
+from voxella.importers.phantom.detector_facts import found_by, told_by
+from voxella.importers.phantom.truth import Truth, read_truth
+from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
+from voxella.metrics.adherence import adherence as agreement
+from voxella.metrics.estimate import Estimate, joined
+from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_measured import Measured
+from voxella.stages.evaluate_sets import Sets, Subject
+from voxella.stages.evaluate_sightings import Look, sightings
+from voxella.stages.folders import Folders
+
+__all__ = ["adherence"]
+
+# Real phantoms that the detector is measured on: its accuracy is then known within some 9 %.
+_REAL_CASES = 120
+_DETECTOR = "detector"
+
+
+def adherence(recipe: Recipe, folders: Folders, sets: Sets) -> dict[str, Measured]:
+    """Return ``adherence_*`` of one data set, nothing where the real cases are no phantoms.
+
+    The ``floor`` of each is the detector's own agreement with real phantoms: what perfect volumes
+    would reach, within its interval.
+
+    Args:
+        recipe: Its ``evaluate`` block holds the tolerance of sizes.
+        folders: Of the run; the data set keeps the truths.
+        sets: Who takes part.
+    """
+    truths = _truths(folders, sets)
+    if not truths:
+        return {}
+    if len(recipe.prepare.size) != 3:
+        return _nothing(recipe, sets, "the phantom's detector looks at volumes, not at slices")
+    if recipe.text is None:
+        return _nothing(recipe, sets, "the model reads no report")
+    asked = [s for s in sets.synthetic if _reads_report(s) and s.source and s.source.id in truths]
+    if not asked:
+        return _nothing(recipe, sets, "no volume was made from a phantom's report")
+    real = _real(sets, truths)
+    known, _ = _pairs(recipe, folders, real, truths, real=True)
+    pairs, blind = _pairs(recipe, folders, asked, truths, real=False)
+    best = _agreement(recipe, known, "detector")
+    refusal = no_better_than_chance(known, best["presence"])
+    found = (
+        _agreement(recipe, pairs, f"adherence/{sets.split}")
+        if refusal is None
+        else {fact: Estimate.undefined(len(pairs), refusal) for fact in FACTS}
+    )
+    remark = f"in {blind} of {len(pairs)} volumes no gland was found" if blind else None
+    return {
+        f"adherence_{fact}": Measured(
+            replace(estimate, note=joined(estimate.note, remark)), sets.split, floor=best[fact]
+        )
+        for fact, estimate in found.items()
+    }
+
+
+def _nothing(recipe: Recipe, sets: Sets, why: str) -> dict[str, Measured]:
+    nothing = Estimate.undefined(0, why, level=recipe.evaluate.level)
+    return {f"adherence_{fact}": Measured(nothing, sets.split) for fact in FACTS}
+
+
+def _truths(folders: Folders, sets: Sets) -> dict[str, Truth]:
+    """Return by case id what is true of the real cases that are phantoms."""
+    try:
+        imported = Manifest.read(folders.dataset)
+    except UserError:
+        return {}
+    wanted = {s.id for side in (sets.real, sets.training, sets.unseen) for s in side}
+    of: dict[str, Case] = {case.id: case for case in imported if case.id in wanted}
+    return {
+        name: read_truth(imported.folder / case.truth)
+        for name, case in of.items()
+        if case.truth is not None and case.label_source == "phantom"
+    }
+
+
+def _reads_report(subject: Subject) -> bool:
+    return subject.case.extra.get("prompt_sha256") is not None
+
+
+def _real(sets: Sets, truths: dict[str, Truth]) -> list[Subject]:
+    """Return real phantoms to measure the detector on: those compared with first."""
+    ordered = {s.id: s for side in (sets.real, sets.unseen, sets.training) for s in side}
+    return [subject for name, subject in ordered.items() if name in truths][:_REAL_CASES]
+
+
+def _pairs(
+    recipe: Recipe,
+    folders: Folders,
+    subjects: Sequence[Subject],
+    truths: dict[str, Truth],
+    *,
+    real: bool,
+) -> tuple[list[Pair], int]:
+    """Return what is told and seen of each, and how many show no gland."""
+    sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
+    channel = recipe.data.sequences.index(sequence)
+    home = folders.work / folders.evaluation.name if real else folders.evaluation
+    seen = sightings([Look(subject, channel, home / _DETECTOR) for subject in subjects])
+    pairs = [
+        Pair(subject.patient, told_by(truths[_source(subject)]), found_by(sighting))
+        for subject, sighting in zip(subjects, seen, strict=True)
+    ]
+    return pairs, sum(not sighting.gland_seen for sighting in seen)
+
+
+def _source(subject: Subject) -> str:
+    return subject.id if subject.source is None else subject.source.id
+
+
+def _agreement(recipe: Recipe, pairs: Sequence[Pair], name: str) -> dict[str, Estimate]:
+    return agreement(
+        pairs,
+        tolerance_mm=recipe.evaluate.size_tolerance_mm,
+        seed=recipe.seed,
+        name=name,
+        replicates=recipe.evaluate.bootstrap,
+        level=recipe.evaluate.level,
+    )

@@ -1,0 +1,58 @@
+"""A number of the evaluation with all that it must not be read without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from voxella.errors import UserError
+from voxella.metrics.estimate import Estimate
+
+__all__ = ["Measured", "attempt", "reason"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number.
+
+    Attributes:
+        estimate: Value, interval, N, how, or None and why.
+        split: The real cases it was computed on or against.
+        network: Whose features; None where no network takes part.
+        comparable_with_paper: Whether that is the paper's network.
+        floor: Real cases against other real ones; None where that does not exist.
+    """
+
+    estimate: Estimate
+    split: str
+    network: str | None = None
+    comparable_with_paper: bool = False
+    floor: Estimate | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the number as ``metrics.json`` keeps it."""
+        found = {**self.estimate.as_json(), "split": self.split}
+        if self.network is not None:
+            found |= {
+                "network": self.network,
+                "comparable_with_paper": self.comparable_with_paper,
+            }
+        if self.floor is not None:
+            found["floor"] = self.floor.as_json()
+        return found
+
+
+def attempt(compute: Callable[[], Estimate], *, n: int, level: float) -> Estimate:
+    """Return what ``compute`` finds, or why it refuses: never silently nothing."""
+    try:
+        return compute()
+    except UserError as refusal:
+        return Estimate.undefined(n, reason(refusal), level=level)
+
+
+def reason(refusal: UserError) -> str:
+    """Return a refusal as one line."""
+    legal = f" (legal: {refusal.legal})" if refusal.legal else ""
+    remedy = f"; {refusal.remedy}" if refusal.remedy else ""
+    return " ".join(f"{refusal.problem}{legal}{remedy}".split())

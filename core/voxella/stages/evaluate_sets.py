@@ -1,0 +1,215 @@
+"""Who is compared with whom: synthetic cases, the real cases of one split, training, unseen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxella.case import Case, Manifest
+from voxella.errors import UserError
+from voxella.files import sha256_file, sha256_json
+from voxella.recipe.model import Recipe
+
+__all__ = ["Sets", "Subject", "read_sets"]
+
+_SHOWN = 6
+# What a header's float32 and a writer's rounding may change of a voxel's edge.
+_EDGE_TOLERANCE = 0.01
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One volume that takes part.
+
+    Attributes:
+        case: As its manifest has it.
+        patient: Whose it is; of a synthetic case the patient whose report it was made from.
+        source: The real case whose report it was made from, where that is known.
+        paths: One image per sequence of the recipe.
+        scale: What stored intensities are divided by.
+        shape: Voxels that its images must have.
+        edges_mm: Smallest and largest voxel edge by axis that its images may have; None: any.
+        content: Hash of the voxels and of all that decides how they are read.
+    """
+
+    case: Case
+    patient: str
+    source: Case | None
+    paths: tuple[Path, ...]
+    scale: float
+    shape: tuple[int, ...]
+    edges_mm: tuple[Range, ...] | None
+    content: str
+
+    @property
+    def id(self) -> str:
+        """Return the case's id."""
+        return self.case.id
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The sets of one evaluation, each sorted by id.
+
+    Attributes:
+        split: Of the real cases compared with, and of the synthetic cases' sources.
+        synthetic: The data set that is measured.
+        real: Real cases of ``split``.
+        training: What the model has seen.
+        unseen: Real cases it has not seen: of ``unseen_split``.
+        unseen_split: ``test``, else ``val``; None where neither has a case.
+        paired: Synthetic and real cases have the same patients.
+    """
+
+    split: str
+    synthetic: list[Subject]
+    real: list[Subject]
+    training: list[Subject]
+    unseen: list[Subject]
+    unseen_split: str | None
+    paired: bool
+
+    @property
+    def n(self) -> int:
+        """Return the cases of the smaller of the two sets compared."""
+        return min(len(self.synthetic), len(self.real))
+
+
+def read_sets(recipe: Recipe, prepared: Manifest, samples: Path) -> Sets:
+    """Return the sets to compare.
+
+    Args:
+        recipe: The experiment; its grid is the one that all volumes must have.
+        prepared: The prepared real cases.
+        samples: A data set folder of synthetic cases; not necessarily this project's.
+
+    Raises:
+        UserError: The synthetic cases stem from several splits or from another than asked for,
+            lack a sequence, or are none; the split has no real case.
+    """
+    twins = Manifest.read(samples)
+    _refuse_incomplete(recipe, twins)
+    known = {case.id: case for case in prepared}
+    split = _split(recipe, twins, known)
+    make = _maker(recipe, prepared)
+    by_split = {
+        name: [make(case) for case in _sorted(prepared.split(name))]
+        for name in ("train", "val", "test")
+    }
+    real = by_split[split]
+    if not real:
+        raise UserError(
+            f"there is no real case in the split {split} to compare with",
+            remedy="--set evaluate.real_split=train (or val, test)",
+        )
+    unseen_split = next((name for name in ("test", "val") if by_split[name]), None)
+    usual = _range([subject.case for subject in real])
+    synthetic = [_twin(recipe, twins, case, known, usual) for case in _sorted(twins)]
+    return Sets(
+        split,
+        synthetic,
+        real,
+        by_split["train"],
+        by_split[unseen_split] if unseen_split else [],
+        unseen_split,
+        {subject.patient for subject in synthetic} == {subject.patient for subject in real},
+    )
+
+
+def _sorted(cases: Manifest | Sequence[Case]) -> list[Case]:
+    return sorted(cases, key=lambda case: case.id)
+
+
+def _source(case: Case, known: dict[str, Case]) -> Case | None:
+    return known.get(str(case.extra.get("source_case")))
+
+
+def _refuse_incomplete(recipe: Recipe, twins: Manifest) -> None:
+    if len(twins) == 0:
+        raise UserError(f"{twins.folder} holds no case", remedy="voxella sample RECIPE")
+    lacking = {
+        sequence: [case.id for case in twins if sequence not in case.images]
+        for sequence in recipe.data.sequences
+    }
+    problems = [
+        f"{len(ids)} synthetic case(s) have no {sequence} image: {_listed(ids)}"
+        for sequence, ids in lacking.items()
+        if ids
+    ]
+    if problems:
+        raise UserError("\n".join(problems), legal=f"all of {', '.join(recipe.data.sequences)}")
+
+
+def _split(recipe: Recipe, twins: Manifest, known: dict[str, Case]) -> str:
+    """Return the one split that all synthetic cases stem from."""
+    of: dict[str, str] = {}
+    for case in twins:
+        source = _source(case, known)
+        of[case.id] = case.split if source is None else source.split
+    found = Counter(of.values())
+    asked = recipe.evaluate.real_split
+    wanted = asked or found.most_common(1)[0][0]
+    other = sorted(name for name, split in of.items() if split != wanted)
+    if not other:
+        return wanted
+    told = ", ".join(f"{count} from {split}" for split, count in sorted(found.items()))
+    raise UserError(
+        f"the synthetic cases are made from other splits than {wanted}, whose real cases they "
+        f"would be compared with ({told}), such as {_listed(other)}: a distance between mixed "
+        "splits has no meaning",
+        legal="synthetic cases made from reports of one split",
+        remedy="voxella sample RECIPE --set sample.split=" + wanted
+        if len(found) > 1
+        else f"--set evaluate.real_split={next(iter(found))}",
+    )
+
+
+def _maker(recipe: Recipe, prepared: Manifest) -> Callable[[Case], Subject]:
+    def make(case: Case) -> Subject:
+        paths = tuple(prepared.image_path(case, name) for name in recipe.data.sequences)
+        # Preparing has hashed all that decides the voxels: no need to read every file again.
+        decides = case.extra.get("prepared_sha256") or [sha256_file(path) for path in paths]
+        content = sha256_json(["prepared", decides, recipe.data.sequences])
+        return Subject(case, case.patient, case, paths, 1.0, _shape(recipe), None, content)
+
+    return make
+
+
+def _twin(
+    recipe: Recipe,
+    twins: Manifest,
+    case: Case,
+    known: dict[str, Case],
+    usual: tuple[Range, ...] | None,
+) -> Subject:
+    source = _source(case, known)
+    paths = tuple(twins.image_path(case, name) for name in recipe.data.sequences)
+    absent = [str(path) for path in paths if not path.is_file()]
+    if absent:
+        raise UserError(f"case {case.id}: {absent[0]} is absent", remedy="voxella sample RECIPE")
+    scale = float(case.extra.get("int16_scale") or 1.0)
+    edges = usual if source is None else _range([source])
+    content = sha256_json(
+        ["synthetic", [sha256_file(path) for path in paths], scale, _shape(recipe), edges]
+    )
+    patient = case.patient if source is None else source.patient
+    return Subject(case, patient, source, paths, scale, _shape(recipe), edges, content)
+
+
+def _shape(recipe: Recipe) -> tuple[int, ...]:
+    size = recipe.prepare.size
+    return (*size, *[1] * (3 - len(size)))
+
+
+def _range(cases: Sequence[Case]) -> tuple[Range, ...] | None:
+    """Return the voxel edges that these cases have, smallest and largest, with a tolerance."""
+    known = [case.extra["spacing_mm"] for case in cases if case.extra.get("spacing_mm")]
+    low, high = 1 - _EDGE_TOLERANCE, 1 + _EDGE_TOLERANCE
+    return tuple((min(e) * low, max(e) * high) for e in zip(*known, strict=True)) or None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
