@@ -282,7 +282,7 @@ def test_the_run_folder_holds_what_the_table_says(study: Path) -> None:
     table = README.split("| in the run folder | what |\n|---|---|\n")[1].split("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines()]
     named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
-    assert len(named) == 10
+    assert len(named) == 11
     # The data set was given, so the run has none of its own.
     for name in set(named) - {"dataset/"}:
         assert (study / "runs" / "first" / name).exists(), name
