@@ -1,0 +1,89 @@
+"""What the recipes of a study must have in common, or its table compares apples with pears."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voxella.errors import UserError
+from voxella.recipe.model import Recipe
+from voxella.study.recipes import Loaded
+
+__all__ = ["WORKSPACE", "require_agreement"]
+
+WORKSPACE = "workspace"
+_RESERVED = (WORKSPACE,)
+
+_SHARED = (
+    *("seed", "data", "prepare", "autoencoder", "autoencoder_training", "latent", "evaluate"),
+    *("sample.split", "sample.count", "sample.per_case", "sample.prompts"),
+)
+
+
+def require_agreement(entries: Sequence[Loaded]) -> None:
+    """Refuse recipes that cannot stand in one study.
+
+    Raises:
+        UserError: An override is for none of them, two have one name, one of them samples in a
+            sweep, or they differ in what a study keeps equal.
+    """
+    _refuse_useless(entries)
+    _refuse_same_names(entries)
+    _refuse_different(entries)
+
+
+def _refuse_useless(entries: Sequence[Loaded]) -> None:
+    """Refuse an override that no recipe can take, and a sweep, whose numbers have no one row."""
+    nowhere = set.intersection(*(set(entry.left_out) for entry in entries))
+    problems = [
+        f"--set {text}: no recipe of the study has a {text.partition('.')[0]} block"
+        for text in sorted(nowhere)
+    ]
+    problems += [
+        f"recipe {entry.recipe.name}: sample.sweep makes several data sets, a table has one row"
+        for entry in entries
+        if entry.recipe.sample.sweep is not None
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _refuse_same_names(entries: Sequence[Loaded]) -> None:
+    names = [entry.recipe.name for entry in entries]
+    twice = sorted({name for name in names if names.count(name) > 1 or name in _RESERVED})
+    if twice:
+        raise UserError(
+            f"recipes of a study have folders by their names, and these are taken: "
+            f"{', '.join(twice)}",
+            remedy="give each recipe file a `name:` of its own",
+        )
+
+
+def _refuse_different(entries: Sequence[Loaded]) -> None:
+    first, *others = [entry.recipe for entry in entries]
+    problems = []
+    for other in others:
+        differing = [key for key in _SHARED if _at(first, key) != _at(other, key)]
+        if None not in (first.text, other.text) and first.text != other.text:
+            differing.append("text")
+        if differing:
+            problems.append(f"{other.name} and {first.name} differ in {', '.join(differing)}")
+    reader = next((r for r in (first, *others) if r.text is not None), None)
+    if first.text is None and reader is not None:
+        problems += [
+            f"{other.name} and {reader.name} differ in text"
+            for other in others
+            if other.text not in (None, reader.text)
+        ]
+    if problems:
+        raise UserError(
+            "\n".join(problems),
+            legal="the recipes of a study share data, seed, preparation, autoencoder and text",
+            remedy="--set KEY=VALUE and --profile hold for all of them; voxella recipe diff A B",
+        )
+
+
+def _at(recipe: Recipe, key: str) -> object:
+    found: object = recipe
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,143 @@
+"""Claims taken apart into contests of two recipes, and the verdict on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from voxella.metrics.estimate import Estimate
+from voxella.metrics.verdict import Verdict, judged
+from voxella.study.differences import interval_difference
+from voxella.study.model import Study
+from voxella.study.names import heading
+from voxella.study.results import Result
+
+__all__ = ["FEWEST", "Contest", "Ruling", "contests", "rule"]
+
+# Patients below which no verdict is given.
+FEWEST = 10
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One recipe against another in one metric.
+
+    Attributes:
+        text: The claim it belongs to, in the paper's words.
+        metric: Its name in ``metrics.json``.
+        left: A recipe.
+        side: Where the claim puts left, seen from right.
+        right: Another recipe.
+    """
+
+    text: str
+    metric: str
+    left: str
+    side: Literal["below", "above"]
+    right: str
+
+    @property
+    def name(self) -> str:
+        """Return the contest in words, such as ``ccella below base in 3D KID``."""
+        return f"{self.left} {self.side} {self.right} in {heading(self.metric)}"
+
+
+# Left minus right from the cases themselves; None where they are not there to be compared.
+Paired = Callable[[Contest], Estimate | None]
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """The verdict on a contest.
+
+    Attributes:
+        contest: Who against whom.
+        verdict: With left minus right.
+        paired: Whether the cases decided, drawn together, or two separate intervals.
+    """
+
+    contest: Contest
+    verdict: Verdict
+    paired: bool
+
+    @property
+    def margin(self) -> tuple[float, float] | None:
+        """Return how far left lies on the claimed side of right, low to high; None: not known."""
+        difference = self.verdict.difference
+        if difference.low is None or difference.high is None:
+            return None
+        if self.contest.side == "below":
+            return -difference.high, -difference.low
+        return difference.low, difference.high
+
+    def __str__(self) -> str:
+        difference, answer = self.verdict.difference, self.verdict.answer
+        if self.margin is None:
+            # The whole reason stands under the table and in table.json.
+            why = (difference.note or "no interval").partition(" (legal: ")[0].partition(";")[0]
+            return f"{self.contest.name}: {answer} ({_cut(why)}), N = {difference.n}"
+        low, high = self.margin
+        return f"{self.contest.name}: {answer}, {low:.3g} to {high:.3g}, N = {difference.n}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the ruling as JSON-ready data; ``margin`` is in the claim's direction."""
+        return {
+            "text": self.contest.text,
+            "metric": self.contest.metric,
+            "left": self.contest.left,
+            "side": self.contest.side,
+            "right": self.contest.right,
+            **self.verdict.as_json(),
+            "margin": None if self.margin is None else list(self.margin),
+            "paired": self.paired,
+            "sentence": str(self),
+        }
+
+
+def contests(study: Study) -> Iterator[Contest]:
+    """Yield every contest of a study's claims: each metric, each left against each right."""
+    for claim in study.claims:
+        for metric in claim.metrics:
+            for left in claim.lefts:
+                for right in claim.rights:
+                    if left != right:
+                        yield Contest(claim.text, metric, left, claim.side, right)
+
+
+def rule(contest: Contest, left: Result, right: Result, paired: Paired | None = None) -> Ruling:
+    """Return the verdict on a contest.
+
+    Where the cases of both runs are at hand their difference is taken case by case; else the two
+    runs' intervals are all there is, and what they share is lost. Of very few patients either
+    interval may be far too short (all draws of one patient are alike), so they decide nothing.
+
+    Args:
+        contest: Who against whom.
+        left: Its left.
+        right: Its right.
+        paired: Gives left minus right from the cases.
+    """
+    ours, theirs = left.number(contest.metric), right.number(contest.metric)
+    n = min(ours.estimate.n, theirs.estimate.n)
+    for name, number in ((contest.left, ours), (contest.right, theirs)):
+        if number.estimate.value is None:
+            return _undecided(contest, f"{name}: {number.estimate.note}", n)
+    if ours.network != theirs.network:
+        return _undecided(contest, f"features of {ours.network} and of {theirs.network}", n)
+    if n < FEWEST:
+        return _undecided(contest, f"fewer than {FEWEST} patients decide nothing", n)
+    difference = paired(contest) if paired is not None else None
+    by_case = difference is not None and difference.low is not None
+    if difference is None or not by_case:
+        difference = interval_difference(ours.estimate, theirs.estimate)
+    return Ruling(contest, judged(contest.name, difference, side=contest.side), by_case)
+
+
+def _cut(text: str, length: int = 90) -> str:
+    return text if len(text) <= length else f"{text[:length].rsplit(' ', 1)[0]} ..."
+
+
+def _undecided(contest: Contest, why: str, n: int) -> Ruling:
+    difference = Estimate.undefined(n, why)
+    return Ruling(contest, judged(contest.name, difference, side=contest.side), paired=False)

@@ -1,0 +1,117 @@
+"""A study from its file, strict as a recipe is: every mistake at once, with file and line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from voxella.errors import UserError
+from voxella.recipe.block import Block
+from voxella.recipe.paths import absolute
+from voxella.recipe.problems import quoted
+from voxella.recipe.shape import nearest
+from voxella.recipe.yaml_lines import Node, locate, plain, read_yaml, shown
+from voxella.study.model import Claim, Collection, Study
+
+__all__ = ["StudySet", "load_studies"]
+
+_B = TypeVar("_B", bound=Block)
+
+
+@dataclass(frozen=True)
+class StudySet:
+    """What one file asks for.
+
+    Attributes:
+        name: Of the folder.
+        description: In words.
+        source: The file.
+        studies: One per table; paths in them are absolute.
+    """
+
+    name: str
+    description: str
+    source: Path
+    studies: tuple[Study, ...]
+
+
+def load_studies(path: str | Path) -> StudySet:
+    """Load a study, or a collection of them.
+
+    Raises:
+        UserError: One, that lists what is wrong with a file, each mistake with its line.
+    """
+    source = absolute(path, Path.cwd())
+    tree = _mapping(source)
+    if tree.get("studies") is None:
+        study = _study(source, tree)
+        return StudySet(study.name, study.description, source, (study,))
+    collection = _validated(Collection, tree, source)
+    files = [absolute(entry, source.parent) for entry in collection.studies]
+    studies = tuple(_study(file, _mapping(file)) for file in files)
+    _refuse_twice([study.name for study in studies], source)
+    return StudySet(collection.name, collection.description, source, studies)
+
+
+def _mapping(source: Path) -> Node:
+    tree = read_yaml(source)
+    if not isinstance(tree.value, dict):
+        raise UserError(
+            f"{tree.mark}: a study is a mapping of keys, received {type(tree.value).__name__}",
+            legal=f"{', '.join(Study.model_fields)}; or {', '.join(Collection.model_fields)}",
+        )
+    return tree
+
+
+def _study(source: Path, tree: Node) -> Study:
+    study = _validated(Study, tree, source)
+    base = study.samples_from
+    return study.model_copy(
+        update={
+            "recipes": [absolute(entry, source.parent) for entry in study.recipes],
+            "samples_from": None if base is None else absolute(base, source.parent),
+        }
+    )
+
+
+def _refuse_twice(names: list[str], source: Path) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"{shown(source)}: two studies are called {', '.join(twice)}")
+
+
+def _validated(kind: type[_B], tree: Node, source: Path) -> _B:
+    try:
+        return kind.model_validate_json(json.dumps(plain(tree)), strict=True)
+    except ValidationError as error:
+        lines = [_told(kind, tree, item) for item in error.errors(include_url=False)]
+    lines = list(dict.fromkeys(lines))
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    raise UserError("\n".join([f"{shown(source)}: {count}", *(f"  {line}" for line in lines)]))
+
+
+def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - pydantic's own dict
+    # A union adds its members' names to the place: keep what the file has.
+    written, depth = locate(tree, tuple(item["loc"]))
+    missing = item["type"] == "missing"
+    place = item["loc"] if missing or item["type"] == "extra_forbidden" else item["loc"][:depth]
+    block = Claim if item["loc"][0] == "claims" and len(item["loc"]) > 2 else kind
+    key = str(item["loc"][-1])
+    if item["type"] == "extra_forbidden":
+        close = nearest(key, block.model_fields)
+        legal = ", ".join(block.model_fields)
+        text = f"unknown key; {f'did you mean {close}?' if close else f'legal: {legal}'}"
+    elif missing:
+        text = f"missing ({block.model_fields[key].description or block.__doc__})"
+    elif item["type"] in ("value_error", "literal_error"):
+        text = str(item["msg"]).removeprefix("Value error, ")
+        text = (
+            text if item["type"] == "value_error" else f"received {quoted(item['input'])}; {text}"
+        )
+    else:
+        text = f"received {quoted(item['input'])}; {item['msg']}"
+    return f"{written.mark}: {'.'.join(str(part) for part in place)}: {text}"

@@ -1,0 +1,180 @@
+"""The plan of a study: which recipe runs when, in which folder, to which stage.
+
+A study compares recipes, so they must differ in what is compared and in nothing else: the same
+cases, prepared in the same way, behind the same autoencoder, with the same seed. What all share is
+made once, in one workspace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from voxella.errors import UserError
+from voxella.recipe.model import Recipe
+from voxella.study.agreement import WORKSPACE, require_agreement
+from voxella.study.load import StudySet
+from voxella.study.model import Study
+from voxella.study.recipes import Layers, Loaded, read_recipe
+
+__all__ = ["Plan", "Step", "Table", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recipe of the study.
+
+    Attributes:
+        name: The recipe's, and its folder's.
+        recipe: Resolved, in the study's workspace.
+        source: Its file.
+        folder: Its run folder.
+        until: The last stage that the study needs of it.
+    """
+
+    name: str
+    recipe: Recipe
+    source: Path
+    folder: Path
+    until: str
+
+    @property
+    def metrics(self) -> Path:
+        """Return the file that will hold its numbers."""
+        if self.until == "classify":
+            return self.folder / "classify" / self.name / "metrics.json"
+        return self.folder / "evaluation" / "metrics.json"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the study, its recipes by name."""
+
+    study: Study
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is going to happen.
+
+    Attributes:
+        name: The study's.
+        folder: Its folder.
+        steps: In the order in which they run.
+        tables: What is written at the end.
+    """
+
+    name: str
+    folder: Path
+    steps: tuple[Step, ...]
+    tables: tuple[Table, ...]
+
+    def step(self, name: str) -> Step:
+        """Return the step of a recipe."""
+        return next(step for step in self.steps if step.name == name)
+
+
+def make_plan(studies: StudySet, out: Path, layers: Layers) -> Plan:
+    """Load the recipes of a study and put them in order.
+
+    Args:
+        studies: From :func:`voxella.study.load.load_studies`.
+        out: The study's folder.
+        layers: What the command line lays over every recipe.
+
+    Raises:
+        UserError: A recipe cannot be loaded, recipes differ in what a study keeps equal, a claim
+            names a recipe that is not there, or a classifier has no volumes to learn from.
+    """
+    out = Path(out).absolute()
+    if layers.workspace is None:
+        layers = layers.within(out / WORKSPACE)
+    bases = {study.samples_from for study in studies.studies} - {None}
+    listed = [path for study in studies.studies for path in study.recipes]
+    order = list(dict.fromkeys([*(base for base in bases if base is not None), *listed]))
+    layers = _with_one_count(_all_loaded(order, layers), layers)
+    loaded = _all_loaded(order, layers)
+    require_agreement(list(loaded.values()))
+    tables = tuple(_table(study, loaded) for study in studies.studies)
+    steps = []
+    for path in _in_order(studies, loaded):
+        only_samples = path in bases and path not in listed
+        steps.append(_step(path, loaded, studies, out, only_samples=only_samples))
+    return Plan(studies.name, out, tuple(steps), tables)
+
+
+def _all_loaded(paths: list[Path], layers: Layers) -> dict[Path, Loaded]:
+    """Load every recipe; what is wrong with several of them is said at once."""
+    loaded: dict[Path, Loaded] = {}
+    problems: list[str] = []
+    for path in paths:
+        try:
+            loaded[path] = read_recipe(path, layers)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+    return loaded
+
+
+def _with_one_count(loaded: dict[Path, Loaded], layers: Layers) -> Layers:
+    """Let all recipes sample as many volumes as the one that asks for most.
+
+    Distances shrink with N, so they are compared at equal N; and a profile that is content with a
+    few volumes to look at has more of them made where classifiers learn from them.
+    """
+    counts = {entry.recipe.sample.count for entry in loaded.values()}
+    if len(counts) == 1:
+        return layers
+    most = None if None in counts else max(count for count in counts if count is not None)
+    return replace(layers, shared=(f"sample.count={'null' if most is None else most}",))
+
+
+def _in_order(studies: StudySet, loaded: dict[Path, Loaded]) -> list[Path]:
+    """Return the recipes as listed, but a classifier after the volumes that it learns from."""
+    wanted = [
+        path
+        for study in studies.studies
+        for path in ([study.samples_from] if study.samples_from else []) + study.recipes
+    ]
+    return sorted(dict.fromkeys(wanted), key=lambda path: loaded[path].recipe.classify is not None)
+
+
+def _step(
+    path: Path,
+    loaded: dict[Path, Loaded],
+    studies: StudySet,
+    out: Path,
+    *,
+    only_samples: bool,
+) -> Step:
+    recipe = loaded[path].recipe
+    if recipe.classify is None:
+        until = "sample" if only_samples else "evaluate"
+        return Step(recipe.name, recipe, path, out / recipe.name, until)
+    bases = {s.samples_from for s in studies.studies if path in s.recipes and s.samples_from}
+    if recipe.classify.samples is None and recipe.classify.training_set != "real":
+        if len(bases) != 1:
+            raise UserError(
+                f"recipe {recipe.name} learns from synthetic volumes, and "
+                f"{'two studies name' if bases else 'the study names no'} samples_from",
+                legal="one recipe whose volumes the classifiers learn from",
+                remedy="add to the study, for example: samples_from: ../ccella.yaml",
+            )
+        made = out / loaded[bases.pop()].recipe.name / "samples"
+        learning = recipe.classify.model_copy(update={"samples": made})
+        recipe = recipe.model_copy(update={"classify": learning})
+    return Step(recipe.name, recipe, path, out / recipe.name, "classify")
+
+
+def _table(study: Study, loaded: dict[Path, Loaded]) -> Table:
+    rows = tuple(loaded[path].recipe.name for path in study.recipes)
+    for claim in study.claims:
+        unknown = sorted({*claim.lefts, *claim.rights} - {*rows})
+        if unknown:
+            raise UserError(
+                f"study {study.name}: the claim {claim.text!r} names {', '.join(unknown)}",
+                legal=f"names of its recipes: {', '.join(rows)}",
+            )
+    return Table(study, rows)

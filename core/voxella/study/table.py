@@ -1,0 +1,135 @@
+"""A study's tables: our numbers, the paper's beside them where that means something, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from voxella.study.claims import Paired, Ruling, contests, rule
+from voxella.study.names import heading
+from voxella.study.plan import Table
+from voxella.study.results import Number, Result
+
+__all__ = ["Filled", "fill"]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A table with its numbers.
+
+    Attributes:
+        table: Which recipes and columns.
+        results: By recipe.
+        rulings: One per contest of the claims.
+    """
+
+    table: Table
+    results: Mapping[str, Result]
+    rulings: tuple[Ruling, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the metrics, in order."""
+        return list(self.table.study.columns)
+
+    def number(self, recipe: str, metric: str) -> Number:
+        """Return one cell."""
+        return self.results[recipe].number(metric)
+
+    def shows_paper(self, metric: str) -> bool:
+        """Tell whether the paper's numbers stand beside a column: for all of its rows or none."""
+        found = [self.number(recipe, metric) for recipe in self.table.rows]
+        measured = [number for number in found if number.estimate.value is not None]
+        return (
+            any(number.paper is not None for number in found)
+            and bool(measured)
+            and all(number.comparable for number in measured)
+        )
+
+    def paper_lines(self) -> list[str]:
+        """Say which of the paper's numbers exist but do not stand beside ours, and why."""
+        withheld: dict[str, list[str]] = {}
+        for metric in self.columns:
+            numbers = [self.number(recipe, metric) for recipe in self.table.rows]
+            if self.shows_paper(metric) or all(number.paper is None for number in numbers):
+                continue
+            reasons = dict.fromkeys(number.why_not for number in numbers if number.why_not)
+            why = "; ".join(reasons) or "nothing is measured yet"
+            withheld.setdefault(why, []).append(heading(metric))
+        return [
+            f"The paper has {', '.join(names)} of these recipes; not shown beside ours: {why}."
+            for why, names in withheld.items()
+        ]
+
+    def networks(self) -> dict[str, list[str]]:
+        """Return the networks behind the table's features, each with its columns."""
+        found: dict[str, list[str]] = {}
+        for metric in self.columns:
+            names = {self.number(recipe, metric).network for recipe in self.table.rows}
+            for name in sorted(name for name in names if name is not None):
+                found.setdefault(name, []).append(heading(metric))
+        return found
+
+    def unfinished(self) -> list[str]:
+        """Name the recipes without numbers, and why."""
+        told = []
+        for recipe in self.table.rows:
+            result = self.results[recipe]
+            if result.failure is not None:
+                told.append(f"{recipe} failed: {result.failure}")
+            elif result.status == "missing":
+                told.append(f"{recipe} has not run to its end; the same command continues")
+        return told
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the table as JSON-ready data."""
+        return {
+            "name": self.table.study.name,
+            "description": self.table.study.description,
+            "columns": [
+                {"metric": metric, "heading": heading(metric), "paper": self.shows_paper(metric)}
+                for metric in self.columns
+            ],
+            "rows": [self._row(recipe) for recipe in self.table.rows],
+            "verdicts": [ruling.as_json() for ruling in self.rulings],
+            "paper_lines": self.paper_lines(),
+            "networks": self.networks(),
+            "unfinished": self.unfinished(),
+        }
+
+    def _row(self, recipe: str) -> dict[str, Any]:
+        result = self.results[recipe]
+        return {
+            "recipe": recipe,
+            "description": result.step.recipe.description,
+            "run": result.step.folder.name,
+            "metrics": result.step.metrics.relative_to(result.step.folder.parent).as_posix(),
+            "status": result.status,
+            "cells": {metric: self._cell(recipe, metric) for metric in self.columns},
+        }
+
+    def _cell(self, recipe: str, metric: str) -> dict[str, Any]:
+        number = self.number(recipe, metric)
+        return {
+            **number.estimate.as_json(),
+            "network": number.network,
+            "paper": number.paper,
+            "paper_shown": self.shows_paper(metric) and number.paper is not None,
+        }
+
+
+def fill(table: Table, results: Mapping[str, Result], paired: Paired | None = None) -> Filled:
+    """Put the numbers into a table and judge its claims.
+
+    Args:
+        table: From the plan.
+        results: By recipe, of every row.
+        paired: Gives the difference of two recipes from their cases, where they are at hand.
+    """
+    own = {name: results[name] for name in table.rows}
+    rulings = tuple(
+        rule(contest, own[contest.left], own[contest.right], paired)
+        for contest in contests(table.study)
+    )
+    return Filled(table, own, rulings)

@@ -1,0 +1,124 @@
+"""Tables as files: JSON for programs, Markdown to read, CSV for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from voxella.files import write_json_atomic, write_text_atomic
+from voxella.metrics.estimate import Estimate
+from voxella.study.names import KNOWN
+from voxella.study.plan import Plan
+from voxella.study.table import Filled
+
+__all__ = ["FORMAT", "as_markdown", "write_tables"]
+
+FORMAT = 1
+_CSV = ("table", "recipe", "metric", "value", "low", "high", "n", "level", "network", "paper")
+_DASH = "-"
+
+
+def write_tables(plan: Plan, tables: Sequence[Filled]) -> list[Path]:
+    """Write ``table.json``, ``table.md`` and ``table.csv`` into the study's folder."""
+    data = {"format": FORMAT, "study": plan.name, "tables": [table.as_json() for table in tables]}
+    return [
+        write_json_atomic(plan.folder / "table.json", data),
+        write_text_atomic(plan.folder / "table.md", as_markdown(tables)),
+        write_text_atomic(plan.folder / "table.csv", _as_csv(tables)),
+    ]
+
+
+def as_markdown(tables: Sequence[Filled]) -> str:
+    """Return the tables with their verdicts as Markdown."""
+    return "\n".join(line for table in tables for line in _section(table))
+
+
+def _section(filled: Filled) -> list[str]:
+    study = filled.table.study
+    shown = {metric for metric in filled.columns if filled.shows_paper(metric)}
+    heads = ["recipe"]
+    for metric in filled.columns:
+        heads += [KNOWN[metric], "paper"] if metric in shown else [KNOWN[metric]]
+    lines = [f"# {study.name}", "", *([study.description, ""] if study.description else [])]
+    lines += [_row(heads), _row(["---"] * len(heads))]
+    notes: dict[str, list[str]] = {}
+    for recipe in filled.table.rows:
+        cells = [recipe]
+        for metric in filled.columns:
+            number = filled.number(recipe, metric)
+            cells.append(_cell(number.estimate))
+            if number.estimate.value is None and filled.results[recipe].status == "finished":
+                notes.setdefault(str(number.estimate.note), []).append(f"{recipe}/{metric}")
+            if metric in shown:
+                cells.append(_DASH if number.paper is None else f"{number.paper:g}")
+        lines.append(_row(cells))
+    lines += ["", "Value (95 % interval; N patients).".replace("95 %", _level(filled)), ""]
+    lines += [f"- {line}" for line in (*filled.paper_lines(), *filled.unfinished())]
+    told = [f"{name} ({', '.join(columns)})" for name, columns in filled.networks().items()]
+    lines += [f"- features: {', '.join(told)}"] if told else []
+    lines += [f"- without a value: {_listed(where)}: {why}" for why, where in notes.items()]
+    return [*lines, "", *_verdicts(filled)]
+
+
+def _verdicts(filled: Filled) -> list[str]:
+    lines: list[str] = []
+    claim = None
+    for ruling in filled.rulings:
+        if ruling.contest.text != claim:
+            claim = ruling.contest.text
+            lines += ["", f"**{claim}**", ""]
+        basis = "" if ruling.paired or ruling.margin is None else " (from two separate intervals)"
+        lines.append(f"- {ruling}{basis}")
+    if not lines:
+        return []
+    told = (
+        "Each claim of the paper, held against these runs: the interval says by how much the left "
+        "lies on the claimed side of the right; undecided where it holds 0."
+    )
+    return ["## Verdicts", "", told, *lines, ""]
+
+
+def _cell(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return _DASH
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3g} (N {estimate.n})"
+    return f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g}; N {estimate.n})"
+
+
+def _level(filled: Filled) -> str:
+    levels = {
+        filled.number(recipe, metric).estimate.level
+        for recipe in filled.table.rows
+        for metric in filled.columns
+    }
+    return " or ".join(f"{level:.0%}".replace("%", " %") for level in sorted(levels))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _as_csv(tables: Sequence[Filled]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _CSV, lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        data = table.as_json()
+        for row in data["rows"]:
+            for metric, cell in row["cells"].items():
+                writer.writerow(_record(data["name"], row["recipe"], metric, cell))
+    return out.getvalue()
+
+
+def _record(table: str, recipe: str, metric: str, cell: dict[str, Any]) -> dict[str, Any]:
+    values = {key: "" if cell.get(key) is None else cell[key] for key in _CSV[3:9]}
+    paper = cell["paper"] if cell["paper_shown"] else ""
+    return {"table": table, "recipe": recipe, "metric": metric, **values, "paper": paper}
