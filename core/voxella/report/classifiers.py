@@ -1,0 +1,102 @@
+"""Section "Downstream classifiers": what synthetic images are worth to a classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxella.check.summary import counted
+from voxella.recipe.model import PaperRow
+from voxella.report.charts import Chart, line_chart
+from voxella.report.curves import read_log
+from voxella.report.measured import PHANTOMS
+from voxella.report.numbers import Group, make_row
+from voxella.report.published import Published
+from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.section import Absent, Section
+
+__all__ = ["Scenario", "classifiers_section"]
+
+# Name of a curve in curves.json -> its title, horizontal axis and vertical axis.
+_CURVES = {
+    "roc": ("Receiver operating characteristic", "false_positive_rate", "true_positive_rate"),
+    "pr": ("Precision over recall", "recall", "precision"),
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario: a training set, and what a classifier learnt from it.
+
+    Attributes:
+        name: The recipe's.
+        facts: Training set, network, cases.
+        group: The numbers.
+        paper: The paper's name for it; None where none of its numbers may stand beside ours.
+        charts: ROC, precision-recall and loss, a line for each seed.
+    """
+
+    name: str
+    facts: str
+    group: Group
+    paper: str | None
+    charts: list[Chart]
+
+
+def classifiers_section(run: RunFolder) -> Section | None:
+    """Return the section; None for a run that is not about classifiers."""
+    head = ("classifiers", "Downstream classifiers", "classifiers.html")
+    folders = sorted(path.parent for path in run.folders.run.glob("classify/*/metrics.json"))
+    if folders:
+        return Section(*head, data=[_scenario(run, folder) for folder in folders])
+    if run.recipe.classify is None:
+        return None
+    absent = Absent("No classifier was trained to its end yet.", run.command("classify"))
+    return Section(*head, absent=absent)
+
+
+def _scenario(run: RunFolder, folder: Path) -> Scenario:
+    found = read_json(folder / "metrics.json") or {}
+    row = found.get("paper")
+    differs = found.get("not_comparable_with_paper")
+    published = Published(
+        None if row is None else PaperRow.model_validate(row),
+        PHANTOMS if differs is None and run.is_phantom else differs,
+    )
+    metrics: dict[str, dict[str, Any]] = found.get("metrics", {})
+    group = Group("", [make_row(key, entry, published) for key, entry in metrics.items()])
+    paper = published.row.model if published.row is not None and group.with_paper else None
+    return Scenario(folder.name, _facts(found), group, paper, _charts(folder))
+
+
+def _facts(found: dict[str, Any]) -> str:
+    cases = found.get("cases") or {}
+    parts = [
+        f"trained on {str(found.get('training_set', '')).replace('_', ' ')} images",
+        f"labels: {found.get('label')}" if found.get("training_set") != "real" else "",
+        f"network {found.get('classifier')}",
+        ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in cases.items()) + " cases",
+        counted(len(found.get("seeds", {})), "training"),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _charts(folder: Path) -> list[Chart]:
+    curves = (read_json(folder / "curves.json") or {}).get("seeds", {})
+    charts = []
+    for key, (title, across, up) in _CURVES.items():
+        series = {
+            f"seed {seed}": sorted(zip(found[key][across], found[key][up], strict=True))
+            for seed, found in curves.items()
+            if found is not None and found.get(key) is not None
+        }
+        label = across.replace("_", " ")
+        chart = line_chart(title, series, x_label=label, unit_square=True, diagonal=key == "roc")
+        charts.append(chart)
+    losses = {
+        f"seed {path.parent.name.removeprefix('seed-')}": read_log(path).get("loss/total", [])
+        for path in sorted(folder.glob("seed-*/log.jsonl"))
+    }
+    charts.append(line_chart("Training loss", losses))
+    return [chart for chart in charts if chart is not None]

@@ -1,0 +1,140 @@
+"""Section "Measured": what `voxella evaluate` found, with intervals and floors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from voxella.report.charts import Chart, line_chart
+from voxella.report.numbers import Group, grouped_rows
+from voxella.report.paths import shortened
+from voxella.report.published import Published
+from voxella.report.run_folder import RunFolder
+from voxella.report.section import Absent, Section
+
+__all__ = ["PHANTOMS", "Measurements", "evaluation_of", "measured_section"]
+
+PHANTOMS = "measured on phantoms, the paper's on patients"
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The section's data.
+
+    Attributes:
+        groups: The tables.
+        facts: Sentences on what was compared with what.
+        undefined: Names of the metrics without a value, by the reason.
+        paper: The paper's name for the model; None where the recipe has no row.
+        calibration: Of the text head; None without one.
+        bands: Percentiles of the real intensities, then the share of voxels that real and synthetic
+            cases have there.
+    """
+
+    groups: list[Group]
+    facts: list[str]
+    undefined: dict[str, list[str]]
+    paper: str | None
+    calibration: Chart | None
+    bands: list[tuple[str, str, str]]
+
+    @property
+    def refusals(self) -> dict[str, list[str]]:
+        """Return whose paper's numbers are kept out, by the reason."""
+        found: dict[str, list[str]] = {}
+        for group in self.groups:
+            for row in group.rows:
+                if row.refusal:
+                    of_text = row.key.startswith("text_")
+                    whose = f"{row.label} of the text head" if of_text else row.label
+                    found.setdefault(row.refusal, []).append(whose)
+        return found
+
+    @property
+    def hows(self) -> list[tuple[str, str]]:
+        """Return how each number was reached, for all that say it."""
+        rows = [row for group in self.groups for row in group.rows]
+        return [
+            (row.label, "; ".join(part for part in (row.how, row.note) if part))
+            for row in rows
+            if row.how or row.note
+        ]
+
+
+def evaluation_of(run: RunFolder) -> dict[str, Any] | None:
+    """Return the run's ``metrics.json``, of a sweep that of its first data set, or None."""
+    folder = run.folders.evaluation
+    if run.samples != run.folders.samples:
+        folder = folder / run.samples.name
+    return run.json(*folder.relative_to(run.folders.run).parts, "metrics.json")
+
+
+def measured_section(run: RunFolder) -> Section:
+    """Return the section."""
+    head = ("measured", "Measured", "measured.html")
+    found = evaluation_of(run)
+    if found is None:
+        absent = Absent("The synthetic cases were not evaluated yet.", run.command("evaluate"))
+        return Section(*head, absent=absent)
+    # A downstream recipe's paper row is of its classifier, under the same keys as the text head's.
+    row = run.recipe.paper if run.recipe.classify is None else None
+    published = Published(
+        row, PHANTOMS if run.is_phantom else None, frozenset(found.get("paper") or ())
+    )
+    metrics: dict[str, dict[str, Any]] = found.get("metrics", {})
+    defined = {key: entry for key, entry in metrics.items() if entry.get("value") is not None}
+    undefined: dict[str, list[str]] = {}
+    for key, entry in metrics.items():
+        if key not in defined:
+            undefined.setdefault(shortened(str(entry.get("note") or "no reason given")), []).append(
+                key
+            )
+    groups = grouped_rows(defined, published)
+    paper = None if row is None else row.model
+    data = Measurements(groups, _facts(found), undefined, paper, _calibration(found), _bands(found))
+    return Section(*head, data=data)
+
+
+def _calibration(found: dict[str, Any]) -> Chart | None:
+    """Draw the share of positives over the predicted probability, for all cases of each set."""
+    curves = found.get("calibration") or {}
+    names = {"text": "cases of the samples", "text_heldout": "unseen cases"}
+    series = {
+        name: [
+            (float(part["predicted"]), float(part["observed"]["value"]))
+            for part in curves.get(key, [])
+            if part["predicted"] is not None and part["observed"]["value"] is not None
+        ]
+        for key, name in names.items()
+    }
+    told = "Calibration of the text head: share of positives"
+    label = "predicted probability"
+    return line_chart(told, series, x_label=label, unit_square=True, diagonal=True)
+
+
+def _bands(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            "{:g} to {:g}".format(*band["percentiles"]),
+            f"{100 * band['share_real']:.1f} %",
+            f"{100 * band['share_synthetic']:.1f} %",
+        )
+        for band in found.get("tissue_bands") or []
+        if band.get("share_real") is not None and band.get("share_synthetic") is not None
+    ]
+
+
+def _facts(found: dict[str, Any]) -> list[str]:
+    cases, split = found.get("cases") or {}, found.get("split")
+    told = []
+    if {"synthetic", "real"} <= cases.keys():
+        told.append(
+            f"{cases['synthetic']} synthetic cases against {cases['real']} real {split} cases"
+        )
+    networks = [
+        f"{network['kind'].replace('_', ' ')} {network['name']} ({network['features']} features)"
+        for network in found.get("networks", [])
+    ]
+    if networks:
+        told.append(f"features: {', '.join(networks)}")
+    return told

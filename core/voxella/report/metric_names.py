@@ -1,0 +1,106 @@
+"""What the page calls a number, in which group it stands, which way is better, its paper's key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["GROUPS", "MetricName", "name_of"]
+
+_PLANES = {f"2d_{plane}": f"2D {plane}" for plane in ("sagittal", "coronal", "axial")}
+_KINDS = {"3d": "3D", **_PLANES}
+_BINARY = {
+    "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "auc": "AUC",
+    "ap": "Average precision",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+    "prevalence": "Prevalence",
+    "percent_positive": "Positive in the training set, %",
+}
+_LOWER = ("fid_", "kid_", "histogram_", "copies_", "text_brier", "text_ece", "brier", "ece")
+_NEITHER = ("ms_ssim", "prevalence", "text_prevalence", "percent_positive")
+_SPREAD = {
+    "ms_ssim": "MS-SSIM between synthetic volumes",
+    "precision": "Precision",
+    "recall": "Recall",
+    "density": "Density",
+    "coverage": "Coverage",
+    "histogram_distance": "Intensity histogram, Wasserstein",
+}
+_HELD, _REPORTS = "_heldout", "_with_report"
+
+# In the order of the page.
+GROUPS = (
+    "Distance to the real images",
+    "Diversity and coverage",
+    "Text head, all cases",
+    "Text head, cases with a report",
+    "Text head, unseen reports",
+    "Text head, unseen cases with a report",
+    "Adherence to the report",
+    "Copies of training cases",
+    "Other",
+)
+# What names of a family begin with -> what the page says in its place, and the group.
+_STARTS = {
+    "adherence_": ("As the report says", GROUPS[6]),
+    "copies_share_": ("Suspected copies", GROUPS[7]),
+    "copies_beyond_chance_": ("Copies beyond chance", GROUPS[7]),
+}
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """How a metric is presented.
+
+    Attributes:
+        label: For people.
+        group: One of :data:`GROUPS`.
+        better: ``lower``, ``higher``, or "" where neither is.
+        bounded: It lies between 0 and 1.
+        paper_key: Key of the recipe's ``paper`` block that says the same; None: the paper has none.
+    """
+
+    label: str
+    group: str
+    better: str
+    bounded: bool
+    paper_key: str | None
+
+
+def name_of(metric: str) -> MetricName:
+    """Return how a metric is presented; one that nobody has foreseen is shown by its key."""
+    better = (
+        "lower" if metric.startswith(_LOWER) else "" if metric.startswith(_NEITHER) else "higher"
+    )
+    distance, _, kind = metric.partition("_")
+    if distance in ("fid", "kid") and kind in _KINDS:
+        label = f"{distance.upper()}, {_KINDS[kind]} features"
+        return MetricName(label, GROUPS[0], better, False, metric if distance == "fid" else None)
+    if metric in _SPREAD:
+        bounded = metric not in ("density", "histogram_distance")
+        return MetricName(_SPREAD[metric], GROUPS[1], better, bounded, None)
+    if metric.startswith("text_"):
+        return _text_head(metric, better)
+    if metric in _BINARY:
+        return MetricName(_BINARY[metric], GROUPS[8], better, metric != "percent_positive", metric)
+    for start, (told, group) in _STARTS.items():
+        if metric.startswith(start):
+            label = f"{told}, {metric.removeprefix(start).replace('_', ' ')}"
+            return MetricName(label, group, better, True, None)
+    return MetricName(metric.replace("_", " "), GROUPS[8], "", False, None)
+
+
+def _text_head(metric: str, better: str) -> MetricName:
+    key = metric.removeprefix("text_")
+    reports = key.endswith(_REPORTS)
+    key = key.removesuffix(_REPORTS)
+    held = key.endswith(_HELD)
+    key = key.removesuffix(_HELD)
+    label = _BINARY.get(key, key.replace("_", " "))
+    paper = None if reports or held else key
+    return MetricName(label, GROUPS[2 + 2 * held + reports], better, True, paper)

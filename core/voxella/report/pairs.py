@@ -1,0 +1,147 @@
+"""Which volumes a page shows: synthetic cases with the real ones whose reports they stem from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxella.case import Case, Manifest
+from voxella.imaging.volume import read_volume
+from voxella.report.run_folder import RunFolder
+
+__all__ = ["Pair", "Shown", "choose_pairs", "read_shown"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One volume, ready to be drawn.
+
+    Attributes:
+        array: ``(R, A, S)`` float32 in [0, 1].
+        spacing_mm: Voxel edges along its axes.
+    """
+
+    array: NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic case beside its real twin, in one sequence.
+
+    Attributes:
+        synthetic: The case.
+        source: The real case; None for one made from a prompt.
+        sequence: Which image.
+        synthetic_path: Its file.
+        real_path: The twin's; None without a twin.
+        white: Value of the synthetic file that is 1.
+        percentiles: Of the real file that are 0 and 1; None: it is in [0, 1] already.
+    """
+
+    synthetic: Case
+    source: Case | None
+    sequence: str
+    synthetic_path: Path
+    real_path: Path | None
+    white: float
+    percentiles: tuple[float, float] | None
+
+    def read(self) -> tuple[Shown | None, Shown]:
+        """Return the real volume, if there is one, and the synthetic one.
+
+        Raises:
+            UserError: A file cannot be read.
+        """
+        synthetic = read_shown(self.synthetic_path, (0.0, self.white))
+        if self.real_path is None:
+            return None, synthetic
+        return read_shown(self.real_path, (0.0, 1.0), self.percentiles), synthetic
+
+
+def read_shown(
+    path: Path, window: tuple[float, float], percentiles: tuple[float, float] | None = None
+) -> Shown:
+    """Read a volume and map a window of its values to [0, 1].
+
+    Args:
+        path: The image.
+        window: Values that become 0 and 1.
+        percentiles: Of the image's own values, in place of the window.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    volume = read_volume(path)
+    array = np.nan_to_num(volume.array, posinf=0.0, neginf=0.0)
+    low, high = window if percentiles is None else np.percentile(array, percentiles)
+    scaled = np.clip((array - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
+    r, a, s = (float(edge) for edge in volume.spacing_mm)
+    return Shown(scaled, (r, a, s))
+
+
+def choose_pairs(run: RunFolder, most: int) -> list[Pair]:
+    """Return at most ``most`` pairs, or all sequences of two cases where these are more.
+
+    Cases are taken evenly from every class; the first of a case's synthetic twins stands for all.
+    Only what lies on the disk is chosen.
+    """
+    if run.synthetic is None:
+        return []
+    sequences = run.recipe.data.sequences
+    real = _twins(run)
+    sources = {case.id: case for case in real} if real else {}
+    first: dict[str, Case] = {}
+    for case in sorted(run.synthetic, key=lambda case: case.id):
+        first.setdefault(str(case.extra.get("source_case", case.id)), case)
+    chosen = _evenly(list(first.values()), max(2, most // len(sequences)))
+    pairs = [
+        _pair(run, case, sources.get(str(case.extra.get("source_case"))), real, name)
+        for case in chosen
+        for name in sequences
+    ]
+    return [pair for pair in pairs if pair is not None]
+
+
+def _twins(run: RunFolder) -> Manifest | None:
+    """Return the real cases on the grid that the synthetic ones have; None of prompts."""
+    if run.recipe.sample.prompts is not None:
+        return None
+    return run.dataset if run.recipe.sample.space == "source" else run.prepared
+
+
+def _evenly(cases: list[Case], count: int) -> list[Case]:
+    """Take cases in turn from each class, evenly spread over the ids of the class."""
+    classes: dict[str, list[Case]] = {}
+    for case in cases:
+        classes.setdefault(case.label or "", []).append(case)
+    taken: list[Case] = []
+    for place, group in enumerate(classes.values()):
+        share = min(len(group), -(-(count - len(taken)) // (len(classes) - place)))
+        taken += [group[int(i)] for i in np.linspace(0, len(group) - 1, share).round()]
+    return sorted(taken, key=lambda case: case.id)
+
+
+def _pair(
+    run: RunFolder, case: Case, source: Case | None, real: Manifest | None, sequence: str
+) -> Pair | None:
+    if run.synthetic is None or sequence not in case.images:
+        return None
+    path = run.synthetic.image_path(case, sequence)
+    twin = None
+    if real is not None and source is not None and sequence in source.images:
+        twin = real.image_path(source, sequence)
+    if not path.is_file():
+        return None
+    return Pair(
+        case,
+        source,
+        sequence,
+        path,
+        twin if twin is not None and twin.is_file() else None,
+        float(case.extra.get("int16_scale") or 1.0),
+        run.recipe.prepare.percentiles if run.recipe.sample.space == "source" else None,
+    )

@@ -1,0 +1,34 @@
+"""What a page says of places on a disk: a path's last part, for folders tell of their owner."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PureWindowsPath
+from typing import Any
+
+__all__ = ["shortened", "without_folders"]
+
+# An absolute path within a sentence: of POSIX, of a home folder, of Windows.
+_WITHIN = re.compile(r"(?<![\w.])(?:~?(?:/[^\s/:;,'\"()]+){2,}|[A-Za-z]:\\[^\s:;,'\"()]+)/?")
+
+
+def shortened(text: str) -> str:
+    """Return a sentence in which each absolute path is its last part alone."""
+    return _WITHIN.sub(lambda found: _last(found[0]), text)
+
+
+def without_folders(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return recipe data in which each path is its last part alone."""
+    if isinstance(value, dict):
+        return {key: without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_folders(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    whole = value.startswith(("/", "~/", "\\")) or re.match(r"[A-Za-z]:[\\/]", value)
+    return _last(value) if whole else shortened(value)
+
+
+def _last(path: str) -> str:
+    # Windows' rules know both kinds of slash.
+    return f".../{PureWindowsPath(path).name}"

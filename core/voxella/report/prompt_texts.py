@@ -1,0 +1,56 @@
+"""The reports that volumes were made from: read only for a page that was asked to hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from voxella.case import Case
+from voxella.files import sha256_bytes
+from voxella.report.run_folder import RunFolder
+
+__all__ = ["prompt_texts"]
+
+_CHANGED = "The report has changed since, or lies elsewhere: it is not shown."
+_NO_REPORT = "No report: the model was asked with the empty one."
+
+
+def prompt_texts(run: RunFolder, cases: Iterable[Case]) -> dict[str, str]:
+    """Return the prompt of each synthetic case; only what hashes to what the model was given."""
+    from_file, found = _prompts_file(run), {}
+    for case in cases:
+        wanted = case.extra.get("prompt_sha256")
+        source = str(case.extra.get("source_case", case.id))
+        data = from_file.get(source, b"") if from_file else _report(run, source)
+        if wanted is None:
+            found[case.id] = _NO_REPORT
+        else:
+            same = sha256_bytes(data) == wanted
+            found[case.id] = data.decode("utf-8", "replace") if same else _CHANGED
+    return found
+
+
+def _prompts_file(run: RunFolder) -> dict[str, bytes]:
+    path = run.recipe.sample.prompts
+    if path is None or not path.is_file():
+        return {}
+    found = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            prompt = json.loads(line)
+            found[str(prompt["id"])] = str(prompt["report"]).encode()
+        except (ValueError, KeyError, TypeError):  # sampling has refused what is no prompt
+            continue
+    return found
+
+
+def _report(run: RunFolder, source: str) -> bytes:
+    if run.dataset is None:
+        return b""
+    case = next((case for case in run.dataset if case.id == source), None)
+    if case is None or case.report is None:
+        return b""
+    try:
+        return (run.dataset.folder / case.report).read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,99 @@
+"""Section "Reproduce": commands, versions, hashes, and the recipe without its folders."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from voxella.files import sha256_file
+from voxella.recipe.yaml_lines import dump_yaml
+from voxella.report.paths import without_folders
+from voxella.report.run_folder import RunFolder
+from voxella.report.section import Section
+from voxella.stages.record import versions
+
+__all__ = ["Reproduction", "reproduce_section"]
+
+_SHOWN = 16
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The section's data.
+
+    Attributes:
+        commands: In order, to be pasted.
+        stages: Name, seconds, counted facts, inputs' hash.
+        hashes: Name and hash of what decides the result.
+        differing: Packages that not all stages ran with, with their versions.
+        recipe: As YAML; of paths only the last part, without the paper's row.
+    """
+
+    commands: list[str]
+    stages: list[tuple[str, str, str, str]]
+    hashes: list[tuple[str, str]]
+    differing: list[str]
+    recipe: str
+
+
+def reproduce_section(run: RunFolder) -> Section:
+    """Return the section."""
+    found: dict[str, set[str]] = {}
+    for record in run.records.values():
+        for package, version in record.get("versions", {}).items():
+            found.setdefault(package, set()).add(str(version))
+    used = {p: sorted(v)[-1] for p, v in found.items()} or versions()
+    # The paper's numbers decide nothing, and stand only where they can be compared.
+    recipe = run.recipe.model_dump(mode="json", exclude={"paper"})
+    data = Reproduction(
+        _commands(run, used),
+        [_stage(name, record) for name, record in run.records.items()],
+        _hashes(run),
+        [f"{p} {', '.join(sorted(v))}" for p, v in found.items() if len(v) > 1],
+        dump_yaml(without_folders(recipe)),
+    )
+    return Section("reproduce", "Reproduce", "reproduce.html", data)
+
+
+def _commands(run: RunFolder, used: dict[str, str]) -> list[str]:
+    pins = " ".join(f"{p}=={v.partition('+')[0]}" for p, v in used.items() if p != "python")
+    lines = [f"# Python {used.get('python', '')}", f"pip install {pins}"]
+    only_classifies = run.kept.parent != run.folders.run
+    if not only_classifies:
+        lines.append(run.command("run"))
+    for path in sorted(run.folders.run.glob("classify/*/recipe.yaml")):
+        kept = f"{run.name}/{path.relative_to(run.folders.run).as_posix()}"
+        lines.append(f"voxella classify {shlex.quote(kept)} --out {shlex.quote(run.name)}")
+    return [*lines, f"voxella report {shlex.quote(run.name)}"]
+
+
+def _stage(name: str, record: dict[str, Any]) -> tuple[str, str, str, str]:
+    facts = record.get("facts", {})
+    counted = [
+        f"{key.replace('_', ' ')} {value:g}"
+        for key, value in facts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    seconds = float(record.get("seconds") or 0.0)
+    return name, _clock(seconds), ", ".join(counted), str(record.get("inputs_sha256", ""))[:_SHOWN]
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def _hashes(run: RunFolder) -> list[tuple[str, str]]:
+    model = run.json("model", "model.json") or {}
+    prepared = (run.records.get("prepare") or {}).get("inputs", {})
+    found = {
+        "recipe.yaml": sha256_file(run.kept),
+        "real cases": prepared.get("cases_sha256"),
+        "autoencoder": model.get("autoencoder_fingerprint"),
+        "text encoder": (model.get("text") or {}).get("encoder"),
+        "model weights": model.get("weights_sha256"),
+    }
+    return [(name, str(value)) for name, value in found.items() if value]

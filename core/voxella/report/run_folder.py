@@ -1,0 +1,128 @@
+"""A run folder, as the report reads it: the recipe, and whatever the stages have left."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from voxella.case import MANIFEST, Manifest
+from voxella.errors import UserError
+from voxella.recipe.load import load_recipe
+from voxella.recipe.model import Recipe
+from voxella.stages.folders import Folders
+
+__all__ = ["RECIPE", "RunFolder", "read_json"]
+
+RECIPE = "recipe.yaml"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, or None where there is no such file.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} holds no JSON object", remedy="remove it and run its stage again")
+    return loaded
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run.
+
+    Attributes:
+        recipe: Resolved, as the run has kept it.
+        folders: Where things are.
+        kept: The recipe's file.
+    """
+
+    recipe: Recipe
+    folders: Folders
+    kept: Path
+
+    @classmethod
+    def open(cls, run: Path) -> RunFolder:
+        """Read the recipe of a run.
+
+        Raises:
+            UserError: The folder is no run, or its recipe cannot be read.
+        """
+        run = Path(run).absolute()
+        # A run that only classifies has no model, and keeps its recipe with the classifier.
+        found = [run / RECIPE, *sorted(run.glob(f"classify/*/{RECIPE}"))]
+        kept = next((path for path in found if path.is_file()), None)
+        if kept is None:
+            raise UserError(
+                f"{run} is no run that has been trained: it has no {RECIPE}",
+                remedy=f"voxella train RECIPE --out {shlex.quote(str(run))}",
+            )
+        recipe = load_recipe(kept)
+        return cls(recipe, Folders.of(recipe, run), kept)
+
+    @property
+    def name(self) -> str:
+        """Return the folder's name; its path is nobody's business."""
+        return self.folders.run.name
+
+    def command(self, verb: str) -> str:
+        """Return the command that runs a verb on this run, seen from the folder it lies in."""
+        kept = self.kept.relative_to(self.folders.run).as_posix()
+        recipe = shlex.quote(f"{self.name}/{kept}")
+        return f"voxella {verb} {recipe} --out {shlex.quote(self.name)}"
+
+    def json(self, *parts: str) -> dict[str, Any] | None:
+        """Return a JSON file of the run folder, or None."""
+        return read_json(self.folders.run.joinpath(*parts))
+
+    @cached_property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Return the stages' records, by the stage's name, in the order of the stages."""
+        f = self.folders
+        places = [f.dataset, f.prepared, f.autoencoder, f.latents, f.text, f.run / "train"]
+        places += [self.samples, f.evaluation, *sorted((f.run / "classify").glob("*/seed-*"))]
+        found = [read_json(place / "stage.json") for place in places]
+        return {str(record["stage"]): record for record in found if record is not None}
+
+    @property
+    def is_phantom(self) -> bool:
+        """Tell whether the data are procedural ones."""
+        record = self.records.get("import") or {}
+        importer = record.get("inputs", {}).get("importer") or {}
+        return bool(importer.get("name") == "phantom")
+
+    @cached_property
+    def samples(self) -> Path:
+        """Return the synthetic data set; of a sweep, its first."""
+        folder = self.folders.samples
+        swept = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+        return swept[0] if swept and not (folder / MANIFEST).is_file() else folder
+
+    @cached_property
+    def synthetic(self) -> Manifest | None:
+        """Return the synthetic cases, or None."""
+        return _manifest(self.samples)
+
+    @cached_property
+    def prepared(self) -> Manifest | None:
+        """Return the real cases on the recipe's grid, or None."""
+        return _manifest(self.folders.prepared)
+
+    @cached_property
+    def dataset(self) -> Manifest | None:
+        """Return the real cases as imported, or None."""
+        return _manifest(self.folders.dataset)
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    return Manifest.read(folder) if (folder / MANIFEST).is_file() else None

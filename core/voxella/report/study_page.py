@@ -1,0 +1,127 @@
+"""The page of a study: its tables with verdicts, then every run's sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxella.report.numbers import shown
+from voxella.report.page import PICTURES, Chapter, page_html, run_chapter
+from voxella.report.paths import shortened
+from voxella.report.run_folder import RunFolder, read_json
+
+__all__ = ["TABLE", "StudyTable", "study_page"]
+
+TABLE = "table.json"
+# Of each run; a study has up to a dozen.
+_CASES = 3
+_NOTES = ("paper_lines", "unfinished")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: written value, interval, N, the paper's; or why there is none. "" is nothing."""
+
+    value: str
+    interval: str
+    n: str
+    paper: str
+    note: str
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """One table of the study.
+
+    Attributes:
+        name: Its own.
+        description: In words.
+        headings: Of the columns.
+        rows: Recipe, chapter's anchor ("" without), cells.
+        notes: Which of the paper's numbers are not shown, and which recipes are not finished.
+        verdicts: By the claim in the paper's words: answer and sentence.
+    """
+
+    name: str
+    description: str
+    headings: list[str]
+    rows: list[tuple[str, str, list[Cell]]]
+    notes: list[str]
+    verdicts: dict[str, list[tuple[str, str]]]
+
+
+def study_page(folder: Path, *, cases: int, with_reports: bool) -> str:
+    """Return the page of a study.
+
+    Args:
+        folder: Holds ``table.json`` and the runs.
+        cases: Pairs of volumes of each run at most; never more than a few.
+        with_reports: Show the prompts' text.
+
+    Raises:
+        UserError: A file of a run cannot be read.
+    """
+    found = read_json(folder / TABLE) or {}
+    tables: list[dict[str, Any]] = found.get("tables", [])
+    names = dict.fromkeys(str(row["run"]) for table in tables for row in table["rows"])
+    runs = {name: _open(folder / name) for name in names}
+    opened = {name: run for name, run in runs.items() if run is not None}
+    chapters: dict[str, Chapter] = {
+        name: run_chapter(
+            run,
+            cases=min(cases, _CASES),
+            budget=PICTURES // len(opened),
+            with_reports=with_reports,
+            id=f"run-{number}",
+        )
+        for number, (name, run) in enumerate(opened.items(), start=1)
+    }
+    return page_html(
+        "study.html",
+        list(chapters.values()),
+        with_reports=with_reports,
+        name=str(found.get("study") or folder.name),
+        tables=[_table(table, chapters) for table in tables],
+    )
+
+
+def _open(run: Path) -> RunFolder | None:
+    """Return a run, or None where it was not begun."""
+    begun = [run / "recipe.yaml", *run.glob("classify/*/recipe.yaml")]
+    return RunFolder.open(run) if any(path.is_file() for path in begun) else None
+
+
+def _table(table: Mapping[str, Any], chapters: Mapping[str, Chapter]) -> StudyTable:
+    metrics = [str(column["metric"]) for column in table["columns"]]
+    rows = []
+    for row in table["rows"]:
+        chapter = chapters.get(str(row["run"]))
+        cells = [_cell(row["cells"][metric]) for metric in metrics]
+        rows.append((str(row["recipe"]), "" if chapter is None else chapter.id, cells))
+    verdicts: dict[str, list[tuple[str, str]]] = {}
+    for verdict in table.get("verdicts", []):
+        told = (str(verdict["answer"]), str(verdict["sentence"]))
+        verdicts.setdefault(str(verdict["text"]), []).append(told)
+    return StudyTable(
+        str(table["name"]),
+        str(table.get("description") or ""),
+        [str(column["heading"]) for column in table["columns"]],
+        rows,
+        [shortened(str(line)) for key in _NOTES for line in table.get(key, [])],
+        verdicts,
+    )
+
+
+def _cell(cell: Mapping[str, Any]) -> Cell:
+    value, low, high = (cell.get(key) for key in ("value", "low", "high"))
+    if value is None:
+        return Cell("", "", "", "", shortened(str(cell.get("note") or "")))
+    return Cell(
+        shown(value),
+        "" if low is None or high is None else f"{shown(low)} to {shown(high)}",
+        str(cell.get("n", "")),
+        shown(cell["paper"]) if cell.get("paper_shown") and cell.get("paper") is not None else "",
+        "",
+    )

@@ -1,0 +1,112 @@
+"""Section "Real and synthetic": pairs of volumes, to be leafed through in three planes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxella.case import Case
+from voxella.report.pairs import choose_pairs
+from voxella.report.prompt_texts import prompt_texts
+from voxella.report.run_folder import RunFolder
+from voxella.report.section import Absent, Section
+from voxella.report.sprites import Sprites, make_sprites
+
+__all__ = ["Viewer", "viewer_section"]
+
+
+@dataclass(frozen=True)
+class ViewedPair:
+    """What the page shows of a pair.
+
+    Attributes:
+        caption: The case and, where there are several, the sequence.
+        facts: Label, prediction.
+        real: The real case's id; None without one.
+        synthetic: The synthetic case's id.
+        sprites: The pictures.
+        report: The prompt, where that was asked for.
+    """
+
+    caption: str
+    facts: str
+    real: str | None
+    synthetic: str
+    sprites: Sprites
+    report: str | None
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """The section's data.
+
+    Attributes:
+        pairs: What can be chosen.
+        cases: Synthetic cases there are in all.
+        folder: Which data set, where a sweep has several.
+    """
+
+    pairs: list[ViewedPair]
+    cases: int
+    folder: str | None
+
+    @property
+    def planes(self) -> list[str]:
+        """Return the planes that any pair has, axial first."""
+        return [sprite.plane for sprite in max((p.sprites.planes for p in self.pairs), key=len)]
+
+    @property
+    def twins(self) -> bool:
+        """Tell whether a real case stands beside any."""
+        return any(pair.real is not None for pair in self.pairs)
+
+    @property
+    def thinned(self) -> bool:
+        """Tell whether slices are left out."""
+        return any(s.count < s.of for pair in self.pairs for s in pair.sprites.planes)
+
+
+def viewer_section(run: RunFolder, *, cases: int, budget: int, with_reports: bool) -> Section:
+    """Return the section.
+
+    Args:
+        run: The run.
+        cases: Pairs at most; of several sequences, two cases at least.
+        budget: Bytes for all pictures.
+        with_reports: Show the prompts' text.
+
+    Raises:
+        UserError: A volume cannot be read.
+    """
+    head = ("real-and-synthetic", "Real and synthetic", "viewer.html")
+    if run.synthetic is None:
+        return Section(*head, absent=Absent("No volume was sampled yet.", run.command("sample")))
+    pairs = choose_pairs(run, cases)
+    if not pairs:
+        why = "The sampled volumes are no longer on the disk."
+        return Section(*head, absent=Absent(why, run.command("sample")))
+    texts = prompt_texts(run, [pair.synthetic for pair in pairs]) if with_reports else {}
+    several = len(run.recipe.data.sequences) > 1
+    shown = []
+    for pair in pairs:
+        sprites = make_sprites(*pair.read(), budget // len(pairs))
+        source = str(pair.synthetic.extra.get("source_case", pair.synthetic.id))
+        shown.append(
+            ViewedPair(
+                f"{source} · {pair.sequence}" if several else source,
+                _facts(pair.synthetic),
+                None if pair.real_path is None else source,
+                pair.synthetic.id,
+                sprites,
+                texts.get(pair.synthetic.id),
+            )
+        )
+    swept = None if run.samples == run.folders.samples else run.samples.name
+    return Section(*head, data=Viewer(shown, len(run.synthetic), swept))
+
+
+def _facts(case: Case) -> str:
+    known = [case.label or "no label"]
+    predicted, share = (case.extra.get(f"predicted_{what}") for what in ("label", "probability"))
+    if predicted is not None and share is not None:
+        known.append(f"text head: {predicted} {float(share):.2f}")
+    return ", ".join(known)

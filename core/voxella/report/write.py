@@ -1,0 +1,44 @@
+"""A report written: of a run or of a study, whichever the folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voxella.errors import UserError
+from voxella.files import write_text_atomic
+from voxella.report.page import run_page
+from voxella.report.run_folder import RECIPE, RunFolder
+from voxella.report.study_page import TABLE, study_page
+
+__all__ = ["PAGE", "write_report"]
+
+PAGE = "report.html"
+
+
+def write_report(
+    folder: Path, out: Path | None = None, *, cases: int = 8, with_reports: bool = False
+) -> Path:
+    """Write the page about a run or a study, and return its file.
+
+    Args:
+        folder: A run folder, or a study's.
+        out: The page; None: ``FOLDER/report.html``.
+        cases: Pairs of volumes to show at most, of each run.
+        with_reports: Put the prompts' text into the page, which only its owner may then read.
+
+    Raises:
+        UserError: The folder is neither, or a file in it cannot be read.
+    """
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", legal="a run's folder, or that of a study")
+    if cases < 1:
+        raise UserError(f"--cases {cases}: a page shows at least one", legal="1 and more")
+    target = folder / PAGE if out is None else Path(out)
+    if target.is_dir():
+        raise UserError(f"{target} is a folder", remedy=f"--out {target / PAGE}")
+    if (folder / TABLE).is_file() and not (folder / RECIPE).is_file():
+        page = study_page(folder, cases=cases, with_reports=with_reports)
+    else:
+        page = run_page(RunFolder.open(folder), cases=cases, with_reports=with_reports)
+    return write_text_atomic(target, page, mode=0o600 if with_reports else None)
