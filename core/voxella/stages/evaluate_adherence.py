@@ -19,7 +19,7 @@ from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
 from voxella.metrics.adherence import adherence as agreement
 from voxella.metrics.estimate import Estimate, joined
 from voxella.recipe.model import Recipe
-from voxella.stages.evaluate_measured import Measured
+from voxella.stages.evaluate_measured import Measured, reason
 from voxella.stages.evaluate_sets import Sets, Subject
 from voxella.stages.evaluate_sightings import Look, sightings
 from voxella.stages.folders import Folders
@@ -42,7 +42,10 @@ def adherence(recipe: Recipe, folders: Folders, sets: Sets) -> dict[str, Measure
         folders: Of the run; the data set keeps the truths.
         sets: Who takes part.
     """
-    truths = _truths(folders, sets)
+    try:
+        truths = _truths(folders, sets)
+    except UserError as problem:
+        return _nothing(recipe, sets, reason(problem))
     if not truths:
         return {}
     if len(recipe.prepare.size) != 3:

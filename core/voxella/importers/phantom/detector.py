@@ -8,6 +8,7 @@ it is blind, ``docs/phantom.md`` tells; whoever reports what it found reports th
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,8 +25,9 @@ __all__ = ["DETECTOR", "Sighting", "look_for_lesion"]
 # Raise this whenever the same volume gives another sighting.
 DETECTOR = 1
 
-# Log likelihood ratio above which a lesion is there.
-_THRESHOLD = 1.4
+# Log likelihood ratio above which a lesion is there: at voxels of no size, and by how much less for
+# each mm of their edges, since large voxels hold less evidence.
+_THRESHOLD, _THRESHOLD_MM, _LEAST_THRESHOLD = 2.2, 0.26, 0.8
 # Correlation of the volume with the fitted anatomy below which there is no gland to look into.
 _LEAST_LIKENESS = 0.5
 _MIDLINE = 0.12  # a lesion this near the midline, as a share of the gland's half width, is on it
@@ -78,7 +80,7 @@ def look_for_lesion(
     if likeliest is None:
         return Sighting(False, None, None, None, 0.0, pose.likeness, pose.gland.volume_ml)
     return Sighting(
-        likeliest.score > _THRESHOLD,
+        likeliest.score > _threshold(spacing_mm),
         _side(likeliest, pose),
         "peripheral" if likeliest.peripheral else "transition",
         likeliest.size_mm,
@@ -86,6 +88,10 @@ def look_for_lesion(
         pose.likeness,
         pose.gland.volume_ml,
     )
+
+
+def _threshold(spacing_mm: tuple[float, float, float]) -> float:
+    return max(_THRESHOLD - _THRESHOLD_MM * math.prod(spacing_mm) ** (1 / 3), _LEAST_THRESHOLD)
 
 
 def _side(lesion: Candidate, pose: Pose) -> Side:

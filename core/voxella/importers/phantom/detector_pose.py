@@ -213,15 +213,16 @@ def _residual(parameters: Floats, points: Floats, values: Floats) -> Floats:
     levels, left = _left(parameters, points, values)
     expected = _MEAN.copy()
     expected[7] = _transition(math.exp(float(parameters[3])))
+    gain = max(float(levels[0]), 1e-3)
     zones = [
-        (levels[1] / levels[0] - _PERIPHERAL) / _LEVEL_SPREAD[0],
-        (levels[2] / levels[0] - _TRANSITION) / _LEVEL_SPREAD[1],
+        (levels[1] / gain - _PERIPHERAL) / _LEVEL_SPREAD[0],
+        (levels[2] / gain - _TRANSITION) / _LEVEL_SPREAD[1],
     ]
     return np.concatenate(
         [
             left / (_TEXTURE * math.sqrt(_NEIGHBOURS)),
             (parameters - expected) / _SPREAD,
-            np.asarray(zones),
+            zones,
         ]
     )
 
@@ -243,8 +244,7 @@ def _pose(parameters: Floats, points: Floats, values: Floats) -> Pose:
 
 
 def _correlation(first: Floats, second: Floats) -> float:
-    """Return Pearson's correlation, 0 where one of the two is constant."""
-    spreads = float(first.std()) * float(second.std())
-    if spreads < 1e-9:
+    """Return Pearson's correlation, 0 where one of the two is constant, or empty."""
+    if len(first) == 0 or min(first.std(), second.std()) < 1e-6:
         return 0.0
-    return float(np.mean((first - first.mean()) * (second - second.mean()))) / spreads
+    return float(np.corrcoef(first, second)[0, 1])

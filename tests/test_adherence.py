@@ -1,0 +1,210 @@
+"""Told facts against found ones: counts done by hand, and when a detector carries no number."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import binomtest
+from tiny_run import REPOSITORY
+
+from voxella.case import Case, Manifest
+from voxella.importers.phantom.detector import Sighting
+from voxella.importers.phantom.detector_facts import told_by
+from voxella.importers.phantom.facts import draw_facts
+from voxella.importers.phantom.importer import PhantomImporter
+from voxella.importers.phantom.plugin import phantom
+from voxella.importers.phantom.truth import Truth, truth_of
+from voxella.metrics.adherence import FACTS, Facts, Pair, adherence, no_better_than_chance
+from voxella.recipe.load import load_recipe
+from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_adherence import adherence as stage_adherence
+from voxella.stages.evaluate_sets import Sets, Subject
+from voxella.stages.evaluate_sightings import Look
+from voxella.stages.folders import Folders
+
+NONE = Facts(False)
+LEFT = Facts(True, "left", "peripheral", 12.0)
+
+
+def measured(pairs: list[Pair], tolerance_mm: float = 5.0) -> dict[str, Any]:
+    return adherence(pairs, tolerance_mm=tolerance_mm, seed=0, name="t", replicates=200)
+
+
+def test_each_fact_is_counted_where_it_has_a_meaning() -> None:
+    pairs = [
+        Pair("a", LEFT, LEFT),
+        Pair("b", LEFT, replace(LEFT, side="right", size_mm=17.0)),
+        Pair("c", LEFT, replace(LEFT, zone="transition", size_mm=17.5)),
+        Pair("d", LEFT, replace(LEFT, present=False)),  # missed: its side counts nowhere
+        Pair("e", Facts(True), LEFT),  # several lesions are told: no side to agree with
+        Pair("f", NONE, NONE),
+        Pair("g", NONE, LEFT),
+    ]
+    found = measured(pairs)
+    counts = {name: (found[name].value, found[name].n) for name in FACTS}
+    assert counts == {
+        "presence": (5 / 7, 7),
+        "presence_sensitivity": (4 / 5, 5),
+        "presence_specificity": (1 / 2, 2),
+        "side": (2 / 3, 3),
+        "zone": (2 / 3, 3),
+        "size": (2 / 3, 3),  # 5.0 mm apart is within 5 mm, 5.5 mm is not
+    }
+    wilson = binomtest(5, 7).proportion_ci(method="wilson")
+    assert found["presence"].low == pytest.approx(wilson.low)
+    assert "would reach 0.714" in found["presence"].note  # 5 of 7 are told a lesion
+    assert measured(pairs[::-1]) == found
+
+
+def test_what_nothing_was_told_of_is_undefined_and_says_so() -> None:
+    found = measured([Pair("a", NONE, NONE), Pair("b", NONE, LEFT)])
+    assert found["presence_specificity"].value == 0.5
+    assert {name for name in FACTS if found[name].value is None} == {
+        "presence_sensitivity",
+        "side",
+        "zone",
+        "size",
+    }
+    assert "exactly one" in found["side"].note
+
+
+def test_two_volumes_of_a_patient_are_not_two_patients() -> None:
+    pairs = [Pair(str(n // 2), NONE, LEFT if n < 6 else NONE) for n in range(20)]
+    twice, once = measured(pairs)["presence"], measured(pairs[::2])["presence"]
+    assert twice.value == pytest.approx(0.7)
+    assert twice.n == once.n == 10
+
+
+@pytest.mark.parametrize(
+    ("right", "positive", "says"),
+    [(40, 25, False), (29, 25, True), (40, 42, True), (25, 25, True)],
+)
+def test_a_detector_near_chance_carries_no_number(right: int, positive: int, says: bool) -> None:
+    # 50 phantoms: 29 right is 0.44 to 0.71; 40 right is 0.67 to 0.89, which 42 of 50 exceeds.
+    told = [LEFT if n < positive else NONE for n in range(50)]
+    found = [t if n < right else Facts(not t.present) for n, t in enumerate(told)]
+    pairs = [Pair(str(n), t, f) for n, (t, f) in enumerate(zip(told, found, strict=True))]
+    refusal = no_better_than_chance(pairs, measured(pairs)["presence"])
+    assert (refusal is not None) == says
+    assert refusal is None or "carries no number" in refusal
+
+
+def truths(count: int) -> dict[str, Truth]:
+    importer = phantom(cases=count, seed=3)
+    assert isinstance(importer, PhantomImporter)
+    facts = [draw_facts(importer.settings, index) for index in range(count)]
+    return {one.id: truth_of(one, files={}, settings_sha256="") for one in facts}
+
+
+def test_a_focus_that_a_report_calls_benign_is_no_lesion() -> None:
+    benign = [truth for truth in truths(60).values() if truth.pirads == 2]
+    single = [t for t in truths(60).values() if t.pirads >= 3 and len(t.lesions) == 1]
+    assert benign
+    assert all(told_by(truth) == NONE for truth in benign)
+    one = single[0].lesions[0]
+    assert told_by(single[0]) == Facts(True, one.side, one.zone, one.diameter_mm)
+
+
+class Bench:
+    """Real phantoms and volumes made from their reports, with what is seen of each set by hand."""
+
+    def __init__(self, folder: Path, count: int = 40) -> None:
+        self.recipe = load_recipe(
+            str(REPOSITORY / "recipes" / "ccella.yaml"),
+            ["smoke"],
+            [f"workspace={folder / 'work'}", "evaluate.bootstrap=20"],
+        )
+        self.folders = Folders.of(self.recipe, folder / "run")
+        self.truths = truths(count)
+        home = self.folders.dataset
+        (home / "truth").mkdir(parents=True)
+        for name, truth in self.truths.items():
+            (home / "truth" / f"{name}.json").write_text(truth.model_dump_json())
+        cases = [
+            Case(
+                id=name,
+                patient=truth.patient,
+                images={"t2w": f"images/{name}.nii.gz"},
+                label_source="phantom",
+                truth=f"truth/{name}.json",
+            )
+            for name, truth in self.truths.items()
+        ]
+        Manifest(home, cases).write()
+        real = [self._subject(case, case) for case in cases]
+        twins = [self._subject(self._twin(case), case) for case in cases]
+        self.sets = Sets("train", twins, real, [], [], None, paired=True)
+
+    @staticmethod
+    def _twin(case: Case) -> Case:
+        extra = {"source_case": case.id, "prompt_sha256": None if case.id.endswith("7") else "f"}
+        return case.model_copy(update={"id": f"{case.id}-s000", "truth": None, "extra": extra})
+
+    @staticmethod
+    def _subject(case: Case, source: Case) -> Subject:
+        return Subject(case, case.patient, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
+
+    def see(self, subject: Subject, truth: Truth, right: bool) -> None:
+        """Keep a sighting as if the detector had looked, so that nothing needs to be rendered."""
+        told = told_by(truth)
+        told_of: dict[str, Any] = {"side": told.side, "zone": told.zone, "size_mm": told.size_mm}
+        seen = Sighting(told.present == right, **told_of, score=0.0, likeness=0.9, volume_ml=40.0)
+        real = subject in self.sets.real
+        home = self.folders.work if real else self.folders.run
+        look = Look(subject, 0, home / "evaluation" / "detector")
+        look.path.parent.mkdir(parents=True, exist_ok=True)
+        look.path.write_text(json.dumps(seen.as_json()))
+
+    def found(self, right_of_real: int, right_of_twins: int) -> dict[str, dict[str, Any]]:
+        for n, truth in enumerate(self.truths.values()):
+            self.see(self.sets.real[n], truth, n < right_of_real)
+            self.see(self.sets.synthetic[n], truth, n < right_of_twins)
+        numbers = stage_adherence(self.recipe, self.folders, self.sets)
+        return {name: number.as_json() for name, number in numbers.items()}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("adherence"))
+
+
+def test_only_volumes_made_from_a_report_count_beside_what_real_ones_reach(bench: Bench) -> None:
+    found = bench.found(right_of_real=36, right_of_twins=20)
+    assert set(found) == {f"adherence_{fact}" for fact in FACTS}
+    presence = found["adherence_presence"]
+    # Cases 7, 17, 27 and 37 had no report; 7 and 17 are among the first 20.
+    assert presence["value"] == pytest.approx(18 / 36)
+    assert presence["floor"]["value"] == pytest.approx(36 / 40)
+    assert presence["split"] == "train"
+
+
+def test_a_blind_detector_gives_no_number_and_the_reason(bench: Bench) -> None:
+    found = bench.found(right_of_real=22, right_of_twins=40)
+    assert all(number["value"] is None for number in found.values())
+    assert "55% of 40 real phantoms on this grid" in found["adherence_presence"]["note"]
+    assert found["adherence_presence"]["floor"]["value"] == pytest.approx(22 / 40)
+
+
+def test_a_model_without_text_and_other_data_are_not_asked(bench: Bench) -> None:
+    wordless: Recipe = bench.recipe.model_copy(update={"text": None})
+    nothing = stage_adherence(wordless, bench.folders, bench.sets)
+    assert nothing["adherence_side"].estimate.note == "the model reads no report"
+    elsewhere = replace(bench.folders, dataset=bench.folders.run / "absent")
+    assert stage_adherence(bench.recipe, elsewhere, bench.sets) == {}
+
+
+def test_a_truth_that_is_gone_costs_the_number_not_the_evaluation(bench: Bench) -> None:
+    lost = bench.folders.dataset / "truth" / "phantom-00003.json"
+    text = lost.read_text()
+    lost.unlink()
+    try:
+        nothing = stage_adherence(bench.recipe, bench.folders, bench.sets)
+    finally:
+        lost.write_text(text)
+    note = nothing["adherence_presence"].estimate.note
+    assert note is not None
+    assert "phantom-00003.json" in note
