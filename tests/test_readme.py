@@ -252,10 +252,13 @@ def test_make_test_runs_every_check(dry_run: dict[str, list[str]]) -> None:
 
 
 def test_make_demo_runs_a_command_that_works(home: Path, dry_run: dict[str, list[str]]) -> None:
-    command = dry_run[MAKE_DEMO][-1].removeprefix(".venv/bin/")
+    command, page = (line.removeprefix(".venv/bin/") for line in dry_run[MAKE_DEMO][-2:])
     assert command == "voxella run recipes/ccella.yaml --profile demo --out runs/demo"
     assert say(command, *SMOKE) == 0
     assert len(made(home / "runs" / "demo" / "samples")) == 1
+    assert page == "voxella report runs/demo"
+    assert say(page) == 0
+    assert (home / "runs" / "demo" / "report.html").is_file()
 
 
 def test_the_demo_is_what_the_readme_says() -> None:

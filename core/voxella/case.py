@@ -91,7 +91,7 @@ class Manifest:
         if not path.is_file():
             raise UserError(
                 f"no data set here: {path} does not exist",
-                remedy=f"voxella import phantom --out {folder}   (or picai, dicom, table, ...)",
+                remedy="voxella import NAME SOURCE --out DATASET   (NAME: see voxella plugins)",
             )
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

@@ -34,7 +34,7 @@ def read_leniently(folder: Path) -> tuple[Manifest, list[Finding]]:
     if not path.is_file():
         raise UserError(
             f"no data set here: {path} does not exist",
-            remedy=f"voxella import phantom --out {folder}   (or picai, table, dicom, ...)",
+            remedy="voxella import NAME SOURCE --out DATASET   (NAME: see voxella plugins)",
         )
     cases: list[Case] = []
     findings: list[Finding] = []

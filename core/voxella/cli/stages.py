@@ -142,7 +142,7 @@ def _stage(arguments: argparse.Namespace) -> int:
         until = "evaluate"
     from voxella.stages.summary import summarise
 
-    summarise(folders, until)
+    summarise(folders, until if arguments.stop_after is None else "train")
     if until == "check-autoencoder":
         _show_check(folders.autoencoder)
     return 0
@@ -202,5 +202,6 @@ def _import(arguments: argparse.Namespace) -> int:
     component = importer_component(arguments.name, arguments.source, arguments.set)
     manifest = import_dataset(component, Path(arguments.out))
     say(f"{len(manifest)} cases in {manifest.folder}")
-    say(f"next: voxella run recipes/ccella.yaml --dataset {arguments.out}")
+    say(f"next: voxella check {arguments.out}")
+    say(f"then: voxella run recipes/ccella.yaml --profile two-cores --dataset {arguments.out}")
     return 0

@@ -231,11 +231,11 @@ class _Rows:
     def _extra(self, row: Row) -> Iterator[tuple[str, Any]]:
         for name in self.settings.extra:
             cell = row.cells[name]
-            if len(cell) > _LONGEST_CODE or "\n" in cell:
+            if len(cell) > _LONGEST_CODE or len(cell.split()) > 1:
                 self._note(
                     row,
-                    f"{shown([name])} is longer than {_LONGEST_CODE} characters: free "
-                    "text is not kept in a manifest",
+                    f"{shown([name])} is longer than {_LONGEST_CODE} characters or more than one "
+                    "word: free text is not kept in a manifest, numbers and short codes are",
                 )
             elif cell:
                 yield (

@@ -40,7 +40,8 @@ def write_page(report: CheckReport, *, show_all: bool = False) -> None:
         report: What was found.
         show_all: Show every case; else those with errors and warnings, and a few others.
     """
-    write_text_atomic(report.page, page_html(report, show_all=show_all))
+    # Pictures of patients: for its owner, like the reports.
+    write_text_atomic(report.page, page_html(report, show_all=show_all), mode=0o600)
 
 
 def chosen_cases(report: CheckReport, *, show_all: bool) -> list[Case]:

@@ -16,6 +16,7 @@ from voxella.errors import UserError
 from voxella.export import load_facts
 from voxella.files import sha256_json
 from voxella.gate import judge, require_gate
+from voxella.importers.phantom.detector import DETECTOR
 from voxella.metrics.features.network import TorchFeatures
 from voxella.progress import say
 from voxella.recipe.model import Recipe
@@ -148,6 +149,7 @@ def _inputs(
         "classes": recipe.data.classes,
         "sampler": [recipe.sample.sampler, recipe.sample.steps],
         "networks": [network.fingerprint for network in networks],
+        "detector": DETECTOR,
         "synthetic": sha256_json([(s.content, s.case.model_dump()) for s in sets.synthetic]),
         "real": sha256_json([real, training, sets.split, sets.unseen_split]),
         "paper": None if recipe.paper is None else recipe.paper.model_dump(),

@@ -179,11 +179,13 @@ def _judge(out: Path, problems: dict[str, str], *, total: int, quarantine: bool)
     if not problems:
         return
     if not quarantine or len(problems) == total:
-        head = f"{len(problems)} of {total} cases cannot be prepared; the others are done:"
+        every = len(problems) == total
+        rest = "no case is left" if every else "the others are done"
+        head = f"{len(problems)} of {total} cases cannot be prepared; {rest}:"
         lines = [f"  case {case}: {problem}" for case, problem in sorted(problems.items())]
+        leave_out = "" if every else ", or leave these cases out: --quarantine"
         raise UserError(
-            "\n".join([head, *lines]),
-            remedy="mend these files and run again, or leave these cases out: --quarantine",
+            "\n".join([head, *lines]), remedy=f"mend these files and run again{leave_out}"
         )
     write_json_atomic(listed, [{"case": c, "problem": p} for c, p in sorted(problems.items())])
     _tell_left_out(out, total)

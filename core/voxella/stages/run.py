@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from voxella.case import Manifest
 from voxella.classification.examples import needs_samples, require_validation
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier, start_distributed
@@ -27,7 +28,8 @@ from voxella.stages.evaluate_networks import check_evaluation
 from voxella.stages.folders import Folders
 from voxella.stages.importing import import_for
 from voxella.stages.preflight import check_encoders, check_model, check_training
-from voxella.stages.prepare import prepare
+from voxella.stages.prepare import prepare, quarantined
+from voxella.stages.reports import read_reports
 from voxella.stages.sample import sample
 from voxella.stages.train import train
 
@@ -129,6 +131,9 @@ def _prepare(
     prepared = prepare(
         recipe, folders.dataset, folders.prepared, workers=workers, quarantine=quarantine
     )
+    if recipe.text is not None:
+        # Before an autoencoder is trained: a report that cannot be read now cannot be then.
+        read_reports(Manifest.read(folders.dataset), quarantined(folders.prepared))
     if "classify" in wanted:
         require_validation(prepared)
 
