@@ -31,7 +31,7 @@ checked = settings(max_examples=40, deadline=None, derandomize=True, database=No
 
 
 def millimetres(low: float, high: float) -> st.SearchStrategy[float]:
-    return st.floats(low, high, allow_nan=False, width=32)
+    return st.floats(low, high, allow_nan=False, width=32, allow_subnormal=False)
 
 
 @st.composite

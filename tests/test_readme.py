@@ -370,7 +370,11 @@ def paper(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_launcher_trains_at_the_papers_settings(paper: Path) -> None:
     run = paper / "runs" / "ccella"
-    assert not (run / "autoencoder").exists(), "it is frozen"
+    # It is frozen: measured before it is used, not trained.
+    assert {path.name for path in (run / "autoencoder").glob("*.json")} <= {
+        *("check.json", "tiling.json")
+    }
+    assert (run / "autoencoder" / "check.json").is_file()
     logged = [json.loads(line) for line in (run / "train" / "log.jsonl").open()]
     assert [line["step"] for line in logged] == [1, 2]
     assert all(np.isfinite(line["loss/total"]) for line in logged)
