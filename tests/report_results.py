@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from voxella.files import write_json_atomic, write_text_atomic
@@ -105,7 +106,10 @@ def write_classifier(folders: Folders, name: str = "real") -> None:
             "cases": {"train": 4, "val": 1, "test": 1},
             "not_comparable_with_paper": "the data are phantoms",
             "paper": paper,
-            "seeds": {"0": {}, "1": {}},
+            "seeds": {
+                "0": {"chosen": {"step": 20, "auc": 0.8, "loss": 0.5}, "pretrain": {"step": 10}},
+                "1": {"chosen": {"step": 10, "auc": 0.6, "loss": 0.6}},
+            },
         },
     )
     up = [0.0, 0.2, 0.5, 0.7, 0.9, 1.0]
@@ -113,4 +117,14 @@ def write_classifier(folders: Folders, name: str = "real") -> None:
     precision = {"precision": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "recall": up[::-1]}
     curves = {"cases": 10, "positive": 5, "roc": roc, "pr": precision}
     write_json_atomic(folder / "curves.json", {"format": 1, "seeds": {"0": curves, "1": None}})
+    for seed in (0, 1):
+        auc = (0.6, 0.8 - 0.3 * seed, 0.7)
+        for home in (folder / f"seed-{seed}", folder / "seed-0" / "pretrain"):
+            steps = [
+                {"step": 10 * (k + 1), "validation/loss": 0.9 - a, "validation/auc": a}
+                for k, a in enumerate(auc)
+            ]
+            lines = [json.dumps(step) + "\n" for step in steps]
+            write_text_atomic(home / "validation.jsonl", "".join(lines))
+            write_text_atomic(home / "log.jsonl", '{"step": 10, "loss/total": 0.5}\n')
     write_text_atomic(folder / "recipe.yaml", (folders.run / "recipe.yaml").read_text())

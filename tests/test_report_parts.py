@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,16 @@ def test_a_studys_paper_column_follows_the_table(study: Path) -> None:
     table["tables"][0]["rows"][0]["cells"]["fid_3d"]["paper_shown"] = True
     (study / "table.json").write_text(json.dumps(table))
     assert "paper 0.025" in write_report(study).read_text()
+
+
+def test_a_study_shows_its_runs_side_by_side_where_they_share_cases(study: Path) -> None:
+    assert "side-by-side" not in write_report(study).read_text(), "one run alone"
+    write_run(study / "base", synthetic=2)
+    page = write_report(study).read_text(encoding="utf-8")
+    grid = page[page.index('id="side-by-side"') : page.index('class="chapter"')]
+    rows = [row.partition("</th>") for row in grid.split("<tr>")[2:]]
+    assert [re.sub("<.*?>", "", name) for name, _, _ in rows] == ["real", "ccella", "base"]
+    # The two cases that both have; ccella's third has no place.
+    assert [row.count("<img") for _, _, row in rows] == [2, 2, 2]
+    assert '<a href="#run-2">base</a>' in grid
+    assert "case-02" not in grid

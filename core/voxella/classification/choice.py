@@ -124,10 +124,11 @@ class EpochChoice:
 
 
 class ResumedCheckpoints(Checkpoints):
-    """Checkpoints that, when one is continued, see to the validation that a kill has cut off.
+    """Checkpoints that, when one is continued, see to a validation that the journal lacks.
 
-    The loop saves first and validates then. Without this a run that was killed in between would
-    never look at that epoch, and might keep another one than a run that was not.
+    The loop validates before it saves. Where the journal was lost since, a run that goes on would
+    without this never look at that epoch, and might keep another one than a run that was not
+    killed.
     """
 
     choice: EpochChoice | None = None

@@ -143,7 +143,7 @@ def peak_memory_gib() -> float:
 
 
 class LossLog:
-    """``RUN/train/log.jsonl``: every logged step's scalars, one JSON object a line.
+    """``RUN/train/log.jsonl``: a step's losses, validation among them, one JSON object a line.
 
     Args:
         path: The file.

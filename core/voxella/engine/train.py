@@ -152,22 +152,23 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         if ema is not None:
             ema.update()
 
+        scalars: dict[str, float] = {}
         if logged:
-            scalars = monitor.read()
-            scalars["lr"] = rate
-            if norm is not None:
-                scalars["grad_norm"] = norm
+            scalars = {**monitor.read(), "lr": rate}
+            scalars |= {} if norm is None else {"grad_norm": norm}
             run.observers.step_end(step, scalars)
-            if log is not None:
-                log.write(step, scalars)
         if _due(step, length.panel_every) and run.panel is not None:
             _with_average(engine, ema, partial(_draw_panel, run.panel, step, engine))
-        if saved:
-            checkpoints.save(engine, ema, step, run.provenance)
         if _due(step, length.validate_every) and run.validation is not None:
             measured = _with_average(engine, ema, partial(run.validation.measure, engine, step))
             for name, value in measured.items():
                 run.observers.metric(step, name, value)
+            scalars |= measured
+        # The checkpoint comes last: what a kill keeps out of the log is measured once more.
+        if log is not None and scalars:
+            log.write(step, scalars)
+        if saved:
+            checkpoints.save(engine, ema, step, run.provenance)
     return engine, ema
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Chart", "Line", "Tick", "line_chart"]
@@ -17,6 +17,8 @@ _POINTS = 240
 # Beyond this ratio of the largest to the smallest value the axis is logarithmic.
 _LOG_RATIO = 30.0
 _TICKS = 5
+# Lines of so few points show where these are.
+_DOTS = 24
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Line:
         last: Its last value.
         lowest: Its smallest value.
         highest: Its largest value.
+        dots: Places of its points, where these are few.
+        mark: Place of the point that was chosen, where one was.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Line:
     last: float
     lowest: float
     highest: float
+    dots: list[tuple[float, float]]
+    mark: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Chart:
         ordered: The lines are steps of one quantity, to be coloured as such.
         diagonal: Draw the line of chance.
         curve: Its ends say nothing: they are the same for all such curves.
+        note: What to know before reading it; "" for nothing.
     """
 
     title: str
@@ -71,6 +78,7 @@ class Chart:
     ordered: bool = False
     diagonal: bool = False
     curve: bool = False
+    note: str = ""
 
     width, height = WIDTH, HEIGHT
     left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
@@ -93,6 +101,8 @@ def line_chart(
     log: bool = False,
     unit_square: bool = False,
     diagonal: bool = False,
+    marked: Mapping[str, float] | None = None,
+    note: str = "",
 ) -> Chart | None:
     """Return a drawing of the series that have points, or None where none has.
 
@@ -104,6 +114,8 @@ def line_chart(
         log: A logarithmic axis where the values span much.
         unit_square: Both axes from 0 to 1.
         diagonal: Draw the line of chance.
+        marked: By series the x of the point that was chosen; one without such a point has no mark.
+        note: See :class:`Chart`.
     """
     drawn = {name: _finite(points) for name, points in series.items()}
     drawn = {name: points for name, points in drawn.items() if points}
@@ -114,8 +126,13 @@ def line_chart(
     ys = [y for points in thin.values() for _, y in points]
     x_axis = _Axis(0.0, 1.0) if unit_square else _Axis(min(xs), max(xs))
     y_axis = _Axis(0.0, 1.0) if unit_square else _Axis.around(ys, log=log)
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        return _x(x_axis.share(point[0])), _y(y_axis.share(point[1]))
+
+    chosen = marked or {}
     lines = [
-        _line(name, drawn[name], [(x_axis.share(x), y_axis.share(y)) for x, y in points])
+        _line(name, drawn[name], [place(point) for point in points], place, chosen.get(name))
         for name, points in thin.items()
     ]
     return Chart(
@@ -127,6 +144,7 @@ def line_chart(
         ordered,
         diagonal,
         unit_square,
+        note,
     )
 
 
@@ -189,12 +207,27 @@ def _thinned(points: Points) -> list[tuple[float, float]]:
     ]
 
 
-def _line(name: str, points: Points, shares: Points) -> Line:
+def _line(
+    name: str,
+    points: Points,
+    places: list[tuple[float, float]],
+    place: Callable[[tuple[float, float]], tuple[float, float]],
+    chosen: float | None,
+) -> Line:
     values = [y for _, y in points]
     # A line of one point is drawn as a dot if it has an end.
-    ends = [*shares, shares[0]] if len(shares) == 1 else shares
-    drawn = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in ends)
-    return Line(name, drawn, values[0], values[-1], min(values), max(values))
+    ends = [*places, places[0]] if len(places) == 1 else places
+    mark = next((place(point) for point in points if point[0] == chosen), None)
+    return Line(
+        name,
+        " ".join(f"{x:.1f},{y:.1f}" for x, y in ends),
+        values[0],
+        values[-1],
+        min(values),
+        max(values),
+        places if len(places) <= _DOTS else [],
+        mark,
+    )
 
 
 def _x(share: float) -> float:

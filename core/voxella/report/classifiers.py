@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from voxella.check.summary import counted
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import Chart, line_chart
-from voxella.report.curves import read_log
+from voxella.report.curves import Points, read_log
 from voxella.report.measured import PHANTOMS
 from voxella.report.numbers import Group, make_row
 from voxella.report.published import Published
@@ -23,6 +24,16 @@ _CURVES = {
     "roc": ("Receiver operating characteristic", "false_positive_rate", "true_positive_rate"),
     "pr": ("Precision over recall", "recall", "precision"),
 }
+# Scalar of the logs -> title, and whether the epoch was chosen by it.
+_LEARNING = {
+    "loss/total": ("Training loss", False),
+    "validation/loss": ("Validation loss", True),
+    "validation/auc": ("Validation AUC", True),
+}
+_CHOSEN = (
+    "The circle is the epoch that was kept: the highest AUC on the validation cases, among equals "
+    "the lowest loss. Test cases took no part in the choice."
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Scenario:
         facts: Training set, network, cases.
         group: The numbers.
         paper: The paper's name for it; None where none of its numbers may stand beside ours.
-        charts: ROC, precision-recall and loss, a line for each seed.
+        charts: ROC, precision-recall, losses and validation, a line for each seed.
     """
 
     name: str
@@ -67,7 +78,8 @@ def _scenario(run: RunFolder, folder: Path) -> Scenario:
     metrics: dict[str, dict[str, Any]] = found.get("metrics", {})
     group = Group("", [make_row(key, entry, published) for key, entry in metrics.items()])
     paper = published.row.model if published.row is not None and group.with_paper else None
-    return Scenario(folder.name, _facts(found), group, paper, _charts(folder))
+    charts = _charts(folder, found.get("seeds", {}))
+    return Scenario(folder.name, _facts(found), group, paper, charts)
 
 
 def _facts(found: dict[str, Any]) -> str:
@@ -82,9 +94,9 @@ def _facts(found: dict[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _charts(folder: Path) -> list[Chart]:
+def _charts(folder: Path, chosen: Mapping[str, Any]) -> list[Chart]:
     curves = (read_json(folder / "curves.json") or {}).get("seeds", {})
-    charts = []
+    charts: list[Chart | None] = []
     for key, (title, across, up) in _CURVES.items():
         series = {
             f"seed {seed}": sorted(zip(found[key][across], found[key][up], strict=True))
@@ -94,9 +106,36 @@ def _charts(folder: Path) -> list[Chart]:
         label = across.replace("_", " ")
         chart = line_chart(title, series, x_label=label, unit_square=True, diagonal=key == "roc")
         charts.append(chart)
-    losses = {
-        f"seed {path.parent.name.removeprefix('seed-')}": read_log(path).get("loss/total", [])
-        for path in sorted(folder.glob("seed-*/log.jsonl"))
-    }
-    charts.append(line_chart("Training loss", losses))
+    charts += [chart for phase in _phases(folder) for chart in _learning(folder, phase, chosen)]
     return [chart for chart in charts if chart is not None]
+
+
+def _phases(folder: Path) -> list[str]:
+    """Return the names of the trainings that follow each other; "" is the only or the last one."""
+    earlier = {path.parent.name for path in folder.glob("seed-*/*/log.jsonl")}
+    return [*sorted(earlier), ""]
+
+
+def _learning(folder: Path, phase: str, chosen: Mapping[str, Any]) -> list[Chart | None]:
+    """Draw losses and validation of one training, each seed a line, the chosen epoch marked."""
+    series: dict[str, dict[str, Points]] = {}
+    for home in sorted(folder.glob("seed-*")):
+        logs = [read_log(home / phase / name) for name in ("log.jsonl", "validation.jsonl")]
+        for key in _LEARNING:
+            points = next((log[key] for log in reversed(logs) if key in log), [])
+            series.setdefault(key, {})[f"seed {home.name.removeprefix('seed-')}"] = points
+    steps = {
+        f"seed {seed}": float(facts[phase or "chosen"]["step"])
+        for seed, facts in chosen.items()
+        if (phase or "chosen") in facts
+    }
+    before = f"{phase}: " if phase else ""
+    return [
+        line_chart(
+            f"{before}{title}",
+            series.get(key, {}),
+            marked=steps if validated else None,
+            note=_CHOSEN if validated and steps else "",
+        )
+        for key, (title, validated) in _LEARNING.items()
+    ]

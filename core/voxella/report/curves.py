@@ -10,17 +10,18 @@ from voxella.report.charts import Chart, line_chart
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
 
-__all__ = ["curves_section", "read_log"]
+__all__ = ["Points", "curves_section", "read_log"]
 
 _QUARTILES = {
     f"loss/timestep_quartile_{k}": name
     for k, name in enumerate(("least noise", "2nd quarter", "3rd quarter", "most noise"), start=1)
 }
+_TRAINED, _VALIDATED = "loss/reconstruction", "validation/reconstruction"
 # title -> scalar of the log -> name in the legend
 _CHARTS: dict[str, dict[str, str]] = {
-    "Loss": {
+    "Training loss": {
         "loss/total": "total",
-        "loss/reconstruction": "reconstruction",
+        _TRAINED: "reconstruction",
         "loss/class": "class",
     },
     "Reconstruction loss by noise level": _QUARTILES,
@@ -29,7 +30,14 @@ _CHARTS: dict[str, dict[str, str]] = {
     "Gradient norm before clipping": {"grad_norm": "gradient norm"},
     "Cases a second": {"cases_per_second": "cases a second"},
 }
-_LOGARITHMIC = {"Loss", "Reconstruction loss by noise level", "Gradient norm before clipping"}
+_LOGARITHMIC = {
+    *("Training loss", "Reconstruction loss by noise level", "Gradient norm before clipping"),
+}
+_NOT_THE_SAME = (
+    "Validation: {whose} on the cases of the split val, always at the same noise, all conditions "
+    "kept. Training: the batches as they came. The two may lie apart; what matters is whether "
+    "validation still falls, or rises again."
+)
 
 Points = list[tuple[float, float]]
 
@@ -40,7 +48,10 @@ def curves_section(run: RunFolder) -> Section:
     scalars = read_log(run.folders.run / "train" / "log.jsonl")
     if not scalars:
         return Section(*head, absent=Absent("Nothing was trained yet.", run.command("train")))
-    return Section(*head, data=_charts(scalars))
+    averaged = run.recipe.train.ema_decay is not None
+    validation = _validation(scalars, averaged=averaged)
+    charts = [chart for chart in (validation, *_charts(scalars)) if chart is not None]
+    return Section(*head, data=charts)
 
 
 def read_log(path: Path) -> dict[str, Points]:
@@ -58,14 +69,23 @@ def read_log(path: Path) -> dict[str, Points]:
     return found
 
 
-def _charts(scalars: dict[str, Points]) -> list[Chart]:
+def _validation(scalars: dict[str, Points], *, averaged: bool) -> Chart | None:
+    """Draw training and validation loss together; None where nothing was validated."""
+    if _VALIDATED not in scalars:
+        return None
+    of = "averaged weights" if averaged else "model"
+    series = {"training": scalars.get(_TRAINED, []), f"validation, {of}": scalars[_VALIDATED]}
+    note = _NOT_THE_SAME.format(whose=f"the {of}{' (EMA)' if averaged else ''}")
+    return line_chart("Loss, training and validation", series, log=True, note=note)
+
+
+def _charts(scalars: dict[str, Points]) -> list[Chart | None]:
     found = []
     for title, wanted in _CHARTS.items():
         series = {name: scalars[key] for key, name in wanted.items() if key in scalars}
         # Without a class loss the total is the reconstruction.
         if "class" not in series:
             series.pop("total", None)
-        chart = line_chart(title, series, ordered=wanted is _QUARTILES, log=title in _LOGARITHMIC)
-        if chart is not None:
-            found.append(chart)
+        log = title in _LOGARITHMIC
+        found.append(line_chart(title, series, ordered=wanted is _QUARTILES, log=log))
     return found

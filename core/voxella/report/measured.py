@@ -9,7 +9,7 @@ from voxella.report.charts import Chart, line_chart
 from voxella.report.numbers import Group, grouped_rows
 from voxella.report.paths import shortened
 from voxella.report.published import Published
-from voxella.report.run_folder import RunFolder
+from voxella.report.run_folder import RunFolder, read_json
 from voxella.report.section import Absent, Section
 
 __all__ = ["PHANTOMS", "Measurements", "evaluation_of", "measured_section"]
@@ -62,11 +62,8 @@ class Measurements:
 
 
 def evaluation_of(run: RunFolder) -> dict[str, Any] | None:
-    """Return the run's ``metrics.json``, of a sweep that of its first data set, or None."""
-    folder = run.folders.evaluation
-    if run.samples != run.folders.samples:
-        folder = folder / run.samples.name
-    return run.json(*folder.relative_to(run.folders.run).parts, "metrics.json")
+    """Return the ``metrics.json`` of the data set that is looked at, or None."""
+    return read_json(run.evaluation / "metrics.json")
 
 
 def measured_section(run: RunFolder) -> Section:

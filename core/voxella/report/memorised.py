@@ -92,10 +92,7 @@ def memorised_section(run: RunFolder) -> Section:
         UserError: A volume of a pair cannot be read.
     """
     head = ("copies", "Copies of training cases", "memorised.html")
-    folder = run.folders.evaluation
-    if run.samples != run.folders.samples:
-        folder = folder / run.samples.name
-    found = read_json(folder / "memorisation.json")
+    found = read_json(run.evaluation / "memorisation.json")
     if found is None:
         why = "Whether synthetic cases are copies of training cases was not examined yet."
         return Section(*head, absent=Absent(why, run.command("evaluate")))

@@ -26,6 +26,7 @@ from voxella.report.quality import quality_section
 from voxella.report.reproduce import reproduce_section
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Section
+from voxella.report.sweep import sweep_section
 from voxella.report.viewer import viewer_section
 
 __all__ = ["PICTURES", "Chapter", "page_html", "run_chapter", "run_page"]
@@ -76,8 +77,10 @@ def run_chapter(
     if run.kept.parent != run.folders.run and classifiers is not None:
         sections = [classifiers]  # of a run that only classifies, nothing else is missing
     else:
+        sweep = sweep_section(run)
         sections = [
             viewer_section(run, cases=cases, budget=budget, with_reports=with_reports),
+            *([sweep] if sweep is not None else []),
             measured_section(run),
             memorised_section(run),
             *([classifiers] if classifiers is not None else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from voxella.case import Case, Manifest
 from voxella.imaging.volume import read_volume
 from voxella.report.run_folder import RunFolder
 
-__all__ = ["Pair", "Shown", "choose_pairs", "read_shown"]
+__all__ = [
+    *("Pair", "Shown", "choose_pairs", "evenly", "first_twins", "pairs_of", "read_shown"),
+]
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,35 @@ def choose_pairs(run: RunFolder, most: int) -> list[Pair]:
     Cases are taken evenly from every class; the first of a case's synthetic twins stands for all.
     Only what lies on the disk is chosen.
     """
-    if run.synthetic is None:
-        return []
     sequences = run.recipe.data.sequences
-    real = _twins(run)
-    sources = {case.id: case for case in real} if real else {}
-    first: dict[str, Case] = {}
-    for case in sorted(run.synthetic, key=lambda case: case.id):
-        first.setdefault(str(case.extra.get("source_case", case.id)), case)
-    chosen = _evenly(list(first.values()), max(2, most // len(sequences)))
-    pairs = [
-        _pair(run, case, sources.get(str(case.extra.get("source_case"))), real, name)
+    chosen = evenly(list(first_twins(run).values()), max(2, most // len(sequences)))
+    by_sequence = {
+        name: {pair.synthetic.id: pair for pair in pairs_of(run, chosen, name)}
+        for name in sequences
+    }
+    return [
+        by_sequence[name][case.id]
         for case in chosen
         for name in sequences
+        if case.id in by_sequence[name]
+    ]
+
+
+def first_twins(run: RunFolder) -> dict[str, Case]:
+    """Return by the source's id the first synthetic case made for it, in the order of their ids."""
+    first: dict[str, Case] = {}
+    for case in sorted(run.synthetic or (), key=lambda case: case.id):
+        first.setdefault(str(case.extra.get("source_case", case.id)), case)
+    return first
+
+
+def pairs_of(run: RunFolder, cases: Sequence[Case], sequence: str) -> list[Pair]:
+    """Return synthetic cases of a run with their real twins, as far as they lie on the disk."""
+    real = _twins(run)
+    sources = {case.id: case for case in real or ()}
+    pairs = [
+        _pair(run, case, sources.get(str(case.extra.get("source_case"))), real, sequence)
+        for case in cases
     ]
     return [pair for pair in pairs if pair is not None]
 
@@ -113,7 +132,7 @@ def _twins(run: RunFolder) -> Manifest | None:
     return run.dataset if run.recipe.sample.space == "source" else run.prepared
 
 
-def _evenly(cases: list[Case], count: int) -> list[Case]:
+def evenly(cases: list[Case], count: int) -> list[Case]:
     """Take cases in turn from each class, evenly spread over the ids of the class."""
     classes: dict[str, list[Case]] = {}
     for case in cases:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import PureWindowsPath
 from typing import Any
 
-__all__ = ["shortened", "without_folders"]
+__all__ = ["command_shown", "shortened", "without_folders"]
 
 # An absolute path within a sentence: of POSIX, of a home folder, of Windows.
 _WITHIN = re.compile(r"(?<![\w.])(?:~?(?:/[^\s/:;,'\"()]+){2,}|[A-Za-z]:\\[^\s:;,'\"()]+)/?")
+# A path as a word of a command or within a list or mapping of one; it may hold blanks.
+_PART = r"(?:[^,\[\]{}\"'=:]|:(?! ))*"
+_WORD = re.compile(rf"{_PART}[/\\]{_PART}")
 
 
 def shortened(text: str) -> str:
@@ -27,6 +31,16 @@ def without_folders(value: Any) -> Any:  # noqa: ANN401 - any JSON value
         return value
     whole = value.startswith(("/", "~/", "\\")) or re.match(r"[A-Za-z]:[\\/]", value)
     return _last(value) if whole else shortened(value)
+
+
+def command_shown(command: str) -> str:
+    """Return a command in which each path, relative ones too, is its last part alone."""
+    return shlex.join(_WORD.sub(_last_of, word) for word in shlex.split(command))
+
+
+def _last_of(found: re.Match[str]) -> str:
+    blanks = len(found[0]) - len(found[0].lstrip())
+    return found[0][:blanks] + _last(found[0].strip())
 
 
 def _last(path: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from voxella.files import sha256_file
 from voxella.recipe.yaml_lines import dump_yaml
-from voxella.report.paths import without_folders
+from voxella.report.numbers import shown
+from voxella.report.paths import command_shown, without_folders
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Section
 from voxella.stages.record import versions
@@ -24,6 +25,7 @@ class Reproduction:
 
     Attributes:
         commands: In order, to be pasted.
+        called: Each command as it was given, its paths shortened, with the stages that it did.
         stages: Name, seconds, counted facts, inputs' hash.
         hashes: Name and hash of what decides the result.
         differing: Packages that not all stages ran with, with their versions.
@@ -31,6 +33,7 @@ class Reproduction:
     """
 
     commands: list[str]
+    called: list[tuple[str, str]]
     stages: list[tuple[str, str, str, str]]
     hashes: list[tuple[str, str]]
     differing: list[str]
@@ -48,6 +51,7 @@ def reproduce_section(run: RunFolder) -> Section:
     recipe = run.recipe.model_dump(mode="json", exclude={"paper"})
     data = Reproduction(
         _commands(run, used),
+        _called(run),
         [_stage(name, record) for name, record in run.records.items()],
         _hashes(run),
         [f"{p} {', '.join(sorted(v))}" for p, v in found.items() if len(v) > 1],
@@ -68,10 +72,18 @@ def _commands(run: RunFolder, used: dict[str, str]) -> list[str]:
     return [*lines, f"voxella report {shlex.quote(run.name)}"]
 
 
+def _called(run: RunFolder) -> list[tuple[str, str]]:
+    found: dict[str, list[str]] = {}
+    for name, record in run.records.items():
+        if record.get("command"):
+            found.setdefault(command_shown(str(record["command"])), []).append(name)
+    return [(command, ", ".join(stages)) for command, stages in found.items()]
+
+
 def _stage(name: str, record: dict[str, Any]) -> tuple[str, str, str, str]:
     facts = record.get("facts", {})
     counted = [
-        f"{key.replace('_', ' ')} {value:g}"
+        f"{key.replace('_', ' ')} {shown(value)}"
         for key, value in facts.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]

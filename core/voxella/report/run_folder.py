@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,11 +46,13 @@ class RunFolder:
         recipe: Resolved, as the run has kept it.
         folders: Where things are.
         kept: The recipe's file.
+        data_set: Which data set of a sweep is looked at; None: the first.
     """
 
     recipe: Recipe
     folders: Folders
     kept: Path
+    data_set: str | None = None
 
     @classmethod
     def open(cls, run: Path) -> RunFolder:
@@ -90,7 +93,7 @@ class RunFolder:
         """Return the stages' records, by the stage's name, in the order of the stages."""
         f = self.folders
         places = [f.dataset, f.prepared, f.autoencoder, f.latents, f.text, f.run / "train"]
-        places += [self.samples, f.evaluation, *sorted((f.run / "classify").glob("*/seed-*"))]
+        places += [self.samples, self.evaluation, *sorted((f.run / "classify").glob("*/seed-*"))]
         found = [read_json(place / "stage.json") for place in places]
         return {str(record["stage"]): record for record in found if record is not None}
 
@@ -102,11 +105,24 @@ class RunFolder:
         return bool(importer.get("name") == "phantom")
 
     @cached_property
+    def data_sets(self) -> list[str]:
+        """Return the folders' names of all synthetic data sets; "" is the one without a sweep."""
+        f = self.folders
+        found = {path.parent.name for path in f.samples.glob(f"*/{MANIFEST}")}
+        found |= {path.parent.name for path in f.evaluation.glob("*/metrics.json")}
+        alone = [""] if (f.samples / MANIFEST).is_file() else []
+        return alone + sorted(found, key=_by_numbers)
+
+    @cached_property
     def samples(self) -> Path:
-        """Return the synthetic data set; of a sweep, its first."""
-        folder = self.folders.samples
-        swept = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
-        return swept[0] if swept and not (folder / MANIFEST).is_file() else folder
+        """Return the synthetic data set that is looked at."""
+        first = (self.data_sets or [""])[0]
+        return self.folders.samples / (first if self.data_set is None else self.data_set)
+
+    @property
+    def evaluation(self) -> Path:
+        """Return what was measured of that data set."""
+        return self.folders.evaluation / self.samples.relative_to(self.folders.samples)
 
     @cached_property
     def synthetic(self) -> Manifest | None:
@@ -122,6 +138,11 @@ class RunFolder:
     def dataset(self) -> Manifest | None:
         """Return the real cases as imported, or None."""
         return _manifest(self.folders.dataset)
+
+
+def _by_numbers(name: str) -> tuple[list[float], str]:
+    """Put steps-5 before steps-20."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", name)], name
 
 
 def _manifest(folder: Path) -> Manifest | None:

@@ -17,7 +17,7 @@ from PIL import Image
 from voxella.imaging.montage import three_planes
 from voxella.report.pairs import Shown
 
-__all__ = ["PLANES", "Sprite", "Sprites", "data_uri", "make_sprites"]
+__all__ = ["PLANES", "Sprite", "Sprites", "data_uri", "make_sprites", "middle_slice"]
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis that a slice is perpendicular to
 # Longest edge of a slice in pixels, and slices per plane; the last holds whatever it costs.
@@ -91,9 +91,14 @@ def _make(real: Shown | None, synthetic: Shown, edge: int, count: int) -> Sprite
     axes = (2,) if flat else (2, 1, 0)
     planes = tuple(_sprite(real, synthetic, axis, edge, count) for axis in axes)
     sides = [side for side in (real, synthetic) if side is not None]
-    middle = [_slices(side, 2, _THUMBNAIL, 1)[0] for side in sides]
+    middle = [middle_slice(side, _THUMBNAIL) for side in sides]
     framed = [_framed(picture, *_largest(middle)) for picture in middle]
     return Sprites(planes, data_uri(np.concatenate(framed, axis=1)))
+
+
+def middle_slice(side: Shown, edge: int) -> Picture:
+    """Return the middle axial slice, its longest edge ``edge`` pixels at most."""
+    return _slices(side, 2, edge, 1)[0]
 
 
 def _sprite(real: Shown | None, synthetic: Shown, axis: int, edge: int, most: int) -> Sprite:

@@ -7,28 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxella.report.numbers import shown
+from voxella.report.cells import Cell, make_cell
 from voxella.report.page import PICTURES, Chapter, page_html, run_chapter
 from voxella.report.paths import shortened
 from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.side_by_side import side_by_side
 
 __all__ = ["TABLE", "StudyTable", "study_page"]
 
 TABLE = "table.json"
 # Of each run; a study has up to a dozen.
 _CASES = 3
+# Cases that all runs are shown with, side by side.
+_PICTURES = 6
 _NOTES = ("paper_lines", "unfinished")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number: written value, interval, N, the paper's; or why there is none. "" is nothing."""
-
-    value: str
-    interval: str
-    n: str
-    paper: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -78,12 +70,14 @@ def study_page(folder: Path, *, cases: int, with_reports: bool) -> str:
         )
         for number, (name, run) in enumerate(opened.items(), start=1)
     }
+    pictured = [(name, chapters[name].id, run) for name, run in opened.items()]
     return page_html(
         "study.html",
         list(chapters.values()),
         with_reports=with_reports,
         name=str(found.get("study") or folder.name),
         tables=[_table(table, chapters) for table in tables],
+        grid=side_by_side(pictured, _PICTURES),
     )
 
 
@@ -98,7 +92,7 @@ def _table(table: Mapping[str, Any], chapters: Mapping[str, Chapter]) -> StudyTa
     rows = []
     for row in table["rows"]:
         chapter = chapters.get(str(row["run"]))
-        cells = [_cell(row["cells"][metric]) for metric in metrics]
+        cells = [make_cell(row["cells"][metric]) for metric in metrics]
         rows.append((str(row["recipe"]), "" if chapter is None else chapter.id, cells))
     verdicts: dict[str, list[tuple[str, str]]] = {}
     for verdict in table.get("verdicts", []):
@@ -111,17 +105,4 @@ def _table(table: Mapping[str, Any], chapters: Mapping[str, Chapter]) -> StudyTa
         rows,
         [shortened(str(line)) for key in _NOTES for line in table.get(key, [])],
         verdicts,
-    )
-
-
-def _cell(cell: Mapping[str, Any]) -> Cell:
-    value, low, high = (cell.get(key) for key in ("value", "low", "high"))
-    if value is None:
-        return Cell("", "", "", "", shortened(str(cell.get("note") or "")))
-    return Cell(
-        shown(value),
-        "" if low is None or high is None else f"{shown(low)} to {shown(high)}",
-        str(cell.get("n", "")),
-        shown(cell["paper"]) if cell.get("paper_shown") and cell.get("paper") is not None else "",
-        "",
     )

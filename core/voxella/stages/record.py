@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from voxella.command import command_line
 from voxella.files import sha256_json, write_json_atomic
 
 __all__ = ["StageRecord", "versions"]
@@ -68,7 +69,11 @@ class StageRecord:
         self.path.unlink(missing_ok=True)
 
     def complete(self, **facts: Any) -> Path:  # noqa: ANN401 - any JSON value
-        """Write the record; ``facts`` are results worth keeping (counts, measured numbers)."""
+        """Write the record; ``facts`` are results worth keeping (counts, measured numbers).
+
+        How the stage was called is told too, and decides nothing: it is no input.
+        """
+        called = command_line()
         return write_json_atomic(
             self.path,
             {
@@ -77,6 +82,7 @@ class StageRecord:
                 "inputs": self.inputs,
                 "facts": facts,
                 "versions": versions(),
+                **({} if called is None else {"command": called}),
                 "seconds": round(time.monotonic() - self._started, 2),
             },
         )

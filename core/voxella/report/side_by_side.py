@@ -1,0 +1,101 @@
+"""The same cases, as several runs or data sets have made them: a row for each, a column a case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from voxella.case import Case
+from voxella.report.pairs import Pair, evenly, first_twins, pairs_of
+from voxella.report.run_folder import RunFolder
+from voxella.report.sprites import data_uri, middle_slice
+
+__all__ = ["Grid", "GridRow", "side_by_side"]
+
+# Longest edge of a picture, in pixels: a few kilobytes each.
+_EDGE = 176
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One run, data set, or the real cases.
+
+    Attributes:
+        name: Of the run or data set.
+        anchor: Where the page tells more of it; "" for nowhere.
+        pictures: One for each column; None where it has no such volume.
+    """
+
+    name: str
+    anchor: str
+    pictures: list[str | None]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pictures in rows.
+
+    Attributes:
+        columns: Case and its label.
+        sequence: Which image is shown.
+        rows: The real cases first, where there are any.
+    """
+
+    columns: list[tuple[str, str]]
+    sequence: str
+    rows: list[GridRow]
+
+    @property
+    def with_real(self) -> bool:
+        """Tell whether the first row is of real cases."""
+        return self.rows[0].name == "real"
+
+
+def side_by_side(shown: Sequence[tuple[str, str, RunFolder]], most: int) -> Grid | None:
+    """Return the grid, or None where fewer than two have volumes of the same cases.
+
+    Args:
+        shown: Name, anchor and run of each row.
+        most: Cases at most, evenly of every class.
+
+    Raises:
+        UserError: A volume cannot be read.
+    """
+    twins = [(name, anchor, run, first_twins(run)) for name, anchor, run in shown]
+    twins = [row for row in twins if row[3]]
+    # What all of them have, or as many as have anything in common.
+    counts = Counter(source for *_, cases in twins for source in cases)
+    widest = max(counts.values(), default=0)
+    if widest < 2:
+        return None
+    common: dict[str, Case] = {}
+    for *_, cases in twins:
+        for source, case in cases.items():
+            if counts[source] == widest:
+                common.setdefault(source, case)
+    of = {case.id: source for source, case in common.items()}
+    chosen = [of[case.id] for case in evenly(list(common.values()), most)]
+    sequence = twins[0][2].recipe.data.sequences[0]
+    rows, real = [], dict.fromkeys(chosen, "")
+    for name, anchor, run, cases in twins:
+        pairs = pairs_of(run, [cases[s] for s in chosen if s in cases], sequence)
+        there = {pair.synthetic.id: pair for pair in pairs}
+        found = {s: there[c.id] for s, c in cases.items() if c.id in there}
+        pictures = [_pictures(found[s], s, real) if s in found else None for s in chosen]
+        if any(pictures):
+            rows.append(GridRow(name, anchor, pictures))
+    if len(rows) < 2:
+        return None
+    if any(real.values()):
+        rows.insert(0, GridRow("real", "", [real[source] or None for source in chosen]))
+    columns = [(source, common[source].label or "no label") for source in chosen]
+    return Grid(columns, sequence, rows)
+
+
+def _pictures(pair: Pair, source: str, real: dict[str, str]) -> str:
+    """Return the synthetic picture; the real one, once, goes into ``real``."""
+    twin, synthetic = pair.read()
+    if twin is not None and not real[source]:
+        real[source] = data_uri(middle_slice(twin, _EDGE))
+    return data_uri(middle_slice(synthetic, _EDGE))
