@@ -18,7 +18,7 @@ from torch import Tensor
 from voxella.case import Case
 from voxella.check.balance import balance
 from voxella.check.finding import Finding
-from voxella.check.text_codes import TEXT_CODES
+from voxella.check.kinds_texts import TEXT_KINDS
 from voxella.check.texts import check_texts
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
@@ -85,11 +85,11 @@ def test_a_clean_data_set_has_only_notes(tmp_path: Path) -> None:
 
 
 def test_every_finding_is_of_a_listed_kind_with_a_remedy_of_one_line() -> None:
-    for code, kind in TEXT_CODES.items():
+    for code, kind in TEXT_KINDS.items():
         assert kind.severity in {"error", "warning", "note"}, code
-        assert kind.title, code
+        assert kind.meaning, code
         assert kind.remedy, code
-        assert "\n" not in kind.title + kind.remedy, code
+        assert "\n" not in kind.meaning + kind.remedy, code
 
 
 def test_bad_report_files_are_all_found_at_once(tmp_path: Path) -> None:

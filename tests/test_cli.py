@@ -156,6 +156,7 @@ def test_a_file_where_a_folder_should_be(
     workspace = ["--workspace", str(smoke_workspace)]
     said = refused(capfd, "train", CCELLA, *SMOKE, *workspace, "--out", str(tmp_path / "run"))
     assert str(tmp_path / "run") in said
+    assert "another --out" in said
 
 
 def test_a_folder_name_may_hold_what_yaml_reads_otherwise(

@@ -6,6 +6,7 @@ A tiny T5 folder stands for the paper's: real tokenizer and model classes, rando
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
+from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe, Text
 from voxella.stages.encode_text import TextEncoding
 
@@ -183,6 +185,40 @@ def test_paper_mode_writes_the_released_features(
     released_recipe = paper_recipe(monkeypatch, *given, "--set", "text.dtype=bfloat16").text
     assert released_recipe is not None
     assert released_recipe.dtype == "bfloat16", "--set wins"
+
+
+def test_a_refusal_tells_the_settings_that_take_the_features_as_they_are(
+    t5: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoded with --paper-mode, then trained without: the message holds what is missing."""
+    encoder = json.dumps({"name": "t5", "path": str(t5), "device": "cpu"})
+    given = [f"text.encoder={encoder}", f"text.width={WIDTH}"]
+    wanted = paper_recipe(monkeypatch, "--set", given[0], "--set", given[1]).text
+    assert wanted is not None
+    encode(wanted, dataset, tmp_path / "text")
+
+    def recipe_text(*more: str) -> Text:
+        path = str(REPOSITORY / "recipes" / "ccella.yaml")
+        found = load_recipe(path, ["smoke"], [*given, *more]).text
+        assert found is not None
+        return found
+
+    asks: tuple[Callable[[], object], ...] = (
+        lambda: encode(recipe_text(), dataset, tmp_path / "text"),
+        lambda: TextCache.open(tmp_path / "text", recipe_text()),
+    )
+    for ask in asks:
+        with pytest.raises(UserError) as caught:
+            ask()
+        told = re.findall(r"--set (\S+=\S+)", str(caught.value.remedy))
+        assert {"text.max_tokens=512", "text.truncation=left"} <= set(told)
+        assert recipe_text(*told) == wanted
+        assert encode(recipe_text(*told), dataset, tmp_path / "text").truncated["reports"] == 1
+    # No setting turns one encoder into another.
+    save_model(t5, seed=1)
+    with pytest.raises(UserError) as caught:
+        encode(recipe_text(), dataset, tmp_path / "text")
+    assert "--set" not in str(caught.value.remedy)
 
 
 def test_paper_mode_needs_text_and_a_float32_encoder(capfd: pytest.CaptureFixture[str]) -> None:

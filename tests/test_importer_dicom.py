@@ -501,11 +501,11 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
 
 def test_sources_without_images_are_refused(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
-    refused(source, out, "no such folder")
+    refused(source, out, "no such folder", "voxella import dicom FOLDER")
     source.mkdir()
-    refused(source, out, "an empty folder")
+    refused(source, out, "an empty folder", "voxella import dicom FOLDER")
     (source / "note.txt").write_text("nothing")
-    refused(source, out, "none of its 1 files is a DICOM image")
+    refused(source, out, "none of its 1 files is a DICOM image", "voxella import table")
     refused(source / "note.txt", out, "a file, not a folder")
     refused(source, source / "out", "lies in the source")
 

@@ -17,7 +17,7 @@ from voxella.case import Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.importers.dicom import dicom
-from voxella.importers.dicom_identity import KEY_FILE, Identity
+from voxella.importers.dicom_identity import KEY_FILE, Identity, load_identity
 
 # Everything planted has one of these in it.
 TRACES = ("ZEBRA", "7731", "19610307", "1961")
@@ -185,6 +185,29 @@ def test_the_key_is_made_once_and_lies_beside_the_data_set(tmp_path: Path) -> No
     other = dicom(source=tmp_path / "in", val_share=0, test_share=0)(tmp_path / "far" / "d")
     assert other.cases[0].id != first.cases[0].id
     assert other.cases[0].patient != first.cases[0].patient
+
+
+def test_no_key_is_made_of_what_is_not_imported(tmp_path: Path) -> None:
+    """Looked at first, written then: a wrong folder leaves nothing behind."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "notes.txt").write_text("none")
+    write_series(tmp_path / "bad", SeriesDescription="localizer")
+    for source in ("absent", "text", "bad"):
+        with pytest.raises(UserError):
+            dicom(source=tmp_path / source)(tmp_path / "data" / "out")
+        assert not (tmp_path / "data").exists()
+
+
+def test_a_key_that_another_import_makes_meanwhile_is_never_replaced(tmp_path: Path) -> None:
+    ours, theirs = (load_identity(None, tmp_path / name) for name in ("a", "b"))
+    theirs.keep()
+    before = (tmp_path / KEY_FILE).read_bytes()
+    with pytest.raises(UserError, match="another import has made the key"):
+        ours.keep()
+    assert (tmp_path / KEY_FILE).read_bytes() == before
+    again = load_identity(None, tmp_path / "a")
+    again.keep()
+    assert again.patient("4711") == theirs.patient("4711") != ours.patient("4711")
 
 
 def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -224,8 +224,32 @@ def test_which_sheet_is_meant_is_asked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"2 sheets have something(.|\n)*Sheet, empty(.|\n)*sheet="):
         read_table(path, ["id"])
     assert got(read_table(path, ["id"], sheet="empty")) == [{"id": "b"}]
-    with pytest.raises(UserError, match="no sheet of that name"):
+    with pytest.raises(UserError, match=r"(?s)no sheet of that name.*--set sheet=NAME"):
         read_table(path, ["id"], sheet="other")
+
+
+def test_a_sheet_of_what_is_no_workbook(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id\na\n")
+    with pytest.raises(UserError, match=r"(?s)no workbook.*leave it out"):
+        read_table(tmp_path / "t.csv", ["id"], sheet="other")
+
+
+def test_a_table_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    for name in ("studies.csv", "studies.xlsx", "labels.json", "report.txt", "zz.csv"):
+        (tmp_path / name).write_text("")
+    for name in ("studdies.csv", "studdies.xlsx"):
+        with pytest.raises(UserError, match=f"{name}: cannot be read") as caught:
+            read_table(tmp_path / name, ["id"])
+        told = str(caught.value.remedy)
+        assert "studies.csv" in told
+        assert "studies.xlsx" in told
+        # The nearest three, and tables only.
+        assert told.count(",") == 2
+        assert "report.txt" not in told
+    with pytest.raises(UserError, match=f"there is no folder {tmp_path / 'none'}"):
+        read_table(tmp_path / "none" / "t.csv", ["id"])
+    with pytest.raises(UserError, match=f"Is a directory(?s:.*)ls -ld {tmp_path}"):
+        read_table(tmp_path, ["id"])
 
 
 def rewritten(path: Path, change: Callable[[str], str]) -> Path:

@@ -109,7 +109,7 @@ def test_a_mistake_under_the_launcher_is_one_message(smoke_workspace: Path, tmp_
     )
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
-    assert "train_batch_size 3 does not divide among 2 processes" in said
+    assert said.count("train_batch_size 3 does not divide among 2 processes") == 1
     assert "Traceback" not in said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -294,7 +295,7 @@ def test_a_mask_moves_the_crop_and_is_part_of_what_decides_a_case(tmp_path: Path
 
 def test_a_case_whose_process_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     names = ["a", "b-dies", "c", "d"]
-    jobs = [DyingJob(name, {}, None, Prepare(), tmp_path, "") for name in names]
+    jobs = [DyingJob(name, {}, None, Prepare(), tmp_path, "", "") for name in names]
     problems = prepare_cases.run_jobs(jobs, workers=2)
     assert list(problems) == ["b-dies"]
     assert "its process died" in problems["b-dies"]
@@ -332,6 +333,59 @@ def test_a_rule_for_no_sequence_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     manifest = prepare(recipe(intensity=rules), source, tmp_path / "out", workers=1)
     assert "prepare.intensity: acd is none of data.sequences" in capsys.readouterr().out
     assert manifest.cases[0].extra["intensity_window"] == {"t2w": [0.0, 80.0]}
+
+
+def test_another_data_set_does_not_take_the_place_of_the_first(tmp_path: Path) -> None:
+    out = tmp_path / "run" / "prepared"
+    first = dataset(tmp_path / "first", count=3)
+    prepare(recipe(), first, out, workers=1)
+    before = content(out)
+    # The same ids with another image; fewer of them.
+    other = tmp_path / "other"
+    shutil.copytree(first, other)
+    shutil.copy(other / "images" / "1_t2w.nii.gz", other / "images" / "0_t2w.nii.gz")
+    cases = Manifest.read(first).cases
+    for kept, gone in ((cases, 1), (cases[1:2], 2)):
+        Manifest(other, kept).write()
+        words = f"3 cases of another data set, {first}; {gone} of them are not in {other}"
+        with pytest.raises(UserError, match=words) as caught:
+            prepare(recipe(), other, out, workers=1)
+        assert f"rm -r {out}" in str(caught.value)
+        assert "another --out" in str(caught.value)
+        assert content(out) == before
+    shutil.rmtree(out)
+    assert len(prepare(recipe(), other, out, workers=1)) == 1
+
+
+def test_the_same_data_set_may_grow_shrink_change_and_move(tmp_path: Path) -> None:
+    out = tmp_path / "run" / "prepared"
+    source = dataset(tmp_path / "raw", count=3)
+    cases = Manifest.read(source).cases
+    Manifest(source, cases[:2]).write()
+    assert len(prepare(recipe(), source, out, workers=1)) == 2
+    Manifest(source, cases).write()
+    assert len(prepare(recipe(), source, out, workers=1)) == 3
+    Manifest(source, cases[1:]).write()
+    assert len(prepare(recipe(), source, out, workers=1)) == 2
+    # Elsewhere, whole and grown, with other settings: the same images.
+    Manifest(source, cases).write()
+    source.rename(tmp_path / "moved")
+    moved = prepare(recipe(interpolation="linear"), tmp_path / "moved", out, workers=1)
+    assert len(moved) == 3
+    # By another name.
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    Manifest(tmp_path / "moved", cases[:1]).write()
+    assert len(prepare(recipe(), tmp_path / "link", out, workers=1)) == 1
+
+
+def test_where_nothing_is_prepared_yet_another_data_set_may_come(tmp_path: Path) -> None:
+    """The first one was the wrong folder: nothing of it could be prepared."""
+    wrong, right = dataset(tmp_path / "wrong", count=2), dataset(tmp_path / "right", count=1)
+    for image in (wrong / "images").iterdir():
+        image.write_text("no image")
+    with pytest.raises(UserError, match="no case is left"):
+        prepare(recipe(), wrong, tmp_path / "out", workers=1)
+    assert len(prepare(recipe(), right, tmp_path / "out", workers=1)) == 1
 
 
 def test_an_empty_data_set_is_named(tmp_path: Path) -> None:

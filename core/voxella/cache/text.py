@@ -17,7 +17,7 @@ from torch import Tensor
 from voxella.cache.index import ENCODE, FORMAT, INDEX, listed, read_index, require_known
 from voxella.cache.shards import ShardReader, collect_shards
 from voxella.cache.storage import TEXT_STORAGE
-from voxella.cache.text_origin import differences
+from voxella.cache.text_origin import differences, settings_as_made
 from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_texts
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
@@ -98,9 +98,10 @@ class TextCache:
         """
         cache = cls(Path(folder), read_index(folder, "text features"))
         if settings is not None:
-            differing = differences(Path(folder), cache.settings, text_settings(settings))
-            if differing:
-                raise UserError("\n".join(differing), remedy=ENCODE)
+            asked = text_settings(settings)
+            if differing := differences(Path(folder), cache.settings, asked):
+                as_made = settings_as_made(cache.settings, asked)
+                raise UserError("\n".join(differing), remedy=as_made or ENCODE)
         return cache
 
     @property

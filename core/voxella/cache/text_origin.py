@@ -14,10 +14,13 @@ from typing import Any
 
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
+from voxella.recipe.model import Text
 
-__all__ = ["TextOrigin", "differences"]
+__all__ = ["TextOrigin", "differences", "settings_as_made"]
 
 _ORIGIN = "made_with.json"
+# What is the recipe's to choose; the encoder and its width come with the weights.
+_SETTINGS = frozenset(Text.model_fields) - {"encoder", "width"}
 _HASH = 64  # hexadecimal digits; shown shortened
 
 
@@ -59,12 +62,17 @@ class TextOrigin:
         found = TextOrigin.of(folder)
         if found is None or found.key == self.key:
             return
-        told = differences(folder, found._named(), self._named()) or differences(
+        made, asked = found._named(), self._named()
+        told = differences(folder, made, asked) or differences(
             folder, {"encoder": found.fingerprint}, {"encoder": self.fingerprint}
         )
+        # An encoder that does not say what it is may be another one besides.
+        known = found.identity or found.fingerprint == self.fingerprint
+        as_made = settings_as_made(made, asked) if known else None
+        take = "" if as_made is None else f"{as_made}   (takes them as they are), or "
         raise UserError(
             "\n".join(told),
-            remedy=f"rm -r {folder}   (gives them up), or name another --out or --workspace",
+            remedy=f"{take}rm -r {folder}   (gives them up), or name another --out or --workspace",
         )
 
     def _named(self) -> dict[str, Any]:
@@ -83,6 +91,14 @@ def differences(folder: Path, made: Mapping[str, Any], asked: Mapping[str, Any])
         for name, value in asked.items()
         if made.get(name) != value
     ]
+
+
+def settings_as_made(made: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
+    """Return the options that make a recipe ask for what was made; None where options cannot."""
+    other = [name for name, value in asked.items() if made.get(name) != value]
+    if not other or not all(name in _SETTINGS and name in made for name in other):
+        return None
+    return " ".join(f"--set text.{name}={made[name]}" for name in other)
 
 
 def _shown(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from voxella.case import Case, Split
 from voxella.check.finding import Finding
-from voxella.check.text_codes import text_finding
+from voxella.check.kinds_texts import text_finding
 
 __all__ = ["balance", "check_balance", "site_of"]
 

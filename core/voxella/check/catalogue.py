@@ -6,18 +6,11 @@ from voxella.check.finding import Finding
 from voxella.check.kind import Kind
 from voxella.check.kinds_dataset import DATASET_KINDS
 from voxella.check.kinds_images import IMAGE_KINDS
-from voxella.check.text_codes import TEXT_CODES
+from voxella.check.kinds_texts import TEXT_KINDS
 
 __all__ = ["CATALOGUE", "found"]
 
-CATALOGUE: dict[str, Kind] = (
-    DATASET_KINDS
-    | IMAGE_KINDS
-    | {
-        code: Kind(code, kind.severity, kind.title, kind.remedy)
-        for code, kind in TEXT_CODES.items()
-    }
-)
+CATALOGUE: dict[str, Kind] = DATASET_KINDS | IMAGE_KINDS | TEXT_KINDS
 
 
 def found(code: str, message: str, *, case: str | None = None, where: str | None = None) -> Finding:

@@ -21,8 +21,8 @@ from voxella.check.identifier_patterns import (
     NUMBERS,
     PHONES,
 )
+from voxella.check.kinds_texts import text_finding
 from voxella.check.report_files import report_range
-from voxella.check.text_codes import text_finding
 
 __all__ = ["Identifier", "IdentifierKind", "check_identifiers", "find_identifiers"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from voxella.case import Case
 from voxella.check.finding import Finding
+from voxella.check.kinds_texts import text_finding
 from voxella.check.pirads_reader import POSITIVE_FROM, read_pirads
 from voxella.check.report_files import report_range
-from voxella.check.text_codes import text_finding
 
 __all__ = ["check_labels", "check_labels_against_reports"]
 

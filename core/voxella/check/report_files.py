@@ -13,7 +13,7 @@ from pathlib import Path
 
 from voxella.case import Case
 from voxella.check.finding import Finding
-from voxella.check.text_codes import text_finding
+from voxella.check.kinds_texts import text_finding
 from voxella.files import sha256_bytes
 
 __all__ = ["ReportTexts", "check_duplicates", "read_texts", "report_range"]

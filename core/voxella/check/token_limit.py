@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from voxella.check.finding import Finding
-from voxella.check.text_codes import text_finding
+from voxella.check.kinds_texts import text_finding
 from voxella.errors import UserError
 from voxella.plugins.contracts import TextEncoder
 

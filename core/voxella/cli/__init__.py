@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import sys
@@ -12,30 +11,30 @@ from types import FrameType
 
 from voxella import __version__
 from voxella.cli import check, exporting, plugins, recipe, report, stages, study
+from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, tell
+from voxella.command import running
+from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 
 __all__ = ["main"]
 
-_EXIT_USER = 2
 _RECIPE_SUFFIXES = (".yaml", ".yml")
-# What the file system refuses: rights, a file where a folder should be, a full or read-only disk.
-_MENDABLE = {
-    *(errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 a mistake that the user can mend."""
-    arguments = _parser().parse_args(_normalised(sys.argv[1:] if argv is None else argv))
+    words = _normalised(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        code: int = arguments.func(arguments)
+        with running(words):
+            code: int = arguments.func(arguments)
     except UserError as error:
-        print(f"voxella: {error}", file=sys.stderr, flush=True)
-        return _leave(_EXIT_USER)
+        tell(error)
+        return _leave(EXIT_MISTAKE)
     except KeyboardInterrupt:
-        print("voxella: interrupted; the same command continues", file=sys.stderr, flush=True)
+        if Ranks.from_environment().is_main:
+            print("voxella: interrupted; the same command continues", file=sys.stderr, flush=True)
         return _leave(128 + signal.SIGINT)
     except RuntimeError as error:  # torch raises nothing more specific
         if not _lost_a_process(error):
@@ -47,11 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in _MENDABLE:
+        if (mistake := from_file_system(error)) is None:
             raise
-        where = "" if error.filename is None else f": {error.filename}"
-        print(f"voxella: {error.strerror}{where}", file=sys.stderr, flush=True)
-        return _leave(_EXIT_USER)
+        tell(mistake)
+        return _leave(EXIT_MISTAKE)
     return code
 
 

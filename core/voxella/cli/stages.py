@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxella.cli.loading import tell_loading
 from voxella.cli.paper_mode import paper_mode
 from voxella.cli.recipe import add_layers
 
 if TYPE_CHECKING:
+    from voxella.case import Manifest
     from voxella.recipe.model import Recipe
 
 __all__ = ["register"]
@@ -28,6 +31,7 @@ _VERBS = {
     "run": "every stage in order: import, prepare, train-autoencoder, check-autoencoder, encode, "
     "train, sample, evaluate; of a recipe that classifies, those it needs and then classify",
 }
+_OUT = "run folder; default runs/RECIPE-PROFILE, with a data set runs/RECIPE-PROFILE-DATASET"
 
 
 def _resolve(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
@@ -45,6 +49,8 @@ def _resolve(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
         overrides.append("autoencoder_check.on_failure=warn")
         if arguments.cases is not None:
             overrides.append(f"autoencoder_check.cases={arguments.cases}")
+    if arguments.verb == "sample" and arguments.xlsx:
+        overrides.append("sample.xlsx=true")
     if arguments.verb == "evaluate" and arguments.gate is not None:
         overrides.append(f"evaluate.gate={arguments.gate}")
     if arguments.verb == "classify" and arguments.seeds is not None:
@@ -54,8 +60,15 @@ def _resolve(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
         # First, so that --set wins here as everywhere.
         overrides = [*paper_mode(recipe), *overrides]
         recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
-    name = "-".join([recipe.name, *(Path(profile).stem for profile in arguments.profile)])
-    return recipe, Path(arguments.out or Path("runs") / name)
+    return recipe, Path(arguments.out or _default_run(recipe, arguments.profile))
+
+
+def _default_run(recipe: Recipe, profiles: list[str]) -> Path:
+    """Return ``runs/RECIPE-PROFILE``, and ``-DATASET`` where one is given: runs of its own."""
+    words = [recipe.name, *(Path(profile).stem for profile in profiles)]
+    if recipe.data.dataset is not None:
+        words.append(Path(os.path.abspath(recipe.data.dataset)).name)
+    return Path("runs") / "-".join(word for word in words if word)
 
 
 def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
@@ -69,7 +82,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
             + ("recipes/downstream/real.yaml" if verb == "classify" else "recipes/ccella.yaml"),
         )
         add_layers(parser)
-        parser.add_argument("--out", metavar="RUN", help="run folder; default runs/RECIPE-PROFILE")
+        parser.add_argument("--out", metavar="RUN", help=_OUT)
         parser.add_argument("--dataset", metavar="DIR", help="a data set folder: data.dataset")
         parser.add_argument("--workspace", metavar="DIR", help="share caches between runs")
         parser.add_argument(
@@ -84,6 +97,12 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
         if verb == "check-autoencoder":
             parser.add_argument(
                 "--cases", type=int, metavar="N", help="measure on N: autoencoder_check.cases"
+            )
+        if verb == "sample":
+            parser.add_argument(
+                "--xlsx",
+                action="store_true",
+                help="write the released code's spreadsheet as well: sample.xlsx",
             )
         if verb == "evaluate":
             parser.add_argument(
@@ -118,6 +137,7 @@ def _stage(arguments: argparse.Namespace) -> int:
     if arguments.verb == "classify" and (arguments.compare or arguments.recipe is None):
         return _compare(arguments)
     recipe, run = _resolve(arguments)
+    tell_loading(arguments.verb)
     from voxella.stages.run import run_stages
 
     last = "evaluate" if recipe.classify is None else "classify"
@@ -145,6 +165,10 @@ def _stage(arguments: argparse.Namespace) -> int:
     summarise(folders, until if arguments.stop_after is None else "train")
     if until == "check-autoencoder":
         _show_check(folders.autoencoder)
+    if until == "sample":
+        from voxella.stages.sample import require_sheets
+
+        require_sheets(recipe, folders)
     return 0
 
 
@@ -194,6 +218,14 @@ def _register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's clas
     parser.set_defaults(func=_import)
 
 
+def _fitting(manifest: Manifest) -> str:
+    """Return a recipe that asks for no more than the cases have."""
+    if any(case.label is not None for case in manifest):
+        return "recipes/ccella.yaml"
+    reports = any(case.report is not None for case in manifest)
+    return "recipes/ellabase.yaml" if reports else "recipes/base.yaml"
+
+
 def _import(arguments: argparse.Namespace) -> int:
     from voxella.progress import say
     from voxella.recipe.importer import importer_component
@@ -203,5 +235,5 @@ def _import(arguments: argparse.Namespace) -> int:
     manifest = import_dataset(component, Path(arguments.out))
     say(f"{len(manifest)} cases in {manifest.folder}")
     say(f"next: voxella check {arguments.out}")
-    say(f"then: voxella run recipes/ccella.yaml --profile two-cores --dataset {arguments.out}")
+    say(f"then: voxella run {_fitting(manifest)} --profile two-cores --dataset {arguments.out}")
     return 0

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxella.cli.loading import tell_loading
 from voxella.cli.recipe import add_layers
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 def _study(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
+    tell_loading("study")
     if arguments.dry_run:
         return _dry_run(plan, arguments)
     from voxella.engine.ranks import Ranks

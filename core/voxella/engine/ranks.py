@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from voxella.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Ranks"]
 
@@ -50,6 +52,8 @@ class Ranks:
     @property
     def device(self) -> torch.device:
         """Return this process's device: its GPU, or the CPU."""
+        import torch  # seconds: the command line asks for the rank long before
+
         if torch.cuda.is_available():
             return torch.device("cuda", self.local_rank % torch.cuda.device_count())
         return torch.device("cpu")

@@ -35,6 +35,8 @@ __all__ = ["SHEET", "CcellaExport", "export_ccella", "write_sheet"]
 SHEET = "cases.xlsx"
 _MODE = 0o600
 _SPLITS = ("train", "val", "test")
+# As the manifest of a synthetic data set has them; the released code does not mind.
+_PREDICTED = ("predicted_label", "predicted_probability")
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,9 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> Path:
 def write_sheet(cases: Sequence[Case], path: Path, positive: str) -> Path:
     """Write the released code's spreadsheet, readable by its owner only.
 
+    Where a text head said what it makes of the prompts, its class and the probability of that are
+    two more columns.
+
     Args:
         cases: Each with a label.
         path: Ends in ``.xlsx``.
@@ -228,9 +233,13 @@ def write_sheet(cases: Sequence[Case], path: Path, positive: str) -> Path:
 
     book = Workbook(write_only=True)
     page = book.create_sheet("cases")
-    page.append(COLUMNS)
+    predicted = [
+        name for name in _PREDICTED if any(case.extra.get(name) is not None for case in cases)
+    ]
+    page.append([*COLUMNS, *predicted])
     for case in cases:
-        page.append(row_of(case, case.label == positive))
+        row = row_of(case, case.label == positive)
+        page.append([*row, *(case.extra.get(name) for name in predicted)])
     with atomic_path(path, mode=_MODE) as temporary:
         book.save(temporary)
     return path

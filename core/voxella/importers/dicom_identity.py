@@ -25,10 +25,26 @@ _SHORT = 12  # hexadecimal digits: two of ten thousand studies collide once in s
 
 
 class Identity:
-    """Hashes identifiers with one key (HMAC-SHA-256)."""
+    """Hashes identifiers with one key (HMAC-SHA-256).
 
-    def __init__(self, key: bytes) -> None:
+    Args:
+        key: The key.
+        unwritten: Where :meth:`keep` writes it; None: it lies in a file already.
+    """
+
+    def __init__(self, key: bytes, unwritten: Path | None = None) -> None:
         self._key = key
+        self._unwritten = unwritten
+
+    def keep(self) -> None:
+        """Write a new key (mode 0600), before anything that was hashed with it is.
+
+        Raises:
+            UserError: Another import has made a key there in the meantime.
+        """
+        if self._unwritten is not None:
+            _write(self._unwritten, self._key)
+            self._unwritten = None
 
     def case(self, study: str) -> str:
         """Return the case id of a StudyInstanceUID."""
@@ -46,11 +62,11 @@ class Identity:
 
 
 def load_identity(key_file: Path | None, out: Path) -> Identity:
-    """Read the key, or make one beside the data set.
+    """Read the key, or make one; :meth:`Identity.keep` writes it when the source has been read.
 
     Args:
-        key_file: A key to use again; None: :data:`KEY_FILE` in the folder that holds ``out``, made
-            (mode 0600) when it is not there.
+        key_file: A key to use again; None: :data:`KEY_FILE` in the folder that holds ``out``, new
+            when it is not there.
         out: The data set's folder. The key never lies in it: who gets the data set must not get
             the key.
 
@@ -64,19 +80,22 @@ def load_identity(key_file: Path | None, out: Path) -> Identity:
             remedy=f"leave key_file out: it is then {out.parent / KEY_FILE}",
         )
     if key_file is None and not path.exists():
-        _make(path)
+        return Identity(secrets.token_bytes(_KEY_BYTES), path)
     return Identity(_read(path))
 
 
-def _make(path: Path) -> None:
+def _write(path: Path, key: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         # Never over another key: a patient would have two names.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return
+        raise UserError(
+            f"another import has made the key {path} in the meantime; nothing was written",
+            remedy="run the same command again: it takes that key",
+        ) from None
     with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+        file.write(key.hex() + "\n")
         file.flush()
         os.fsync(file.fileno())
     say(

@@ -55,12 +55,17 @@ class DicomImporter:
         asked = Asked(identity, settings.rules, settings.keyed_by, settings.keep)
         found = scan(settings.source, asked)
         if not found.studies and not found.bad:
-            raise UserError(f"{settings.source}: none of its {found.files} files is a DICOM image")
+            raise UserError(
+                f"{settings.source}: none of its {found.files} files is a DICOM image",
+                remedy="name the folder that holds the DICOM files; NIfTI and MetaImage come by a "
+                "table of their paths: voxella import table",
+            )
         judged = judge(found, settings)
         joined = join_tables(judged.joins, settings, identity, out)
         refuse(judged, joined.problems, skip_bad=settings.skip_bad)
         tell(found, judged)
         joined.tell()
+        identity.keep()
         journal = Journal(out, identity)
         self._convert(judged, journal, out)
         manifest = self._manifest(judged, joined, out)

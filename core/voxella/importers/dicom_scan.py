@@ -26,6 +26,7 @@ __all__ = ["BadFile", "Scan", "Series", "Study", "scan"]
 # Reading waits for the disc, most of all for one across a network.
 _THREADS = 8
 _AT_ONCE = 2048
+_REMEDY = "name the folder that holds the studies: voxella import dicom FOLDER --out DATASET"
 
 
 @dataclass
@@ -133,10 +134,10 @@ def scan(source: Path, asked: Asked) -> Scan:
     """
     if not source.is_dir():
         problem = "a file, not a folder of files" if source.exists() else "no such folder"
-        raise UserError(f"{source}: {problem}")
+        raise UserError(f"{source}: {problem}", remedy=_REMEDY)
     paths = sorted(_files(source))
     if not paths:
-        raise UserError(f"{source}: an empty folder")
+        raise UserError(f"{source}: an empty folder", remedy=_REMEDY)
     found = Scan(files=len(paths))
     with quiet_pydicom(), Steps("DICOM headers", len(paths)) as steps:
         for number, (path, outcome) in enumerate(_outcomes(paths, asked), start=1):

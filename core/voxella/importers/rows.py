@@ -14,7 +14,7 @@ from pathlib import Path
 from voxella.errors import UserError
 from voxella.importers.reports import decode
 from voxella.importers.rows_json import from_json
-from voxella.importers.rows_table import Row, Table, from_cells, shown
+from voxella.importers.rows_table import Row, Table, from_cells, shown, unreadable
 from voxella.importers.rows_workbook import WORKBOOKS, is_workbook, read_workbook
 
 __all__ = ["Row", "Table", "read_table", "read_text", "shown"]
@@ -41,12 +41,15 @@ def read_table(
         sheet: Of a workbook with several.
 
     Raises:
-        UserError: It cannot be read; all malformed rows are named at once, by number.
+        UserError: It cannot be read, or is no workbook and a sheet is named; all malformed rows
+            are named at once, by number.
     """
     suffix = path.suffix.lower()
     if suffix in WORKBOOKS or is_workbook(path):
         return from_cells(path, read_workbook(path, expected, sheet), expected, encoding="xlsx")
     text, encoding = read_text(path)
+    if sheet is not None:
+        raise UserError(f"{path}: a sheet is named, and this is no workbook", remedy="leave it out")
     if suffix in {".json", ".jsonl", ".ndjson"}:
         return from_json(path, text, lines=suffix != ".json", encoding=encoding)
     return _from_csv(path, text, expected, delimiter, encoding)
@@ -61,7 +64,7 @@ def read_text(path: Path) -> tuple[str, str]:
     try:
         return decode(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from voxella.errors import UserError
 
-__all__ = ["Row", "Table", "from_cells", "refuse", "shown"]
+__all__ = ["Row", "Table", "from_cells", "refuse", "shown", "unreadable"]
 
 # A longer "column name" is rather a report in a table that has no header.
 _LONGEST_NAME = 40
+_KINDS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm")
+_NEAREST = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,20 @@ class Table:
 def shown(names: Iterable[str]) -> str:
     """List column names for a message, leaving out what is too long to be a name."""
     return ", ".join(name if len(name) <= _LONGEST_NAME else "(long text)" for name in names)
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Return what to say of a table that cannot be opened: where one is absent, which are there."""
+    problem = f"{path}: cannot be read: {error.strerror}"
+    if not isinstance(error, FileNotFoundError):
+        return UserError(problem, remedy=f"see what it is and who may read it: ls -ld {path}")
+    if not path.parent.is_dir():
+        return UserError(problem, remedy=f"there is no folder {path.parent}: correct the path")
+    tables = sorted(one.name for one in path.parent.iterdir() if one.suffix.lower() in _KINDS)
+    # A few only: a folder may hold a table a patient, named after them.
+    nearest = get_close_matches(path.name, tables, _NEAREST, cutoff=0)
+    there = f"tables there: {', '.join(nearest)}" if nearest else "there is no table in that folder"
+    return UserError(problem, remedy=f"correct the path; {there}")
 
 
 def from_cells(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxella.errors import UserError
-from voxella.importers.rows_table import shown
+from voxella.importers.rows_table import shown, unreadable
 from voxella.importers.rows_values import cell_text
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _first_bytes(path: Path) -> bytes:
         with path.open("rb") as handle:
             return handle.read(len(_OLE))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
 
 
 @contextmanager
@@ -122,7 +122,11 @@ def _sheet(path: Path, book: Workbook, wanted: str | None) -> str:
     every = {page.title: page for page in book.worksheets}
     if wanted is not None:
         if wanted not in every:
-            raise UserError(f"{path}: it has no sheet of that name", legal=shown(every))
+            raise UserError(
+                f"{path}: it has no sheet of that name",
+                legal=shown(every),
+                remedy="--set sheet=NAME, the name as it stands there",
+            )
         return wanted
     visible = [title for title, page in every.items() if page.sheet_state == "visible"]
     filled = [title for title in visible if any(_filled(row) for row in _cells(book, title))]

@@ -37,18 +37,21 @@ def check_encoders(recipe: Recipe) -> None:
         )
 
 
-def check_model(recipe: Recipe) -> None:
+def check_model(recipe: Recipe) -> frozenset[str]:
     """Refuse networks that do not fit together, by building them without memory.
+
+    Returns:
+        What the conditioner reads, ``text`` and ``label``; nothing where that cannot be known yet.
 
     Raises:
         UserError: What a builder refuses; vectors and conditioner do not match.
     """
     try:
         with torch.device("meta"):
-            build_model(recipe)
+            return frozenset(build_model(recipe).needs)
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
-        return
+        return frozenset()
 
 
 def check_training(recipe: Recipe, ranks: Ranks) -> None:

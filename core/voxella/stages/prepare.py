@@ -1,7 +1,8 @@
 """Stage `prepare`: every case cropped, normalised and resampled, as a data set of its own.
 
 ``prepared/`` holds ``manifest.jsonl``, ``images/<id>_<sequence>.nii.gz`` (float32 in [0, 1], RAS),
-``cases/<id>.json`` (written after the case's images: a case that has one is done) and
+``cases/<id>.json`` (written after the case's images: a case that has one is done),
+``dataset.json`` (which data set it is made from: another does not take its place) and
 ``stage.json``. A case is done again when its images' content or the settings change; nothing else
 is. Killed at any moment, the stage goes on where it was.
 """
@@ -18,7 +19,8 @@ from voxella.files import sha256_json, write_json_atomic
 from voxella.imaging.sources import hash_images
 from voxella.progress import Steps, say
 from voxella.recipe.model import Prepare, Recipe
-from voxella.stages.prepare_cases import Job, run_jobs
+from voxella.stages.prepare_cases import Job, done_cases, run_jobs
+from voxella.stages.prepare_origin import Origin
 from voxella.stages.record import StageRecord
 
 __all__ = ["prepare", "quarantined"]
@@ -54,14 +56,18 @@ def prepare(
             None: where an earlier call did so and nothing has changed since, that stands.
 
     Raises:
-        UserError: Cases cannot be prepared: all of them in one message, after the others are done.
+        UserError: Cases cannot be prepared: all of them in one message, after the others are done;
+            or ``out`` holds cases of another data set.
     """
     out = Path(out)
     _check(recipe, workers)
     source = Manifest.read(dataset)
     if not source.cases:
         raise UserError(f"{source.folder / MANIFEST}: no case in it")
+    # By ids alone at first: another data set's images would be read for nothing.
+    _origin(source, out, {})
     jobs, problems = _plan(recipe, source, out)
+    _origin(source, out, jobs).write(out)
     record = StageRecord(out, "prepare", _inputs(recipe, source, jobs))
     if _is_current(record, quarantine):
         say(f"prepare: up to date, {out}")
@@ -113,6 +119,18 @@ def _check(recipe: Recipe, workers: int) -> None:
         say(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
 
 
+def _origin(source: Manifest, out: Path, jobs: dict[str, Job]) -> Origin:
+    """Return where the prepared cases come from, unless others are there that come from elsewhere.
+
+    Raises:
+        UserError: They are another data set's.
+    """
+    contents = {c.id: jobs[c.id].content_sha256 if c.id in jobs else None for c in source}
+    origin = Origin.of(out, source.folder, contents)
+    origin.refuse_another(out, done_cases(out))
+    return origin
+
+
 def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], dict[str, str]]:
     """Return a job for each case that can be tried, and what is wrong with the others, by id."""
     sequences, mask = recipe.data.sequences, recipe.prepare.crop_around
@@ -140,7 +158,8 @@ def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], 
         inputs = sha256_json([_METHOD, recipe.prepare.model_dump(mode="json"), content])
         images = {name: found[name] for name in sequences}
         around = None if mask is None else found[mask]
-        jobs[case_id] = Job(case_id, images, around, recipe.prepare, out, inputs)
+        held = sha256_json(content)
+        jobs[case_id] = Job(case_id, images, around, recipe.prepare, out, inputs, held)
     return jobs, problems
 
 

@@ -22,8 +22,9 @@ from voxella.imaging.volume import read_volume, write_volume
 from voxella.progress import Steps
 from voxella.recipe.model import Prepare
 
-__all__ = ["Job", "run_jobs"]
+__all__ = ["Job", "done_cases", "run_jobs"]
 
+_RECORDS = "cases"
 # Starting a process costs about as much as preparing this many cases.
 _CASES_PER_PROCESS = 4
 _DIED = "its process died, most likely for want of memory; fewer --workers leave more for each"
@@ -40,6 +41,7 @@ class Job:
         settings: The recipe's ``prepare`` block.
         out: Folder of the prepared data set.
         inputs_sha256: Of everything that decides the case's voxels.
+        content_sha256: Of the source files alone.
     """
 
     case: str
@@ -48,6 +50,7 @@ class Job:
     settings: Prepare
     out: Path
     inputs_sha256: str
+    content_sha256: str
 
     @property
     def prepared(self) -> dict[str, str]:
@@ -83,7 +86,12 @@ class Job:
 
     @property
     def _record(self) -> Path:
-        return self.out / "cases" / f"{self.case}.json"
+        return self.out / _RECORDS / f"{self.case}.json"
+
+
+def done_cases(out: Path) -> set[str]:
+    """Return the ids of the cases that were ever prepared in a folder, on whatever inputs."""
+    return {path.stem for path in (Path(out) / _RECORDS).glob("*.json")}
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> dict[str, str]:

@@ -27,6 +27,7 @@ from voxella.stages.evaluate import evaluate
 from voxella.stages.evaluate_networks import check_evaluation
 from voxella.stages.folders import Folders
 from voxella.stages.importing import import_for
+from voxella.stages.labels import check_training_labels
 from voxella.stages.preflight import check_encoders, check_model, check_training
 from voxella.stages.prepare import prepare, quarantined
 from voxella.stages.reports import read_reports
@@ -73,17 +74,18 @@ def run_stages(
     # Before hours of preparation: what is wrong now will be wrong then.
     check_training(recipe, ranks)
     wanted = _wanted(recipe, until)
+    needs: frozenset[str] | None = None
     if "encode" in wanted:
         check_encoders(recipe)
     if "train" in wanted:
-        check_model(recipe)
+        needs = check_model(recipe)
     if "evaluate" in wanted:
         check_evaluation(recipe)
     if "classify" in wanted:
         check_classify(recipe, ranks)
     folders = Folders.of(recipe, run)
     steps: dict[str, Callable[[], object]] = {
-        "import": lambda: import_for(recipe, folders),
+        "import": lambda: _import(recipe, folders, needs),
         "prepare": lambda: _prepare(recipe, folders, workers, quarantine, wanted),
         "train-autoencoder": lambda: _train_autoencoder(recipe, folders),
         "check-autoencoder": lambda: check_autoencoder(
@@ -122,6 +124,13 @@ def _wanted(recipe: Recipe, until: str) -> list[str]:
     if needs_samples(settings_of(recipe)):
         return [stage for stage in stages if stage != "evaluate"]
     return ["import", "prepare", "classify"]
+
+
+def _import(recipe: Recipe, folders: Folders, needs: frozenset[str] | None) -> None:
+    """Import; where a diffusion model is trained (``needs`` is known), look at its labels."""
+    dataset = import_for(recipe, folders)
+    if needs is not None:
+        check_training_labels(recipe, Manifest.read(dataset), needs)
 
 
 def _prepare(

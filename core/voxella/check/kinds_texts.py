@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from voxella.check.finding import Finding, Severity
+from voxella.check.kind import Kind
 
-__all__ = ["TEXT_CODES", "TextCode", "text_finding"]
+__all__ = ["TEXT_KINDS", "text_finding"]
 
-
-@dataclass(frozen=True)
-class TextCode:
-    """One kind of finding.
-
-    Attributes:
-        severity: See :class:`voxella.check.finding.Finding`.
-        title: What it means, one line.
-        remedy: What to do, one line.
-    """
-
-    severity: Severity
-    title: str
-    remedy: str
-
-
-# code, severity, title, remedy
+# code, severity, meaning, remedy
 _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "report.missing",
@@ -155,14 +138,11 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     ),
 )
 
-TEXT_CODES: dict[str, TextCode] = {
-    code: TextCode(severity, title, remedy) for code, severity, title, remedy in _TABLE
-}
+TEXT_KINDS: dict[str, Kind] = {row[0]: Kind(*row) for row in _TABLE}
 
 
 def text_finding(
     code: str, message: str, case: str | None = None, where: str | None = None
 ) -> Finding:
-    """Return a finding of one of :data:`TEXT_CODES`; the message holds numbers and ids only."""
-    kind = TEXT_CODES[code]
-    return Finding(code, kind.severity, message, kind.remedy, case, where)
+    """Return a finding of one of :data:`TEXT_KINDS`; the message holds numbers and ids only."""
+    return TEXT_KINDS[code].found(message, case=case, where=where)

@@ -1,0 +1,70 @@
+"""How a command ends on a mistake: told once, however many processes of a job make it.
+
+Most mistakes (a recipe, a data set, a cache) are every process's. The first one tells them and
+ends, whereupon the launcher ends the others; a process that is still there after some seconds has
+met something of its own, and tells it with its number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from voxella.engine.ranks import Ranks
+from voxella.errors import UserError
+
+__all__ = ["EXIT_MISTAKE", "from_file_system", "tell"]
+
+EXIT_MISTAKE = 2
+# DeepSpeed's launcher looks for processes that have ended once a second.
+_PATIENCE_SECONDS = 10.0
+_PARTIAL = ".partial-"
+# What the file system refuses: rights, a file where a folder should be, a full or read-only disk.
+_REMEDIES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM),
+        "see who may read and write there: ls -ld FOLDER; or write elsewhere: another --out",
+    ),
+    errno.EROFS: "write elsewhere: another --out, or --workspace",
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT),
+        "free some space; the same command continues; or write elsewhere: another --out, or "
+        "--workspace",
+    ),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+        "a file stands where a folder belongs, or the other way round: move it away, or write "
+        "elsewhere: another --out",
+    ),
+}
+
+
+def tell(problem: object) -> None:
+    """Print a mistake; on a process that is not the first, when the first has had its time."""
+    ranks = Ranks.from_environment()
+    if ranks.is_main:
+        print(f"voxella: {problem}", file=sys.stderr, flush=True)
+        return
+    # Ended while it waits, it has nothing to add.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(EXIT_MISTAKE))
+    time.sleep(_PATIENCE_SECONDS)
+    print(f"voxella: process {ranks.rank}: {problem}", file=sys.stderr, flush=True)
+
+
+def from_file_system(error: OSError) -> UserError | None:
+    """Return what the user can do about what the file system refused, or None: a fault of ours."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    where = "" if error.filename is None else f": {_as_known(error.filename)}"
+    return UserError(f"{error.strerror}{where}", remedy=remedy)
+
+
+def _as_known(filename: object) -> object:
+    """Return a file's folder in place of a temporary name that nobody knows."""
+    path = Path(os.fsdecode(filename)) if isinstance(filename, str | bytes) else None
+    return path.parent if path is not None and path.name.startswith(_PARTIAL) else filename

@@ -1,0 +1,85 @@
+"""Weights from a local file: read without running code, held against a network name by name."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from voxella.errors import UserError
+
+__all__ = ["differences", "read_state_dict"]
+
+# Where released checkpoints keep the network among other things.
+_KEYS = ("state_dict", "autoencoder_state_dict", "unet_state_dict", "model_state_dict", "model")
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError)
+_SHOWN = 6
+
+
+def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
+    """Return the names and tensors of a weights file, without running any code it may hold.
+
+    Args:
+        path: ``.safetensors``, or written by ``torch.save``: names to tensors, bare or under a key
+            that releases use, with or without the ``module.`` that data parallel training leaves.
+        what: Which network's they should be, for messages.
+        remedy: What to do where there is no such file.
+
+    Raises:
+        UserError: The file is missing or no weights file.
+    """
+    if not path.is_file():
+        raise UserError(f"no weights of {what}: {path} does not exist", remedy=remedy)
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, *_UNREADABLE) as error:
+        raise UserError(
+            f"{path} cannot be read as weights of {what} ({type(error).__name__})",
+            legal=".safetensors, or tensors by name written by torch.save",
+        ) from error
+    for key in _KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not _is_state(content):
+        raise UserError(
+            f"{path} holds no weights of {what}",
+            legal=f"tensors by name, bare or under one of {', '.join(_KEYS)}",
+        )
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Say what of ``state`` does not fit what is expected; nothing where all does."""
+    shapes = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    groups = {
+        "missing": [name for name in expected if name not in state],
+        "unknown": [name for name in state if name not in expected],
+        "of another shape": shapes,
+    }
+    return [f"{len(names)} {kind}: {_some(names)}" for kind, names in groups.items() if names]
+
+
+def _is_state(content: Any) -> bool:  # noqa: ANN401 - whatever was saved
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(value, Tensor) for value in content.values())
+    )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown}, ..."
