@@ -172,7 +172,7 @@ def test_numbers_of_a_random_network_are_never_beside_the_papers(
     # The same numbers, were the network of slices the paper's: its row stands beside those alone.
     ours = feature_networks(hospital.recipe())
     known = [replace(n, comparable_with_paper=n.plane is not None) for n in ours]
-    monkeypatch.setattr(stage, "feature_networks", lambda recipe, device: known)
+    monkeypatch.setattr(stage, "networks_of", lambda recipe, device: known)
     synthetic(hospital, tmp_path / "samples", hospital.cases("train"), extra=head)
     evaluate(hospital.recipe(), tmp_path)
     row = read(tmp_path)["paper"]
@@ -248,7 +248,7 @@ def test_killed_and_run_again_it_looks_at_no_volume_twice(
     hospital: Hospital, found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module: Any = sys.modules["voxella.stages.evaluate_features"]
-    genuine = module.read_subject
+    genuine = module.read_images
     seen: list[str] = []
 
     def counting(subject: Any, most: int = 5) -> Any:
@@ -258,11 +258,11 @@ def test_killed_and_run_again_it_looks_at_no_volume_twice(
         return genuine(subject)
 
     synthetic(hospital, tmp_path / "samples", hospital.cases("train"), extra=head)
-    monkeypatch.setattr(module, "read_subject", counting)
+    monkeypatch.setattr(module, "read_images", counting)
     with pytest.raises(KeyboardInterrupt):
         evaluate(hospital.recipe(), tmp_path)
     assert not (tmp_path / "evaluation" / "stage.json").exists()
-    monkeypatch.setattr(module, "read_subject", partial(counting, most=-1))
+    monkeypatch.setattr(module, "read_images", partial(counting, most=-1))
     evaluate(hospital.recipe(), tmp_path)
     # The real ones were known from another run of the workspace.
     assert sorted(seen) == [f"case-{n:02d}-s000" for n in range(14)]

@@ -11,7 +11,8 @@ from sklearn import metrics as sklearn
 from sklearn.calibration import calibration_curve as sklearn_curve
 
 from voxella.errors import UserError
-from voxella.metrics.binary import binary_metrics
+from voxella.metrics.binary import average_precision, binary_metrics
+from voxella.metrics.bootstrap import bootstrap
 from voxella.metrics.calibration import calibration_curve
 from voxella.metrics.delong import auc_covariance, auc_estimate, placements
 from voxella.metrics.predictions import Predictions
@@ -58,6 +59,42 @@ def test_every_value_is_scikit_learns() -> None:
         assert 0.0 <= estimate.low <= estimate.value <= estimate.high <= 1.0, metric
     assert found["sensitivity"].n == truth.sum()
     assert found["auc"].n == 120
+
+
+def test_average_precision_is_scikit_learns_with_ties_of_every_kind() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(300):
+        n = int(generator.integers(1, 60))
+        truth = generator.random(n) < generator.random()
+        scores = np.round(generator.random(n), int(generator.integers(0, 4)))
+        if not truth.any():
+            assert math.isnan(average_precision(truth, scores))
+            continue
+        expected = sklearn.average_precision_score(truth, scores)
+        assert average_precision(truth, scores) == pytest.approx(expected, abs=1e-12)
+
+
+def test_drawn_average_precision_is_scikit_learns_of_the_drawn_cases() -> None:
+    """Cases that a draw repeats count that often, and one that it lacks does not count."""
+    truth, scores = drawn(30, seed=4)
+    given = predictions(truth, scores, [f"p{row // 2}" for row in range(30)])
+    found = binary_metrics(given, seed=5, name="b", replicates=60)["average_precision"]
+    expected = bootstrap(
+        lambda rows: float(sklearn.average_precision_score(given.truth[rows], given.scores[rows])),
+        given.patients,
+        seed=5,
+        name="b/average_precision",
+        replicates=60,
+    )
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.value == pytest.approx(expected.value, abs=1e-12)
+
+
+def test_some_of_the_numbers_are_the_same_as_among_all() -> None:
+    given = predictions(*drawn(40))
+    everything = binary_metrics(given, seed=0, name="b", replicates=20)
+    some = binary_metrics(given, seed=0, name="b", replicates=20, wanted=("auc", "ece"))
+    assert some == {name: everything[name] for name in ("auc", "ece")}
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:

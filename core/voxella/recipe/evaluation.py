@@ -31,6 +31,11 @@ class Evaluate(Block):
         None, description="RadImageNet ResNet-50 weights for 2D features; None: random ones"
     )
     radimagenet_sha256: str | None = Field(None, description="of that file; another is refused")
+    classifier: Path | None = Field(
+        None,
+        description="RUN/classify/NAME, trained on real images: how far it agrees with the labels, "
+        "and 3D features where medicalnet names none; None: neither",
+    )
     feature_seed: int = Field(0, ge=0, description="of the random networks")
     feature_dim: PositiveInt = Field(
         16, description="features of the random networks; FID needs more cases than features"

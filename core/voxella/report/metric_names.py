@@ -41,12 +41,15 @@ GROUPS = (
     "Text head, cases with a report",
     "Text head, unseen reports",
     "Text head, unseen cases with a report",
-    "Adherence to the report",
+    "Adherence to report and label",
     "Copies of training cases",
     "Other",
 )
-# What names of a family begin with -> what the page says in its place, and the group.
+_SHORT = {"auc": "AUC"}
+# What names of a family begin with -> what the page says in its place, and the group; a longer
+# beginning before the shorter one that it has.
 _STARTS = {
+    "adherence_label_": ("Its label, to a classifier of real images", GROUPS[6]),
     "adherence_": ("As the report says", GROUPS[6]),
     "copies_share_": ("Suspected copies", GROUPS[7]),
     "copies_beyond_chance_": ("Copies beyond chance", GROUPS[7]),
@@ -90,7 +93,8 @@ def name_of(metric: str) -> MetricName:
         return MetricName(_BINARY[metric], GROUPS[8], better, metric != "percent_positive", metric)
     for start, (told, group) in _STARTS.items():
         if metric.startswith(start):
-            label = f"{told}, {metric.removeprefix(start).replace('_', ' ')}"
+            rest = metric.removeprefix(start)
+            label = f"{told}, {_SHORT.get(rest, rest.replace('_', ' '))}"
             return MetricName(label, group, better, True, None)
     return MetricName(metric.replace("_", " "), GROUPS[8], "", False, None)
 

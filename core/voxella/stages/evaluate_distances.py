@@ -12,7 +12,6 @@ import torch
 
 from voxella.errors import UserError
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.features.network import TorchFeatures
 from voxella.metrics.frechet import frechet_estimate, frechet_floor
 from voxella.metrics.kernel_patients import (
     PatientKernels,
@@ -24,7 +23,7 @@ from voxella.metrics.vectors import VectorSet
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_measured import Measured, attempt
-from voxella.stages.evaluate_networks import kind_of
+from voxella.stages.evaluate_networks import Network, kind_of
 from voxella.stages.evaluate_sets import Sets
 
 __all__ = ["distances", "floor_size", "thinned"]
@@ -42,7 +41,7 @@ class _Comparison:
     settings: Evaluate
     seed: int
     sets: Sets
-    network: TorchFeatures
+    network: Network
     real: VectorSet
     synthetic: VectorSet
     device: torch.device
@@ -112,7 +111,7 @@ class _Comparison:
 def distances(
     recipe: Recipe,
     sets: Sets,
-    network: TorchFeatures,
+    network: Network,
     real: VectorSet,
     synthetic: VectorSet,
     device: torch.device,

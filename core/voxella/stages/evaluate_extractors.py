@@ -18,6 +18,7 @@ from torch.nn import functional
 from voxella.files import sha256_json
 from voxella.metrics.features.network import FeatureNetwork
 from voxella.metrics.histogram import intensity_counts
+from voxella.stages.evaluate_volumes import Images
 from voxella.tiling.autoencoder import TiledAutoencoder
 
 __all__ = [
@@ -48,8 +49,12 @@ class Extractor(Protocol):
     def fingerprint(self) -> str:
         """Return a hash of all that decides its results."""
 
-    def features(self, volume: Tensor) -> Tensor:
-        """Return ``(rows, dim)`` float32 on the CPU for images ``(C, R, A, S)`` in [0, 1]."""
+    def features(self, images: Images) -> Tensor:
+        """Return ``(rows, dim)`` float32 on the CPU.
+
+        Raises:
+            UserError: The images cannot serve; without the case's name.
+        """
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ class OneChannel:
         """Return the network's, and the channel's number."""
         return sha256_json([self.network.fingerprint, self.channel])
 
-    def features(self, volume: Tensor) -> Tensor:
+    def features(self, images: Images) -> Tensor:
         """Return ``(rows, dim)``."""
-        return self.network.features(volume[self.channel : self.channel + 1])
+        return self.network.features(images.voxels[self.channel : self.channel + 1])
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,9 @@ class Thumbnail:
         """Return a hash of the bound."""
         return sha256_json([self.name, _KEPT])
 
-    def features(self, volume: Tensor) -> Tensor:
+    def features(self, images: Images) -> Tensor:
         """Return ``(1, numbers)``."""
-        return pooled(volume)
+        return pooled(images.voxels)
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,10 @@ class Histogram:
         """Return a hash of bins and channel."""
         return sha256_json([self.name, BINS, self.channel])
 
-    def features(self, volume: Tensor) -> Tensor:
+    def features(self, images: Images) -> Tensor:
         """Return ``(1, BINS)``. What is darker than a bin is background, as a decoder paints it."""
-        counts = intensity_counts(volume[self.channel].numpy(), EDGES, above=float(EDGES[1]))
+        seen = images.voxels[self.channel].numpy()
+        counts = intensity_counts(seen, EDGES, above=float(EDGES[1]))
         return torch.from_numpy(counts).float()[None]
 
 
@@ -140,9 +146,9 @@ class LatentMean:
         return sha256_json([self.name, self.of, self.autoencoder.windows.as_json(), _KEPT])
 
     @torch.no_grad()
-    def features(self, volume: Tensor) -> Tensor:
+    def features(self, images: Images) -> Tensor:
         """Return ``(1, numbers)``."""
-        image = volume if self.spatial_dims == 3 else volume[..., 0]
+        image = images.voxels if self.spatial_dims == 3 else images.voxels[..., 0]
         mean, _ = self.autoencoder.encode(image[None].to(self.device))
         return pooled(mean[0].float().cpu())
 

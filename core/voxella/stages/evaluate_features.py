@@ -23,7 +23,7 @@ from voxella.metrics.vectors import VectorSet
 from voxella.progress import Steps
 from voxella.stages.evaluate_extractors import Extractor
 from voxella.stages.evaluate_sets import Subject
-from voxella.stages.evaluate_volumes import read_subject, refuse_together
+from voxella.stages.evaluate_volumes import read_images, refuse_together
 
 __all__ = ["FeatureStore", "Wanted", "extract_all"]
 
@@ -124,13 +124,22 @@ def extract_all(wanted: Sequence[Wanted], ranks: Ranks) -> None:
     problems: list[str] = []
     with Steps("evaluate: look at volumes", len(todo), quiet=not ranks.is_main) as steps:
         for item, lacking in todo:
-            try:
-                volume = read_subject(item.subject)
-            except UserError as problem:
-                problems.append(str(problem.problem))
-            else:
-                for extractor in lacking:
-                    item.store.write(extractor, item.subject, extractor.features(volume))
+            problems += _look(item, lacking)
             steps.advance()
     found = gathered(problems)
     refuse_together([line for lines in found for line in lines], len(wanted))
+
+
+def _look(item: Wanted, lacking: Sequence[Extractor]) -> list[str]:
+    """Take from one volume what is not kept yet; return what is wrong with it, as one line."""
+    try:
+        images = read_images(item.subject)
+    except UserError as problem:
+        return [problem.problem]
+    problems = []
+    for extractor in lacking:
+        try:
+            item.store.write(extractor, item.subject, extractor.features(images))
+        except UserError as problem:
+            problems.append(f"{item.subject.id}: {extractor.name}: {problem.problem}")
+    return problems[:1]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.metrics.estimate import Estimate
+from voxella.metrics.estimate import Estimate, joined
 
-__all__ = ["Measured", "attempt", "reason"]
+__all__ = ["Measured", "attempt", "reason", "remarked"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,14 @@ def attempt(compute: Callable[[], Estimate], *, n: int, level: float) -> Estimat
         return compute()
     except UserError as refusal:
         return Estimate.undefined(n, reason(refusal), level=level)
+
+
+def remarked(found: Mapping[str, Measured], remark: str | None) -> dict[str, Measured]:
+    """Return the numbers with a remark in front of each one's note."""
+    return {
+        name: replace(one, estimate=replace(one.estimate, note=joined(remark, one.estimate.note)))
+        for name, one in found.items()
+    }
 
 
 def reason(refusal: UserError) -> str:

@@ -1,4 +1,7 @@
-"""Which networks make the features: the paper's where their weights are given, else random ones."""
+"""Which networks make the features: the paper's where their weights are given, else others.
+
+Of volumes: the paper's, else a classifier of real images where one is given, else a random one.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,26 @@ from voxella.metrics.features.radimagenet import radimagenet
 from voxella.metrics.features.random_network import random_networks
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_classifier import kept_classifier
+from voxella.stages.evaluate_classifier_views import (
+    ClassifierFeatures,
+    classifier_answers,
+    classifier_features,
+)
+from voxella.stages.evaluate_extractors import Extractor, OneChannel
 
-__all__ = ["KINDS", "check_evaluation", "feature_networks", "kind_of", "told"]
+__all__ = [
+    "KINDS",
+    "Network",
+    "check_evaluation",
+    "feature_networks",
+    "kind_of",
+    "networks_of",
+    "seen_by",
+    "told",
+]
+
+Network = TorchFeatures | ClassifierFeatures
 
 # How numbers of features are named: of volumes, and of the slices of each plane.
 KINDS = ("3d", *(f"2d_{plane}" for plane in PLANES))
@@ -28,29 +49,53 @@ def check_evaluation(recipe: Recipe) -> None:
     """Refuse, before hours of other stages, what the evaluation would refuse at their end.
 
     Raises:
-        UserError: A file of weights is absent or is not the one meant; an unknown sequence.
+        UserError: A file of weights is absent or is not the one meant; an unknown sequence; a
+            classifier that cannot serve.
     """
+    problems = [found for found in (_wrong_settings(recipe), _wrong_classifier(recipe)) if found]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise UserError("\n".join(str(problem) for problem in problems))
+
+
+def _wrong_settings(recipe: Recipe) -> UserError | None:
     settings = recipe.evaluate
     problems = [problem for name in _NAMED if (problem := _wrong_file(settings, name))]
     if settings.sequence is not None and settings.sequence not in recipe.data.sequences:
         problems.append(
             f"evaluate.sequence: {settings.sequence} is none of {', '.join(recipe.data.sequences)}"
         )
-    if problems:
-        raise UserError(
-            "\n".join(problems),
-            remedy="--set evaluate.medicalnet=PATH, --set evaluate.radimagenet=PATH; null for "
-            "either: features of a fixed-seed network, comparable with no published number",
-        )
+    if not problems:
+        return None
+    return UserError(
+        "\n".join(problems),
+        remedy="--set evaluate.medicalnet=PATH, --set evaluate.radimagenet=PATH; null for "
+        "either: features of a fixed-seed network, comparable with no published number",
+    )
+
+
+def _wrong_classifier(recipe: Recipe) -> UserError | None:
+    try:
+        kept = kept_classifier(recipe)
+        if kept is not None:
+            # Building and reading them takes seconds; to learn it at the end would take hours.
+            classifier_answers(kept, "cpu")
+            if _gives_features(recipe):
+                classifier_features(kept, "cpu")
+    except UserError as problem:
+        return problem
+    return None
 
 
 def feature_networks(recipe: Recipe, device: torch.device | str = "cpu") -> list[TorchFeatures]:
     """Return the network of volumes and those of slices; for single slices, the axial one alone.
 
+    These are the paper's, or random ones.
+
     Raises:
-        UserError: As :func:`check_evaluation`; or a file holds another network.
+        UserError: A file holds another network.
     """
-    check_evaluation(recipe)
     settings = recipe.evaluate
     made = random_networks(dim=settings.feature_dim, seed=settings.feature_seed, device=device)
     volumes, slices = made[0], made[1:]
@@ -63,12 +108,36 @@ def feature_networks(recipe: Recipe, device: torch.device | str = "cpu") -> list
     return [volumes, *slices]
 
 
-def kind_of(network: TorchFeatures) -> str:
+def networks_of(recipe: Recipe, device: torch.device | str = "cpu") -> list[Network]:
+    """Return the networks of an evaluation: the same, with a classifier's where the recipe says so.
+
+    Raises:
+        UserError: As :func:`check_evaluation`; or a file holds another network.
+    """
+    check_evaluation(recipe)
+    networks: list[Network] = [*feature_networks(recipe, device)]
+    kept = kept_classifier(recipe)
+    if kept is not None and _gives_features(recipe):
+        networks[0] = classifier_features(kept, device)
+    return networks
+
+
+def seen_by(network: Network, channel: int) -> Extractor:
+    """Return what looks at a case for a network: at one of its sequences, or at all.
+
+    Args:
+        network: A classifier sees what it was trained on.
+        channel: The sequence for any other.
+    """
+    return network if isinstance(network, ClassifierFeatures) else OneChannel(network, channel)
+
+
+def kind_of(network: Network) -> str:
     """Return how the network's numbers are named: ``3d``, ``2d_sagittal``..."""
     return "3d" if network.plane is None else f"2d_{network.plane}"
 
 
-def told(networks: Sequence[TorchFeatures]) -> list[dict[str, Any]]:
+def told(networks: Sequence[Network]) -> list[dict[str, Any]]:
     """Return what ``metrics.json`` says of the networks."""
     return [
         {
@@ -81,6 +150,11 @@ def told(networks: Sequence[TorchFeatures]) -> list[dict[str, Any]]:
         }
         for network in networks
     ]
+
+
+def _gives_features(recipe: Recipe) -> bool:
+    """Tell whether a classifier stands in for the paper's network of volumes."""
+    return recipe.evaluate.medicalnet is None and len(recipe.latent.size) == len(PLANES)
 
 
 def _wrong_file(settings: Evaluate, name: str) -> str | None:

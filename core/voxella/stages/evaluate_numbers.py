@@ -12,10 +12,12 @@ from voxella.metrics.estimate import Estimate
 from voxella.progress import say
 from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_adherence import adherence
+from voxella.stages.evaluate_agreement import label_agreement
+from voxella.stages.evaluate_classifier_views import ClassifierFeatures
 from voxella.stages.evaluate_copies import copies, show_pairs, write_pairs
 from voxella.stages.evaluate_distances import distances
 from voxella.stages.evaluate_heldout import answers_of_unseen
-from voxella.stages.evaluate_measured import Measured
+from voxella.stages.evaluate_measured import Measured, remarked
 from voxella.stages.evaluate_networks import KINDS
 from voxella.stages.evaluate_plan import Plan
 from voxella.stages.evaluate_spread import bands, coverage, diversity, histogram_distance
@@ -56,9 +58,10 @@ class _Job:
             # One network at a time: the slices of a large data set fill a machine's memory.
             real, synthetic = self.plan.vectors(extractor)
             common = (recipe, sets, network, real, synthetic, self.device)
-            self.found.metrics.update(distances(*common))
-            if number == 0:
-                self.found.metrics.update(coverage(*common))
+            found = distances(*common) | (coverage(*common) if number == 0 else {})
+            if isinstance(network, ClassifierFeatures):
+                found = remarked(found, network.remark(sets.real))
+            self.found.metrics.update(found)
         nothing = Estimate.undefined(
             sets.n, "the images are single slices", level=recipe.evaluate.level
         )
@@ -101,7 +104,13 @@ class _Job:
             show_pairs(self.out, pairs, self.plan.sets, name)
 
     def adherence(self) -> None:
-        self.found.metrics.update(adherence(self.recipe, self.folders, self.plan.sets))
+        plan = self.plan
+        self.found.metrics.update(adherence(self.recipe, self.folders, plan.sets))
+        if plan.answers is not None:
+            stores = (plan.real_store, plan.synthetic_store)
+            found = label_agreement(self.recipe, plan.sets, plan.answers, *stores)
+            self.found.metrics.update(found)
+            self.found.facts["classifier"] = plan.answers.kept.told()
 
 
 def all_numbers(

@@ -15,7 +15,6 @@ from voxella.metrics.bootstrap import real_floor
 from voxella.metrics.coverage import coverage_estimates, membership
 from voxella.metrics.diversity import ms_ssim_diversity
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.features.network import TorchFeatures
 from voxella.metrics.histogram import compare_bands, wasserstein, wasserstein_estimate
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
@@ -23,6 +22,7 @@ from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_distances import floor_size
 from voxella.stages.evaluate_extractors import EDGES
 from voxella.stages.evaluate_measured import Measured, attempt, reason
+from voxella.stages.evaluate_networks import Network
 from voxella.stages.evaluate_sets import Sets, Subject
 from voxella.stages.evaluate_volumes import read_subject
 
@@ -35,7 +35,7 @@ _NEAR, _DENSE = 3, 5
 def coverage(
     recipe: Recipe,
     sets: Sets,
-    network: TorchFeatures,
+    network: Network,
     real: VectorSet,
     synthetic: VectorSet,
     device: torch.device,

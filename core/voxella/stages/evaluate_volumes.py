@@ -7,7 +7,7 @@ measure the grid, the units or the holes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,20 +17,44 @@ from voxella.errors import UserError
 from voxella.imaging.volume import Volume, read_volume
 from voxella.stages.evaluate_sets import Subject
 
-__all__ = ["read_subject", "refuse_together"]
+__all__ = ["Images", "read_images", "read_subject", "refuse_together"]
 
 _SHOWN = 8
 # Beyond [0, 1] by less than half a grey level of 256 is rounding, of int16 or of a resampling.
 _BEYOND = 1 / 512
 
 
-def read_subject(subject: Subject) -> Tensor:
-    """Return a case's images ``(C, R, A, S)``, float32 in [0, 1].
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A case's images.
+
+    Attributes:
+        voxels: ``(C, R, A, S)`` float32 in [0, 1].
+        spacing_mm: ``(3,)``, of the first one's header.
+    """
+
+    voxels: Tensor
+    spacing_mm: Tensor
+
+
+def read_images(subject: Subject) -> Images:
+    """Return a case's images and their voxels' edges.
 
     Raises:
         UserError: An image cannot be read, is on another grid, holds NaN or other intensities.
     """
-    return torch.stack([_channel(subject, path) for path in subject.paths])
+    volumes = [read_volume(path) for path in subject.paths]
+    voxels = torch.stack([_channel(subject, volume) for volume in volumes])
+    return Images(voxels, torch.tensor(volumes[0].spacing_mm).float())
+
+
+def read_subject(subject: Subject) -> Tensor:
+    """Return a case's images ``(C, R, A, S)``, float32 in [0, 1].
+
+    Raises:
+        UserError: As :func:`read_images`.
+    """
+    return read_images(subject).voxels
 
 
 def refuse_together(problems: Iterable[str], cases: int) -> None:
@@ -56,8 +80,7 @@ def refuse_together(problems: Iterable[str], cases: int) -> None:
     )
 
 
-def _channel(subject: Subject, path: Path) -> Tensor:
-    image = read_volume(path)
+def _channel(subject: Subject, image: Volume) -> Tensor:
     problem = _wrong_grid(subject, image) or _wrong_values(subject, image)
     if problem is not None:
         raise UserError(f"{subject.id}: {problem}")

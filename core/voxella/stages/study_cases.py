@@ -11,14 +11,12 @@ from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
 from voxella.errors import UserError
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.features.network import TorchFeatures
 from voxella.metrics.kernel_patients import PatientKernels, patient_kernels
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.stages.evaluate_distances import thinned
-from voxella.stages.evaluate_extractors import OneChannel
 from voxella.stages.evaluate_features import FeatureStore
-from voxella.stages.evaluate_networks import feature_networks, kind_of
+from voxella.stages.evaluate_networks import Network, kind_of, networks_of, seen_by
 from voxella.stages.evaluate_sets import Sets, read_sets
 from voxella.stages.evaluate_text import answers_of_samples
 from voxella.stages.folders import Folders
@@ -124,16 +122,16 @@ class StudyCases:
         _, sets = self._sets(name)
         return min(len({s.patient for s in side}) for side in (sets.real, sets.synthetic))
 
-    def _make_network(self, kind: str) -> TorchFeatures:
+    def _make_network(self, kind: str) -> Network:
         # All recipes of a study share their evaluate block.
         recipe = self._plan.steps[0].recipe
-        return next(n for n in feature_networks(recipe, self._device) if kind_of(n) == kind)
+        return next(n for n in networks_of(recipe, self._device) if kind_of(n) == kind)
 
     def _read_vectors(self, name: str, kind: str) -> tuple[VectorSet, VectorSet]:
         recipe = self._plan.step(name).recipe
         folders, sets = self._sets(name)
         sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-        seen = OneChannel(self._network(kind), recipe.data.sequences.index(sequence))
+        seen = seen_by(self._network(kind), recipe.data.sequences.index(sequence))
         real = FeatureStore(folders.work / folders.evaluation.name / _FEATURES)
         synthetic = FeatureStore(folders.evaluation / _FEATURES)
         return (

@@ -44,6 +44,10 @@ EVALUATE: dict[str, str] = {
         f"adherence_{what}": f"adherence, {what}" + _HIGHER
         for what in ("presence", "side", "zone", "size")
     },
+    **{
+        f"adherence_label_{what}": f"label seen by a classifier, {_BINARY[what]}" + _HIGHER
+        for what in ("accuracy", "auc", "sensitivity", "specificity")
+    },
     "copies_share_latent": "copies (latent)" + _LOWER,
     "copies_share_image": "copies (image)" + _LOWER,
 }
