@@ -134,9 +134,9 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
     patient = with_cases(made, patient="synthetic-p-real-test-0")
     with pytest.raises(UserError, match="were made for patients of val or test"):
         select(blob_recipe("synth_clinical"), real, patient)
-    split = with_cases(made, split="test")
+    moved = [case.model_copy(update={"split": "test"}) for case in made]
     with pytest.raises(UserError, match="are of the split test"):
-        select(blob_recipe("synth_clinical"), real, split)
+        select(blob_recipe("synth_clinical"), real, Manifest(made.folder, moved))
 
     known = [c.model_copy(update={"report_sha256": f"hash of {c.id}"}) for c in real]
     prompt = {"source_case": "a1", "prompt_sha256": "hash of real-test-0"}
@@ -147,18 +147,31 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
     assert select(blob_recipe("synth_clinical"), Manifest(real.folder, known), free).phases
 
 
+def test_of_twins_of_all_splits_those_of_training_cases_are_meant(
+    real: Manifest, tmp_path: Path
+) -> None:
+    made = synthetic_cases(tmp_path / "made", real)
+    held_out = made.cases[0].id
+    found = select(blob_recipe("real_synth_clinical"), real, with_cases(made, split="test"))
+    (_, trained_on), *_ = found.phases
+    assert found.held_out_twins == 1
+    assert held_out not in trained_on
+    assert {case.id for case in made} - {held_out} <= set(trained_on)
+
+
 def test_everything_that_forbids_training_is_told_at_once(tmp_path: Path) -> None:
     real = real_cases(tmp_path / "prepared", {"train": 2, "test": 2})
     made = synthetic_cases(tmp_path / "made", real)
     extra = {**made.cases[0].extra, "space": "source"}
-    made = with_cases(made, extra=extra, split="val")
+    moved = [case.model_copy(update={"extra": extra, "split": "val"}) for case in made]
+    made = Manifest(made.folder, moved)
     with pytest.raises(UserError) as error:
         select(blob_recipe("synth_clinical"), real, made)
     message = str(error.value)
     assert "are of the split val" in message
     assert "no labelled case in the split val" in message
     assert "--set val_share=0.1" in message
-    assert "1 synthetic cases lie on their scans' grids" in message
+    assert "2 synthetic cases lie on their scans' grids" in message
     with pytest.raises(UserError, match="no labelled case in the split val"):
         require_validation(real)
 

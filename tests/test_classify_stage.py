@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 from blob_scenarios import blob_recipe, real_cases, synthetic_cases
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import (
+    SESSION_START_INFO_TAG,
+    parse_session_start_info_plugin_data,
+)
 from tiny_run import REPOSITORY
 
 from voxella.case import Manifest
@@ -86,6 +91,25 @@ def test_a_separable_problem_is_learnt(run: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "the paper's row (R) is not shown: the classifier is cnn" in said
     assert found["auc"]["comparable_with_paper"] is False
+
+
+def test_tensorboard_has_the_results_beside_the_settings(run: Path) -> None:
+    watched = ("observers=[{name: tensorboard}]", "name=watched")
+    folder = classify(blob_recipe("real", *FOUR_STEPS, *watched), run)
+    assert folder is not None
+    events = EventAccumulator(str(run / "tensorboard" / "classify" / "watched"))
+    events.Reload()
+    known = {name: n["value"] for name, n in metrics(folder).items() if n["value"] is not None}
+    assert {"auc", "accuracy", "percent_positive"} <= set(known)
+    assert set(events.Tags()["scalars"]) == set(known)
+    for name, value in known.items():
+        (event,) = events.Scalars(name)
+        assert event.value == pytest.approx(value, rel=1e-5)
+    content = events.summary_metadata[SESSION_START_INFO_TAG].plugin_data.content
+    settings = parse_session_start_info_plugin_data(content).hparams
+    assert settings["classify.train.steps"].number_value == 4
+    assert settings["classify.training_set"].string_value == "real"
+    assert not any("samples" in key for key in settings)
 
 
 def test_a_killed_training_ends_as_one_that_was_not(run: Path, tmp_path: Path) -> None:

@@ -113,6 +113,67 @@ def test_a_planted_copy_is_caught_shown_and_held_back(
     assert "has changed since" in capsys.readouterr().err
 
 
+def test_too_many_near_cases_are_held_back_though_chance_explains_each(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    """A quarter a training case, the rest nobody: nearer than real cases come, but no copy."""
+
+    def make(case: Case) -> NDArray[np.float32]:
+        stranger = anatomy(5000 + int(case.id[-2:]))
+        return np.asarray(0.28 * hospital.volume(case) + 0.72 * stranger, dtype=np.float32)
+
+    synthetic(hospital, tmp_path / "samples", hospital.cases("train")[:10], make=make)
+    with pytest.raises(UserError, match="one by one or all together"):
+        evaluate(hospital.recipe("evaluate.gate=0.15"), tmp_path)
+    found = read(tmp_path)["metrics"]
+    assert found["copies_beyond_chance_image"]["value"] <= 0.1  # would pass
+    suspected = found["copies_share_image"]
+    assert suspected["value"] >= 0.7
+    # One of eight unseen cases and the new one: the threshold is the smallest of them.
+    assert suspected["floor"]["value"] == pytest.approx(1 / 9)
+    verdict = json.loads((tmp_path / "samples" / "gate.json").read_text())
+    assert verdict["share"] == pytest.approx(suspected["low"] - 1 / 9)
+
+
+def test_an_evaluation_that_breaks_off_lets_nothing_pass(
+    hospital: Hospital, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = generated(hospital, tmp_path)
+    wrong = hospital.recipe("evaluate.gate=0.01", "evaluate.real_split=val")
+    with pytest.raises(UserError, match="made from other splits than val"):
+        evaluate(wrong, tmp_path)
+    assert main(["export", "ccella", str(samples), "--out", str(tmp_path / "export")]) == 2
+    assert "its evaluation has not come to an end" in capsys.readouterr().err
+    evaluate(hospital.recipe("evaluate.gate=0.01"), tmp_path)
+    assert main(["export", "ccella", str(samples), "--out", str(tmp_path / "export")]) == 0
+
+
+def test_of_several_splits_the_first_is_compared_and_all_are_searched_for_copies(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    def make(case: Case) -> NDArray[Any]:
+        return hospital.volume(case) if case.id == COPIED else anatomy(5000 + int(case.id[-2:]))
+
+    both = [*hospital.cases("train")[:6], *hospital.cases("test")]
+    synthetic(hospital, tmp_path / "samples", both, make=make)
+    evaluate(hospital.recipe("sample.split=[test, train]"), tmp_path)
+    found = read(tmp_path)
+    assert (found["split"], found["paired"]) == ("test", True)
+    assert found["cases"] == {
+        **{"synthetic": 8, "generated": 14, "real": 8, "training": 14, "unseen": 8}
+    }
+    assert found["metrics"]["kid_3d"]["n"] == 8
+    copied = found["metrics"]["copies_beyond_chance_image"]
+    assert (copied["value"], copied["n"]) == (pytest.approx(1 / 14), 14)
+    # Alone, the same volumes of the test cases give the same distance.
+    alone = tmp_path / "alone"
+    synthetic(hospital, alone / "samples", hospital.cases("test"))
+    evaluate(hospital.recipe("sample.split=test"), alone)
+    assert read(alone)["metrics"]["kid_3d"] == found["metrics"]["kid_3d"]
+    evaluate(hospital.recipe("sample.split=[test, train]", "evaluate.real_split=train"), tmp_path)
+    assert read(tmp_path)["cases"]["synthetic"] == 6
+
+
 def test_the_picture_shows_the_copy_beside_its_patient(hospital: Hospital, tmp_path: Path) -> None:
     generated(hospital, tmp_path, copied=COPIED)
     evaluate(hospital.recipe(), tmp_path)

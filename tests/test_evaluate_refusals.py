@@ -36,10 +36,10 @@ def refusal(hospital: Hospital, run: Path, *overrides: str) -> str:
 def test_mixed_splits(hospital: Hospital, tmp_path: Path) -> None:
     mixed = [*hospital.cases("train"), *hospital.cases("test")[:2]]
     synthetic(hospital, tmp_path / "samples", mixed)
-    said = refusal(hospital, tmp_path)
+    said = refusal(hospital, tmp_path, "sample.split=train")
     assert "2 from test, 6 from train" in said
     assert "such as case-06-s000, case-07-s000" in said
-    assert "next:  voxella sample RECIPE --set sample.split=train" in said
+    assert "--set evaluate.real_split=test or --set evaluate.real_split=train" in said
 
 
 def test_another_split_than_asked_for(hospital: Hospital, tmp_path: Path) -> None:

@@ -99,6 +99,21 @@ def test_recipes_that_differ_in_more_than_the_experiment_are_refused(tmp_path: P
         planned(path, tmp_path / "out")
 
 
+def test_volumes_that_nobody_looks_at_are_not_made(tmp_path: Path) -> None:
+    plan = planned(STUDIES / "all.yaml", tmp_path)
+    splits = {
+        step.name: step.recipe.sample.splits for step in plan.steps if step.until != "classify"
+    }
+    assert splits.pop("ccella") == ("test", "train")
+    assert set(splits.values()) == {("test",)}
+    alone = planned(STUDIES / "table3.yaml", tmp_path)
+    assert alone.step("ccella").recipe.sample.splits == ("train",)
+    asked = Layers((), ("evaluate.real_split=val", "sample.split=[val, train]"))
+    assert planned(STUDIES / "table1.yaml", tmp_path, asked).step("base").recipe.sample.splits == (
+        "val",
+    )
+
+
 def test_what_a_study_cannot_be_made_of(tmp_path: Path) -> None:
     base, real = RECIPES / "base.yaml", RECIPES / "downstream" / "synth_clinical.yaml"
     claim = "claims:\n  - {text: t, metric: kid_3d, left: base, side: below, right: nobody}\n"

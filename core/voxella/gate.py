@@ -14,7 +14,7 @@ from voxella.case import Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json, write_json_atomic
 
-__all__ = ["GATE", "judge", "require_gate", "samples_sha256"]
+__all__ = ["GATE", "hold", "judge", "require_gate", "samples_sha256"]
 
 GATE = "gate.json"
 _AGAIN = "voxella evaluate RECIPE --gate LIMIT"
@@ -30,15 +30,21 @@ def samples_sha256(samples: Manifest) -> str:
     )
 
 
+def hold(samples: Manifest, limit: float) -> None:
+    """Hold a data set back until it is judged: an evaluation that breaks off lets nothing pass."""
+    why = "its evaluation has not come to an end"
+    judge(samples, limit, dict.fromkeys(("latent", "image"), why))
+
+
 def judge(samples: Manifest, limit: float, shares: Mapping[str, tuple[float, float] | str]) -> bool:
     """Write ``gate.json`` and return whether the data set may be handed on.
 
     Args:
         samples: The data set.
         limit: Largest share of copies that passes.
-        shares: For each space in which copies were looked for, their share and the upper end of its
-            interval; or why it is unknown. The worst of the known decides; where none is known,
-            nothing passes.
+        shares: For each space in which copies were looked for, their share beyond chance and the
+            upper end of its interval; or why it is unknown. The worst of the known decides; where
+            none is known, nothing passes.
     """
     known = {space: share for space, share in shares.items() if not isinstance(share, str)}
     worst = max(known, key=lambda space: known[space][0]) if known else None
@@ -85,12 +91,13 @@ def require_gate(folder: Path) -> None:
         raise UserError(
             f"{folder} may not be handed on: whether it holds copies of training cases could not "
             f"be told ({why})",
-            remedy=f"give the data set held-out cases, then {_AGAIN}",
+            remedy=f"mend that (copies are told by held-out cases), then {_AGAIN}",
         )
     raise UserError(
         f"{folder} may not be handed on: {verdict['share']:.2%} of its volumes (by the interval up "
         f"to {verdict['high']:.2%}) are nearer to one training case, in {verdict['space']} space, "
-        f"than chance allows; the gate lets {verdict['limit']:.2%} pass",
+        "than chance allows, one by one or all together; the gate lets "
+        f"{verdict['limit']:.2%} pass",
         remedy="look at the worst pairs in RUN/evaluation/copies-*.png; train for fewer epochs or "
         "on more cases, sample again, or leave these cases out",
     )

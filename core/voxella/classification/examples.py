@@ -54,12 +54,14 @@ class Examples:
         val: Real cases that choose the epoch.
         test: Real cases that are looked at once.
         left_out: Cases without a label, by where they were looked for.
+        held_out_twins: Synthetic cases that stand for val and test cases, and are not trained on.
     """
 
     phases: list[tuple[str, dict[str, Example]]]
     val: dict[str, Example]
     test: dict[str, Example]
     left_out: dict[str, int] = field(default_factory=dict)
+    held_out_twins: int = 0
 
     @property
     def all(self) -> dict[str, Example]:
@@ -102,12 +104,17 @@ def select(recipe: Recipe, prepared: Manifest, samples: Manifest | None) -> Exam
     val = picker.pick("real, val", prepared, prepared.split("val"), _clinical)
     test = picker.pick("real, test", prepared, prepared.split("test"), _clinical)
     made: dict[str, Example] = {}
+    held_out = 0
     if samples is not None:
         label = _clinical if settings.label == "clinical" else _predicted
-        made = picker.pick("synthetic", samples, samples.cases, label)
+        # Where there are twins of several splits, those of training cases are meant; where there
+        # are none of these, that is said below.
+        meant = samples.split("train") or samples.cases
+        held_out = len(samples) - len(meant)
+        made = picker.pick("synthetic", samples, meant, label)
         picker.problems += leaks(prepared, [example.case for example in made.values()])
         picker.problems += _misfits(real, made, settings)
-    found = Examples(_phases(settings, real, made), val, test, picker.left_out)
+    found = Examples(_phases(settings, real, made), val, test, picker.left_out, held_out)
     problems = [*picker.problems, *_empty(found, settings)]
     if problems:
         raise UserError("\n".join(problems))

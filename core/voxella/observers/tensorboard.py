@@ -18,7 +18,7 @@ __all__ = ["TensorBoardObserver", "tensorboard", "voxella_factory"]
 # Blocks of a recipe whose settings stand beside its results.
 _TOLD = {
     *("name", "seed", "conditioner", "backbone", "diffusion", "loss", "dropout"),
-    *("optimizer", "train", "sample", "latent"),
+    *("optimizer", "train", "sample", "latent", "classify"),
 }
 
 
@@ -107,7 +107,9 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         elif isinstance(value, bool | int | float | str):
             found[prefix] = value
 
-    walk("", recipe.model_dump(mode="json", include=_TOLD))
+    # Names of folders may be names of people.
+    private = {"classify": {"samples"}, "sample": {"prompts"}}
+    walk("", recipe.model_dump(mode="json", include=_TOLD, exclude=private))
     return found
 
 

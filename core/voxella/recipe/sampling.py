@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
 from voxella.recipe.block import Block
 
 __all__ = ["Sample", "Sweep"]
+
+
+Split = Literal["train", "val", "test"]
 
 
 class Sweep(Block):
@@ -29,15 +32,21 @@ class Sample(Block):
         ["text", "label"], description="what the null twin lacks"
     )
     sweep: Sweep | None = Field(None, description="one data set for each combination")
-    split: Literal["train", "val", "test"] = "train"
+    split: Split | Annotated[list[Split], Field(min_length=1)] = Field(
+        "train", description="whose reports to sample from; several: the first is evaluated on"
+    )
     prompts: Path | None = Field(
         None,
         description="JSON lines {id, report, label, spacing_mm} to generate from; None: the "
-        "reports of the split",
+        "reports of the splits",
     )
-    count: PositiveInt | None = Field(None, description="cases of the split; None: all")
+    count: PositiveInt | None = Field(None, description="cases of each split; None: all")
     per_case: PositiveInt = 1
-    batch_size: PositiveInt = 1
+    batch_size: PositiveInt = Field(
+        1,
+        description="1 is the reference; of other sizes volumes differ from it by rounding "
+        "(float32: at most one grey of int16)",
+    )
     space: Literal["prepared", "source"] = Field(
         "prepared", description="source: resampled to the grid of the case's own scan"
     )
@@ -45,3 +54,15 @@ class Sample(Block):
         None, gt=0, description="factor to int16 (the paper's T2: 962); None: float32"
     )
     xlsx: bool = Field(False, description="write the released code's spreadsheet as well")
+
+    @field_validator("split")
+    @classmethod
+    def _each_once(cls, value: Split | list[Split]) -> Split | list[Split]:
+        if isinstance(value, list) and len({*value}) < len(value):
+            raise ValueError("a split is named twice")
+        return value
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Return the splits, also where there is one."""
+        return tuple(self.split) if isinstance(self.split, list) else (self.split,)

@@ -8,6 +8,7 @@ recipe's. Killed at any moment, the stage goes on where it was.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from voxella.stages.classify_check import check_classify, settings_of
 from voxella.stages.classify_training import train_classifier
 from voxella.stages.folders import Folders
 from voxella.stages.record import StageRecord
+from voxella.stages.results import observe_results
 
 __all__ = ["classify"]
 
@@ -69,13 +71,13 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
             return None
         trainings[seed] = done
     if ranks.is_main:
-        _measure(scenario, trainings)
+        _measure(scenario, folders, trainings)
     barrier()
     return folder
 
 
-def _measure(scenario: Scenario, trainings: dict[int, dict[str, Any]]) -> None:
-    """Write the scenario's numbers, unless they are there, and show them."""
+def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str, Any]]) -> None:
+    """Write the scenario's numbers, unless they are there, tell the observers, and show them."""
     folder, recipe = scenario.folder, scenario.recipe
     made_of = {
         "predictions": {s: sha256_file(folder / f"seed-{s}" / PREDICTIONS) for s in trainings},
@@ -90,7 +92,9 @@ def _measure(scenario: Scenario, trainings: dict[int, dict[str, Any]]) -> None:
     else:
         record.invalidate()
         write_text_atomic(folder / "recipe.yaml", dump_recipe(recipe))
-        write_scenario(recipe, folder, scenario.examples, trainings)
+        written = write_scenario(recipe, folder, scenario.examples, trainings)
+        metrics = json.loads(written.read_text(encoding="utf-8"))["metrics"]
+        observe_results(recipe, folders, f"classify/{recipe.name}", metrics)
         record.complete(seeds=sorted(trainings))
     show_scenario(folder)
     say(f"classify: {folder / 'metrics.json'}")
@@ -119,5 +123,7 @@ def _tell(recipe: Recipe, examples: Examples) -> None:
         say(f"classify: {name or 'train'}: {len(cases)} cases, {count} {positive}")
     for where, count in examples.left_out.items():
         say(f"classify: {count} case(s) without a label left out ({where})")
+    if examples.held_out_twins:
+        say(f"classify: {examples.held_out_twins} synthetic twins of val and test cases left out")
     if not examples.test:
         say("warning: no labelled case in the split test: there will be no numbers")

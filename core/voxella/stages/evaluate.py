@@ -15,28 +15,33 @@ from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
 from voxella.export import load_facts
 from voxella.files import sha256_json
-from voxella.gate import judge, require_gate
+from voxella.gate import hold, judge, require_gate
 from voxella.importers.phantom.detector import DETECTOR
-from voxella.metrics.features.network import TorchFeatures
 from voxella.progress import say
 from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_classifier import kept_classifier
+from voxella.stages.evaluate_classifier_views import ClassifierAnswers, classifier_answers
 from voxella.stages.evaluate_copies import SPACES
 from voxella.stages.evaluate_features import extract_all
-from voxella.stages.evaluate_networks import feature_networks
+from voxella.stages.evaluate_networks import Network, networks_of
 from voxella.stages.evaluate_numbers import all_numbers
 from voxella.stages.evaluate_plan import make_plan
-from voxella.stages.evaluate_report import observe, read_metrics, write_metrics
+from voxella.stages.evaluate_report import read_metrics, write_metrics
 from voxella.stages.evaluate_sets import Sets, read_sets
 from voxella.stages.evaluate_table import show_metrics
 from voxella.stages.folders import Folders
 from voxella.stages.record import StageRecord
+from voxella.stages.results import observe_results
 from voxella.stages.sample import variants
 
 __all__ = ["evaluate"]
 
 _FORMAT = 1
 # What decides no number: where weights lie (their hash does), and what is made of the numbers.
-_NOT_OF_A_NUMBER = {"gate", "medicalnet", "radimagenet", "medicalnet_sha256", "radimagenet_sha256"}
+_NOT_OF_A_NUMBER = {
+    *("gate", "classifier"),
+    *("medicalnet", "radimagenet", "medicalnet_sha256", "radimagenet_sha256"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,14 @@ class _DataSet:
     out: Path
     name: str
     own: bool
+
+
+@dataclass(frozen=True)
+class _Eyes:
+    """What looks at volumes: the networks of the features, and a classifier that is asked."""
+
+    networks: list[Network]
+    answers: ClassifierAnswers | None
 
 
 def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
@@ -71,12 +84,16 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     folders = Folders.of(recipe, run)
-    networks = feature_networks(recipe, ranks.device)
+    networks = networks_of(recipe, ranks.device)
+    kept = kept_classifier(recipe)
+    answers = None if kept is None else classifier_answers(kept, ranks.device)
     prepared = Manifest.read(folders.prepared)
     held_back: list[UserError] = []
     for data_set in _data_sets(recipe, folders, samples):
+        if ranks.is_main and recipe.evaluate.gate is not None:
+            hold(Manifest.read(data_set.samples), recipe.evaluate.gate)
         sets = read_sets(data_set.recipe, prepared, data_set.samples)
-        _measure(data_set, folders, sets, networks, ranks)
+        _measure(data_set, folders, sets, _Eyes(networks, answers), ranks)
         problem = agreed(_judged(data_set) if ranks.is_main else None)
         held_back += [problem] if problem is not None else []
     if held_back:
@@ -103,12 +120,10 @@ def _data_sets(recipe: Recipe, folders: Folders, samples: Path | None) -> Iterat
         yield _DataSet(recipe, folder, folders.evaluation / name, name, own=False)
 
 
-def _measure(
-    data_set: _DataSet, folders: Folders, sets: Sets, networks: list[TorchFeatures], ranks: Ranks
-) -> None:
+def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, ranks: Ranks) -> None:
     """Measure one data set, unless that is done; collective."""
     recipe, out = data_set.recipe, data_set.out
-    record = StageRecord(out, "evaluate", _inputs(data_set, folders, sets, networks))
+    record = StageRecord(out, "evaluate", _inputs(data_set, folders, sets, eyes))
     known = read_metrics(out)
     current = agreed(record.is_current() and known is not None)
     barrier()  # No process may still be looking when another begins to write.
@@ -117,27 +132,27 @@ def _measure(
     else:
         if ranks.is_main:
             record.invalidate()
-        plan = make_plan(recipe, folders, sets, networks, ranks)
+        plan = make_plan(recipe, folders, sets, eyes.networks, ranks, eyes.answers)
         extract_all(plan.wanted(), ranks)
         if ranks.is_main:
             numbers = all_numbers(recipe, folders, plan, out, ranks.device, own=data_set.own)
-            known = write_metrics(out, recipe, sets, data_set.samples, networks, numbers)
-            observe(recipe, folders, data_set.name, known["metrics"])
+            known = write_metrics(out, recipe, sets, data_set.samples, eyes.networks, numbers)
+            stage = f"evaluate/{data_set.name}" if data_set.name else "evaluate"
+            observe_results(recipe, folders, stage, known["metrics"])
             record.complete(metrics=len(numbers.metrics))
         barrier()
     if ranks.is_main and known is not None:
         where = f" ({data_set.name})" if data_set.name else ""
-        cases = known["cases"]
+        apart = len(sets.generated) - len(sets.synthetic)
         show_metrics(
             known,
-            f"{recipe.name}{where}: {cases['synthetic']} synthetic cases against "
-            f"{cases['real']} real {sets.split} cases",
+            f"{recipe.name}{where}: {len(sets.synthetic)} synthetic cases against "
+            f"{len(sets.real)} real {sets.split} cases"
+            + (f"; {apart} of other splits are searched for copies alone" if apart else ""),
         )
 
 
-def _inputs(
-    data_set: _DataSet, folders: Folders, sets: Sets, networks: list[TorchFeatures]
-) -> dict[str, Any]:
+def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> dict[str, Any]:
     recipe = data_set.recipe
     settings = recipe.evaluate.model_dump(mode="json", exclude=_NOT_OF_A_NUMBER)
     real = [(s.id, s.content, s.case.split, s.case.label) for s in (*sets.real, *sets.unseen)]
@@ -148,13 +163,22 @@ def _inputs(
         "seed": recipe.seed,
         "classes": recipe.data.classes,
         "sampler": [recipe.sample.sampler, recipe.sample.steps],
-        "networks": [network.fingerprint for network in networks],
+        "networks": [network.fingerprint for network in eyes.networks],
         "detector": DETECTOR,
-        "synthetic": sha256_json([(s.content, s.case.model_dump()) for s in sets.synthetic]),
+        "synthetic": sha256_json([(s.content, s.case.model_dump()) for s in sets.generated]),
         "real": sha256_json([real, training, sets.split, sets.unseen_split]),
         "paper": None if recipe.paper is None else recipe.paper.model_dump(),
         **_caches(data_set, folders),
+        **_classifier(eyes.answers),
     }
+
+
+def _classifier(answers: ClassifierAnswers | None) -> dict[str, Any]:
+    """Return what identifies the classifier, and what it has not learnt from."""
+    if answers is None:
+        return {}
+    apart = {split: sorted(cases) for split, cases in answers.kept.apart.items()}
+    return {"classifier": [answers.fingerprint, sha256_json(apart)]}
 
 
 def _caches(data_set: _DataSet, folders: Folders) -> dict[str, str | None]:
@@ -180,7 +204,7 @@ def _judged(data_set: _DataSet) -> UserError | None:
     if limit is None or known is None:
         return None
     metrics: Mapping[str, Mapping[str, Any]] = known["metrics"]
-    shares = {space: _share(metrics[f"copies_beyond_chance_{space}"]) for space in SPACES}
+    shares = {space: _share(metrics, space) for space in SPACES}
     passed = judge(Manifest.read(data_set.samples), limit, shares)
     if passed:
         say(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")
@@ -192,7 +216,16 @@ def _judged(data_set: _DataSet) -> UserError | None:
     return None
 
 
-def _share(number: Mapping[str, Any]) -> tuple[float, float] | str:
-    if number["value"] is None:
-        return str(number["note"])
-    return float(number["value"]), float(number["high"])
+def _share(metrics: Mapping[str, Mapping[str, Any]], space: str) -> tuple[float, float] | str:
+    """Return the share of copies and its upper end: beyond chance one by one, or all together.
+
+    Volumes each of which chance could have brought so near to a patient, but not so many of them,
+    count by the lower end of their excess.
+    """
+    certain = metrics[f"copies_beyond_chance_{space}"]
+    if certain["value"] is None:
+        return str(certain["note"])
+    suspected = metrics[f"copies_share_{space}"]
+    by_chance = float(suspected["floor"]["value"])
+    together = float(suspected["low"]) - by_chance, float(suspected["high"]) - by_chance
+    return max((float(certain["value"]), float(certain["high"])), together)

@@ -75,19 +75,22 @@ def copies(
         device: Where products are computed.
     """
     found = Copied()
-    split = sets.unseen_split or "none"
+    split, level = sets.unseen_split or "none", recipe.evaluate.level
     for name, space in spaces.items():
         looked = _looked(recipe, sets, space, device)
+        floor = None
         if isinstance(looked, str):
-            nothing = Estimate.undefined(len(sets.synthetic), looked, level=recipe.evaluate.level)
+            nothing = Estimate.undefined(len(sets.generated), looked, level=level)
             suspected = certain = nothing
             found.facts[name] = {"note": looked}
         else:
             near, beyond = looked
             suspected, certain = near.share, beyond.share
+            how = "share of new real cases below the threshold, by its choice"
+            floor = Estimate(near.false_alarms, None, None, len(sets.unseen), level, how)
             found.facts[name] = {**near.as_json(), "beyond_chance": beyond.as_json()}
             found.pairs[name] = near.worst
-        found.metrics[f"copies_share_{name}"] = Measured(suspected, split)
+        found.metrics[f"copies_share_{name}"] = Measured(suspected, split, floor=floor)
         found.metrics[f"copies_beyond_chance_{name}"] = Measured(certain, split)
     return found
 
@@ -99,7 +102,7 @@ def _looked(
     if isinstance(space, str):
         return space
     level = recipe.evaluate.level
-    sources = {s.id: s.source.id for s in sets.synthetic if s.source is not None}
+    sources = {s.id: s.source.id for s in sets.generated if s.source is not None}
     of = (space.synthetic, space.training, space.unseen)
     try:
         return (
@@ -118,7 +121,7 @@ def write_pairs(out: Path, found: Copied, sets: Sets) -> Path:
 
 def show_pairs(out: Path, pairs: Sequence[NearestCase], sets: Sets, name: str) -> Path:
     """Draw the worst pairs, synthetic left, right the ratio and its nearest training case."""
-    by_id = {s.id: s for side in (sets.synthetic, sets.training) for s in side}
+    by_id = {s.id: s for side in (sets.generated, sets.training) for s in side}
     shown = [by_id[case] for p in pairs[:_PICTURE_PAIRS] for case in (p.synthetic, p.training)]
     volumes = [read_subject(subject)[0].numpy() for subject in shown]
     spacings = [_spacing(subject.case.extra.get("spacing_mm")) for subject in shown]

@@ -10,21 +10,22 @@ import numpy as np
 from voxella.cache.latents import LatentCache
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
-from voxella.metrics.features.network import TorchFeatures
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import load_autoencoder
+from voxella.stages.evaluate_agreement import held_out
+from voxella.stages.evaluate_classifier_views import ClassifierAnswers
 from voxella.stages.evaluate_copies import Space
 from voxella.stages.evaluate_extractors import (
     Extractor,
     Histogram,
     LatentMean,
-    OneChannel,
     Thumbnail,
     pooled,
 )
 from voxella.stages.evaluate_features import FeatureStore, Wanted
 from voxella.stages.evaluate_measured import reason
+from voxella.stages.evaluate_networks import Network, seen_by
 from voxella.stages.evaluate_sets import Sets, Subject
 from voxella.stages.folders import Folders
 from voxella.stages.tiling import tiled
@@ -51,32 +52,50 @@ class Plan:
         real_store: Rows of real cases, shared between the runs of a workspace.
         synthetic_store: Rows of the run's own volumes.
         channel: The sequence that the networks see.
+        answers: What a classifier says of a case; None where the recipe names none.
+        asked: Real cases that it is asked about.
     """
 
     sets: Sets
-    networks: list[tuple[TorchFeatures, OneChannel]]
+    networks: list[tuple[Network, Extractor]]
     histogram: Histogram
     image: Thumbnail | str
     latent: tuple[LatentMean, LatentCache] | str
     real_store: FeatureStore
     synthetic_store: FeatureStore
     channel: int
+    answers: ClassifierAnswers | None = None
+    asked: frozenset[str] = frozenset()
 
     def wanted(self) -> list[Wanted]:
         """Return what to take from each volume, each volume once."""
         compared: tuple[Extractor, ...] = (*(e for _, e in self.networks), self.histogram)
         apart = [e for e in (self.image,) if not isinstance(e, str)]
         encoded = [] if isinstance(self.latent, str) else [self.latent[0]]
+        said = [] if self.answers is None else [self.answers]
         in_real = {subject.id for subject in self.sets.real}
+        in_synthetic = {subject.id for subject in self.sets.synthetic}
         real = {
             s.id: s for side in (self.sets.real, self.sets.training, self.sets.unseen) for s in side
         }
         return [
-            Wanted(s, ((*compared, *apart) if s.id in in_real else (*apart,)), self.real_store)
+            Wanted(
+                s,
+                (
+                    *(compared if s.id in in_real else ()),
+                    *apart,
+                    *(said if s.id in self.asked else ()),
+                ),
+                self.real_store,
+            )
             for _, s in sorted(real.items())
         ] + [
-            Wanted(s, (*compared, *apart, *encoded), self.synthetic_store)
-            for s in self.sets.synthetic
+            Wanted(
+                s,
+                (*((*compared, *said) if s.id in in_synthetic else ()), *apart, *encoded),
+                self.synthetic_store,
+            )
+            for s in self.sets.generated
         ]
 
     def vectors(self, extractor: Extractor) -> tuple[VectorSet, VectorSet]:
@@ -101,7 +120,7 @@ class Plan:
         if isinstance(image, str):
             return image
         return Space(
-            self.synthetic_store.vectors(image, sets.synthetic, "synthetic"),
+            self.synthetic_store.vectors(image, sets.generated, "synthetic"),
             self.real_store.vectors(image, sets.training, "training"),
             self.real_store.vectors(image, sets.unseen, "unseen"),
         )
@@ -111,7 +130,7 @@ class Plan:
             return self.latent
         latent, cache = self.latent
         return Space(
-            self.synthetic_store.vectors(latent, self.sets.synthetic, "synthetic"),
+            self.synthetic_store.vectors(latent, self.sets.generated, "synthetic"),
             _cached(cache, self.sets.training, "training"),
             _cached(cache, self.sets.unseen, "unseen"),
         )
@@ -121,21 +140,25 @@ def make_plan(
     recipe: Recipe,
     folders: Folders,
     sets: Sets,
-    networks: Sequence[TorchFeatures],
+    networks: Sequence[Network],
     ranks: Ranks,
+    answers: ClassifierAnswers | None = None,
 ) -> Plan:
     """Return the plan of one data set; collective, and the same on every process."""
+    asked = [] if answers is None else held_out(recipe, answers.kept, sets)[0]
     sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
     channel = recipe.data.sequences.index(sequence)
     return Plan(
         sets,
-        [(network, OneChannel(network, channel)) for network in networks],
+        [(network, seen_by(network, channel)) for network in networks],
         Histogram(channel),
         Thumbnail() if sets.unseen else _NO_UNSEEN,
         _latents(recipe, folders, sets, ranks) if sets.unseen else _NO_UNSEEN,
         FeatureStore(folders.work / folders.evaluation.name / _FEATURES),
         FeatureStore(folders.evaluation / _FEATURES),
         channel,
+        answers,
+        frozenset(subject.id for subject in asked),
     )
 
 

@@ -1,24 +1,18 @@
-"""What an evaluation leaves: ``metrics.json``, and the same numbers for the observers."""
+"""What an evaluation leaves: ``metrics.json``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from voxella.errors import UserError
-from voxella.export import load_facts
 from voxella.files import write_json_atomic
-from voxella.metrics.features.network import TorchFeatures
-from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.model import Recipe
-from voxella.stages.evaluate_networks import told
+from voxella.stages.evaluate_networks import Network, told
 from voxella.stages.evaluate_numbers import Numbers
 from voxella.stages.evaluate_sets import Sets
-from voxella.stages.folders import Folders
 
-__all__ = ["METRICS", "observe", "read_metrics", "write_metrics"]
+__all__ = ["METRICS", "read_metrics", "write_metrics"]
 
 METRICS = "metrics.json"
 _FORMAT = 1
@@ -29,14 +23,16 @@ def write_metrics(
     recipe: Recipe,
     sets: Sets,
     samples: Path,
-    networks: list[TorchFeatures],
+    networks: list[Network],
     numbers: Numbers,
 ) -> dict[str, Any]:
     """Write ``metrics.json`` and return what it holds.
 
-    The paper's row is in it only where a number of the paper's own network stands beside it.
+    The paper's row is in it only where it means the same: held-out patients (sections 3.1 and 3.5:
+    its hold-out test set assesses all results), seen by its own network.
     """
     comparable = [network for network in networks if network.comparable_with_paper]
+    phantoms = any(subject.case.label_source == "phantom" for subject in sets.real)
     found: dict[str, Any] = {
         "format": _FORMAT,
         "recipe": recipe.name,
@@ -45,6 +41,7 @@ def write_metrics(
         "sequence": recipe.evaluate.sequence or recipe.data.sequences[0],
         "cases": {
             "synthetic": len(sets.synthetic),
+            "generated": len(sets.generated),
             "real": len(sets.real),
             "training": len(sets.training),
             "unseen": len(sets.unseen),
@@ -56,7 +53,7 @@ def write_metrics(
         "metrics": {name: one.as_json() for name, one in numbers.metrics.items()},
         **numbers.facts,
     }
-    if recipe.paper is not None and comparable:
+    if recipe.paper is not None and comparable and sets.split == "test" and not phantoms:
         row = recipe.paper.model_dump(exclude_none=True)
         every = len(comparable) == len(networks)
         found["paper"] = {
@@ -75,32 +72,6 @@ def read_metrics(out: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     return found
-
-
-def observe(
-    recipe: Recipe, folders: Folders, name: str, metrics: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Hand every number that has a value to the recipe's observers, at the model's step.
-
-    Args:
-        recipe: The experiment.
-        folders: Of the run.
-        name: Of the data set; empty for the run's one.
-        metrics: As in ``metrics.json``.
-    """
-    # The table says it all; a line per number would only push it off the screen.
-    watching = [component for component in recipe.observers if component.name != "progress"]
-    observers = ObserverSet(watching)
-    try:
-        step = load_facts(folders.model).step
-    except UserError:
-        step = 0
-    stage = f"evaluate/{name}" if name else "evaluate"
-    observers.run_start(folders.run, recipe, stage, total_steps=0)
-    for metric, number in metrics.items():
-        if number["value"] is not None:
-            observers.metric(step, metric, float(number["value"]))
-    observers.run_end("finished")
 
 
 def _same_network(numbers: Numbers, name: str, *, every: bool) -> bool:

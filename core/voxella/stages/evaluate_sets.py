@@ -56,7 +56,8 @@ class Sets:
 
     Attributes:
         split: Of the real cases compared with, and of the synthetic cases' sources.
-        synthetic: The data set that is measured.
+        synthetic: Those of the data set that are compared: made from reports of ``split``.
+        generated: The whole data set, which is searched for copies.
         real: Real cases of ``split``.
         training: What the model has seen.
         unseen: Real cases it has not seen: of ``unseen_split``.
@@ -66,6 +67,7 @@ class Sets:
 
     split: str
     synthetic: list[Subject]
+    generated: list[Subject]
     real: list[Subject]
     training: list[Subject]
     unseen: list[Subject]
@@ -87,13 +89,15 @@ def read_sets(recipe: Recipe, prepared: Manifest, samples: Path) -> Sets:
         samples: A data set folder of synthetic cases; not necessarily this project's.
 
     Raises:
-        UserError: The synthetic cases stem from several splits or from another than asked for,
-            lack a sequence, or are none; the split has no real case.
+        UserError: The synthetic cases stem from several splits and nothing says which is meant,
+            none of them from the one asked for, they lack a sequence, or are none; the split has
+            no real case.
     """
     twins = Manifest.read(samples)
     _refuse_incomplete(recipe, twins)
     known = {case.id: case for case in prepared}
-    split = _split(recipe, twins, known)
+    split_of = {case.id: (_source(case, known) or case).split for case in twins}
+    split = _split(recipe, split_of)
     make = _maker(recipe, prepared)
     by_split = {
         name: [make(case) for case in _sorted(prepared.split(name))]
@@ -107,10 +111,12 @@ def read_sets(recipe: Recipe, prepared: Manifest, samples: Path) -> Sets:
         )
     unseen_split = next((name for name in ("test", "val") if by_split[name]), None)
     usual = _range([subject.case for subject in real])
-    synthetic = [_twin(recipe, twins, case, known, usual) for case in _sorted(twins)]
+    generated = [_twin(recipe, twins, case, known, usual) for case in _sorted(twins)]
+    synthetic = [subject for subject in generated if split_of[subject.id] == split]
     return Sets(
         split,
         synthetic,
+        generated,
         real,
         by_split["train"],
         by_split[unseen_split] if unseen_split else [],
@@ -143,27 +149,29 @@ def _refuse_incomplete(recipe: Recipe, twins: Manifest) -> None:
         raise UserError("\n".join(problems), legal=f"all of {', '.join(recipe.data.sequences)}")
 
 
-def _split(recipe: Recipe, twins: Manifest, known: dict[str, Case]) -> str:
-    """Return the one split that all synthetic cases stem from."""
-    of: dict[str, str] = {}
-    for case in twins:
-        source = _source(case, known)
-        of[case.id] = case.split if source is None else source.split
-    found = Counter(of.values())
-    asked = recipe.evaluate.real_split
+def _split(recipe: Recipe, split_of: dict[str, str]) -> str:
+    """Return the split whose synthetic and real cases are compared.
+
+    Asked for, or the only one; of a data set made from several splits, the first that the recipe
+    names. Anything else is a mix.
+    """
+    found = Counter(split_of.values())
+    asked, made = recipe.evaluate.real_split, recipe.sample.splits
+    if asked in found:
+        return asked
+    if asked is None and len(found) == 1:
+        return next(iter(found))
+    if asked is None and set(found) <= set(made):
+        return next(split for split in made if split in found)
     wanted = asked or found.most_common(1)[0][0]
-    other = sorted(name for name, split in of.items() if split != wanted)
-    if not other:
-        return wanted
+    other = sorted(name for name, split in split_of.items() if split != wanted)
     told = ", ".join(f"{count} from {split}" for split, count in sorted(found.items()))
     raise UserError(
         f"the synthetic cases are made from other splits than {wanted}, whose real cases they "
         f"would be compared with ({told}), such as {_listed(other)}: a distance between mixed "
         "splits has no meaning",
-        legal="synthetic cases made from reports of one split",
-        remedy="voxella sample RECIPE --set sample.split=" + wanted
-        if len(found) > 1
-        else f"--set evaluate.real_split={next(iter(found))}",
+        legal="synthetic cases made from reports of one split, or one of several by its name",
+        remedy=" or ".join(f"--set evaluate.real_split={split}" for split in sorted(found)),
     )
 
 

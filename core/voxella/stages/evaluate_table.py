@@ -61,7 +61,7 @@ def _known(number: Mapping[str, Any]) -> bool:
 
 
 def _beside_paper(heading: str) -> bool:
-    """Tell whether the paper has such numbers: it has none of held-out reports."""
+    """Tell whether the paper has such numbers: its row is there for reports of the test split."""
     return heading not in _TEXT.values() or heading == _TEXT["_with_report"]
 
 

@@ -151,6 +151,8 @@ def _step(
 ) -> Step:
     recipe = loaded[path].recipe
     if recipe.classify is None:
+        learnt_from = any(study.samples_from == path for study in studies.studies)
+        recipe = _sampled_for(recipe, measured=not only_samples, learnt_from=learnt_from)
         until = "sample" if only_samples else "evaluate"
         return Step(recipe.name, recipe, path, out / recipe.name, until)
     bases = {s.samples_from for s in studies.studies if path in s.recipes and s.samples_from}
@@ -166,6 +168,18 @@ def _step(
         learning = recipe.classify.model_copy(update={"samples": made})
         recipe = recipe.model_copy(update={"classify": learning})
     return Step(recipe.name, recipe, path, out / recipe.name, "classify")
+
+
+def _sampled_for(recipe: Recipe, *, measured: bool, learnt_from: bool) -> Recipe:
+    """Return the recipe, sampling what the study needs of it and no more.
+
+    Distances are taken on one split, held-out cases where the recipe says so; classifiers learn
+    from volumes of training cases. Volumes that nobody looks at would be most of a study's time.
+    """
+    split = recipe.evaluate.real_split or recipe.sample.splits[0]
+    wanted = [*([split] if measured else []), *(["train"] if learnt_from else [])]
+    sample = recipe.sample.model_copy(update={"split": list(dict.fromkeys(wanted))})
+    return recipe.model_copy(update={"sample": sample})
 
 
 def _table(study: Study, loaded: dict[Path, Loaded]) -> Table:

@@ -93,9 +93,11 @@ def _steps(length: Train, cases: int, batch: int) -> int:
 def sampled(recipe: Recipe, cases: Cases) -> int:
     """Return the volumes that sampling makes."""
     settings = recipe.sample
-    held_out = max(1, cases.all - cases.train)
-    there = cases.train if settings.split == "train" else held_out
-    return min(there, settings.count or there) * settings.per_case
+    others = len(set(settings.splits) - {"train"})
+    # How the rest falls to val and test is not known: half each, where both are sampled.
+    held_out = max(1, math.ceil((cases.all - cases.train) / max(1, others)))
+    of_splits = [cases.train if name == "train" else held_out for name in settings.splits]
+    return sum(min(there, settings.count or there) for there in of_splits) * settings.per_case
 
 
 def activation_bytes(block: dict[str, Any], of_a_case: int, processes: int) -> int:
