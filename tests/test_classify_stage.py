@@ -265,7 +265,7 @@ def test_a_recipe_is_the_papers_training_and_loads_under_every_profile(name: str
     ours = load_recipe(REPOSITORY / "recipes" / "ccella.yaml")
     for block in ("conditioner", "backbone", "vectors", "diffusion", "loss", "train", "seed"):
         assert getattr(recipe, block) == getattr(ours, block)
-    for profile in ("smoke", "demo", "two-cores", "gpu24", "gpu80"):
+    for profile in ("smoke", "demo", "phantoms", "two-cores", "gpu24", "gpu80"):
         under = load_recipe(DOWNSTREAM / f"{name}.yaml", [profile])
         assert under.paper == recipe.paper
         assert under.classify is not None

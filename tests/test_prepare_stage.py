@@ -17,6 +17,7 @@ from tiny_prepare import recipe
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
+from voxella.classification.images import read_image
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
@@ -61,6 +62,18 @@ def content(folder: Path) -> dict[str, str]:
     """Hash of every prepared file that other stages read."""
     files = [*folder.glob("images/*"), *folder.glob("cases/*"), folder / "manifest.jsonl"]
     return {str(path.relative_to(folder)): sha256_file(path) for path in files}
+
+
+def test_a_scale_of_the_source_is_none_of_the_prepared(tmp_path: Path) -> None:
+    """A synthetic data set tells what its int16 are divided by; prepared volumes are in [0, 1]."""
+    source = Manifest.read(dataset(tmp_path / "raw", count=1))
+    known = {"synthetic": True, "int16_scale": 962.0}
+    Manifest(source.folder, [c.model_copy(update={"extra": known}) for c in source]).write()
+    (case,) = prepare(recipe(), source.folder, tmp_path / "prepared", workers=1)
+    assert case.extra["synthetic"] is True
+    assert "int16_scale" not in case.extra
+    image, _ = read_image(Manifest.read(tmp_path / "prepared"), case, ["t2w"], 3)
+    assert 0.5 < float(image.max()) <= 1.0
 
 
 def test_a_prepared_data_set_is_one_of_its_own(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1] / "recipes"
 NINE = ["base", "radbase", "ellabase", "decoupled", "l1only", "ccella", "shared", "first", "last"]
 RECIPES = [*NINE, "ccella-released", "ccella-rflow"]
 # Profiles that train for minutes on two CPU cores: not the paper's training.
-MINUTES = ["demo", "two-cores"]
-PROFILES = ["compact", "demo", "smoke", "two-cores", "gpu24", "gpu80"]
+MINUTES = ["demo", "phantoms", "two-cores"]
+PROFILES = ["compact", "demo", "phantoms", "smoke", "two-cores", "gpu24", "gpu80"]
 FILES = sorted([*ROOT.glob("*.yaml"), *(ROOT / "profiles").glob("*.yaml")])
 
 

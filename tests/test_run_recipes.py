@@ -214,3 +214,16 @@ def test_panels_and_validation_change_no_weight(workspace: Path, tmp_path: Path)
         sha256_file(tmp_path / n / "model" / "model.safetensors") for n in ("watched", "plain")
     }
     assert len(hashes) == 1
+
+
+def test_a_split_without_cases_is_told_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", str(REPOSITORY / "recipes" / "base.yaml"), "--profile", "smoke"]
+    two = ["--set", "data.importer.cases=2", "--set", "prepare.size=[8, 8, 8]"]
+    assert main([*command, *two, "--set", "latent.size=[2, 2, 2]", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "the split test has no case" in said.err
+    assert "--set sample.split=train" in said.err
+    assert "== train" not in said.out
+    assert (tmp_path / "prepared" / "manifest.jsonl").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -12,20 +13,33 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from openpyxl import load_workbook
 from PIL import Image
 from shell import environment
 from tiny_run import REPOSITORY
+from torch import Tensor
 
 from voxella.case import Case, Manifest
+from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
+from voxella.gate import judge
 from voxella.importers.ccella_sheet import read_sheet
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
+from voxella.stages.autoencoder_model import load_autoencoder
+from voxella.stages.folders import Folders
 from voxella.stages.sample import sample
+from voxella.stages.sample_sheet import require_sheets
 from voxella.stages.train import train
+from voxella.study.sizes import Cases
+from voxella.study.sizes import sampled as forecast
+from voxella.tiling.autoencoder import TiledAutoencoder
+from voxella.tiling.memory import pass_bytes
 
 RECIPES = REPOSITORY / "recipes"
+SETTINGS = ("observers=[]", "sample.split=train", "sample.count=3")
 
 
 class Bench:
@@ -37,7 +51,7 @@ class Bench:
         train(self.recipe(), folder / "trained")
 
     def recipe(self, *overrides: str, name: str = "ccella") -> Recipe:
-        settings = [f"workspace={self.workspace}", "observers=[]", "sample.count=3", *overrides]
+        settings = [f"workspace={self.workspace}", *SETTINGS, *overrides]
         return load_recipe(RECIPES / f"{name}.yaml", ["smoke"], settings)
 
     def run(self, name: str) -> Path:
@@ -90,7 +104,7 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
         source = sources[twin.extra["source_case"]]
         assert twin.id == f"{source.id}-s000"
         assert twin.patient == f"synthetic-{source.patient}"
-        assert (twin.label, twin.label_source, twin.split) == (source.label, "given", "train")
+        assert (twin.label, twin.label_source, twin.split) == (source.label, "phantom", "train")
         assert (twin.report, twin.truth) == (None, None)
         expected: dict[str, Any] = {
             "synthetic": True,
@@ -176,8 +190,7 @@ def test_a_killed_run_makes_only_what_is_missing_and_the_same(bench: Bench, samp
     assert volumes(out) == volumes(sampled)
     before = times(out)
     killed(out, "phantom-00001-s000")
-    # Another batch size than the first time: the volume must not notice.
-    assert sample(bench.recipe("sample.batch_size=2"), bench.folder / "killed") == out
+    assert sample(bench.recipe(), bench.folder / "killed") == out
     assert made_anew(before, times(out)) == {"phantom-00001-s000_t2w.nii.gz"}
     assert volumes(out) == volumes(sampled)
     assert (out / "stage.json").is_file()
@@ -233,7 +246,7 @@ def test_a_killed_change_of_settings_is_not_taken_for_the_old_ones(
     bench: Bench, sampled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = sample(bench.recipe(), bench.run("mixed"))
-    module: Any = sys.modules["voxella.stages.sample"]
+    module: Any = sys.modules["voxella.stages.sample_batches"]
     genuine = module.keep_volume
 
     def keep_one(*arguments: Any) -> None:
@@ -245,10 +258,108 @@ def test_a_killed_change_of_settings_is_not_taken_for_the_old_ones(
 
     monkeypatch.setattr(module, "keep_volume", keep_one)
     with pytest.raises(KeyboardInterrupt):
-        sample(bench.recipe("sample.guidance=2"), bench.folder / "mixed")
+        sample(bench.recipe("seed=1"), bench.folder / "mixed")
     monkeypatch.undo()
+    changed = sha256_file(out / "volumes" / "phantom-00000-s000_t2w.nii.gz")
+    assert changed not in volumes(sampled).values(), "nothing was mixed"
     sample(bench.recipe(), bench.folder / "mixed")
     assert volumes(out) == volumes(sampled)
+
+
+def test_a_volume_without_its_record_is_not_taken_for_the_old_one(
+    bench: Bench, sampled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between a volume of other settings and its record."""
+    out = sample(bench.recipe(), bench.run("halfway"))
+
+    def kill(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    changed = bench.recipe("sample.guidance=3", "seed=1")
+    with monkeypatch.context() as patch:
+        patch.setattr("voxella.stages.sample_volumes.write_json_atomic", kill)
+        with pytest.raises(KeyboardInterrupt):
+            sample(changed, bench.folder / "halfway")
+    first = "phantom-00000-s000_t2w.nii.gz"
+    known = sha256_file(sampled / "volumes" / first)
+    assert sha256_file(out / "volumes" / first) != known, "the new volume took the old one's place"
+    assert not (out / "manifest.jsonl").exists(), "it would tell of the old volume"
+    sample(bench.recipe(), bench.folder / "halfway")
+    assert volumes(out) == volumes(sampled)
+    told = {(twin.extra["guidance"], twin.extra["seed"]) for twin in Manifest.read(out)}
+    assert told == {(1.0, 0)}
+
+
+class Watched:
+    """What was generated together and decoded together, and a kill when it is asked for."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, free: float) -> None:
+        self.batches: list[list[str]] = []
+        self.decoded: list[int] = []
+        self.left = math.inf
+        module: Any = sys.modules["voxella.stages.sample_batches"]
+        generate, keep, decode = module.generate, module.keep_volume, TiledAutoencoder.decode
+
+        def watched_generate(model: Any, recipe: Any, requests: Any, **more: Any) -> Any:
+            self.batches.append([request.sample_id for request in requests])
+            return generate(model, recipe, requests, **more)
+
+        def watched_decode(coder: TiledAutoencoder, latents: Tensor) -> Tensor:
+            self.decoded.append(len(latents))
+            return decode(coder, latents)
+
+        def kept(*arguments: Any) -> None:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            keep(*arguments)
+
+        patch.setattr(module, "generate", watched_generate)
+        patch.setattr(module, "keep_volume", kept)
+        patch.setattr(TiledAutoencoder, "decode", watched_decode)
+        patch.setattr("voxella.stages.tiling.available_bytes", lambda device: free)
+
+
+def room_for(bench: Bench, run: Path, count: int) -> float:
+    """Bytes that decoding so many volumes at a time takes."""
+    recipe = bench.recipe()
+    coder = load_autoencoder(recipe, Folders.of(recipe, run).autoencoder, torch.device("cpu"))
+    shape = (count, recipe.latent.channels, *recipe.latent.size)
+    return pass_bytes(coder.model.decode, shape, torch.device("cpu"))
+
+
+def test_a_kill_amid_a_batch_changes_no_byte(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Floats show what rounding to int16 may hide. There is memory to decode two of three.
+    recipe = bench.recipe("sample.batch_size=3", "sample.int16_scale=null")
+    room = room_for(bench, bench.run("whole"), 2)
+    all_three = [f"phantom-0000{n}-s000" for n in (0, 1, 5)]
+    with monkeypatch.context() as patch:
+        watched = Watched(patch, room)
+        whole = sample(recipe, bench.folder / "whole")
+        assert (watched.batches, watched.decoded) == ([all_three], [2, 1])
+    run = bench.run("amid")
+    with monkeypatch.context() as patch:
+        Watched(patch, room).left = 1
+        with pytest.raises(KeyboardInterrupt):
+            sample(recipe, run)
+    before = times(run / "samples")
+    assert set(before) == {"phantom-00000-s000_t2w.nii.gz"}
+    with monkeypatch.context() as patch:
+        # There is more memory now, and the volumes are still decoded as they began.
+        watched = Watched(patch, math.inf)
+        out = sample(recipe, run)
+        assert (watched.batches, watched.decoded) == ([all_three], [2, 1])
+    made = {f"{name}_t2w.nii.gz" for name in all_three[1:]}
+    assert made_anew(before, times(out)) == made
+    assert volumes(out) == volumes(whole)
+    assert sha256_file(out / "manifest.jsonl") == sha256_file(whole / "manifest.jsonl")
+    with monkeypatch.context() as patch:
+        # The last of the batch alone is decoded alone, and made with the others.
+        (out / "volumes" / "phantom-00005-s000_t2w.nii.gz").unlink()
+        watched = Watched(patch, math.inf)
+        sample(recipe, run)
+        assert (watched.batches, watched.decoded) == ([all_three], [1])
+    assert volumes(out) == volumes(whole)
 
 
 def test_a_changed_case_is_sampled_anew(bench: Bench, tmp_path: Path) -> None:
@@ -298,6 +409,73 @@ def test_other_splits(bench: Bench, tmp_path: Path) -> None:
     assert "--set sample.split=train" in str(caught.value)
 
 
+def test_several_splits(bench: Bench, sampled: Path, tmp_path: Path) -> None:
+    several = ("sample.split=[val, train]", "sample.count=2")
+    twins = Manifest.read(sample(bench.recipe(*several), bench.run("several")))
+    # So many of each, in the order in which the recipe names the splits.
+    assert [(twin.id, twin.split) for twin in twins] == [
+        *((f"phantom-0000{n}-s000", "val") for n in (3, 4)),
+        *((f"phantom-0000{n}-s000", "train") for n in (0, 1)),
+    ]
+    known = volumes(sampled)
+    assert {k: v for k, v in volumes(twins.folder).items() if k in known}.items() <= known.items()
+    picture = Image.open(twins.folder / "montage.png")
+    assert picture.size[1] / 10 == 4 * 21 + 3 * 2, "a row for each of the four"
+    # Prompts stand for no case, so they are of the first split.
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"id": "a", "label": "positive"}))
+    (prompted,) = Manifest.read(
+        sample(bench.recipe(f"sample.prompts={path}", *several), bench.run("several-prompts"))
+    )
+    assert (prompted.split, prompted.label_source) == ("val", "given")
+
+
+def test_every_split_needs_a_case(bench: Bench, tmp_path: Path) -> None:
+    prepared = Manifest.read(bench.workspace / "prepared")
+    Manifest(tmp_path / "prepared", prepared.split("train")).write()
+    recipe = bench.recipe("sample.split=[test, train, val]")
+    with pytest.raises(UserError) as caught:
+        sample(recipe.model_copy(update={"workspace": tmp_path}), bench.run("lacking"))
+    assert caught.value.problem == "the split test has no case\nthe split val has no case"
+    assert caught.value.remedy == "--set sample.split=train"
+
+
+@pytest.mark.parametrize(
+    ("given", "splits"), [("test", ("test",)), ("[test, train]", ("test", "train"))]
+)
+def test_a_recipe_names_one_split_or_several(given: str, splits: tuple[str, ...]) -> None:
+    recipe = load_recipe(RECIPES / "ccella.yaml", [], [f"sample.split={given}"])
+    assert recipe.sample.splits == splits
+    # 5,071 cases to train on and 740 held out.
+    volumes = {"train": 5071, "test": 740}
+    assert forecast(recipe, Cases(5071, 5811, "")) == sum(volumes[name] for name in splits)
+
+
+@pytest.mark.parametrize("wrong", ["[]", "[test, test]", "[test, dev]", "dev"])
+def test_other_splits_are_refused(wrong: str) -> None:
+    with pytest.raises(UserError, match=r"sample\.split"):
+        load_recipe(RECIPES / "ccella.yaml", [], [f"sample.split={wrong}"])
+
+
+def test_ids_too_long_for_a_twin_are_all_named_before_anything_is_computed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    prepared = Manifest.read(bench.workspace / "prepared").split("train")
+    lengths = (123, 124, 128)
+    cases = [
+        case.model_copy(update={"id": f"{n}-".ljust(n, "x")})
+        for n, case in zip(lengths, prepared, strict=True)
+    ]
+    Manifest(tmp_path / "prepared", cases).write()
+    recipe = bench.recipe().model_copy(update={"workspace": tmp_path})
+    with pytest.raises(UserError, match="too long to name a synthetic twin") as caught:
+        sample(recipe, bench.run("long"))
+    assert [cases[0].id in str(caught.value), cases[1].id in str(caught.value)] == [False, True]
+    assert cases[2].id in str(caught.value)
+    assert caught.value.legal == "ids of at most 123 characters"
+    assert not (bench.folder / "long" / "samples").exists()
+
+
 def test_sampling_needs_a_trained_model(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not an exported model") as caught:
         sample(bench.recipe(), tmp_path)
@@ -325,7 +503,7 @@ def test_a_scale_beyond_int16_is_refused(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_volumes_of_one(bench: Bench, sampled: Path) -> None:
+def test_two_processes_make_the_volumes_of_one(bench: Bench) -> None:
     run = bench.run("two")
     script = (
         "from pathlib import Path; import sys; from voxella.recipe.load import load_recipe;"
@@ -334,7 +512,9 @@ def test_two_processes_make_the_volumes_of_one(bench: Bench, sampled: Path) -> N
     )
     driver = bench.folder / "driver.py"
     driver.write_text(script)
-    overrides = [f"workspace={bench.workspace}", "observers=[]", "sample.count=3"]
+    # Batches are shared, not volumes: two here, of two volumes and of one.
+    batched = ("sample.batch_size=2", "sample.int16_scale=null")
+    overrides = [f"workspace={bench.workspace}", *SETTINGS, *batched]
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *(str(driver), str(RECIPES / "ccella.yaml"), str(run), *overrides),
@@ -343,10 +523,9 @@ def test_two_processes_make_the_volumes_of_one(bench: Bench, sampled: Path) -> N
         command, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert volumes(run / "samples") == volumes(sampled)
-    assert sha256_file(run / "samples" / "manifest.jsonl") == sha256_file(
-        sampled / "manifest.jsonl"
-    )
+    alone = sample(bench.recipe(*batched), bench.run("alone"))
+    assert volumes(run / "samples") == volumes(alone)
+    assert sha256_file(run / "samples" / "manifest.jsonl") == sha256_file(alone / "manifest.jsonl")
 
 
 def test_a_sweep_is_one_data_set_for_each_combination(bench: Bench, sampled: Path) -> None:
@@ -424,11 +603,71 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
         sample(bench.recipe(f"sample.prompts={path}", "sample.space=source"), bench.folder / "bad")
 
 
-def test_the_released_spreadsheet_beside_the_volumes(bench: Bench) -> None:
-    out = sample(bench.recipe("sample.xlsx=true"), bench.run("sheet"))
-    rows = read_sheet(out / "cases.xlsx")
+def test_the_released_spreadsheet_beside_the_volumes(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = bench.folder / "sheet"
+    shutil.copytree(bench.folder / "trained", run)
+    command = ["sample", str(RECIPES / "ccella.yaml"), "--profile", "smoke", "--out", str(run)]
+    for setting in (f"workspace={bench.workspace}", *SETTINGS):
+        command += ["--set", setting]
+    assert main([*command, "--xlsx"]) == 0
+    out, sheet = run / "samples", run / "samples" / "cases.xlsx"
     twins = {twin.id: twin for twin in Manifest.read(out)}
+    rows = read_sheet(sheet)
     assert rows.keys() == twins.keys()
     assert {name: row.pirads for name, row in rows.items()} == {
         name: twin.label == "positive" for name, twin in twins.items()
     }
+    assert {row.label_source for row in rows.values()} == {"phantom"}
+    header, *cells = load_workbook(sheet)["cases"].iter_rows(values_only=True)
+    assert header[-2:] == ("predicted_label", "predicted_probability")
+    predicted = {row[0]: row[-2:] for row in cells}
+    assert predicted == {
+        name: (twin.extra["predicted_label"], twin.extra["predicted_probability"])
+        for name, twin in twins.items()
+    }
+    # Judged and found to hold copies: no sheet, whatever was there; judged again and passed: one.
+    judge(Manifest.read(out), 0.1, {"latent": (0.5, 0.8)})
+    capsys.readouterr()
+    assert main([*command, "--xlsx"]) == 2
+    assert "may not be handed on: 50.00% of its volumes" in capsys.readouterr().err
+    assert not sheet.exists()
+    # Inside a run the evaluation comes next, which judges anew: no mistake, but no sheet either.
+    sample(bench.recipe("sample.xlsx=true"), run)
+    assert "warning: no cases.xlsx" in capsys.readouterr().out
+    assert not sheet.exists()
+    judge(Manifest.read(out), 0.9, {"latent": (0.5, 0.8)})
+    assert main([*command, "--xlsx"]) == 0
+    assert read_sheet(sheet) == rows
+    # Other volumes than were judged.
+    sample(bench.recipe("sample.xlsx=true", "sample.steps=3"), run)
+    with pytest.raises(UserError, match="has changed since its copies"):
+        require_sheets(bench.recipe("sample.xlsx=true"), [out])
+    assert not sheet.exists()
+
+
+def test_the_spreadsheet_keeps_where_labels_come_from(
+    bench: Bench, tmp_path: Path, sampled: Path
+) -> None:
+    """A label by ISUP grade stands under PosISUP, as that of its case does."""
+    workspace = tmp_path / "workspace"
+    shutil.copytree(bench.workspace, workspace, ignore=shutil.ignore_patterns("run"))
+    prepared = Manifest.read(workspace / "prepared")
+    sources = ["isup", "pirads", "isup"]
+    cases = [
+        case.model_copy(update={"label_source": source})
+        for case, source in zip(prepared.split("train"), sources, strict=True)
+    ]
+    Manifest(prepared.folder, cases).write()
+    run = bench.run("isup")
+    recipe = bench.recipe("sample.xlsx=true").model_copy(update={"workspace": workspace})
+    rows = read_sheet(sample(recipe, run) / "cases.xlsx")
+    for row, case in zip(rows.values(), cases, strict=True):
+        positive = case.label == "positive"
+        marks = (None, positive) if case.label_source == "isup" else (positive, None)
+        assert (row.pirads, row.isup, row.label_source) == (*marks, case.label_source)
+    # Without it, the same volumes and no sheet.
+    before = times(run / "samples")
+    out = sample(recipe.model_copy(update={"sample": bench.recipe().sample}), run)
+    assert (times(out), (out / "cases.xlsx").exists()) == (before, False)

@@ -74,8 +74,10 @@ def test_the_length_of_training_is_the_papers() -> None:
     recipe = paper()
     # 400 epochs of 5,071 cases in batches of 16.
     assert steps_of(recipe, PAPER) == 126_775
-    assert sampled(recipe, PAPER) == 5071
-    assert sampled(paper("ccella", "sample.count=8", "sample.per_case=2"), PAPER) == 16
+    # A twin of every test case and of every training case.
+    assert sampled(recipe, PAPER) == 740 + 5071
+    assert sampled(recipe, PAPER, ("train",)) == 5071
+    assert sampled(paper("ccella", "sample.count=8", "sample.per_case=2"), PAPER) == 2 * 16
     assert sampled(paper("ccella", "sample.split=test"), PAPER) == 740
     settings = paper("downstream/real").classify
     assert settings is not None

@@ -169,11 +169,16 @@ def test_the_memory_that_is_left_is_read_from_the_kernel(
 
 
 def planned(
-    free: float, monkeypatch: pytest.MonkeyPatch, folder: Path | None = None, *overrides: str
+    free: float,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path | None = None,
+    *overrides: str,
+    batch_size: int = 1,
 ) -> TiledAutoencoder:
     monkeypatch.setattr(tiling, "available_bytes", lambda device: free)
     recipe = tiny_recipe("latent.size=[48,8,8]", "prepare.size=[96,16,16]", *overrides)
-    return tiling.tiled(LoadedAutoencoder(kl(), "fingerprint"), recipe, CPU, folder)
+    coder = LoadedAutoencoder(kl(), "fingerprint")
+    return tiling.tiled(coder, recipe, CPU, folder, batch_size=batch_size)
 
 
 def test_windows_are_chosen_when_memory_is_short_and_kept(
@@ -205,3 +210,42 @@ def test_the_recipe_can_say_never_or_which(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(UserError, match=r"multiples of 2 from 34, or as large") as caught:
             planned(1e12, monkeypatch, None, f"latent.tiling={wrong}")
         assert "does not suit volumes of [96, 16, 16]" in str(caught.value)
+
+
+def test_as_many_volumes_are_decoded_together_as_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def at_once(free: float, batch_size: int, *overrides: str, folder: Path | None = None) -> int:
+        made = planned(free, monkeypatch, folder, *overrides, batch_size=batch_size)
+        return made.decode_batch
+
+    one, three = (memory.pass_bytes(kl().decode, (n, 4, 48, 8, 8), CPU) for n in (1, 3))
+    assert [at_once(free, 4) for free in (one, three - 1, three, 10 * three)] == [1, 2, 3, 4]
+    assert "decoding 3 of 4 volumes at a time: memory is too short" in capsys.readouterr().out
+    assert at_once(float("inf"), 4) == 4
+    # In windows, one at a time, though the batch may ask for more.
+    assert planned(0.8 * one, monkeypatch, batch_size=4).windows.decode is not None
+    assert at_once(0.8 * one, 4) == at_once(1e12, 4, "latent.tiling=[64,16,16]") == 1
+    # What was chosen holds in its folder, for the batch size it was chosen for.
+    assert at_once(three, 4, folder=tmp_path) == 3
+    assert at_once(1e12, 4, folder=tmp_path) == at_once(one, 4, folder=tmp_path) == 3
+    written = json.loads((tmp_path / tiling.RECORD).read_text())
+    assert (written["batch_size"], written["decode_batch"], written["decode"]) == (4, 3, None)
+    assert at_once(1e12, 1, folder=tmp_path) == 1
+    assert at_once(1e12, 4, folder=tmp_path) == 3
+    assert at_once(1e12, 5, folder=tmp_path) == 5
+    # Whoever wants no windows has the batch cut all the same; and the record says for whom it is.
+    never = tmp_path / "never"
+    assert at_once(three, 4, "latent.tiling=never", folder=never) == 3
+    assert at_once(1e12, 4, "latent.tiling=never", folder=never) == 3
+    assert planned(0.8 * one, monkeypatch, never, batch_size=4).windows.decode is not None
+
+
+def test_an_autoencoder_whose_memory_cannot_be_told_decodes_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def untraceable(*arguments: object) -> int:
+        raise RuntimeError
+
+    monkeypatch.setattr(tiling, "pass_bytes", untraceable)
+    assert planned(float("inf"), monkeypatch, batch_size=4).decode_batch == 1

@@ -166,9 +166,10 @@ def _stage(arguments: argparse.Namespace) -> int:
     if until == "check-autoencoder":
         _show_check(folders.autoencoder)
     if until == "sample":
-        from voxella.stages.sample import require_sheets
+        from voxella.stages.sample import variants
+        from voxella.stages.sample_sheet import require_sheets
 
-        require_sheets(recipe, folders)
+        require_sheets(recipe, [out for _, out in variants(recipe, folders.samples)])
     return 0
 
 

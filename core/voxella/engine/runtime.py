@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import warnings
@@ -120,6 +121,15 @@ def start_distributed(ranks: Ranks) -> None:
     )
     # Over gloo even beside GPUs: NCCL would spin and time out while rank 0 prepares data.
     _patient_group.append(torch.distributed.new_group(backend="gloo", timeout=_PATIENCE))
+    # Left to the interpreter's end, a thread of gloo's may outlive its owner, which aborts a
+    # process whose work is done.
+    atexit.register(_disconnect)
+
+
+def _disconnect() -> None:
+    _patient_group.clear()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def barrier() -> None:

@@ -167,7 +167,7 @@ def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str,
     """Return what decides the whole stage: settings, voxels, what a manifest line carries over."""
     cases = [
         [
-            case.model_dump(mode="json", exclude={"images", "report", "truth"}),
+            _carried(case).model_dump(mode="json", exclude={"images", "report", "truth"}),
             jobs[case.id].inputs_sha256 if case.id in jobs else None,
         ]
         for case in source
@@ -232,9 +232,15 @@ def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:
     return {"padded": padded, "oblique": oblique}
 
 
+def _carried(case: Case) -> Case:
+    """Return a case without what no longer holds of its voxels: they are in [0, 1] now."""
+    extra = {name: value for name, value in case.extra.items() if name != "int16_scale"}
+    return case.model_copy(update={"extra": extra})
+
+
 def _prepared(case: Case, job: Job) -> Case:
     facts = job.facts() or {}
-    extra = {**case.extra, **facts, "prepared_sha256": job.inputs_sha256}
+    extra = {**_carried(case).extra, **facts, "prepared_sha256": job.inputs_sha256}
     return case.model_copy(
         update={"images": job.prepared, "report": None, "truth": None, "extra": extra}
     )

@@ -62,8 +62,8 @@ class FilePrompts:
         texts = {p.id: p.report for p in _read(path) if p.id in wanted and p.report.strip()}
         encoder = build_text_encoder(recipe.text)
         self.fingerprint = encoder.fingerprint
-        found = encoder.encode(list(texts.values())) if texts else []
-        self._features = dict(zip(texts, found, strict=True))
+        # One at a time: which others are encoded here depends on what is left to make.
+        self._features = {name: encoder.encode([text])[0] for name, text in texts.items()}
 
     def features(self, case: Case) -> Tensor | None:
         """Return the features of a prompt; None for one without text."""
@@ -82,7 +82,8 @@ class _Prompt(BaseModel):
 def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
     """Return a case for every prompt of ``sample.prompts``, in the file's order.
 
-    A prompt without ``spacing_mm`` takes the middle of the range that the model was trained on.
+    They are of the first split that the recipe samples. A prompt without ``spacing_mm`` takes the
+    middle of the range that the model was trained on.
 
     Raises:
         UserError: Naming every bad line.
@@ -95,8 +96,9 @@ def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
             patient=f"prompt-{prompt.id}",
             images={},
             label=prompt.label,
+            label_source=None if prompt.label is None else "given",
             report_sha256=sha256_bytes(prompt.report.encode()) if prompt.report.strip() else None,
-            split=recipe.sample.split,
+            split=recipe.sample.splits[0],
             extra={"spacing_mm": prompt.spacing_mm or usual},
         )
         for prompt in _read(recipe.sample.prompts)

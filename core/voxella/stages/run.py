@@ -31,7 +31,7 @@ from voxella.stages.labels import check_training_labels
 from voxella.stages.preflight import check_encoders, check_model, check_training
 from voxella.stages.prepare import prepare, quarantined
 from voxella.stages.reports import read_reports
-from voxella.stages.sample import sample
+from voxella.stages.sample import cases_to_sample, sample
 from voxella.stages.train import train
 
 __all__ = ["STAGES", "run_stages"]
@@ -145,6 +145,8 @@ def _prepare(
         read_reports(Manifest.read(folders.dataset), quarantined(folders.prepared))
     if "classify" in wanted:
         require_validation(prepared)
+    if "sample" in wanted and recipe.sample.prompts is None:
+        cases_to_sample(recipe, prepared)
 
 
 def _train_autoencoder(recipe: Recipe, folders: Folders) -> None:

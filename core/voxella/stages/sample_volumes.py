@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest
 from voxella.files import write_json_atomic
 from voxella.generate import Generated
 from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import read_volume, write_volume
-from voxella.importers.ccella_export import SHEET, write_sheet
-from voxella.plugins.contracts import Autoencoder
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
 from voxella.stages.sample_space import placed
 
-__all__ = ["SampleJob", "is_done", "keep_volume", "write_dataset"]
+__all__ = ["SampleJob", "SampleSet", "is_done", "keep_volume", "write_dataset"]
 
 _MONTAGE_CASES = 8
 # Small volumes are shown enlarged to about this width.
@@ -43,39 +41,49 @@ class SampleJob:
     decides_sha256: str
 
 
-def keep_volume(
-    recipe: Recipe,
-    folders: Folders,
-    out: Path,
-    job: SampleJob,
-    made: Generated,
-    number: int,
-    autoencoder: Autoencoder,
-    origin: dict[str, Any],
-) -> None:
-    """Decode one latent and write its volumes, then the record that says it is whole.
+@dataclass(frozen=True)
+class SampleSet:
+    """One data set in the making.
 
-    Args:
+    Attributes:
         recipe: The experiment.
         folders: Of the run.
         out: The data set's folder.
-        job: Which volume it is.
-        made: A batch of latents with what was predicted of them.
-        number: The latent's place in the batch.
-        autoencoder: What decodes it.
         origin: What the manifest says of how all volumes were made.
+    """
+
+    recipe: Recipe
+    folders: Folders
+    out: Path
+    origin: dict[str, Any]
+
+
+def keep_volume(
+    data_set: SampleSet,
+    job: SampleJob,
+    channels: NDArray[np.float32],
+    made: Generated,
+    number: int,
+) -> None:
+    """Write a decoded volume, then the record that says it is whole.
+
+    Args:
+        data_set: What it belongs to.
+        job: Which volume it is.
+        channels: ``(C, R, A, S)`` in [0, 1], by sequence of the recipe.
+        made: Its batch, with what was predicted.
+        number: Its place in the batch.
 
     Raises:
         UserError: Its intensities do not fit into int16.
     """
-    with torch.no_grad():
-        # One at a time: decoding takes far more memory than sampling.
-        decoded = autoencoder.decode(made.latents[number : number + 1])
-    channels = decoded[0].float().clamp(0, 1).cpu().numpy()
+    recipe, out = data_set.recipe, data_set.out
+    # First: the record of an earlier volume must not stand for this one after a kill.
+    _sidecar(out, job).unlink(missing_ok=True)
     images = {}
     for sequence, channel in zip(recipe.data.sequences, channels, strict=True):
         relative = f"volumes/{job.sample_id}_{sequence}.nii.gz"
-        array, affine = placed(recipe, folders, job.case, sequence, channel)
+        array, affine = placed(recipe, data_set.folders, job.case, sequence, channel)
         scale = recipe.sample.int16_scale
         if scale is not None:
             # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
@@ -87,7 +95,7 @@ def keep_volume(
         patient=f"synthetic-{job.case.patient}",
         images=images,
         label=job.case.label,
-        label_source=None if job.case.label is None else "given",
+        label_source=job.case.label_source,
         split=job.case.split,
         extra={
             "synthetic": True,
@@ -95,7 +103,7 @@ def keep_volume(
             "spacing_mm": [float(mm) for mm in job.case.extra["spacing_mm"]],
             "prompt_sha256": job.case.report_sha256,
             **_prediction(recipe, made, number),
-            **origin,
+            **data_set.origin,
         },
     )
     write_json_atomic(
@@ -141,9 +149,6 @@ def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
     ]
     manifest = Manifest(out, cases)
     manifest.write()
-    if recipe.sample.xlsx:
-        labelled = [case for case in cases if case.label is not None]
-        write_sheet(labelled, out / SHEET, recipe.data.classes[-1])
     shown = cases[:_MONTAGE_CASES]
     first = recipe.data.sequences[0]
     volumes = [read_volume(manifest.image_path(case, first)) for case in shown]

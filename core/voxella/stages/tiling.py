@@ -1,11 +1,17 @@
-"""Which windows the autoencoder works in: the recipe's, or the largest that memory allows."""
+"""Which windows the autoencoder works in, and how many volumes it decodes at a time.
+
+The recipe's windows, or the largest that memory allows; of a batch, as many as memory allows.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +37,7 @@ def tiled(
     device: torch.device,
     folder: Path | None = None,
     *,
+    batch_size: int = 1,
     alone: bool = False,
     quiet: bool = False,
 ) -> TiledAutoencoder:
@@ -38,40 +45,67 @@ def tiled(
 
     Collective, unless ``alone``.
 
-    With ``auto`` the choice depends on the memory that is free at the time. So that a result can be
-    had again, it is written to ``folder`` and holds for later runs there with the same autoencoder
-    and sizes.
+    With ``auto`` the choice depends on the memory that is free at the time, and so does the number
+    of volumes decoded at a time. So that a result can be had again, both are written to ``folder``
+    and hold for later runs there with the same autoencoder and sizes.
 
     Args:
         coder: The autoencoder, on ``device``.
         recipe: The experiment.
         device: Where it computes.
         folder: Of the stage; None: nothing is written.
+        batch_size: Volumes that there will be to decode at a time, where memory allows.
         alone: For a stage that one process does while the others wait.
         quiet: Say nothing; for every rank but the first.
 
     Raises:
         UserError: The recipe's windows do not suit the autoencoder.
     """
+    settings = _settings(coder, recipe)
+    record = None if folder is None else folder / RECORD
+    known = {} if record is None else _known(record, settings)
+    found = _windows(known, coder, recipe, device)
+    count = _known_count(known, found, batch_size)
+    number = _decoded_at_once(coder, recipe, device, batch_size) if count is None else count
+    # One choice for all processes: those of other hosts may have less memory, or more.
+    windows, at_once = (found, number) if alone else agreed((found, number))
+    if record is not None and (count is None or (recipe.latent.tiling == "auto" and not known)):
+        kept = {"batch_size": batch_size, "decode_batch": at_once}
+        write_json_atomic(record, {"settings": settings, **windows.as_json(), **kept})
+    if recipe.latent.tiling == "auto":
+        _tell(windows, quiet=quiet)
+    if windows.decode is None and at_once < batch_size:
+        short = "memory is too short for more"
+        say(f"decoding {at_once} of {batch_size} volumes at a time: {short}", quiet=quiet)
+    return TiledAutoencoder(coder.model, windows, at_once)
+
+
+def _settings(coder: LoadedAutoencoder, recipe: Recipe) -> str:
+    """Return a hash of what a choice holds for."""
+    wanted = recipe.latent.tiling
+    sizes = [coder.fingerprint, len(recipe.data.sequences), recipe.latent.size, HALO]
+    return sha256_json(sizes if wanted == "auto" else [*sizes, wanted])
+
+
+def _windows(
+    known: dict[str, Any], coder: LoadedAutoencoder, recipe: Recipe, device: torch.device
+) -> Windows:
     wanted = recipe.latent.tiling
     if wanted == "never":
-        return TiledAutoencoder(coder.model, Windows())
+        return Windows()
     if wanted != "auto":
-        return TiledAutoencoder(coder.model, _given(wanted, coder, recipe))
-    channels = len(recipe.data.sequences)
-    settings = sha256_json([coder.fingerprint, channels, recipe.latent.size, HALO])
-    record = None if folder is None else folder / RECORD
-    known = None if record is None else _known(record, settings)
-    # One choice for all processes: those of other hosts may have less memory, or more.
-    found = known or _largest(coder, recipe, device)
-    chosen = found if alone else agreed(found)
-    if record is not None and known is None:
-        write_json_atomic(record, {"settings": settings, **chosen.as_json()})
-    for what, window in (("encoding", chosen.encode), ("decoding", chosen.decode)):
+        return _given(wanted, coder, recipe)
+    if not known:
+        return _largest(coder, recipe, device)
+    sizes = {name: known[name] for name in ("encode", "decode")}
+    return Windows(**{name: None if n is None else tuple(n) for name, n in sizes.items()})
+
+
+def _tell(windows: Windows, *, quiet: bool) -> None:
+    for what, window in (("encoding", windows.encode), ("decoding", windows.decode)):
         if window is not None:
             short = "memory is too short for the whole"
             say(f"{what} in windows of {list(window)} voxels: {short}", quiet=quiet)
-    return TiledAutoencoder(coder.model, chosen)
 
 
 def _image_size(coder: LoadedAutoencoder, recipe: Recipe) -> tuple[int, ...]:
@@ -95,16 +129,35 @@ def _given(window: Sequence[int], coder: LoadedAutoencoder, recipe: Recipe) -> W
     return Windows(cut, cut)
 
 
-def _known(record: Path, settings: str) -> Windows | None:
-    """Return what an earlier run chose, if it was for the same."""
+def _known(record: Path, settings: str) -> dict[str, Any]:
+    """Return what an earlier run chose, if it was for the same; else nothing."""
     try:
-        written = json.loads(record.read_text(encoding="utf-8"))
+        written: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    if written.get("settings") != settings:
-        return None
-    sizes = {name: written[name] for name in ("encode", "decode")}
-    return Windows(**{name: None if n is None else tuple(n) for name, n in sizes.items()})
+        return {}
+    return written if written.get("settings") == settings else {}
+
+
+def _known_count(known: dict[str, Any], windows: Windows, batch_size: int) -> int | None:
+    """Return how many volumes to decode at a time; None where memory has to be asked."""
+    if batch_size == 1 or windows.decode is not None:
+        return 1
+    return known.get("decode_batch") if known.get("batch_size") == batch_size else None
+
+
+def _decoded_at_once(
+    coder: LoadedAutoencoder, recipe: Recipe, device: torch.device, batch_size: int
+) -> int:
+    """Return how many volumes of a batch there is memory to decode together."""
+    latent = (recipe.latent.channels, *recipe.latent.size)
+    free = available_bytes(device)
+
+    def need(count: int) -> float:
+        return _need(coder.model.decode, (count, *latent), device) or math.inf
+
+    if math.isinf(need(1)):
+        return 1  # cannot be told
+    return max(1, bisect_right(range(1, batch_size + 1), free, key=need))
 
 
 def _largest(coder: LoadedAutoencoder, recipe: Recipe, device: torch.device) -> Windows:

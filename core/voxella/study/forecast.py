@@ -168,7 +168,8 @@ def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
     recipe, counted = step.recipe, count_classifier(step.recipe)
     settings = recipe.classify
     assert settings is not None, "the plan has looked"
-    steps = classifier_steps(settings, cases, sampled(recipe, cases))
+    # Whatever else is sampled, it learns from twins of training cases.
+    steps = classifier_steps(settings, cases, sampled(recipe, cases, ("train",)))
     if counted is None:
         return StepForecast(step, None, steps, 0, None, None, None, 0)
     # Its own lengths and its own DeepSpeed block, in the places of the generator's.

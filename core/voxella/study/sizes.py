@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,13 +91,14 @@ def _steps(length: Train, cases: int, batch: int) -> int:
     return math.ceil((length.epochs or 0) * cases / batch)
 
 
-def sampled(recipe: Recipe, cases: Cases) -> int:
-    """Return the volumes that sampling makes."""
+def sampled(recipe: Recipe, cases: Cases, splits: Sequence[str] | None = None) -> int:
+    """Return the volumes that sampling makes of the splits named; None: of the recipe's."""
     settings = recipe.sample
-    others = len(set(settings.splits) - {"train"})
+    wanted = settings.splits if splits is None else splits
+    others = len(set(wanted) - {"train"})
     # How the rest falls to val and test is not known: half each, where both are sampled.
     held_out = max(1, math.ceil((cases.all - cases.train) / max(1, others)))
-    of_splits = [cases.train if name == "train" else held_out for name in settings.splits]
+    of_splits = [cases.train if name == "train" else held_out for name in wanted]
     return sum(min(there, settings.count or there) for there in of_splits) * settings.per_case
 
 

@@ -52,12 +52,15 @@ class TiledAutoencoder(nn.Module):
     Args:
         whole: The autoencoder, in evaluation mode.
         windows: Sizes.
+        decode_batch: How many volumes there is memory to decode at a time; for callers to cut
+            their batches by, :meth:`decode` takes what it is given.
     """
 
-    def __init__(self, whole: Autoencoder, windows: Windows) -> None:
+    def __init__(self, whole: Autoencoder, windows: Windows, decode_batch: int = 1) -> None:
         super().__init__()
         self.whole = whole
         self.windows = windows
+        self.decode_batch = decode_batch
         self.factor = whole.factor
         self.latent_channels = whole.latent_channels
         module = cast("nn.Module", whole)

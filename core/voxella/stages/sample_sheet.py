@@ -1,0 +1,52 @@
+"""The released code's spreadsheet beside a synthetic data set, unless the gate holds it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from voxella.case import Manifest
+from voxella.errors import UserError
+from voxella.gate import require_gate
+from voxella.importers.ccella_export import SHEET, write_sheet
+from voxella.progress import say
+from voxella.recipe.model import Recipe
+
+__all__ = ["keep_sheet", "require_sheets"]
+
+
+def keep_sheet(recipe: Recipe, out: Path, *, anew: bool) -> None:
+    """Write the spreadsheet where ``sample.xlsx`` asks for it; else see that none is there.
+
+    A data set that was judged and may not be handed on gets none, with a warning and no more:
+    inside a run it is the evaluation, after this stage, that judges volumes made since.
+
+    Args:
+        recipe: The experiment.
+        out: The data set; its manifest is there.
+        anew: Also where there is one already.
+    """
+    sheet = out / SHEET
+    if not recipe.sample.xlsx:
+        sheet.unlink(missing_ok=True)
+        return
+    try:
+        require_gate(out)
+    except UserError as refusal:
+        sheet.unlink(missing_ok=True)
+        say(f"warning: no {SHEET}: {refusal.problem}")
+        return
+    if anew or not sheet.is_file():
+        labelled = [case for case in Manifest.read(out) if case.label is not None]
+        write_sheet(labelled, sheet, recipe.data.classes[-1])
+
+
+def require_sheets(recipe: Recipe, data_sets: Iterable[Path]) -> None:
+    """Refuse what :func:`keep_sheet` has refused, for the command that asks for spreadsheets.
+
+    Raises:
+        UserError: A data set was judged and may not be handed on.
+    """
+    if recipe.sample.xlsx:
+        for folder in data_sets:
+            require_gate(folder)
