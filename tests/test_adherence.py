@@ -137,7 +137,7 @@ class Bench:
         Manifest(home, cases).write()
         real = [self._subject(case, case) for case in cases]
         twins = [self._subject(self._twin(case), case) for case in cases]
-        self.sets = Sets("train", twins, real, [], [], None, paired=True)
+        self.sets = Sets("train", twins, twins, real, [], [], None, paired=True)
 
     @staticmethod
     def _twin(case: Case) -> Case:

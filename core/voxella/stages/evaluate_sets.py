@@ -96,7 +96,7 @@ def read_sets(recipe: Recipe, prepared: Manifest, samples: Path) -> Sets:
     twins = Manifest.read(samples)
     _refuse_incomplete(recipe, twins)
     known = {case.id: case for case in prepared}
-    split_of = {case.id: (_source(case, known) or case).split for case in twins}
+    split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
     split = _split(recipe, split_of)
     make = _maker(recipe, prepared)
     by_split = {
@@ -157,7 +157,7 @@ def _split(recipe: Recipe, split_of: dict[str, str]) -> str:
     """
     found = Counter(split_of.values())
     asked, made = recipe.evaluate.real_split, recipe.sample.splits
-    if asked in found:
+    if asked is not None and asked in found:
         return asked
     if asked is None and len(found) == 1:
         return next(iter(found))
