@@ -173,7 +173,12 @@ def test_numbers_of_a_random_network_are_never_beside_the_papers(
     ours = feature_networks(hospital.recipe())
     known = [replace(n, comparable_with_paper=n.plane is not None) for n in ours]
     monkeypatch.setattr(stage, "networks_of", lambda recipe, device: known)
-    synthetic(hospital, tmp_path / "samples", hospital.cases("train"), extra=head)
+    # It was taken on held-out patients: not beside training cases, nor beside phantoms.
+    synthetic(hospital, tmp_path / "train" / "samples", hospital.cases("train"), extra=head)
+    evaluate(hospital.recipe(), tmp_path / "train")
+    assert "paper" not in read(tmp_path / "train")
+    synthetic(hospital, tmp_path / "samples", hospital.cases("test"), extra=head)
+    capsys.readouterr()
     evaluate(hospital.recipe(), tmp_path)
     row = read(tmp_path)["paper"]
     assert row == {
@@ -185,6 +190,13 @@ def test_numbers_of_a_random_network_are_never_beside_the_papers(
     assert line.split()[-1] == "8.09"
     line = next(line for line in said.splitlines() if line.strip().startswith("fid_3d"))
     assert line.split()[-1] == "-"
+    phantoms = [c.model_copy(update={"label_source": "phantom"}) for c in hospital.cases("test")]
+    prepared = tmp_path / "workspace" / "prepared"
+    shutil.copytree(hospital.prepared, prepared)
+    Manifest(prepared, phantoms).write()
+    other = hospital.recipe().model_copy(update={"workspace": prepared.parent})
+    evaluate(other, tmp_path)
+    assert "paper" not in read(tmp_path)
 
 
 def test_noise_is_further_away_than_other_patients(

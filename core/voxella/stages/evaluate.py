@@ -155,7 +155,10 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
 def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> dict[str, Any]:
     recipe = data_set.recipe
     settings = recipe.evaluate.model_dump(mode="json", exclude=_NOT_OF_A_NUMBER)
-    real = [(s.id, s.content, s.case.split, s.case.label) for s in (*sets.real, *sets.unseen)]
+    real = [
+        (s.id, s.content, s.case.split, s.case.label, s.case.label_source)
+        for s in (*sets.real, *sets.unseen)
+    ]
     training = [(s.id, s.content, s.patient) for s in sets.training]
     return {
         "format": _FORMAT,
