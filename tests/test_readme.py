@@ -255,7 +255,7 @@ def test_make_demo_runs_a_command_that_works(home: Path, dry_run: dict[str, list
     command, page = (line.removeprefix(".venv/bin/") for line in dry_run[MAKE_DEMO][-2:])
     assert command == "voxella run recipes/ccella.yaml --profile demo --out runs/demo"
     assert say(command, *SMOKE) == 0
-    assert len(made(home / "runs" / "demo" / "samples")) == 1
+    assert len(made(home / "runs" / "demo" / "samples")) == 2  # of a test and of a training case
     assert page == "voxella report runs/demo"
     assert say(page) == 0
     assert (home / "runs" / "demo" / "report.html").is_file()
@@ -468,8 +468,8 @@ def test_recipes_are_validated(home: Path, capsys: pytest.CaptureFixture[str]) -
 def test_guidance_is_trained_for_and_sampled_with(home: Path) -> None:
     assert say(RUN_GUIDED, *SMOKE) == 0
     samples = home / "runs" / "guided" / "samples"
-    assert len(made(samples)) == 1
-    assert [twin.extra["guidance"] for twin in Manifest.read(samples)] == [2.0]
+    assert len(made(samples)) == 2
+    assert [twin.extra["guidance"] for twin in Manifest.read(samples)] == [2.0, 2.0]
     assert load_recipe(str(home / "runs" / "guided" / "recipe.yaml")).dropout.both == 0.1
 
 

@@ -80,7 +80,10 @@ def test_a_recipe_runs_from_its_data_to_volumes(
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
     twins = Manifest.read(tmp_path / "samples")
-    assert [twin.extra["source_case"] for twin in twins] == ["phantom-00000"]
+    # One held-out case, which is measured, and one of training.
+    sources = [(twin.extra["source_case"], twin.split) for twin in twins]
+    assert sources == [("phantom-00002", "test"), ("phantom-00000", "train")]
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["split"] == "test"
     assert (twins.cases[0].extra.get("predicted_label") is not None) == (name in WITH_HEAD)
     image = nib.load(twins.image_path(twins.cases[0], "t2w"))
     assert image.shape == (16, 16, 16)
@@ -221,7 +224,8 @@ def test_a_split_without_cases_is_told_before_anything_is_trained(
 ) -> None:
     command = ["run", str(REPOSITORY / "recipes" / "base.yaml"), "--profile", "smoke"]
     two = ["--set", "data.importer.cases=2", "--set", "prepare.size=[8, 8, 8]"]
-    assert main([*command, *two, "--set", "latent.size=[2, 2, 2]", "--out", str(tmp_path)]) == 2
+    two += ["--set", "latent.size=[2, 2, 2]", "--set", "sample.split=test"]
+    assert main([*command, *two, "--out", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert "the split test has no case" in said.err
     assert "--set sample.split=train" in said.err

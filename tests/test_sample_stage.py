@@ -30,7 +30,7 @@ from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import load_autoencoder
 from voxella.stages.folders import Folders
-from voxella.stages.sample import sample
+from voxella.stages.sample import cases_to_sample, sample
 from voxella.stages.sample_sheet import require_sheets
 from voxella.stages.train import train
 from voxella.study.sizes import Cases
@@ -430,14 +430,16 @@ def test_several_splits(bench: Bench, sampled: Path, tmp_path: Path) -> None:
     assert (prompted.split, prompted.label_source) == ("val", "given")
 
 
-def test_every_split_needs_a_case(bench: Bench, tmp_path: Path) -> None:
-    prepared = Manifest.read(bench.workspace / "prepared")
-    Manifest(tmp_path / "prepared", prepared.split("train")).write()
-    recipe = bench.recipe("sample.split=[test, train, val]")
+def test_some_split_needs_a_case(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = Manifest.read(bench.workspace / "prepared")
+    prepared = Manifest(whole.folder, whole.split("train"))
     with pytest.raises(UserError) as caught:
-        sample(recipe.model_copy(update={"workspace": tmp_path}), bench.run("lacking"))
+        cases_to_sample(bench.recipe("sample.split=[test, val]"), prepared)
     assert caught.value.problem == "the split test has no case\nthe split val has no case"
     assert caught.value.remedy == "--set sample.split=train"
+    found = cases_to_sample(bench.recipe("sample.split=[test, train]"), prepared, quiet=False)
+    assert {case.split for case in found} == {"train"}
+    assert "warning: the split test has no case" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def _prepare(
     if "classify" in wanted:
         require_validation(prepared)
     if "sample" in wanted and recipe.sample.prompts is None:
-        cases_to_sample(recipe, prepared)
+        cases_to_sample(recipe, prepared, quiet=False)
 
 
 def _train_autoencoder(recipe: Recipe, folders: Folders) -> None:

@@ -125,23 +125,28 @@ def _cases(recipe: Recipe, folders: Folders, facts: ModelFacts) -> list[Case]:
     return cases_to_sample(recipe, Manifest.read(folders.prepared))
 
 
-def cases_to_sample(recipe: Recipe, prepared: Manifest) -> list[Case]:
+def cases_to_sample(recipe: Recipe, prepared: Manifest, *, quiet: bool = True) -> list[Case]:
     """Return the real cases that a recipe makes twins of.
 
+    Of several splits some may be without cases, which is said, unless ``quiet``.
+
     Raises:
-        UserError: A split that the recipe names has no case.
+        UserError: No split that the recipe names has a case.
     """
     of_splits = {
         name: sorted(prepared.split(name), key=lambda case: case.id)
         for name in recipe.sample.splits
     }
-    if empty := [name for name, cases in of_splits.items() if not cases]:
+    empty = [name for name, cases in of_splits.items() if not cases]
+    if len(empty) == len(of_splits):
         there = [name for name in ("train", "val", "test") if prepared.split(name)]
         raise UserError(
             "\n".join(f"the split {name} has no case" for name in empty),
             legal=f"{', '.join(there)}, or several of them" if len(there) > 1 else None,
             remedy=f"--set sample.split={next(iter(there), 'train')}",
         )
+    for name in empty:
+        say(f"warning: the split {name} has no case to make volumes for", quiet=quiet)
     return [case for cases in of_splits.values() for case in cases[: recipe.sample.count]]
 
 
