@@ -147,19 +147,19 @@ def test_predictions_are_compared_case_by_case() -> None:
     good = predictions(np.clip(0.7 * truth + 0.3 * noise, 0, 1), truth)
     poor = predictions(noise, truth)
     for metric in sorted(COMPARED):
-        found = prediction_difference(metric, [good], [poor], seed=0, name=metric, replicates=100)
+        found = prediction_difference(metric, [good], [poor], seed=0, replicates=100)
         assert found.low is not None
         assert found.low > 0, metric
-        same = prediction_difference(
-            metric, [poor, poor], [poor, poor], seed=0, name=metric, replicates=20
-        )
+        turned = prediction_difference(metric, [poor], [good], seed=0, replicates=100)
+        assert turned.high == pytest.approx(-found.low), metric
+        same = prediction_difference(metric, [poor, poor], [poor, poor], seed=0, replicates=20)
         assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
     right = int((np.asarray(poor.scores > 0.5) == truth).sum())
-    accuracy = prediction_difference("accuracy", [good], [poor], seed=0, name="a", replicates=1)
+    accuracy = prediction_difference("accuracy", [good], [poor], seed=0, replicates=1)
     assert accuracy.value == pytest.approx((80 - right) / 80)
     other = Predictions.of(["x"], [True], [0.5])
     with pytest.raises(UserError, match="the same cases"):
-        prediction_difference("auc", [good], [other], seed=0, name="auc", replicates=1)
+        prediction_difference("auc", [good], [other], seed=0, replicates=1)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,7 @@ def test_predictions_are_compared_case_by_case() -> None:
         (-1.3, -0.8, "above", "no"),
         (0.8, 1.3, "above", "yes"),
         (-0.1, 0.2, "below", "undecided"),
+        (0.0, 0.0, "below", "undecided"),
     ],
 )
 def test_a_verdict_reads_as_the_claim_does(
@@ -177,7 +178,7 @@ def test_a_verdict_reads_as_the_claim_does(
     runs = [result(name, tmp_path, {"kid_3d": entry(1.0, 0.5, 1.5)}) for name in ("ccella", "base")]
     difference = Estimate((low + high) / 2, low, high, 240)
     ruling = rule(contest(side), runs[0], runs[1], lambda asked: difference)
-    ends = (-high, -low) if side == "below" else (low, high)
+    ends = (0 - high, 0 - low) if side == "below" else (low, high)
     assert str(ruling) == (
         f"ccella {side} base in 3D KID: {answer}, {ends[0]:.3g} to {ends[1]:.3g}, N = 240"
     )

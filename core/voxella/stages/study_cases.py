@@ -105,7 +105,6 @@ class StudyCases:
             left,
             right,
             seed=recipe.seed,
-            name=contest.name,
             replicates=recipe.evaluate.bootstrap,
             level=recipe.evaluate.level,
         )

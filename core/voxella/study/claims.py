@@ -68,7 +68,8 @@ class Ruling:
         if difference.low is None or difference.high is None:
             return None
         if self.contest.side == "below":
-            return -difference.high, -difference.low
+            # Not the minus sign of a zero.
+            return 0.0 - difference.high, 0.0 - difference.low
         return difference.low, difference.high
 
     def __str__(self) -> str:

@@ -27,7 +27,6 @@ def prediction_difference(
     right: Sequence[Predictions],
     *,
     seed: int,
-    name: str,
     replicates: int,
     level: float = LEVEL,
     threshold: float = 0.5,
@@ -36,13 +35,13 @@ def prediction_difference(
 
     One training each, and every patient with one case: DeLong for the AUC, McNemar's counts for
     the accuracy. Otherwise patients are drawn, and a classifier's number is its trainings' mean.
+    The draws are of the metric, whoever is compared: left and right exchanged is the same answer.
 
     Args:
         metric: ``accuracy``, ``sensitivity``, ``specificity``, ``ppv``, ``npv``, ``auc``, ``ap``.
         left: One training's predictions each.
         right: Of the other classifier.
-        seed: With ``name``, decides the draws.
-        name: Of the number.
+        seed: With the metric, decides the draws.
         replicates: Draws.
         level: Coverage.
         threshold: A score above it is called positive.
@@ -71,7 +70,7 @@ def prediction_difference(
         difference,
         left[0].patients,
         seed=seed,
-        name=name,
+        name=f"study/{metric}",
         replicates=replicates,
         level=level,
     )
