@@ -20,7 +20,8 @@ NINE = ["base", "radbase", "ellabase", "decoupled", "l1only", "ccella", "shared"
 RECIPES = [*NINE, "ccella-released", "ccella-rflow"]
 # Profiles that train for minutes on two CPU cores: not the paper's training.
 MINUTES = ["demo", "phantoms", "two-cores"]
-PROFILES = ["compact", "demo", "phantoms", "smoke", "two-cores", "gpu24", "gpu80"]
+HARDWARE = ["compact", "demo", "phantoms", "smoke", "two-cores", "gpu24", "gpu80"]
+PROFILES = [*HARDWARE, "released-weight"]
 FILES = sorted([*ROOT.glob("*.yaml"), *(ROOT / "profiles").glob("*.yaml")])
 
 
@@ -43,7 +44,7 @@ def test_every_recipe_loads_under_every_profile(
     assert load_recipe(copy) == recipe
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", HARDWARE)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_profile_keeps_the_experiment(name: str, profile: str) -> None:
     bare = load_recipe(ROOT / f"{name}.yaml")
@@ -62,6 +63,15 @@ def test_a_profile_keeps_the_experiment(name: str, profile: str) -> None:
     assert under.conditioner.name == bare.conditioner.name
     assert under.latent.draw == bare.latent.draw
     assert (under.train.ema_decay is None) is (bare.train.ema_decay is None)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_released_weight_changes_the_class_loss_alone(name: str) -> None:
+    bare = load_recipe(ROOT / f"{name}.yaml", ["phantoms"])
+    under = load_recipe(ROOT / f"{name}.yaml", ["phantoms", "released-weight"])
+    scale = 1.0 if bare.loss.class_weight == 0 else 100.0
+    loss = bare.loss.model_copy(update={"class_target_scale": scale})
+    assert under == bare.model_copy(update={"loss": loss})
 
 
 # Tables 1 and 2 of arXiv 2506.10230, typed from the paper: 3D FID; 2D FID sagittal, coronal,
