@@ -281,11 +281,11 @@ def test_several_seeds_give_their_mean_and_students_interval() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high))
     assert found.n == 40
     assert "3 trainings" in found.how
-    one = {**seeds[0], "auc": Estimate.undefined(40, "only one class")}
+    one = {**seeds[0], "auc": Estimate.undefined(0, "only one class")}
     assert over_seeds([one])["auc"] is one["auc"]
     partly = over_seeds([one, *seeds[1:]])["auc"]
     assert partly.value == pytest.approx((0.74 + 0.81) / 2)
-    assert partly.note == "undefined in 1 of 3 trainings, left out"
+    assert (partly.n, partly.note) == (40, "undefined in 1 of 3 trainings, left out")
     assert over_seeds([one, one])["auc"].value is None
     far = [{**seeds[0], "auc": Estimate(value, None, None, 40)} for value in (0.3, 0.9)]
     assert (over_seeds(far)["auc"].low, over_seeds(far)["auc"].high) == (0.0, 1.0)

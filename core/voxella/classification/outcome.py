@@ -68,7 +68,8 @@ def over_seeds(by_seed: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]
 
 def _mean(estimates: Sequence[Estimate]) -> Estimate:
     known = [estimate.value for estimate in estimates if estimate.value is not None]
-    cases, level, lost = estimates[0].n, estimates[0].level, len(estimates) - len(known)
+    cases = max(estimate.n for estimate in estimates)
+    level, lost = estimates[0].level, len(estimates) - len(known)
     if not known:
         reason = estimates[0].note or "undefined in every training"
         return Estimate.undefined(cases, reason, level=level)
