@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.check.image_header import ImageHeader
-from voxella.imaging.volume import Affine
+from voxella.imaging.geometry import Grid
 
 __all__ = ["Placement", "Problem", "header_problems", "placement"]
 
@@ -34,21 +34,8 @@ _PLANES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where an image lies, its axes in the closest RAS order.
-
-    Attributes:
-        shape: Voxels along R, A, S.
-        affine: ``(4, 4)`` voxel index to RAS+ mm.
-    """
-
-    shape: tuple[int, int, int]
-    affine: Affine
-
-    @property
-    def spacing_mm(self) -> NDArray[np.float64]:
-        """Return the voxel's edges along R, A, S in mm."""
-        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), dtype=np.float64)
+class Placement(Grid):
+    """Where an image lies, its axes in the closest RAS order."""
 
     @property
     def extent_mm(self) -> NDArray[np.float64]:
