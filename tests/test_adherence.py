@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from scipy.stats import binomtest
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
-from voxella.importers.phantom.detector import Sighting
+from voxella.files import write_json_atomic
+from voxella.importers.phantom.detector import Sighting, look_for_lesion
 from voxella.importers.phantom.detector_facts import told_by
 from voxella.importers.phantom.facts import draw_facts
 from voxella.importers.phantom.importer import PhantomImporter
@@ -21,11 +23,17 @@ from voxella.importers.phantom.truth import Truth, truth_of
 from voxella.metrics.adherence import FACTS, Facts, Pair, adherence, no_better_than_chance
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
+from voxella.stages import evaluate_reconstructed
+from voxella.stages.autoencoder_model import LoadedAutoencoder, load_autoencoder
 from voxella.stages.evaluate_adherence import adherence as stage_adherence
+from voxella.stages.evaluate_reconstructed import reconstructed_sightings
 from voxella.stages.evaluate_sets import Sets, Subject
 from voxella.stages.evaluate_sightings import Look
+from voxella.stages.evaluate_volumes import read_subject
 from voxella.stages.folders import Folders
 
+CPU = torch.device("cpu")
+AFTER = "adherence_reconstructed_"
 NONE = Facts(False)
 LEFT = Facts(True, "left", "peripheral", 12.0)
 
@@ -148,11 +156,15 @@ class Bench:
     def _subject(case: Case, source: Case) -> Subject:
         return Subject(case, case.patient, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
 
-    def see(self, subject: Subject, truth: Truth, right: bool) -> None:
-        """Keep a sighting as if the detector had looked, so that nothing needs to be rendered."""
+    @staticmethod
+    def _sighting(truth: Truth, right: bool) -> Sighting:
         told = told_by(truth)
         told_of: dict[str, Any] = {"side": told.side, "zone": told.zone, "size_mm": told.size_mm}
-        seen = Sighting(told.present == right, **told_of, score=0.0, likeness=0.9, volume_ml=40.0)
+        return Sighting(told.present == right, **told_of, score=0.0, likeness=0.9, volume_ml=40.0)
+
+    def see(self, subject: Subject, truth: Truth, right: bool) -> None:
+        """Keep a sighting as if the detector had looked, so that nothing needs to be rendered."""
+        seen = self._sighting(truth, right)
         real = subject in self.sets.real
         home = self.folders.work if real else self.folders.run
         look = Look(subject, 0, home / "evaluation" / "detector")
@@ -163,8 +175,15 @@ class Bench:
         for n, truth in enumerate(self.truths.values()):
             self.see(self.sets.real[n], truth, n < right_of_real)
             self.see(self.sets.synthetic[n], truth, n < right_of_twins)
-        numbers = stage_adherence(self.recipe, self.folders, self.sets)
+        numbers = stage_adherence(self.recipe, self.folders, self.sets, CPU)
         return {name: number.as_json() for name, number in numbers.items()}
+
+    def sees_after(self, right: int, fingerprint: str) -> None:
+        """Keep sightings of the real volumes after an autoencoder."""
+        home = self.folders.work / "evaluation" / "detector"
+        for n, subject in enumerate(self.sets.real):
+            seen = self._sighting(self.truths[subject.id], n < right)
+            write_json_atomic(Look(subject, 0, home, fingerprint).path, seen.as_json())
 
 
 @pytest.fixture(scope="module")
@@ -174,16 +193,69 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def test_only_volumes_made_from_a_report_count_beside_what_real_ones_reach(bench: Bench) -> None:
     found = bench.found(right_of_real=36, right_of_twins=20)
-    assert set(found) == {f"adherence_{fact}" for fact in FACTS}
+    assert set(found) == {f"{start}{fact}" for start in ("adherence_", AFTER) for fact in FACTS}
     presence = found["adherence_presence"]
     # Cases 7, 17, 27 and 37 had no report; 7 and 17 are among the first 20.
     assert presence["value"] == pytest.approx(18 / 36)
     assert presence["floor"]["value"] == pytest.approx(36 / 40)
     assert presence["split"] == "train"
+    assert "is not trained" in found[f"{AFTER}presence"]["note"]
+
+
+def test_what_the_autoencoder_loses_stands_beside_what_the_model_shows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = LoadedAutoencoder(model=None, fingerprint="a" * 64)  # type: ignore[arg-type]
+    monkeypatch.setattr(evaluate_reconstructed, "load_autoencoder", lambda *_: made)
+    bench.sees_after(34, made.fingerprint)
+    kept = bench.found(right_of_real=36, right_of_twins=20)[f"{AFTER}presence"]
+    assert kept["value"] == pytest.approx(34 / 40)
+    assert kept["floor"]["value"] == pytest.approx(36 / 40)
+    assert "loses" not in kept["note"]
+    bench.sees_after(21, made.fingerprint)
+    lost = bench.found(right_of_real=36, right_of_twins=20)[f"{AFTER}presence"]
+    assert lost["value"] == pytest.approx(21 / 40)
+    assert "the autoencoder loses the lesions" in lost["note"]
+
+
+def test_the_detector_looks_at_what_the_decoder_gives_back(
+    smoke_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(
+        str(REPOSITORY / "recipes" / "ccella.yaml"), ["smoke"], [f"workspace={smoke_workspace}"]
+    )
+    folders = Folders.of(recipe, tmp_path / "run")
+    prepared = Manifest.read(folders.prepared)
+    subjects = [
+        Subject(
+            case,
+            case.patient,
+            case,
+            paths=(prepared.image_path(case, "t2w"),),
+            scale=1.0,
+            shape=tuple(recipe.prepare.size),
+            edges_mm=None,
+            content=case.id,
+        )
+        for case in list(prepared)[:2]
+    ]
+    common = (recipe, folders.autoencoder, subjects, 0, tmp_path / "kept", CPU)
+    seen = reconstructed_sightings(*common)
+    coder = load_autoencoder(recipe, folders.autoencoder)
+    for subject, sighting in zip(subjects, seen, strict=True):
+        with torch.no_grad():
+            mean, _ = coder.model.encode(read_subject(subject)[None])
+            image = coder.model.decode(mean).clamp(0, 1)[0, 0].numpy()
+        r, a, s = subject.case.extra["spacing_mm"]
+        assert sighting == look_for_lesion(image, (r, a, s))
+    # Kept: nothing is given back or looked at again.
+    monkeypatch.setattr(evaluate_reconstructed, "reconstruct", None)
+    assert reconstructed_sightings(*common) == seen
 
 
 def test_a_blind_detector_gives_no_number_and_the_reason(bench: Bench) -> None:
     found = bench.found(right_of_real=22, right_of_twins=40)
+    assert f"{AFTER}presence" in found
     assert all(number["value"] is None for number in found.values())
     assert "55% of 40 real phantoms on this grid" in found["adherence_presence"]["note"]
     assert found["adherence_presence"]["floor"]["value"] == pytest.approx(22 / 40)
@@ -191,10 +263,10 @@ def test_a_blind_detector_gives_no_number_and_the_reason(bench: Bench) -> None:
 
 def test_a_model_without_text_and_other_data_are_not_asked(bench: Bench) -> None:
     wordless: Recipe = bench.recipe.model_copy(update={"text": None})
-    nothing = stage_adherence(wordless, bench.folders, bench.sets)
+    nothing = stage_adherence(wordless, bench.folders, bench.sets, CPU)
     assert nothing["adherence_side"].estimate.note == "the model reads no report"
     elsewhere = replace(bench.folders, dataset=bench.folders.run / "absent")
-    assert stage_adherence(bench.recipe, elsewhere, bench.sets) == {}
+    assert stage_adherence(bench.recipe, elsewhere, bench.sets, CPU) == {}
 
 
 def test_a_truth_that_is_gone_costs_the_number_not_the_evaluation(bench: Bench) -> None:
@@ -202,7 +274,7 @@ def test_a_truth_that_is_gone_costs_the_number_not_the_evaluation(bench: Bench) 
     text = lost.read_text()
     lost.unlink()
     try:
-        nothing = stage_adherence(bench.recipe, bench.folders, bench.sets)
+        nothing = stage_adherence(bench.recipe, bench.folders, bench.sets, CPU)
     finally:
         lost.write_text(text)
     note = nothing["adherence_presence"].estimate.note

@@ -50,6 +50,7 @@ _SHORT = {"auc": "AUC"}
 # beginning before the shorter one that it has.
 _STARTS = {
     "adherence_label_": ("Its label, to a classifier of real images", GROUPS[6]),
+    "adherence_reconstructed_": ("Real cases after the autoencoder alone", GROUPS[6]),
     "adherence_": ("As the report says", GROUPS[6]),
     "copies_share_": ("Suspected copies", GROUPS[7]),
     "copies_beyond_chance_": ("Copies beyond chance", GROUPS[7]),

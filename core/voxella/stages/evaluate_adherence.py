@@ -1,5 +1,8 @@
 """``adherence_*``: whether volumes made from phantoms' reports show the lesions that these tell of.
 
+``adherence_reconstructed_*`` is the same of real volumes after the autoencoder: what it has lost,
+no model on its latents shows.
+
 What a report tells is known from the phantom's truth. What a volume shows, an analytic detector
 says, whose accuracy on real phantoms of this data set, on this grid, stands beside every number;
 where it is not clearly above chance, there is no number. Other data have no such truth, and no such
@@ -11,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
+from voxella.importers.phantom.detector import Sighting
 from voxella.importers.phantom.detector_facts import found_by, told_by
 from voxella.importers.phantom.truth import Truth, read_truth
 from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
@@ -20,6 +26,7 @@ from voxella.metrics.adherence import adherence as agreement
 from voxella.metrics.estimate import Estimate, joined
 from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_measured import Measured, reason
+from voxella.stages.evaluate_reconstructed import reconstructed_sightings
 from voxella.stages.evaluate_sets import Sets, Subject
 from voxella.stages.evaluate_sightings import Look, sightings
 from voxella.stages.folders import Folders
@@ -29,9 +36,12 @@ __all__ = ["adherence"]
 # Real phantoms that the detector is measured on: its accuracy is then known within some 9 %.
 _REAL_CASES = 120
 _DETECTOR = "detector"
+_AFTER = "adherence_reconstructed_"
 
 
-def adherence(recipe: Recipe, folders: Folders, sets: Sets) -> dict[str, Measured]:
+def adherence(
+    recipe: Recipe, folders: Folders, sets: Sets, device: torch.device
+) -> dict[str, Measured]:
     """Return ``adherence_*`` of one data set, nothing where the real cases are no phantoms.
 
     The ``floor`` of each is the detector's own agreement with real phantoms: what perfect volumes
@@ -41,6 +51,7 @@ def adherence(recipe: Recipe, folders: Folders, sets: Sets) -> dict[str, Measure
         recipe: Its ``evaluate`` block holds the tolerance of sizes.
         folders: Of the run; the data set keeps the truths.
         sets: Who takes part.
+        device: Where the autoencoder computes.
     """
     try:
         truths = _truths(folders, sets)
@@ -66,17 +77,55 @@ def adherence(recipe: Recipe, folders: Folders, sets: Sets) -> dict[str, Measure
         else {fact: Estimate.undefined(len(pairs), refusal) for fact in FACTS}
     )
     remark = f"in {blind} of {len(pairs)} volumes no gland was found" if blind else None
+    after = _reconstructed(recipe, folders, real, truths, device, refusal)
     return {
         f"adherence_{fact}": Measured(
             replace(estimate, note=joined(estimate.note, remark)), sets.split, floor=best[fact]
         )
         for fact, estimate in found.items()
+    } | {
+        f"{_AFTER}{fact}": Measured(estimate, _splits(real), floor=best[fact])
+        for fact, estimate in after.items()
     }
+
+
+def _reconstructed(
+    recipe: Recipe,
+    folders: Folders,
+    real: Sequence[Subject],
+    truths: dict[str, Truth],
+    device: torch.device,
+    refusal: str | None,
+) -> dict[str, Estimate]:
+    """Return what the detector finds of the real cases after the autoencoder."""
+    if refusal is not None:
+        return dict.fromkeys(FACTS, Estimate.undefined(len(real), refusal))
+    home = folders.work / folders.evaluation.name / _DETECTOR
+    common = (_channel(recipe), home, device)
+    try:
+        seen = reconstructed_sightings(recipe, folders.autoencoder, real, *common)
+    except UserError as problem:
+        return dict.fromkeys(FACTS, Estimate.undefined(len(real), reason(problem)))
+    pairs = _told_and_found(real, truths, seen)
+    found = _agreement(recipe, pairs, "detector/reconstructed")
+    if no_better_than_chance(pairs, found["presence"]) is not None:
+        told = "no better than chance: the autoencoder loses the lesions, whatever model follows"
+        presence = found["presence"]
+        found["presence"] = replace(presence, note=joined(presence.note, told))
+    return found
+
+
+def _splits(subjects: Sequence[Subject]) -> str:
+    return "+".join(sorted({subject.case.split or "none" for subject in subjects}))
 
 
 def _nothing(recipe: Recipe, sets: Sets, why: str) -> dict[str, Measured]:
     nothing = Estimate.undefined(0, why, level=recipe.evaluate.level)
-    return {f"adherence_{fact}": Measured(nothing, sets.split) for fact in FACTS}
+    return {
+        f"{start}{fact}": Measured(nothing, sets.split)
+        for start in ("adherence_", _AFTER)
+        for fact in FACTS
+    }
 
 
 def _truths(folders: Folders, sets: Sets) -> dict[str, Truth]:
@@ -113,15 +162,24 @@ def _pairs(
     real: bool,
 ) -> tuple[list[Pair], int]:
     """Return what is told and seen of each, and how many show no gland."""
-    sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-    channel = recipe.data.sequences.index(sequence)
+    channel = _channel(recipe)
     home = folders.work / folders.evaluation.name if real else folders.evaluation
     seen = sightings([Look(subject, channel, home / _DETECTOR) for subject in subjects])
-    pairs = [
+    blind = sum(not sighting.gland_seen for sighting in seen)
+    return _told_and_found(subjects, truths, seen), blind
+
+
+def _told_and_found(
+    subjects: Sequence[Subject], truths: dict[str, Truth], seen: Sequence[Sighting]
+) -> list[Pair]:
+    return [
         Pair(subject.patient, told_by(truths[_source(subject)]), found_by(sighting))
         for subject, sighting in zip(subjects, seen, strict=True)
     ]
-    return pairs, sum(not sighting.gland_seen for sighting in seen)
+
+
+def _channel(recipe: Recipe) -> int:
+    return recipe.data.sequences.index(recipe.evaluate.sequence or recipe.data.sequences[0])
 
 
 def _source(subject: Subject) -> str:

@@ -105,7 +105,7 @@ class _Job:
 
     def adherence(self) -> None:
         plan = self.plan
-        self.found.metrics.update(adherence(self.recipe, self.folders, plan.sets))
+        self.found.metrics.update(adherence(self.recipe, self.folders, plan.sets, self.device))
         if plan.answers is not None:
             stores = (plan.real_store, plan.synthetic_store)
             found = label_agreement(self.recipe, plan.sets, plan.answers, *stores)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
@@ -19,7 +21,7 @@ from voxella.stages.evaluate_sets import Subject
 from voxella.stages.evaluate_volumes import read_subject
 from voxella.stages.pool import processes_for, run_in_processes
 
-__all__ = ["Look", "sightings"]
+__all__ = ["Look", "sightings", "take_all", "unseen"]
 
 # Starting a process costs about as much as looking at this many volumes.
 _VOLUMES_PER_PROCESS = 12
@@ -33,16 +35,21 @@ class Look:
         subject: Whose it is.
         channel: Which of its images.
         folder: Where what is seen is kept.
+        through: Fingerprint of the autoencoder that gave the volume back; None: the volume itself.
+        given_back: That image; None where it is not at hand, or the volume itself is looked at.
     """
 
     subject: Subject
     channel: int
     folder: Path
+    through: str | None = None
+    given_back: NDArray[np.float32] | None = None
 
     @property
     def path(self) -> Path:
         """Return the file of what is seen."""
-        key = sha256_json([DETECTOR, self.subject.content, self.channel])
+        way = [] if self.through is None else [self.through]
+        key = sha256_json([DETECTOR, self.subject.content, self.channel, *way])
         return self.folder / f"{key}.json"
 
     def known(self) -> Sighting | None:
@@ -59,7 +66,10 @@ class Look:
         Raises:
             UserError: As :func:`read_subject`.
         """
-        image = read_subject(self.subject)[self.channel].numpy()
+        image = self.given_back
+        if image is None:
+            assert self.through is None, "only the autoencoder's user can give a volume back"
+            image = read_subject(self.subject)[self.channel].numpy()
         r, a, s = self.subject.case.extra["spacing_mm"]
         seen = look_for_lesion(image, (float(r), float(a), float(s)))
         write_json_atomic(self.path, seen.as_json())
@@ -72,18 +82,31 @@ def sightings(looks: Sequence[Look]) -> list[Sighting]:
     Raises:
         UserError: A volume cannot be read, or the process that looked at it died.
     """
-    known = {look.path: look.known() for look in looks}
-    missing = list({look.path: look for look in looks if known[look.path] is None}.values())
+    missing = unseen(looks)
     with Steps("evaluate: lesions", len(missing)) as steps:
-        for look, taken in _taken(missing):
-            if isinstance(taken, BrokenProcessPool):
-                raise UserError(
-                    f"the process that looked at case {look.subject.id} died",
-                    remedy="run it again: what was seen of the other volumes is kept",
-                )
-            known[look.path] = taken
+        for _ in take_all(missing):
             steps.advance()
-    return [seen for look in looks if (seen := known[look.path]) is not None]
+    return [seen for look in looks if (seen := look.known()) is not None]
+
+
+def unseen(looks: Sequence[Look]) -> list[Look]:
+    """Return the looks that are still to be taken, each once."""
+    return list({look.path: look for look in looks if look.known() is None}.values())
+
+
+def take_all(looks: Sequence[Look]) -> Iterator[Look]:
+    """Look at every volume, in as many processes as are worth it; yield each look when it is kept.
+
+    Raises:
+        UserError: A volume cannot be read, or the process that looked at it died.
+    """
+    for look, taken in _taken(looks):
+        if isinstance(taken, BrokenProcessPool):
+            raise UserError(
+                f"the process that looked at case {look.subject.id} died",
+                remedy="run it again: what was seen of the other volumes is kept",
+            )
+        yield look
 
 
 def _taken(looks: Sequence[Look]) -> Iterator[tuple[Look, Sighting | BrokenProcessPool]]:

@@ -45,6 +45,10 @@ EVALUATE: dict[str, str] = {
         for what in ("presence", "side", "zone", "size")
     },
     **{
+        f"adherence_reconstructed_{what}": f"real cases after the autoencoder, {what}" + _HIGHER
+        for what in ("presence", "side", "zone", "size")
+    },
+    **{
         f"adherence_label_{what}": f"label seen by a classifier, {_BINARY[what]}" + _HIGHER
         for what in ("accuracy", "auc", "sensitivity", "specificity")
     },
