@@ -1,7 +1,7 @@
 """``adherence_*``: whether volumes made from phantoms' reports show the lesions that these tell of.
 
-``adherence_reconstructed_*`` is the same of real volumes after the autoencoder: what it has lost,
-no model on its latents shows.
+``adherence_reconstructed_*`` is the same of real volumes after the autoencoder: what cannot be
+told there, no model on its latents can show.
 
 What a report tells is known from the phantom's truth. What a volume shows, an analytic detector
 says, whose accuracy on real phantoms of this data set, on this grid, stands beside every number;
@@ -68,7 +68,7 @@ def adherence(
         return _nothing(recipe, sets, "no volume was made from a phantom's report")
     real = _real(sets, truths)
     known, _ = _pairs(recipe, folders, real, truths, real=True)
-    pairs, blind = _pairs(recipe, folders, asked, truths, real=False)
+    pairs, remark = _pairs(recipe, folders, asked, truths, real=False)
     best = _agreement(recipe, known, "detector")
     refusal = no_better_than_chance(known, best["presence"])
     found = (
@@ -76,7 +76,6 @@ def adherence(
         if refusal is None
         else {fact: Estimate.undefined(len(pairs), refusal) for fact in FACTS}
     )
-    remark = f"in {blind} of {len(pairs)} volumes no gland was found" if blind else None
     after = _reconstructed(recipe, folders, real, truths, device, refusal)
     return {
         f"adherence_{fact}": Measured(
@@ -108,11 +107,17 @@ def _reconstructed(
         return dict.fromkeys(FACTS, Estimate.undefined(len(real), reason(problem)))
     pairs = _told_and_found(real, truths, seen)
     found = _agreement(recipe, pairs, "detector/reconstructed")
-    if no_better_than_chance(pairs, found["presence"]) is not None:
-        told = "no better than chance: the autoencoder loses the lesions, whatever model follows"
-        presence = found["presence"]
-        found["presence"] = replace(presence, note=joined(presence.note, told))
+    presence, remark = found["presence"], _blind(seen)
+    if no_better_than_chance(pairs, presence) is not None:
+        told = "no better than chance after the autoencoder, whatever model follows"
+        remark = joined(remark, told)
+    found["presence"] = replace(presence, note=joined(presence.note, remark))
     return found
+
+
+def _blind(seen: Sequence[Sighting]) -> str | None:
+    blind = sum(not sighting.gland_seen for sighting in seen)
+    return f"in {blind} of {len(seen)} volumes no gland was found" if blind else None
 
 
 def _splits(subjects: Sequence[Subject]) -> str:
@@ -160,13 +165,12 @@ def _pairs(
     truths: dict[str, Truth],
     *,
     real: bool,
-) -> tuple[list[Pair], int]:
-    """Return what is told and seen of each, and how many show no gland."""
+) -> tuple[list[Pair], str | None]:
+    """Return what is told and seen of each, and a remark where some show no gland."""
     channel = _channel(recipe)
     home = folders.work / folders.evaluation.name if real else folders.evaluation
     seen = sightings([Look(subject, channel, home / _DETECTOR) for subject in subjects])
-    blind = sum(not sighting.gland_seen for sighting in seen)
-    return _told_and_found(subjects, truths, seen), blind
+    return _told_and_found(subjects, truths, seen), _blind(seen)
 
 
 def _told_and_found(

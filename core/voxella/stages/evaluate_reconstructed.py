@@ -1,8 +1,8 @@
 """What the phantom's detector sees in real volumes that have been through the autoencoder alone.
 
-A diffusion model on latents shows what their decoder can draw. A lesion that the autoencoder loses
-is lost to every such model, however well it reads: without this number beside it, low adherence
-would be blamed on the text.
+A diffusion model on latents shows what their decoder can draw. What the detector cannot tell after
+the autoencoder, it can tell of no such model, however well that reads: without this number beside
+it, low adherence would be blamed on the text.
 """
 
 from __future__ import annotations
