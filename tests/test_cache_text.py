@@ -104,6 +104,10 @@ def test_other_settings_are_refused_with_the_reason(
         TextCache.open(tmp_path, settings(**changes))
     assert told in str(caught.value)
     assert "next:  voxella encode" in str(caught.value)
+    # Options make the recipe ask for what is there, but for another encoder or width.
+    (name, _), *_ = changes.items()
+    offered = f"to take them as they are: --set text.{name}={getattr(settings(), name)}"
+    assert (offered in str(caught.value)) is (name not in ("width", "encoder"))
 
 
 def test_how_an_encoder_runs_does_not_matter(tmp_path: Path) -> None:

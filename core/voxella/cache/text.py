@@ -101,7 +101,8 @@ class TextCache:
             asked = text_settings(settings)
             if differing := differences(Path(folder), cache.settings, asked):
                 as_made = settings_as_made(cache.settings, asked)
-                raise UserError("\n".join(differing), remedy=as_made or ENCODE)
+                keep = f"; to take them as they are: {as_made}" if as_made else ""
+                raise UserError("\n".join(differing), remedy=f"{ENCODE}{keep}")
         return cache
 
     @property
