@@ -29,6 +29,7 @@ from voxella.stages.evaluate_adherence import adherence as stage_adherence
 from voxella.stages.evaluate_reconstructed import reconstructed_sightings
 from voxella.stages.evaluate_sets import Sets, Subject
 from voxella.stages.evaluate_sightings import Look
+from voxella.stages.evaluate_table import show_metrics
 from voxella.stages.evaluate_volumes import read_subject
 from voxella.stages.folders import Folders
 
@@ -280,3 +281,22 @@ def test_a_truth_that_is_gone_costs_the_number_not_the_evaluation(bench: Bench) 
     note = nothing["adherence_presence"].estimate.note
     assert note is not None
     assert "phantom-00003.json" in note
+
+
+def test_the_terminal_shows_what_the_autoencoder_leaves_in_a_table_of_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = LoadedAutoencoder(model=None, fingerprint="b" * 64)  # type: ignore[arg-type]
+    monkeypatch.setattr(evaluate_reconstructed, "load_autoencoder", lambda *_: made)
+    bench.sees_after(34, made.fingerprint)
+    paper = {"model": "ccella", "accuracy": 0.81}
+    found = bench.found(right_of_real=36, right_of_twins=20)
+    show_metrics({"metrics": found, "networks": [], "paper": paper}, "ours")
+    ours, after = capsys.readouterr().out.split("after the autoencoder alone")
+    assert "adherence_presence" in ours
+    assert "adherence_reconstructed" not in ours
+    assert "paper:" in ours
+    assert "…" not in ours
+    assert "paper:" not in after
+    row = next(line.split() for line in after.splitlines() if line.startswith(" presence "))
+    assert (row[1], row[-1]) == ("0.85", "0.9")

@@ -121,7 +121,8 @@ def _blind(seen: Sequence[Sighting]) -> str | None:
 
 
 def _splits(subjects: Sequence[Subject]) -> str:
-    return "+".join(sorted({subject.case.split or "none" for subject in subjects}))
+    splits = {subject.case.split for subject in subjects}
+    return splits.pop() if len(splits) == 1 else "all"
 
 
 def _nothing(recipe: Recipe, sets: Sets, why: str) -> dict[str, Measured]:

@@ -20,6 +20,8 @@ _TEXT = {
     "_heldout": "text head, held-out reports, all cases",
     "_heldout_with_report": "text head, held-out reports, cases with a report",
 }
+_AFTER = "adherence_reconstructed_"
+_AFTERWARDS = "lesions of real phantoms after the autoencoder alone"
 _HEAD = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auc", "ap")
 
 
@@ -49,10 +51,13 @@ def show_metrics(found: Mapping[str, Any], title: str) -> None:
 
 def _groups(metrics: Mapping[str, Any], title: str) -> dict[str, dict[str, str]]:
     """Return by heading the names of a table and what they are called in it."""
-    groups = {title: {name: name for name in metrics if not name.startswith("text_")}}
+    apart = ("text_", _AFTER)
+    groups = {title: {name: name for name in metrics if not name.startswith(apart)}}
     for suffix, heading in _TEXT.items():
         names = {f"text_{short}{suffix}": short for short in _HEAD}
         groups[heading] = {name: short for name, short in names.items() if name in metrics}
+    after = [name for name in metrics if name.startswith(_AFTER)]
+    groups[_AFTERWARDS] = {name: name.removeprefix(_AFTER) for name in after}
     return groups
 
 
@@ -62,15 +67,15 @@ def _known(number: Mapping[str, Any]) -> bool:
 
 def _beside_paper(heading: str) -> bool:
     """Tell whether the paper has such numbers: its row is there for reports of the test split."""
-    return heading not in _TEXT.values() or heading == _TEXT["_with_report"]
+    return heading not in (*_TEXT.values(), _AFTERWARDS) or heading == _TEXT["_with_report"]
 
 
 def _table(metrics: Mapping[str, dict[str, Any]], paper: Mapping[str, Any], title: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in ("", "value", "interval", "N", "split", "real against real"):
+    for heading in ("", "value", "interval", "N", "split", "real vs\nreal"):
         table.add_column(heading, no_wrap=True)
     if paper:
-        table.add_column(f"paper: {paper['model']}", no_wrap=True)
+        table.add_column(f"paper:\n{paper['model']}", no_wrap=True)
     for name, number in metrics.items():
         floor = number.get("floor") or {}
         cells = [name, _form(number["value"]), _interval(number), str(number["n"])]
