@@ -76,7 +76,8 @@ def _verdicts(filled: Filled) -> list[str]:
         return []
     told = (
         "Each claim of the paper, held against these runs: the interval says by how much the left "
-        "lies on the claimed side of the right; undecided where it holds 0."
+        "lies on the claimed side of the right; undecided where it holds 0. It is over patients: "
+        "another training of the same recipes may differ by more."
     )
     return ["## Verdicts", "", told, *lines, ""]
 
