@@ -13,7 +13,7 @@ import torch
 from voxella.errors import UserError
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.frechet import frechet_estimate, frechet_floor
-from voxella.metrics.kernel_patients import (
+from voxella.metrics.kernel import (
     PatientKernels,
     patient_kernel_estimate,
     patient_kernel_floor,

@@ -11,7 +11,7 @@ from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
 from voxella.errors import UserError
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.kernel_patients import PatientKernels, patient_kernels
+from voxella.metrics.kernel import PatientKernels, patient_kernels
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.stages.evaluate_distances import thinned

@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from voxella.metrics.estimate import LEVEL, Estimate
 from voxella.metrics.frechet import frechet_statistic
-from voxella.metrics.kernel_patients import PatientKernels
+from voxella.metrics.kernel import PatientKernels
 from voxella.metrics.resampling import Decks, seeded_generator
 from voxella.metrics.vectors import VectorSet
 
