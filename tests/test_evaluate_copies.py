@@ -165,6 +165,9 @@ def test_of_several_splits_the_first_is_compared_and_all_are_searched_for_copies
     assert found["metrics"]["kid_3d"]["n"] == 8
     copied = found["metrics"]["copies_beyond_chance_image"]
     assert (copied["value"], copied["n"]) == (pytest.approx(1 / 14), 14)
+    # Cases of the test split have no source among training cases to fall back on.
+    facts = json.loads((tmp_path / "evaluation" / "memorisation.json").read_text())
+    assert facts["spaces"]["image"]["own_source"]["n"] == 6
     # Alone, the same volumes of the test cases give the same distance.
     alone = tmp_path / "alone"
     synthetic(hospital, alone / "samples", hospital.cases("test"))

@@ -114,6 +114,20 @@ def test_a_case_that_falls_back_to_its_own_source_is_counted() -> None:
     assert memorisation(synthetic, TRAINING, UNSEEN).own_source is None
 
 
+def test_a_generator_that_copies_everything_falls_back_on_every_source() -> None:
+    """Cases made from reports the model has not learnt from have no source among training cases."""
+    copies = vectors(TRAINING.rows(slice(0, 20)), "s")
+    learnt = {f"s{row:04d}": f"t{row:04d}" for row in range(14)}
+    held_out = {f"s{row:04d}": f"u{row:04d}" for row in range(14, 20)}
+    own = memorisation(copies, TRAINING, UNSEEN, sources=learnt | held_out).own_source
+    assert own is not None
+    assert (own.value, own.n) == (1.0, 14)
+    nothing = memorisation(copies, TRAINING, UNSEEN, sources=held_out).own_source
+    assert nothing is not None
+    assert (nothing.value, nothing.n) == (None, 0)
+    assert "report of a training case" in (nothing.note or "")
+
+
 def test_degenerate_and_mixed_up_sets() -> None:
     same = vectors(np.ones((5, 3)), "t")
     distances, ratios, _ = isolation(vectors(np.ones((1, 3)), "s"), same)

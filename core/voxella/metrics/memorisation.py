@@ -60,9 +60,10 @@ class Memorisation:
         false_alarms: Share to be expected below it if nothing is copied.
         threshold: On the ratio.
         worst: The nearest pairs, nearest first.
-        own_source: Share of synthetic cases whose nearest training case is the very one whose
-            report they were made from; None if the sources were not given. Without copying it is
-            near 1 / training cases, more where reports tell much.
+        own_source: Of the synthetic cases made from the report of a training case, the share whose
+            nearest training case is that very one; None if the sources were not given. Without
+            copying it is near 1 / training cases, more where reports tell much; 1 if all are
+            copies.
     """
 
     share: Estimate
@@ -101,7 +102,7 @@ def memorisation(
         unseen: Real cases of OTHER patients than the training cases'.
         false_alarms: Wanted; with fewer than ``1 / false_alarms - 1`` unseen cases more than that.
         neighbours: After the nearest; fewer where the training set is smaller.
-        sources: Training case whose report each synthetic case was made from.
+        sources: Real case whose report each synthetic case was made from.
         shown: Pairs to name.
         level: Coverage.
         device: Where the products are computed.
@@ -145,7 +146,7 @@ def memorisation(
         expected,
         threshold,
         tuple(worst),
-        None if sources is None else _own_source(synthetic.ids, found, sources, level),
+        None if sources is None else _own_source(synthetic.ids, found, sources, training, level),
     )
 
 
@@ -201,10 +202,19 @@ def _coarse(expected: float, wanted: float) -> str | None:
 
 
 def _own_source(
-    ids: tuple[str, ...], found: list[str], sources: Mapping[str, str], level: float
+    ids: tuple[str, ...],
+    found: list[str],
+    sources: Mapping[str, str],
+    training: VectorSet,
+    level: float,
 ) -> Estimate:
+    # A source that the model has not learnt from cannot be nearest among training cases.
+    learnt = set(training.ids)
     known = [
-        (sources[case], near) for case, near in zip(ids, found, strict=True) if case in sources
+        (sources[case], near)
+        for case, near in zip(ids, found, strict=True)
+        if sources.get(case) in learnt
     ]
     own = sum(source == near for source, near in known)
-    return clopper_pearson(own, len(known), level=level, why="no synthetic case has a source")
+    why = "no synthetic case was made from the report of a training case"
+    return clopper_pearson(own, len(known), level=level, why=why)

@@ -148,7 +148,10 @@ def _sentences(facts: Mapping[str, Any]) -> list[str]:
     if (beyond := facts.get("beyond_chance")) is not None:
         told.append(f"So near that chance is ruled out: {_share(beyond['share'])}.")
     if (own := facts.get("own_source")) is not None:
-        told.append(f"Nearest to the very case whose report was the prompt: {_share(own)}.")
+        told.append(
+            "Of those made from a training case's report, nearest to that very case: "
+            f"{_share(own)}."
+        )
     return told
 
 

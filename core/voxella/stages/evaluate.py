@@ -36,7 +36,7 @@ from voxella.stages.sample import variants
 
 __all__ = ["evaluate"]
 
-_FORMAT = 2
+_FORMAT = 3
 # What decides no number: where weights lie (their hash does), and what is made of the numbers.
 _NOT_OF_A_NUMBER = {
     *("gate", "classifier"),
