@@ -52,18 +52,18 @@ def test_focal_loss_equals_monai(
     ours = focal_loss(logits, scale * target, gamma, alpha)
     options = {"gamma": gamma, "alpha": alpha, "use_softmax": True}
     per_class = FocalLoss(**options, reduction="none")(logits, scale * target)
-    torch.testing.assert_close(ours, per_class.mean(1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours, per_class, rtol=1e-5, atol=1e-6)
     mean = FocalLoss(**options)(logits, scale * target)
     torch.testing.assert_close(ours.mean(), mean, rtol=1e-5, atol=1e-6)
 
 
 def test_focal_loss_by_hand() -> None:
-    """One positive case at p = 0.9: 0.75 (0.1)^2 (-ln 0.9), halved by the mean over two classes."""
+    """One positive case at p = 0.9: 0.75 (0.1)^2 (-ln 0.9), and nothing for the other class."""
     logits = torch.tensor([[0.1, 0.9]]).log()
     ours = focal_loss(logits, torch.tensor([[0.0, 1.0]]), 2.0, 0.75)
-    assert ours.tolist() == pytest.approx([0.75 * 0.01 * 0.1053605 / 2], rel=1e-5)
+    assert ours[0].tolist() == pytest.approx([0.0, 0.75 * 0.01 * 0.1053605], rel=1e-5)
     negative = focal_loss(logits.flip(1), torch.tensor([[1.0, 0.0]]), 2.0, 0.75)
-    assert float(ours / negative) == pytest.approx(3.0)
+    assert float(ours.sum() / negative.sum()) == pytest.approx(3.0)
 
 
 def test_focal_loss_is_linear_in_the_target() -> None:
@@ -75,8 +75,8 @@ def test_focal_loss_is_linear_in_the_target() -> None:
 
 def test_focal_loss_without_focus_is_cross_entropy() -> None:
     logits, target = case(4)
-    expected = functional.cross_entropy(logits, target, reduction="none") / 4
-    torch.testing.assert_close(focal_loss(logits, target, 0.0, None), expected)
+    expected = functional.cross_entropy(logits, target, reduction="none")
+    torch.testing.assert_close(focal_loss(logits, target, 0.0, None).sum(1), expected)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -98,7 +98,8 @@ def test_masked_mean_is_over_the_chosen_cases_only() -> None:
 def test_masked_mean_of_no_case_contributes_nothing() -> None:
     logits, target = case(2, cases=3)
     logits.requires_grad_()
-    mean = masked_mean(focal_loss(logits, target, 2.0, 0.75), torch.zeros(3, dtype=torch.bool))
+    per_case = focal_loss(logits, target, 2.0, 0.75).sum(1)
+    mean = masked_mean(per_case, torch.zeros(3, dtype=torch.bool))
     (gradient,) = torch.autograd.grad(mean, logits)
     assert float(mean.detach()) == 0.0
     assert torch.equal(gradient, torch.zeros(3, 2))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from monai.losses import FocalLoss
 from tiny_run import REPOSITORY, tiny_recipe
 
 import voxella
@@ -121,6 +122,20 @@ def test_total_is_l1_plus_lambda_focal() -> None:
     )
     plain = built("ccella", "loss.class_weight=0.5", "loss.class_target_scale=100")(given)
     torch.testing.assert_close(plain["class"], 100 * losses["class"])
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_class_loss_is_the_released_call(scale: float) -> None:
+    """The paper's formula, and paper mode (scale 100): summed over classes, averaged over cases."""
+    given = batch()
+    losses = built("ccella", f"loss.class_target_scale={scale}")(given)
+    released = FocalLoss(gamma=2.0, alpha=0.75, use_softmax=True, reduction="none")
+    terms = released(losses["class_logits"], scale * given.label)
+    counted = given.has_report
+    torch.testing.assert_close(losses["class"], terms.sum(dim=1)[counted].mean())
+    torch.testing.assert_close(losses["class_per_case"], terms.sum(dim=1))
+    # MONAI's own mean, by which the loss was once too small.
+    torch.testing.assert_close(losses["class"], 2 * terms[counted].mean())
 
 
 def test_class_loss_counts_only_cases_with_a_report() -> None:

@@ -133,15 +133,16 @@ class LatentDiffusion(nn.Module):
         return losses
 
     def _class_losses(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
-        """Focal loss, averaged over the cases that have a report and a known label."""
+        """Focal loss of each case, averaged over those that have a report and a known label."""
         # The released code scales the target by 100, and the loss is linear in it: its published
-        # weight of 1e-4 acts as 1e-2. Ours is 1 unless the recipe asks for paper mode.
+        # weight of 1e-4 acts as 1e-2. Ours is 1 unless the recipe asks for paper mode. As there,
+        # a case's loss is the sum over its classes: their mean would be half of it.
         per_case = focal_loss(
             logits,
             batch.label * self.loss.class_target_scale,
             gamma=self.loss.focal_gamma,
             alpha=self.loss.focal_alpha,
-        )
+        ).sum(dim=1)
         counted = batch.has_report & (batch.label.sum(dim=1) > 0)
         return {
             "class": masked_mean(per_case, counted, batch.class_count),

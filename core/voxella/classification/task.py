@@ -42,7 +42,9 @@ class ClassifierTask(nn.Module):
         # The whole network may be cast to less (DeepSpeed's bf16 block).
         kind = next(self.classifier.parameters()).dtype
         logits = self.classifier(images.to(kind)).float()
-        per_case = focal_loss(logits, batch.target, gamma=self.loss.gamma, alpha=self.loss.alpha)
+        terms = focal_loss(logits, batch.target, gamma=self.loss.gamma, alpha=self.loss.alpha)
+        # MONAI's default, as in the released classifier: the mean over classes.
+        per_case = terms.mean(dim=1)
         return {
             "total": per_case.mean(),
             "loss_per_case": per_case.detach(),

@@ -29,12 +29,13 @@ def reconstruction_loss(kind: Reconstruction, prediction: Tensor, target: Tensor
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:
-    """Return the softmax focal loss of each case (Lin et al. 2017, equation 5).
+    """Return each class's term of the softmax focal loss (Lin et al. 2017, equation 5).
 
-    ``-weight_c target_c (1 - p_c)^gamma log p_c``, averaged over classes: the mean of the result is
-    what MONAI's ``FocalLoss(use_softmax=True)`` with its mean reduction returns, on which the
-    released weight of 1e-4 was tuned. The average over classes makes it ``num_classes`` times
-    smaller than Lin's. It is linear in ``target``: a target scaled by 100 gives 100 times the loss.
+    ``-weight_c target_c (1 - p_c)^gamma log p_c``: what MONAI's ``FocalLoss(use_softmax=True,
+    reduction="none")`` returns. Summed over the classes it is Lin's loss of a case, and the CCELLA
+    code's class loss; MONAI's own mean also divides by the number of classes, and is the loss of
+    the downstream classifier. It is linear in ``target``: a target scaled by 100 gives 100 times
+    the loss.
 
     Args:
         logits: ``(B, num_classes)``.
@@ -43,17 +44,17 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float | None
         alpha: The first class weighs ``1 - alpha``, every other ``alpha``; None: all weigh 1.
 
     Returns:
-        ``(B,)``, float32.
+        ``(B, num_classes)``, float32.
     """
     log_p = logits.float().log_softmax(1)
     # 1 - p without cancellation. The floor keeps the gradient finite for gamma below 1 at p = 1.
     rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(torch.float32).tiny)
     loss = -target.float() * rest.pow(gamma) * log_p
-    if alpha is not None:
-        weights = torch.full_like(loss[0], alpha)
-        weights[0] = 1 - alpha
-        loss = weights * loss
-    return loss.mean(1)
+    if alpha is None:
+        return loss
+    weights = torch.full_like(loss[0], alpha)
+    weights[0] = 1 - alpha
+    return weights * loss
 
 
 def masked_mean(values: Tensor, mask: Tensor, count: Tensor | float | None = None) -> Tensor:
