@@ -1,10 +1,16 @@
-"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+"""Files and folders that are whole or absent: written under a temporary name, synced, renamed.
+
+A rename may reach the disk before what it names, and a name before what it stands for. So the order
+is: data, then the folder that holds it, then the name.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +19,7 @@ from typing import Any
 
 __all__ = [
     "atomic_path",
+    "publish_folder",
     "sha256_bytes",
     "sha256_file",
     "sha256_json",
@@ -44,11 +51,49 @@ def atomic_path(target: Path, *, mode: int | None = None) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(mode if mode is not None else 0o666 & ~umask)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(temporary)
         temporary.replace(target)
+        _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish_folder(partial: Path, target: Path, *, marker: str, facts: Any) -> Path:  # noqa: ANN401 - any JSON value
+    """Give a written folder its name, so that not even a host's crash leaves it there in part.
+
+    Every file below is synced, then every folder, then the marker is written and synced, then the
+    folder is renamed and its parent synced. Whoever sees the marker sees all that it vouches for.
+
+    Args:
+        partial: The folder as written, under a name that nobody reads.
+        target: Its final path, on the same file system; what is there is replaced.
+        marker: Name of the JSON file that says the folder is complete.
+        facts: What the marker says.
+    """
+    below = sorted(partial.rglob("*"))
+    for path in (path for path in below if path.is_file()):
+        _sync(path)
+    for path in (path for path in (*reversed(below), partial) if path.is_dir()):
+        _sync(path)
+    write_json_atomic(partial / marker, facts)
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+    _sync(target.parent)
+    return target
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems sync files alone.
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_text_atomic(target: Path, text: str, *, mode: int | None = None) -> Path:
