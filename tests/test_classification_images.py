@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from blob_scenarios import SIZE, blob_recipe, real_cases, synthetic_cases
 from monai.losses import FocalLoss
+from pydantic import ValidationError
 from scipy.ndimage import affine_transform
 from torch import Tensor, nn
 
@@ -79,15 +81,47 @@ def test_an_input_larger_than_the_size_keeps_its_middle() -> None:
 
 def test_thin_slices_become_means_of_neighbours_and_thick_ones_are_interpolated() -> None:
     image = 1 + torch.rand(1, 4, 4, 8, generator=torch.Generator().manual_seed(1))
-    wanted = settings(size=[4, 4, 4], slice_mm=2.0, percentiles=(0.0, 100.0))
+    means_of = {"slice_interpolation": "mean"}
+    wanted = settings(size=[4, 4, 4], slice_mm=2.0, percentiles=(0.0, 100.0), **means_of)
     ready, spacing = as_input(image, torch.tensor([1.0, 1.0, 1.0]), wanted)
     means = image.reshape(1, 4, 4, 4, 2).mean(-1)
     expected = (means - means.min()) / (means.max() - means.min())
     torch.testing.assert_close(ready, expected, atol=1e-5, rtol=0)
     assert spacing.tolist() == [1.0, 1.0, 2.0]
-    thick = settings(size=[4, 4, 16], slice_mm=1.0, foreground_crop=False)
+    thick = settings(size=[4, 4, 16], slice_mm=1.0, foreground_crop=False, **means_of)
     _, finer = as_input(image, torch.tensor([1.0, 1.0, 2.0]), thick)
     assert finer.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("edge_mm", [0.75, 0.7, 1.3, 3.0, 4.1])
+def test_slices_are_those_of_the_released_resampling(edge_mm: float) -> None:
+    """SimpleITK's Resample to 0.5 x 0.5 x 3 mm, called as the released code calls it."""
+    image = torch.rand(1, 6, 5, 40, generator=torch.Generator().manual_seed(2))
+    slices = round(40 * edge_mm / 3.0)
+    volume = sitk.GetImageFromArray(image[0].numpy().T)
+    volume.SetSpacing((0.5, 0.5, edge_mm))
+    spacing = (0.5, 0.5, 3.0)
+    released = sitk.GetArrayFromImage(
+        sitk.Resample(
+            volume,
+            (6, 5, slices),
+            sitk.Transform(),
+            sitk.sitkLanczosWindowedSinc,
+            volume.GetOrigin(),
+            spacing,
+            volume.GetDirection(),
+            0,
+            volume.GetPixelID(),
+        )
+    ).T
+    wanted = settings(
+        size=[6, 5, slices], slice_mm=3.0, percentiles=(0.0, 100.0), foreground_crop=False
+    )
+    ready, spacing_mm = as_input(image, torch.tensor([0.5, 0.5, edge_mm]), wanted)
+    floored = np.maximum(released, 0.0)
+    low, high = floored.min(), floored.max()
+    np.testing.assert_allclose(ready[0].numpy(), (floored - low) / (high - low), atol=2e-5)
+    assert spacing_mm.tolist() == [0.5, 0.5, 3.0]
 
 
 def test_an_image_without_a_body_or_without_contrast_is_refused() -> None:
@@ -239,6 +273,15 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
     later = maker.make([*order.step(0), *order.step(40)])
     assert later.matrices is not None
     assert len({tuple(matrix.flatten().tolist()) for matrix in later.matrices}) == 8
+
+
+def test_each_axis_has_its_own_furthest_move() -> None:
+    wanted = Augment(probability=1.0, translate_share=[0.1, 0.1, 2 / 32])
+    drawn = np.array([draw(wanted, 3, seed=0, case_id=str(n), epoch=0).shift for n in range(2000)])
+    assert np.abs(drawn).max(axis=0) == pytest.approx([0.1, 0.1, 2 / 32], rel=0.01)
+    given = settings().model_dump() | {"augment": wanted.model_dump(), "size": [8, 8]}
+    with pytest.raises(ValidationError, match="has 3 numbers and size 2 axes"):
+        Classify.model_validate(given)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.75])

@@ -55,7 +55,8 @@ def draw(settings: Augment, axes: int, *, seed: int, case_id: str, epoch: int) -
     happens = (drawn[:4] < settings.probability).tolist()
     angle, zoom, *shift = drawn[4:].tolist()
     smallest, largest = settings.zoom
-    signed = [settings.translate_share * (2 * share - 1) for share in shift]
+    furthest = settings.translate_shares(axes)
+    signed = [most * (2 * share - 1) for most, share in zip(furthest, shift, strict=True)]
     return Motion(
         flip=settings.flip and happens[0],
         rotate=math.radians(settings.rotate_degrees) * (2 * angle - 1) if happens[1] else 0.0,

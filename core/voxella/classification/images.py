@@ -1,14 +1,16 @@
 """A case's image as a classifier sees it: cropped to the body, scaled, padded or cropped to size.
 
 The CCELLA paper's input is 256 x 256 x 32 after foreground crop and percentile 0 to 98 scaling. Its
-images have their scans' slices, about 3 mm apart; prepared ones have 128 thin ones, of which the
-middle 32 would be a slab. They are brought back to such a distance first (``classify.slice_mm``).
+images have slices 3 mm apart: real ones their scan's, synthetic ones after a resampling. Prepared
+volumes have 128 thin ones, of which the middle 32 would be a slab, so real and synthetic ones are
+brought to such a distance first (``classify.slice_mm``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from monai.transforms import CropForeground, ResizeWithPadOrCrop, ScaleIntensityRangePercentiles
 from monai.transforms.utils_pytorch_numpy_unification import percentile
@@ -17,10 +19,14 @@ from torch import Tensor, nn
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
+from voxella.imaging.interpolation import sample_axis
 from voxella.imaging.volume import read_volume
 from voxella.recipe.classification import Classify
 
-__all__ = ["as_input", "read_image"]
+__all__ = ["INPUT_SETTINGS", "as_input", "read_image"]
+
+# Keys of ``classify`` that decide how an image reaches the network, beside the sequences.
+INPUT_SETTINGS = ("size", "percentiles", "foreground_crop", "slice_mm", "slice_interpolation")
 
 
 def read_image(
@@ -76,7 +82,8 @@ def as_input(image: Tensor, spacing_mm: Tensor, settings: Classify) -> tuple[Ten
         UserError: There is no body to crop to, or a channel is constant.
     """
     if settings.slice_mm is not None and image.ndim == 4:
-        image, spacing_mm = _with_slices(image, spacing_mm, settings.slice_mm)
+        bring = _slices_at if settings.slice_interpolation == "lanczos" else _slice_means
+        image, spacing_mm = bring(image, spacing_mm, settings.slice_mm)
     if settings.foreground_crop:
         if not bool((image > 0).any()):
             raise UserError("no voxel is above 0: there is nothing to crop to")
@@ -92,7 +99,20 @@ def as_input(image: Tensor, spacing_mm: Tensor, settings: Classify) -> tuple[Ten
     return ready.contiguous(), spacing_mm
 
 
-def _with_slices(image: Tensor, spacing_mm: Tensor, wanted_mm: float) -> tuple[Tensor, Tensor]:
+def _slices_at(image: Tensor, spacing_mm: Tensor, wanted_mm: float) -> tuple[Tensor, Tensor]:
+    """Take a slice every ``wanted_mm``, the first where it is, by Lanczos along S.
+
+    The released code's ``SimpleITK.Resample`` of synthetic volumes, on float values; what the
+    kernel undershoots is background, and stays 0 for the foreground crop.
+    """
+    before, step = image.shape[-1], wanted_mm / float(spacing_mm[-1])
+    positions = step * np.arange(max(1, round(before / step)), dtype=np.float64)
+    sampled = sample_axis(image.numpy(), positions, axis=3)
+    resized = torch.from_numpy(sampled).clamp_min(0.0)
+    return resized, torch.cat([spacing_mm[:2], torch.tensor([wanted_mm])])
+
+
+def _slice_means(image: Tensor, spacing_mm: Tensor, wanted_mm: float) -> tuple[Tensor, Tensor]:
     """Bring the S axis to about ``wanted_mm`` between slices: means of thin ones, else linear."""
     before = image.shape[-1]
     extent = before * float(spacing_mm[-1])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from voxella.classification.examples import Example
-from voxella.classification.images import as_input, read_image
+from voxella.classification.images import INPUT_SETTINGS, as_input, read_image
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed
 from voxella.errors import UserError
@@ -50,8 +50,7 @@ class InputStore:
         *,
         keep_bytes: int = _KEEP_BYTES,
     ) -> None:
-        decides = ("size", "percentiles", "foreground_crop", "slice_mm")
-        chosen = settings.model_dump(mode="json", include=set(decides))
+        chosen = settings.model_dump(mode="json", include=set(INPUT_SETTINGS))
         self.settings = settings
         self.sequences = tuple(sequences)
         self.key = sha256_json([_METHOD, chosen, self.sequences])

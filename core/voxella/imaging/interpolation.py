@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-__all__ = ["Interpolation", "lanczos_weights", "sample_any", "sample_axes"]
+__all__ = ["Interpolation", "lanczos_weights", "sample_any", "sample_axes", "sample_axis"]
 
 Interpolation = Literal["lanczos", "linear", "bspline", "nearest"]
 
@@ -63,13 +63,20 @@ def sample_axes(
     # The axis that shrinks most goes first: less is left to do for the others.
     order = sorted(range(array.ndim), key=lambda axis: len(positions[axis]) / array.shape[axis])
     for axis in order:
-        array = _sample_axis(array, positions[axis], axis)
+        array = sample_axis(array, positions[axis], axis)
     return array
 
 
-def _sample_axis(
+def sample_axis(
     array: NDArray[np.float32], positions: NDArray[np.float64], axis: int
 ) -> NDArray[np.float32]:
+    """Interpolate with the Lanczos kernel along one axis.
+
+    Args:
+        array: Any number of axes.
+        positions: The voxel indices of the values wanted.
+        axis: Which.
+    """
     taps, weights = lanczos_weights(positions, array.shape[axis])
     along = [1] * array.ndim
     along[axis] = -1

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from voxella.recipe.block import Block, Component
 from voxella.recipe.training import Optimizer, Train
 
 __all__ = ["Augment", "Classify", "Focal"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augment(Block):
@@ -22,8 +24,15 @@ class Augment(Block):
     probability: float = Field(0.5, ge=0, le=1)
     flip: bool = True
     rotate_degrees: float = Field(15.0, ge=0, le=180)
-    translate_share: float = Field(0.1, ge=0, le=1, description="of the image's edge")
+    translate_share: Share | list[Share] = Field(
+        0.1, description="of the image's edge, to either side; one number, or one for each axis"
+    )
     zoom: tuple[float, float] = (0.9, 1.1)
+
+    def translate_shares(self, axes: int) -> list[float]:
+        """Return how far an image may move along each of its axes."""
+        given = self.translate_share
+        return list(given) if isinstance(given, list) else [given] * axes
 
 
 class Focal(Block):
@@ -52,6 +61,11 @@ class Classify(Block):
         gt=0,
         description="slice distance before pad or crop, about a scan's own; None: as prepared",
     )
+    slice_interpolation: Literal["lanczos", "mean"] = Field(
+        "lanczos",
+        description="lanczos: the value at each slice's middle, as the released code; mean: of the "
+        "thin slices that lie in it",
+    )
     augment: Augment = Augment()
     loss: Focal = Focal()
     optimizer: Optimizer = Optimizer()
@@ -64,3 +78,12 @@ class Classify(Block):
     on_one_class: Literal["stop", "warn"] = Field(
         "stop", description="where a training set lacks a class: nothing can be learnt"
     )
+
+    @model_validator(mode="after")
+    def _a_share_for_each_axis(self) -> Classify:
+        shares = self.augment.translate_shares(len(self.size))
+        if len(shares) != len(self.size):
+            raise ValueError(
+                f"augment.translate_share has {len(shares)} numbers and size {len(self.size)} axes"
+            )
+        return self

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from voxella.classification.choice import BEST, read_best
+from voxella.classification.images import INPUT_SETTINGS
 from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.classification.task import ClassifierTask, build_task
 from voxella.errors import UserError
@@ -35,8 +36,6 @@ TRAIN_ONE = (
 HELD_OUT = ("test", "val")
 _RECIPE, _METRICS = "recipe.yaml", "metrics.json"
 _KEY = "evaluate.classifier"
-# What decides how an image reaches the network, beside the sequences.
-_INPUTS = ("size", "percentiles", "foreground_crop", "slice_mm")
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class KeptClassifier:
 
     def fingerprint(self, trainings: int) -> str:
         """Return a hash of the first trainings' weights and of how images reach them."""
-        inputs = self.settings.model_dump(mode="json", include=set(_INPUTS))
+        inputs = self.settings.model_dump(mode="json", include=set(INPUT_SETTINGS))
         network = self.settings.classifier.model_dump(mode="json")
         data = [self.recipe.data.sequences, self.recipe.data.classes]
         return sha256_json([self.name, self.weights_sha256[:trainings], network, inputs, data])
