@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -179,7 +180,9 @@ def test_a_killed_run_keeps_whole_shards_and_skips_their_cases(tmp_path: Path) -
     whole = (tmp_path / first).stat().st_mtime_ns
     cut = tmp_path / second
     cut.write_bytes(cut.read_bytes()[:-7])
-    (tmp_path / ".partial-abc.safetensors").write_bytes(b"half")
+    half = tmp_path / ".partial-abc.safetensors"
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
 
     resumed = LatentWriter(tmp_path, "float32", key="key", sources=marks(latents), shard_cases=2)
     assert resumed.done == {"case-00", "case-01"}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from voxella.files import atomic_path, publish_folder
+from voxella.files import atomic_path, publish_folder, sweep
+from voxella.process import ProcessMark
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_a_file_is_synced_before_its_name_and_the_name_before_the_caller_goes_on
 ) -> None:
     with atomic_path(tmp_path / "facts.json") as temporary:
         temporary.write_text("{}")
-    assert calls == ["sync PARTIAL", "rename PARTIAL to facts.json", "sync ."]
+    assert calls == ["sync PARTIAL/facts.json", "rename PARTIAL/facts.json to facts.json", "sync ."]
 
 
 def test_a_folder_is_on_the_disk_before_its_marker_and_the_marker_before_its_name(
@@ -66,8 +70,8 @@ def test_a_folder_is_on_the_disk_before_its_marker_and_the_marker_before_its_nam
         "sync PARTIAL/weights.pt",
         "sync PARTIAL/deep",
         "sync PARTIAL",
-        "sync PARTIAL/PARTIAL",
-        "rename PARTIAL/PARTIAL to PARTIAL/complete.json",
+        "sync PARTIAL/PARTIAL/complete.json",
+        "rename PARTIAL/PARTIAL/complete.json to PARTIAL/complete.json",
         "sync PARTIAL",
         "rename PARTIAL to step",
         "sync .",
@@ -84,3 +88,48 @@ def test_what_stood_under_the_folders_name_is_replaced(tmp_path: Path) -> None:
         "m.json",
         "of.partial-step",
     ]
+
+
+def dead() -> ProcessMark:
+    """The mark of a process that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return replace(ProcessMark.own(), pid=child.pid, started=1)
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "deep").mkdir()
+    for folder in (tmp_path, tmp_path / "deep"):
+        left = folder / f".partial-{dead()}.x1"
+        left.mkdir()
+        # safetensors writes under a name of its own before it renames.
+        (left / ".tmpAbC123").write_bytes(b"half")
+    with atomic_path(tmp_path / "deep" / "now.json") as temporary:
+        temporary.write_text("{}")
+        assert sweep(tmp_path) == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["deep", "now.json"]
+
+
+def test_another_machines_file_is_swept_when_it_has_not_changed_for_long(tmp_path: Path) -> None:
+    elsewhere = replace(ProcessMark.own(), space="12345678")
+    for name in ("fresh", "old"):
+        half = tmp_path / f".partial-{elsewhere}.{name}" / "a.json"
+        half.parent.mkdir()
+        half.write_text("half")
+        if name == "old":
+            os.utime(half, (0, 0))
+            os.utime(half.parent, (0, 0))
+    assert sweep(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [f".partial-{elsewhere}.fresh"]
+
+
+def test_a_number_that_was_given_again_is_another_process() -> None:
+    own = ProcessMark.own()
+    assert ProcessMark.parse(str(own)) == own
+    assert own.is_gone() is False
+    assert dead().is_gone() is True
+    assert replace(own, started=own.started + 1).is_gone() is (own.started != 0)
+    assert replace(own, space="12345678").is_gone() is None
+    assert ProcessMark.parse("step-00000002") is None

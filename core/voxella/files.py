@@ -12,50 +12,66 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from voxella.machine import naming
+from voxella.process import PARTIAL, ProcessMark
+
 __all__ = [
+    "append_line",
     "atomic_path",
+    "make_folder",
     "publish_folder",
+    "remove",
     "sha256_bytes",
     "sha256_file",
     "sha256_json",
     "stat_marks",
+    "sweep",
     "write_json_atomic",
     "write_text_atomic",
 ]
 
+# Another machine's process cannot be asked whether it runs. None writes one file for as long.
+_FORSAKEN_SECONDS = 3600.0
+
 
 @contextmanager
 def atomic_path(target: Path, *, mode: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; rename it there when the block succeeds.
+    """Yield a path to write; move it to ``target``, whole and on the disk, when the block succeeds.
 
-    The temporary name keeps the target's suffixes, for writers that choose a format by them.
+    The path has the target's own name, in a folder beside it that names this process: whatever else
+    a library leaves there goes with it, and after a kill :func:`sweep` knows whose it was. The
+    content is synced before the name, and the name before this returns, so neither a kill nor a
+    crash of the machine leaves a file that is cut.
 
     Args:
         target: The final path; its folder is made.
         mode: Permissions of the final file (reports use ``0o600``).
+
+    Raises:
+        OSError: What the machine refused, with ``target`` as its file, whichever library wrote.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=".partial-", suffix="".join(target.suffixes[-2:]), dir=target.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    with naming(target):
+        make_folder(target.parent)
+        folder = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{ProcessMark.own()}.", dir=target.parent))
+    temporary = folder / target.name
     try:
-        yield temporary
-        # mkstemp makes 0600; a data file should follow the umask like any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(mode if mode is not None else 0o666 & ~umask)
-        _sync(temporary)
-        temporary.replace(target)
-        _sync(target.parent)
+        with naming(target, beside=folder):
+            yield temporary
+            # Libraries choose their own; a data file should follow the umask like any other.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(mode if mode is not None else 0o666 & ~umask)
+            _sync(temporary)
+            temporary.replace(target)
+            _sync(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish_folder(partial: Path, target: Path, *, marker: str, facts: Any) -> Path:  # noqa: ANN401 - any JSON value
@@ -71,16 +87,71 @@ def publish_folder(partial: Path, target: Path, *, marker: str, facts: Any) -> P
         facts: What the marker says.
     """
     below = sorted(partial.rglob("*"))
-    for path in (path for path in below if path.is_file()):
-        _sync(path)
-    for path in (path for path in (*reversed(below), partial) if path.is_dir()):
-        _sync(path)
-    write_json_atomic(partial / marker, facts)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
-    _sync(target.parent)
+    with naming(target, beside=partial):
+        for path in (path for path in below if path.is_file()):
+            _sync(path)
+        for path in (path for path in (*reversed(below), partial) if path.is_dir()):
+            _sync(path)
+        write_json_atomic(partial / marker, facts)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        _sync(target.parent)
     return target
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line of UTF-8 to a file, on the disk when this returns; a kill may cut the last."""
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each on the disk before the next."""
+    absent = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(absent):
+        path.mkdir(exist_ok=True)
+        _sync(path.parent)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what killed processes have left half-written in and below a folder; return how much.
+
+    What a living process of this machine writes is left alone, and so is what another machine's may
+    still be writing: whose has not changed for an hour.
+    """
+    swept = 0
+    for here, folders, files in os.walk(folder):
+        for name in [name for name in (*folders, *files) if name.startswith(PARTIAL)]:
+            path = Path(here) / name
+            if name in folders:
+                folders.remove(name)
+            if _is_left(path):
+                remove(path)
+                swept += 1
+    return swept
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; absent is as good."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_left(partial: Path) -> bool:
+    maker = ProcessMark.parse(partial.name.removeprefix(PARTIAL).rpartition(".")[0])
+    gone = None if maker is None else maker.is_gone()
+    if gone is not None:
+        return gone
+    try:
+        newest = max(path.stat().st_mtime for path in (partial, *partial.rglob("*")))
+    except OSError:
+        return False  # it has just been moved to its place
+    return time.time() - newest > _FORSAKEN_SECONDS
 
 
 def _sync(path: Path) -> None:

@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from voxella.files import atomic_path
+from voxella.files import atomic_path, sweep
+from voxella.machine import naming, raise_if_machine
+from voxella.process import PARTIAL
 
 __all__ = ["ShardReader", "ShardWriter", "collect_shards", "stored_bytes", "whole_entries"]
 
@@ -28,7 +30,6 @@ SHARD_ENTRIES = 64
 # A large encoder on a slow machine takes hours for 64 entries; a kill should not cost them all.
 SHARD_SECONDS = 300.0
 _SUFFIX = ".safetensors"
-_PARTIAL = ".partial-"
 
 
 class ShardWriter:
@@ -125,8 +126,7 @@ def collect_shards(folder: Path, *, key: str, wanted: Mapping[str, str]) -> dict
     Call it once, when no rank writes any more: it deletes unfinished files, damaged shards and
     shards of another key or mark, of every rank.
     """
-    for leftover in folder.glob(f"{_PARTIAL}*"):
-        leftover.unlink(missing_ok=True)
+    sweep(folder)
     whole, unusable = _survey(folder, key, wanted)
     for path in unusable:
         path.unlink(missing_ok=True)
@@ -148,7 +148,7 @@ def _survey(folder: Path, key: str, wanted: Mapping[str, str]) -> tuple[dict[str
     whole: dict[str, str] = {}
     unusable: list[Path] = []
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        if path.name.startswith(_PARTIAL):
+        if path.name.startswith(PARTIAL):
             continue
         marks = _marks(path, key)
         if marks is None or any(wanted.get(entry) != mark for entry, mark in marks.items()):
@@ -169,7 +169,8 @@ def _marks(path: Path, key: str) -> dict[str, str] | None:
                 return None
             marks: dict[str, str] = json.loads(metadata["marks"])
             return marks
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError) as error:
+        raise_if_machine(error, path)
         return None
 
 
@@ -197,7 +198,8 @@ class ShardReader:
             self._open, self._process = {}, os.getpid()
         name = self._shard_of[entry]
         if name not in self._open:
-            self._open[name] = safe_open(self.folder / name, framework="pt")
+            with naming(self.folder / name):
+                self._open[name] = safe_open(self.folder / name, framework="pt")
         tensor: Tensor = self._open[name].get_tensor(f"{entry}/{part}")
         return tensor
 

@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with running(words):
             code: int = arguments.func(arguments)
+            # A full disk may be behind the standard output, too.
+            sys.stdout.flush()
     except UserError as error:
         tell(error)
         return _leave(EXIT_MISTAKE)
@@ -36,21 +38,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         if Ranks.from_environment().is_main:
             print("voxella: interrupted; the same command continues", file=sys.stderr, flush=True)
         return _leave(128 + signal.SIGINT)
-    except RuntimeError as error:  # torch raises nothing more specific
-        if not _lost_a_process(error):
-            raise
-        _say_lost("lost the connection to another process")
-        return _leave(1)
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is left to say, and nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return 0
-    except OSError as error:
+    except Exception as error:
+        if isinstance(error, RuntimeError) and _lost_a_process(error):  # torch has no other
+            _say_lost("lost the connection to another process")
+            return _leave(1)
         if (mistake := from_file_system(error)) is None:
             raise
         tell(mistake)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _let_go_of_stdout()  # else the interpreter tries again when it ends, and complains
         return _leave(EXIT_MISTAKE)
     return code
+
+
+def _let_go_of_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _normalised(argv: Sequence[str]) -> list[str]:

@@ -12,28 +12,21 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.machine import as_mistake, without_temporary
 
 __all__ = ["EXIT_MISTAKE", "from_file_system", "tell"]
 
 EXIT_MISTAKE = 2
 # DeepSpeed's launcher looks for processes that have ended once a second.
 _PATIENCE_SECONDS = 10.0
-_PARTIAL = ".partial-"
-# What the file system refuses: rights, a file where a folder should be, a full or read-only disk.
+# What is refused because of a mistake; what the machine lacks is told by voxella.machine.
 _REMEDIES = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM),
         "see who may read and write there: ls -ld FOLDER; or write elsewhere: another --out",
-    ),
-    errno.EROFS: "write elsewhere: another --out, or --workspace",
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT),
-        "free some space; the same command continues; or write elsewhere: another --out, or "
-        "--workspace",
     ),
     **dict.fromkeys(
         (errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
@@ -55,16 +48,12 @@ def tell(problem: object) -> None:
     print(f"voxella: process {ranks.rank}: {problem}", file=sys.stderr, flush=True)
 
 
-def from_file_system(error: OSError) -> UserError | None:
-    """Return what the user can do about what the file system refused, or None: a fault of ours."""
-    remedy = _REMEDIES.get(error.errno or 0)
-    if remedy is None:
+def from_file_system(error: Exception) -> UserError | None:
+    """Return what the user can do about what was refused, or None: a fault of ours."""
+    if (mistake := as_mistake(error)) is not None:
+        return mistake
+    remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
+    if remedy is None or not isinstance(error, OSError):
         return None
-    where = "" if error.filename is None else f": {_as_known(error.filename)}"
+    where = "" if error.filename is None else f": {without_temporary(error.filename)}"
     return UserError(f"{error.strerror}{where}", remedy=remedy)
-
-
-def _as_known(filename: object) -> object:
-    """Return a file's folder in place of a temporary name that nobody knows."""
-    path = Path(os.fsdecode(filename)) if isinstance(filename, str | bytes) else None
-    return path.parent if path is not None and path.name.startswith(_PARTIAL) else filename
