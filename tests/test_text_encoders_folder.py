@@ -17,6 +17,8 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from voxella.errors import UserError
 from voxella_conditioners.text_plugin import voxella_factory
 
+_AUTO = ("AutoConfig", "AutoModel")
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -141,6 +143,34 @@ def test_an_unknown_architecture_is_a_message(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "elephant"}', encoding="utf-8")
     with pytest.raises(UserError, match=r"hf: the \w+ in .* cannot be loaded"):
         _build("hf", path=folder)
+
+
+@pytest.mark.parametrize("part", ["model", "tokenizer"])
+def test_a_folders_own_code_never_runs_and_nobody_is_asked(
+    folder: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, asked = folder / "ran", list[str]()
+
+    def agree(question: str = "") -> str:
+        asked.append(question)
+        return "y"
+
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Own: ...\n")
+    config = json.loads((folder / "config.json").read_text())
+    if part == "model":
+        config |= {"model_type": "own", "auto_map": dict.fromkeys(_AUTO, "own.Own")}
+    else:
+        path = folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text())
+        settings |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+        path.write_text(json.dumps(settings))
+        config["model_type"] = "own"
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", agree)
+    with pytest.raises(UserError, match=r"by Python code of its own .*which is never run"):
+        _build("hf", path=folder)
+    assert not ran.exists()
+    assert not asked
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:

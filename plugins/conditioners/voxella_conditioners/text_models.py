@@ -93,6 +93,8 @@ def _tokenizer(folder: ModelFolder, settings: TextSettings) -> Any:  # noqa: ANN
         return AutoTokenizer.from_pretrained(
             folder.path,
             local_files_only=True,
+            # Left unsaid, transformers would ask on the terminal whether to run the folder's code.
+            trust_remote_code=False,
             truncation_side=settings.truncation,
             padding_side="right",
         )
@@ -105,6 +107,7 @@ def _model(folder: ModelFolder, settings: TextSettings, from_pretrained: Callabl
         model, report = from_pretrained(
             folder.path,
             local_files_only=True,
+            trust_remote_code=False,
             dtype=getattr(torch, settings.dtype),
             output_loading_info=True,
         )
@@ -125,6 +128,13 @@ def _text_part(model: Any) -> nn.Module:  # noqa: ANN401 - untyped library
 def _unreadable(
     folder: ModelFolder, settings: TextSettings, what: str, error: Exception
 ) -> Exception:
+    if "trust_remote_code" in str(error):
+        return settings.error(
+            f"the {what} in {folder.path} is defined by Python code of its own (auto_map in "
+            "config.json or tokenizer_config.json), which is never run",
+            legal="a model whose code is part of transformers, such as T5, BERT, RoBERTa, XLM-R",
+            remedy="save the model with such a class, or use another",
+        )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return settings.error(
         f"the {what} in {folder.path} cannot be loaded: {reason}",
