@@ -109,7 +109,13 @@ def test_too_few_cases_for_the_features_are_refused_with_the_reason() -> None:
     assert "KID" in str(refused.value)
     noted = frechet_estimate(real, synthetic, seed=0, name="fid", replicates=5, singular="note")
     assert "rank 19" in (noted.note or "")
+    assert noted.warning is not None
+    assert "too large by an amount" in noted.warning
     assert noted.value is not None
+    enough = frechet_estimate(vectors(drawn(40, 3, 0)), vectors(drawn(40, 3, 1)), seed=0, name="f")
+    assert enough.warning is None
+    with pytest.raises(UserError, match="a set of 1 vector"):
+        frechet_estimate(real, vectors(drawn(1, 30, 0)), seed=0, name="fid", singular="note")
 
 
 def test_the_floor_is_what_real_cases_score_and_a_moved_set_scores_more() -> None:

@@ -12,14 +12,16 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_run import tiny_recipe
+from tiny_run import REPOSITORY, tiny_recipe
 
 from voxella.errors import UserError
 from voxella.metrics.estimate import Estimate
+from voxella.metrics.frechet import frechet_estimate
 from voxella.metrics.kernel import patient_kernels
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.proportion import wilson
 from voxella.metrics.vectors import VectorSet
+from voxella.recipe.load import load_recipe
 from voxella.study.claims import Contest, contests, rule
 from voxella.study.differences import (
     frechet_difference,
@@ -259,6 +261,30 @@ def test_the_papers_numbers_never_stand_beside_others(
     assert ",0.025" not in (folder / "table.csv").read_text()
     cells = json.loads((folder / "table.json").read_text())["tables"][0]["rows"][1]["cells"]
     assert cells["fid_3d"]["paper_shown"] is False
+
+
+def test_with_fewer_cases_than_features_the_papers_claim_is_decided_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    """As of table 1, whose 740 cases have 2048 features: here 40 and 64."""
+    singular = load_recipe(str(REPOSITORY / "recipes" / "ccella.yaml")).evaluate.fid_singular
+    real, near, far = samples(0.0, 0.1, 2.0, n=40, width=64)
+    network = {"network": "medicalnet", "comparable_with_paper": True}
+    runs = {}
+    for name, made in (("base", far), ("ccella", near)):
+        found = frechet_estimate(
+            real, made, seed=0, name="fid_3d", paired=True, replicates=40, singular=singular
+        )
+        runs[name] = result(name, tmp_path, {"fid_3d": found.as_json() | network})
+    claim = Claim(text="Better", metric="fid_3d", left="ccella", side="below", right="base")
+    study = Study(name="mine", recipes=[Path("a")], columns=["fid_3d"], claims=[claim])
+    table = Table(study, ("base", "ccella"))
+    plan = Plan("mine", tmp_path, tuple(run.step for run in runs.values()), (table,))
+    write_tables(plan, [fill(table, runs)])
+    text = (tmp_path / "table.md").read_text()
+    assert "- ccella below base in 3D FID: yes" in text
+    assert "| 0.025 |" in text
+    assert "- warning: base/fid_3d, ccella/fid_3d: 40 vectors of 64 features" in text
 
 
 def test_results_are_read_from_a_run_and_phantoms_are_recognised(tmp_path: Path) -> None:

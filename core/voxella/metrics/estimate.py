@@ -24,6 +24,7 @@ class Estimate:
         level: Coverage that the interval is meant to have.
         how: Estimator, interval and sample sizes, in a few words.
         note: What a reader has to know before comparing the number with another.
+        warning: Why the value is not what its name says; shown wherever the value is.
     """
 
     value: float | None
@@ -33,6 +34,7 @@ class Estimate:
     level: float = LEVEL
     how: str = ""
     note: str | None = None
+    warning: str | None = None
 
     def __post_init__(self) -> None:
         numbers = (self.value, self.low, self.high)

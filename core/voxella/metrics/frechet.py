@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -155,14 +155,17 @@ def frechet_estimate(
         level: Coverage.
         singular: What to do where N <= d, see :func:`rank_problem`. ``note`` is for repeating a
             published number that was taken this way, such as the paper's 3D FID (740 cases, 2048
-            features).
+            features); the estimate then carries a warning.
         device: Where the products and decompositions are computed.
 
     Raises:
-        UserError: N <= d and ``singular`` is ``refuse``; or the vectors differ in width.
+        UserError: N <= d and ``singular`` is ``refuse``, or N < 2; or the vectors differ in width.
     """
     same_width(real, synthetic)
-    problem = rank_problem(min(len(real), len(synthetic)), real.dim)
+    fewest = min(len(real), len(synthetic))
+    if fewest < 2:
+        raise UserError(f"a set of {fewest} vector has no covariance", legal="two and more")
+    problem = rank_problem(fewest, real.dim)
     if problem is not None and singular == "refuse":
         raise UserError(
             problem,
@@ -174,7 +177,7 @@ def frechet_estimate(
     if replicates == 0:
         value = distance(np.arange(len(real)), np.arange(len(synthetic)))
         n = min(len(set(real.patients)), len(set(synthetic.patients)))
-        return Estimate(value, None, None, n, level, how, problem)
+        return Estimate(value, None, None, n, level, how, problem, problem)
     found = bootstrap(
         distance,
         real.patients,
@@ -187,8 +190,9 @@ def frechet_estimate(
         method="recentred",
         at_least=0.0,
     )
-    note = joined(problem, found.note)
-    return Estimate(found.value, found.low, found.high, found.n, level, f"{how}; {found.how}", note)
+    return replace(
+        found, how=f"{how}; {found.how}", note=joined(problem, found.note), warning=problem
+    )
 
 
 def frechet_floor(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxella.report.charts import Chart, line_chart
+from voxella.report.metric_names import name_of
 from voxella.report.numbers import Group, grouped_rows
 from voxella.report.paths import shortened
 from voxella.report.published import Published
@@ -24,6 +25,7 @@ class Measurements:
     Attributes:
         groups: The tables.
         facts: Sentences on what was compared with what.
+        warned: Names of the metrics whose value is not what they say, by the warning.
         undefined: Names of the metrics without a value, by the reason.
         paper: The paper's name for the model; None where the recipe has no row.
         calibration: Of the text head; None without one.
@@ -33,6 +35,7 @@ class Measurements:
 
     groups: list[Group]
     facts: list[str]
+    warned: dict[str, list[str]]
     undefined: dict[str, list[str]]
     paper: str | None
     calibration: Chart | None
@@ -81,14 +84,18 @@ def measured_section(run: RunFolder) -> Section:
     metrics: dict[str, dict[str, Any]] = found.get("metrics", {})
     defined = {key: entry for key, entry in metrics.items() if entry.get("value") is not None}
     undefined: dict[str, list[str]] = {}
+    warned: dict[str, list[str]] = {}
     for key, entry in metrics.items():
+        if entry.get("warning"):
+            warned.setdefault(shortened(str(entry["warning"])), []).append(name_of(key).label)
         if key not in defined:
             undefined.setdefault(shortened(str(entry.get("note") or "no reason given")), []).append(
                 key
             )
     groups = grouped_rows(defined, published)
     paper = None if row is None else row.model
-    data = Measurements(groups, _facts(found), undefined, paper, _calibration(found), _bands(found))
+    curve, bands = _calibration(found), _bands(found)
+    data = Measurements(groups, _facts(found), warned, undefined, paper, curve, bands)
     return Section(*head, data=data)
 
 

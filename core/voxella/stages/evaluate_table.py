@@ -26,7 +26,7 @@ _HEAD = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auc", "ap")
 
 
 def show_metrics(found: Mapping[str, Any], title: str) -> None:
-    """Print ``metrics.json``: tables, what is not measured and why, what made the features.
+    """Print ``metrics.json``: tables, warnings, what is not measured and why, the networks.
 
     Of the text head the numbers that the paper has are shown; the others are in the file.
     """
@@ -39,7 +39,8 @@ def show_metrics(found: Mapping[str, Any], title: str) -> None:
         shown = {short: metrics[name] for name, short in names.items() if _known(metrics[name])}
         if shown:
             console.print(_table(shown, paper if _beside_paper(heading) else {}, heading))
-    lines = [f"  {_spans(names)}: {why}" for why, names in _absent(metrics).items()]
+    lines = [f"  warning: {_spans(names)}: {why}" for why, names in _warned(metrics).items()]
+    lines += [f"  {_spans(names)}: {why}" for why, names in _absent(metrics).items()]
     for network in found["networks"]:
         said = "the paper's network" if network["comparable_with_paper"] else _NOT_THE_PAPERS
         lines.append(
@@ -91,6 +92,15 @@ def _absent(metrics: Mapping[str, dict[str, Any]]) -> dict[str, list[str]]:
         if number["value"] is None:
             by_reason[str(number["note"])].append(name)
     return by_reason
+
+
+def _warned(metrics: Mapping[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the names of values that must not be read without a warning, by the warning."""
+    by_warning: dict[str, list[str]] = defaultdict(list)
+    for name, number in metrics.items():
+        if number.get("warning"):
+            by_warning[str(number["warning"])].append(name)
+    return by_warning
 
 
 def _spans(names: list[str]) -> str:

@@ -128,4 +128,5 @@ def _estimate(entry: Mapping[str, Any]) -> Estimate:
         float(entry.get("level") or LEVEL),
         str(entry.get("how") or ""),
         note,
+        entry.get("warning"),
     )

@@ -45,6 +45,7 @@ def _section(filled: Filled) -> list[str]:
     lines = [f"# {study.name}", "", *([study.description, ""] if study.description else [])]
     lines += [_row(heads), _row(["---"] * len(heads))]
     notes: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     for recipe in filled.table.rows:
         cells = [recipe]
         for metric in filled.columns:
@@ -52,11 +53,14 @@ def _section(filled: Filled) -> list[str]:
             cells.append(_cell(number.estimate))
             if number.estimate.value is None and filled.results[recipe].status == "finished":
                 notes.setdefault(str(number.estimate.note), []).append(f"{recipe}/{metric}")
+            if number.estimate.warning is not None:
+                warnings.setdefault(number.estimate.warning, []).append(f"{recipe}/{metric}")
             if metric in shown:
                 cells.append(_DASH if number.paper is None else f"{number.paper:g}")
         lines.append(_row(cells))
     lines += ["", "Value (95 % interval; N patients).".replace("95 %", _level(filled)), ""]
     lines += [f"- {line}" for line in (*filled.paper_lines(), *filled.unfinished())]
+    lines += [f"- warning: {_listed(where)}: {why}" for why, where in warnings.items()]
     told = [f"{name} ({', '.join(columns)})" for name, columns in filled.networks().items()]
     lines += [f"- features: {', '.join(told)}"] if told else []
     lines += [f"- without a value: {_listed(where)}: {why}" for why, where in notes.items()]
