@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -316,8 +317,58 @@ def test_processes_share_the_volumes(hospital: Hospital, tmp_path: Path) -> None
     assert torch.equal(rows, alone)
 
 
+def test_each_process_hashes_its_share_of_the_volumes(
+    hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = sys.modules["voxella.engine.hashes"]
+    read: list[Path] = []
+
+    def counting(path: Path) -> str:
+        read.append(path)
+        return sha256_file(path)
+
+    synthetic(hospital, tmp_path / "samples", hospital.cases("train"))
+    prepared = Manifest.read(hospital.prepared)
+    alone = read_sets(hospital.recipe(), prepared, tmp_path / "samples")
+    monkeypatch.setattr(module, "sha256_file", counting)
+    # The other process's part, as it would send it: it knows all hashes beforehand.
+    real = [prepared.image_path(case, "t2w") for case in prepared]
+    every = {path: sha256_file(path) for path in (*alone.hashes, *real)}
+    monkeypatch.setattr(module, "gathered", lambda value: [(every, []), value])
+    shares = []
+    for rank in range(3):
+        sets = read_sets(hospital.recipe(), prepared, tmp_path / "samples", Ranks(rank, rank, 3))
+        assert sets.hashes.keys() == alone.hashes.keys()
+        shares.append(set(read))
+        assert len(read) == len(shares[-1])
+        read.clear()
+    assert not shares[0] & shares[1]
+    assert sorted(map(len, shares)) == [12, 13, 13]  # 14 synthetic and 24 real volumes
+    assert sum(map(len, shares)) == len(shares[0] | shares[1] | shares[2])
+
+
+def test_an_evaluation_that_is_up_to_date_reads_each_volume_once(
+    hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic(hospital, tmp_path / "samples", hospital.cases("train"))
+    recipe = hospital.recipe("evaluate.gate=1")
+    evaluate(recipe, tmp_path)
+    read: Counter[Path] = Counter()
+
+    def counting(path: Path) -> str:
+        read[path] += 1
+        return sha256_file(path)
+
+    for name in ("voxella.engine.hashes", "voxella.gate"):
+        monkeypatch.setattr(sys.modules[name], "sha256_file", counting)
+    evaluate(recipe, tmp_path)
+    assert set(read.values()) == {1}
+    assert len(read) == 14 + 24
+
+
 _DRIVER = """
 import sys
+from collections import Counter
 from pathlib import Path
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError

@@ -32,6 +32,7 @@ from voxella.stages.autoencoder_model import load_autoencoder
 from voxella.stages.folders import Folders
 from voxella.stages.sample import cases_to_sample, sample
 from voxella.stages.sample_sheet import require_sheets
+from voxella.stages.sample_space import Scans
 from voxella.stages.train import train
 from voxella.study.sizes import Cases
 from voxella.study.sizes import sampled as forecast
@@ -563,6 +564,35 @@ def test_on_the_grid_of_the_scan(bench: Bench, sampled: Path) -> None:
     inner = (slice(2, -2),) * 3
     assert np.corrcoef(blocks[inner].ravel(), coarse[inner].ravel())[0, 1] > 0.9
     assert fine[:3].max() == 0.0  # outside the crop of 128 mm
+
+
+def test_manifests_are_not_read_again_for_every_volume(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On scans' grids: as many readings for four volumes as for one."""
+    genuine = Manifest.read
+    read: list[Path] = []
+
+    def counting(folder: Path) -> Manifest:
+        read.append(Path(folder))
+        return genuine(folder)
+
+    monkeypatch.setattr(Manifest, "read", counting)
+    counts = {}
+    for volumes_each in (1, 4):
+        settings = ("sample.space=source", "sample.count=1", f"sample.per_case={volumes_each}")
+        out = sample(bench.recipe(*settings), bench.run(f"source-{volumes_each}"))
+        assert len(genuine(out)) == volumes_each
+        counts[volumes_each] = len(read)
+        read.clear()
+    assert counts[4] == counts[1]
+
+
+def test_a_scan_that_is_gone_is_told(bench: Bench) -> None:
+    scans = Scans(Folders.of(bench.recipe(), bench.run("gone")))
+    case = Manifest.read(bench.workspace / "prepared").cases[0]
+    with pytest.raises(UserError, match="case stranger is no longer in .*t2w"):
+        scans.read(case.model_copy(update={"id": "stranger"}), "t2w")
 
 
 def test_a_file_of_prompts(bench: Bench, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from voxella.case import Manifest
 from voxella.errors import UserError
@@ -20,23 +21,41 @@ GATE = "gate.json"
 _AGAIN = "voxella evaluate RECIPE --gate LIMIT"
 
 
-def samples_sha256(samples: Manifest) -> str:
-    """Return a hash of a data set's volumes; their order is nothing."""
+def samples_sha256(samples: Manifest, known: Mapping[Path, str] = MappingProxyType({})) -> str:
+    """Return a hash of a data set's volumes; their order is nothing.
+
+    Args:
+        samples: The data set.
+        known: Hashes of files; those that are not in it are read.
+    """
+
+    def digest(path: Path) -> str:
+        return known[path] if path in known else sha256_file(path)
+
     return sha256_json(
         {
-            case.id: {name: sha256_file(samples.image_path(case, name)) for name in case.images}
+            case.id: {name: digest(samples.image_path(case, name)) for name in case.images}
             for case in samples
         }
     )
 
 
-def hold(samples: Manifest, limit: float) -> None:
+def hold(folder: Path, limit: float) -> None:
     """Hold a data set back until it is judged: an evaluation that breaks off lets nothing pass."""
     why = "its evaluation has not come to an end"
-    judge(samples, limit, dict.fromkeys(("latent", "image"), why))
+    # No volume is looked at: whatever they are, they are not handed on.
+    nothing = dict.fromkeys(("share", "high", "space", "samples_sha256"))
+    unknown = dict.fromkeys(("latent", "image"), why)
+    verdict = {**nothing, "limit": limit, "passed": False, "unknown": unknown}
+    write_json_atomic(folder / GATE, verdict)
 
 
-def judge(samples: Manifest, limit: float, shares: Mapping[str, tuple[float, float] | str]) -> bool:
+def judge(
+    samples: Manifest,
+    limit: float,
+    shares: Mapping[str, tuple[float, float] | str],
+    known: Mapping[Path, str] = MappingProxyType({}),
+) -> bool:
     """Write ``gate.json`` and return whether the data set may be handed on.
 
     Args:
@@ -45,10 +64,11 @@ def judge(samples: Manifest, limit: float, shares: Mapping[str, tuple[float, flo
         shares: For each space in which copies were looked for, their share beyond chance and the
             upper end of its interval; or why it is unknown. The worst of the known decides; where
             none is known, nothing passes.
+        known: Hashes of the volumes that were looked at, so that they are not read again.
     """
-    known = {space: share for space, share in shares.items() if not isinstance(share, str)}
-    worst = max(known, key=lambda space: known[space][0]) if known else None
-    share, high = known[worst] if worst else (None, None)
+    told = {space: share for space, share in shares.items() if not isinstance(share, str)}
+    worst = max(told, key=lambda space: told[space][0]) if told else None
+    share, high = told[worst] if worst else (None, None)
     passed = share is not None and share <= limit
     write_json_atomic(
         samples.folder / GATE,
@@ -59,7 +79,7 @@ def judge(samples: Manifest, limit: float, shares: Mapping[str, tuple[float, flo
             "passed": passed,
             "space": worst,
             "unknown": {space: why for space, why in shares.items() if isinstance(why, str)},
-            "samples_sha256": samples_sha256(samples),
+            "samples_sha256": samples_sha256(samples, known),
         },
     )
     return passed
@@ -79,7 +99,8 @@ def require_gate(folder: Path) -> None:
         return
     except json.JSONDecodeError:
         verdict = {}
-    if verdict.get("samples_sha256") != samples_sha256(Manifest.read(folder)):
+    held = verdict.get("passed") is False and verdict.get("samples_sha256") is None
+    if not held and verdict.get("samples_sha256") != samples_sha256(Manifest.read(folder)):
         raise UserError(
             f"{folder} has changed since its copies of training cases were counted",
             remedy=_AGAIN,

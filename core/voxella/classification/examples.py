@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, Manifest
 from voxella.classification.leaks import leaks
+from voxella.engine.hashes import shared_hashes
+from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json
+from voxella.files import sha256_json
 from voxella.progress import say
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
@@ -85,13 +88,16 @@ def require_validation(prepared: Manifest) -> None:
         raise UserError(_NO_VALIDATION)
 
 
-def select(recipe: Recipe, prepared: Manifest, samples: Manifest | None) -> Examples:
-    """Choose the images of a recipe's scenario.
+def select(
+    recipe: Recipe, prepared: Manifest, samples: Manifest | None, ranks: Ranks | None = None
+) -> Examples:
+    """Choose the images of a recipe's scenario; collective unless ``ranks`` is None.
 
     Args:
         recipe: Its ``classify`` block says which.
         prepared: The real, prepared data set.
         samples: The synthetic one; None where the scenario is ``real``.
+        ranks: Who share the reading of files; None: this process reads all of them.
 
     Raises:
         UserError: Naming everything that forbids training: no validation case, no labelled case, a
@@ -99,7 +105,8 @@ def select(recipe: Recipe, prepared: Manifest, samples: Manifest | None) -> Exam
     """
     settings = recipe.classify
     assert settings is not None, "asked for only where the recipe classifies"
-    picker = _Picker(recipe.data.classes)
+    foreign = [path for each in (prepared, samples) if each for path in _unmarked(each)]
+    picker = _Picker(recipe.data.classes, shared_hashes(foreign, ranks))
     real = picker.pick("real, train", prepared, prepared.split("train"), _clinical)
     val = picker.pick("real, val", prepared, prepared.split("val"), _clinical)
     test = picker.pick("real, test", prepared, prepared.split("test"), _clinical)
@@ -133,8 +140,9 @@ def _predicted(case: Case) -> Any:  # noqa: ANN401 - as the manifest has it
 class _Picker:
     """Turns labelled cases into examples; counts the others and gathers what is wrong."""
 
-    def __init__(self, classes: list[str]) -> None:
+    def __init__(self, classes: list[str], hashes: Mapping[Path, str]) -> None:
         self.classes = classes
+        self.hashes = hashes
         self.left_out: dict[str, int] = {}
         self.problems: list[str] = []
 
@@ -154,9 +162,8 @@ class _Picker:
             elif label not in self.classes:
                 unknown.setdefault(str(label), []).append(case.id)
             else:
-                found[case.id] = Example(
-                    case, manifest, self.classes.index(label), _identity(manifest, case)
-                )
+                identity = _identity(manifest, case, self.hashes)
+                found[case.id] = Example(case, manifest, self.classes.index(label), identity)
         for label, ids in unknown.items():
             self.problems.append(
                 f"{where}: label {label!r} of {len(ids)} case(s) ({_some(ids)}) is not a class of "
@@ -165,7 +172,15 @@ class _Picker:
         return found
 
 
-def _identity(manifest: Manifest, case: Case) -> str:
+def _unmarked(manifest: Manifest) -> Iterator[Path]:
+    """Yield the images of cases whose line does not say what decides their voxels."""
+    for case in manifest:
+        if case.extra.get("prepared_sha256") is None and not case.extra.get("synthetic"):
+            paths = (manifest.image_path(case, name) for name in sorted(case.images))
+            yield from (path for path in paths if path.is_file())
+
+
+def _identity(manifest: Manifest, case: Case, hashes: Mapping[Path, str]) -> str:
     prepared = case.extra.get("prepared_sha256")
     if prepared is not None:
         return sha256_json(["prepared", case.id, prepared])
@@ -173,7 +188,7 @@ def _identity(manifest: Manifest, case: Case) -> str:
         # Its line says which weights made it, from which seed, prompt and settings.
         return sha256_json(["synthetic", case.model_dump(mode="json")])
     paths = [manifest.image_path(case, name) for name in sorted(case.images)]
-    return sha256_json([case.id, *(sha256_file(path) for path in paths if path.is_file())])
+    return sha256_json([case.id, *(hashes[path] for path in paths if path in hashes)])
 
 
 def _phases(

@@ -56,7 +56,8 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     settings = settings_of(recipe)
     check_classify(recipe, ranks)
     folders = Folders.of(recipe, run)
-    examples = select(recipe, Manifest.read(folders.prepared), _samples(settings, folders))
+    prepared = Manifest.read(folders.prepared)
+    examples = select(recipe, prepared, _samples(settings, folders), ranks)
     folder = folders.run / "classify" / recipe.name
     if ranks.is_main:
         _tell(recipe, examples)

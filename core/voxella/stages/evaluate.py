@@ -91,10 +91,10 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     held_back: list[UserError] = []
     for data_set in _data_sets(recipe, folders, samples):
         if ranks.is_main and recipe.evaluate.gate is not None:
-            hold(Manifest.read(data_set.samples), recipe.evaluate.gate)
-        sets = read_sets(data_set.recipe, prepared, data_set.samples)
+            hold(data_set.samples, recipe.evaluate.gate)
+        sets = read_sets(data_set.recipe, prepared, data_set.samples, ranks)
         _measure(data_set, folders, sets, _Eyes(networks, answers), ranks)
-        problem = agreed(_judged(data_set) if ranks.is_main else None)
+        problem = agreed(_judged(data_set, sets) if ranks.is_main else None)
         held_back += [problem] if problem is not None else []
     if held_back:
         raise UserError("\n".join(str(problem) for problem in held_back))
@@ -200,7 +200,7 @@ def _caches(data_set: _DataSet, folders: Folders) -> dict[str, str | None]:
     return found
 
 
-def _judged(data_set: _DataSet) -> UserError | None:
+def _judged(data_set: _DataSet, sets: Sets) -> UserError | None:
     """Write the gate's verdict where the recipe asks for one; return why it holds back, if so."""
     limit = data_set.recipe.evaluate.gate
     known = read_metrics(data_set.out)
@@ -208,7 +208,7 @@ def _judged(data_set: _DataSet) -> UserError | None:
         return None
     metrics: Mapping[str, Mapping[str, Any]] = known["metrics"]
     shares = {space: _share(metrics, space) for space in SPACES}
-    passed = judge(Manifest.read(data_set.samples), limit, shares)
+    passed = judge(Manifest.read(data_set.samples), limit, shares, sets.hashes)
     if passed:
         say(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")
         return None

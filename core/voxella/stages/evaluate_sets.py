@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxella.case import Case, Manifest
+from voxella.engine.hashes import shared_hashes
+from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json
+from voxella.files import sha256_json
 from voxella.recipe.model import Recipe
 
 __all__ = ["Sets", "Subject", "read_sets"]
@@ -63,6 +65,7 @@ class Sets:
         unseen: Real cases it has not seen: of ``unseen_split``.
         unseen_split: ``test``, else ``val``; None where neither has a case.
         paired: Synthetic and real cases have the same patients.
+        hashes: Of the synthetic images' files, as they were when the sets were read.
     """
 
     split: str
@@ -73,6 +76,7 @@ class Sets:
     unseen: list[Subject]
     unseen_split: str | None
     paired: bool
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -80,25 +84,33 @@ class Sets:
         return min(len(self.synthetic), len(self.real))
 
 
-def read_sets(recipe: Recipe, prepared: Manifest, samples: Path) -> Sets:
-    """Return the sets to compare.
+def read_sets(
+    recipe: Recipe, prepared: Manifest, samples: Path, ranks: Ranks | None = None
+) -> Sets:
+    """Return the sets to compare; collective unless ``ranks`` is None.
 
     Args:
         recipe: The experiment; its grid is the one that all volumes must have.
         prepared: The prepared real cases.
         samples: A data set folder of synthetic cases; not necessarily this project's.
+        ranks: Who share the reading of files; None: this process reads all of them.
 
     Raises:
         UserError: The synthetic cases stem from several splits and nothing says which is meant,
-            none of them from the one asked for, they lack a sequence, or are none; the split has
-            no real case.
+            none of them from the one asked for, they lack a sequence or an image, or are none; the
+            split has no real case.
     """
     twins = Manifest.read(samples)
     _refuse_incomplete(recipe, twins)
     known = {case.id: case for case in prepared}
     split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
     split = _split(recipe, split_of)
-    make = _maker(recipe, prepared)
+    files = {case.id: _images(recipe, twins, case) for case in twins}
+    _refuse_absent(files)
+    foreign = [c for c in prepared if not c.extra.get("prepared_sha256")]
+    unhashed = [path for case in foreign for path in _images(recipe, prepared, case)]
+    hashes = shared_hashes([*(p for paths in files.values() for p in paths), *unhashed], ranks)
+    make = _maker(recipe, prepared, hashes)
     by_split = {
         name: [make(case) for case in _sorted(prepared.split(name))]
         for name in ("train", "val", "test")
@@ -111,7 +123,9 @@ def read_sets(recipe: Recipe, prepared: Manifest, samples: Path) -> Sets:
         )
     unseen_split = next((name for name in ("test", "val") if by_split[name]), None)
     usual = _range([subject.case for subject in real])
-    generated = [_twin(recipe, twins, case, known, usual) for case in _sorted(twins)]
+    generated = [
+        _twin(recipe, case, files[case.id], hashes, known, usual) for case in _sorted(twins)
+    ]
     synthetic = [subject for subject in generated if split_of[subject.id] == split]
     return Sets(
         split,
@@ -122,6 +136,7 @@ def read_sets(recipe: Recipe, prepared: Manifest, samples: Path) -> Sets:
         by_split[unseen_split] if unseen_split else [],
         unseen_split,
         {subject.patient for subject in synthetic} == {subject.patient for subject in real},
+        {path: hashes[path] for paths in files.values() for path in paths},
     )
 
 
@@ -175,11 +190,28 @@ def _split(recipe: Recipe, split_of: dict[str, str]) -> str:
     )
 
 
-def _maker(recipe: Recipe, prepared: Manifest) -> Callable[[Case], Subject]:
+def _images(recipe: Recipe, manifest: Manifest, case: Case) -> tuple[Path, ...]:
+    return tuple(manifest.image_path(case, name) for name in recipe.data.sequences)
+
+
+def _refuse_absent(files: Mapping[str, Sequence[Path]]) -> None:
+    absent = [
+        f"case {name}: {path} is absent"
+        for name, paths in files.items()
+        for path in paths
+        if not path.is_file()
+    ]
+    if absent:
+        raise UserError("\n".join(absent), remedy="voxella sample RECIPE")
+
+
+def _maker(
+    recipe: Recipe, prepared: Manifest, hashes: Mapping[Path, str]
+) -> Callable[[Case], Subject]:
     def make(case: Case) -> Subject:
-        paths = tuple(prepared.image_path(case, name) for name in recipe.data.sequences)
+        paths = _images(recipe, prepared, case)
         # Preparing has hashed all that decides the voxels: no need to read every file again.
-        decides = case.extra.get("prepared_sha256") or [sha256_file(path) for path in paths]
+        decides = case.extra.get("prepared_sha256") or [hashes[path] for path in paths]
         content = sha256_json(["prepared", decides, recipe.data.sequences])
         return Subject(case, case.patient, case, paths, 1.0, _shape(recipe), None, content)
 
@@ -188,20 +220,17 @@ def _maker(recipe: Recipe, prepared: Manifest) -> Callable[[Case], Subject]:
 
 def _twin(
     recipe: Recipe,
-    twins: Manifest,
     case: Case,
+    paths: tuple[Path, ...],
+    hashes: Mapping[Path, str],
     known: dict[str, Case],
     usual: tuple[Range, ...] | None,
 ) -> Subject:
     source = _source(case, known)
-    paths = tuple(twins.image_path(case, name) for name in recipe.data.sequences)
-    absent = [str(path) for path in paths if not path.is_file()]
-    if absent:
-        raise UserError(f"case {case.id}: {absent[0]} is absent", remedy="voxella sample RECIPE")
     scale = float(case.extra.get("int16_scale") or 1.0)
     edges = usual if source is None else _range([source])
     content = sha256_json(
-        ["synthetic", [sha256_file(path) for path in paths], scale, _shape(recipe), edges]
+        ["synthetic", [hashes[path] for path in paths], scale, _shape(recipe), edges]
     )
     patient = case.patient if source is None else source.patient
     return Subject(case, patient, source, paths, scale, _shape(recipe), edges, content)

@@ -19,6 +19,7 @@ from voxella.stages.prompts import prompt_cases
 from voxella.stages.record import StageRecord
 from voxella.stages.sample_batches import make_missing
 from voxella.stages.sample_sheet import keep_sheet
+from voxella.stages.sample_space import Scans
 from voxella.stages.sample_volumes import SampleJob, SampleSet, is_done, write_dataset
 
 __all__ = ["cases_to_sample", "sample", "variants"]
@@ -89,7 +90,7 @@ def _sample_one(
     record = StageRecord(
         out, "sample", {**made_of, "samples": [job.decides_sha256 for job in jobs]}
     )
-    data_set = SampleSet(recipe, folders, out, origin)
+    data_set = SampleSet(recipe, folders, out, origin, Scans(folders))
     missing = {job.sample_id for job in jobs if not is_done(out, job)}
     current = agreed(record.is_current() and not missing)
     barrier()  # No process may still be looking when another begins to write.

@@ -17,7 +17,7 @@ from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import read_volume, write_volume
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
-from voxella.stages.sample_space import placed
+from voxella.stages.sample_space import Scans, placed
 
 __all__ = ["SampleJob", "SampleSet", "is_done", "keep_volume", "write_dataset"]
 
@@ -50,12 +50,14 @@ class SampleSet:
         folders: Of the run.
         out: The data set's folder.
         origin: What the manifest says of how all volumes were made.
+        scans: Whose grids the volumes are put on, where the recipe asks for that.
     """
 
     recipe: Recipe
     folders: Folders
     out: Path
     origin: dict[str, Any]
+    scans: Scans
 
 
 def keep_volume(
@@ -83,7 +85,7 @@ def keep_volume(
     images = {}
     for sequence, channel in zip(recipe.data.sequences, channels, strict=True):
         relative = f"volumes/{job.sample_id}_{sequence}.nii.gz"
-        array, affine = placed(recipe, data_set.folders, job.case, sequence, channel)
+        array, affine = placed(recipe, data_set.scans, job.case, sequence, channel)
         scale = recipe.sample.int16_scale
         if scale is not None:
             # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
