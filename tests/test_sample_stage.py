@@ -591,7 +591,7 @@ def test_manifests_are_not_read_again_for_every_volume(
 def test_a_scan_that_is_gone_is_told(bench: Bench) -> None:
     scans = Scans(Folders.of(bench.recipe(), bench.run("gone")))
     case = Manifest.read(bench.workspace / "prepared").cases[0]
-    with pytest.raises(UserError, match="case stranger is no longer in .*t2w"):
+    with pytest.raises(UserError, match=r"case stranger is no longer in .*t2w"):
         scans.read(case.model_copy(update={"id": "stranger"}), "t2w")
 
 
