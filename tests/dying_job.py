@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from voxella.stages.prepare_cases import Job
 
-__all__ = ["DyingJob"]
+__all__ = ["DyingJob", "KilledJob"]
 
 
 class DyingJob(Job):
@@ -15,3 +16,11 @@ class DyingJob(Job):
     def run(self) -> None:
         if self.case.endswith("dies"):
             os._exit(9)
+
+
+class KilledJob(Job):
+    """Is killed as the system kills a process when memory runs out."""
+
+    def run(self) -> None:
+        if self.case.endswith("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)

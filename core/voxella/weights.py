@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 
 __all__ = ["differences", "read_state_dict"]
 
@@ -42,6 +43,7 @@ def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, *_UNREADABLE) as error:
+        raise_if_machine(error, path)
         raise UserError(
             f"{path} cannot be read as weights of {what} ({type(error).__name__})",
             legal=".safetensors, or tensors by name written by torch.save",

@@ -30,6 +30,7 @@ from voxella.imaging.intensity import finite, intensity_window
 from voxella.imaging.mask import crop_shift
 from voxella.imaging.readers import read_itk, read_nifti
 from voxella.imaging.volume import Volume, read_volume
+from voxella.machine import raise_if_machine
 from voxella.recipe.inputs import Intensity
 
 __all__ = ["CaseFacts", "examine"]
@@ -123,7 +124,8 @@ class _Case:
             sound = np.isfinite(lengths) & (lengths > 0)
             edges = np.diag([*np.where(sound, lengths, 1.0), 1.0])
             self.facts.pictures[name] = picture(Volume(array, edges))
-        except _FAILURES:
+        except _FAILURES as error:
+            raise_if_machine(error, path)
             return
 
     def _found(self, name: str, code: str, message: str) -> None:
@@ -134,8 +136,10 @@ class _Case:
         try:
             return read_volume(path)
         except UserError as error:
+            raise_if_machine(error, path)
             problem = stream_problem(path, header) or _known(error, path)
         except _FAILURES as error:
+            raise_if_machine(error, path)
             # SimpleITK raises RuntimeError. One strange file must not end the check of the others.
             problem = ("image.unreadable", f"reading it raised {type(error).__name__}")
         self._found(name, *problem)
@@ -152,6 +156,7 @@ class _Case:
             try:
                 shift = crop_shift(volume, crop_mm, read_volume(path), mask).tolist()
             except UserError as error:
+                raise_if_machine(error, path)
                 self._found(mask, "mask.crop", without_path(error, path))
                 return
             beyond = max(padding_mm(volume, crop_mm, shift))

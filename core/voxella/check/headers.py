@@ -9,6 +9,7 @@ from voxella.check.header_nifti import nifti_header
 from voxella.check.image_header import HeaderProblem, ImageHeader, without_path
 from voxella.errors import UserError
 from voxella.imaging.headers import TextHeader, check_image_file, image_suffix, read_text_header
+from voxella.machine import raise_if_machine
 
 __all__ = ["read_header"]
 
@@ -24,11 +25,13 @@ def read_header(path: Path) -> ImageHeader:
         if str(image_suffix(path)).startswith(".nii"):
             return nifti_header(path)
         return itk_header(path, _text_header(path))
-    except (HeaderProblem, MemoryError):
+    except HeaderProblem:
         raise
     except UserError as error:
+        raise_if_machine(error)
         raise HeaderProblem("image.damaged", without_path(error, path)) from error
     except Exception as error:
+        raise_if_machine(error, path)
         # Whatever a parser raises over a damaged header; its words may quote the header.
         problem = f"its header cannot be read ({type(error).__name__})"
         raise HeaderProblem("image.damaged", problem) from error
@@ -44,6 +47,7 @@ def _check_file(path: Path) -> None:
     try:
         check_image_file(path)
     except UserError as error:
+        raise_if_machine(error)
         code = "image.lfs-pointer" if "Git-LFS" in error.problem else "image.unreadable"
         raise HeaderProblem(code, without_path(error, path)) from error
 
@@ -53,6 +57,7 @@ def _text_header(path: Path) -> TextHeader:
     try:
         return read_text_header(path)
     except UserError as error:
+        raise_if_machine(error)
         words = {
             "Git-LFS": "image.lfs-pointer",
             "one file per slice": "image.format",

@@ -15,6 +15,7 @@ from voxella.case import Case
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.files import sha256_bytes
+from voxella.machine import raise_if_machine
 
 __all__ = ["ReportTexts", "check_duplicates", "read_texts", "report_range"]
 
@@ -61,6 +62,7 @@ def _read(path: Path, case: Case) -> tuple[str, list[Finding]]:
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
+        raise_if_machine(error)
         # ValueError: a NUL in the name. Neither message is shown: a name may name a patient.
         problem = f"its report cannot be read ({type(error).__name__})"
         return "", [text_finding("report.missing", problem, case.id, "report")]

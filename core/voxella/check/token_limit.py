@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 from voxella.plugins.contracts import TextEncoder
 
 __all__ = ["check_token_limit", "cut_end"]
@@ -75,5 +76,6 @@ def _count(encoder: TextEncoder, texts: list[str]) -> list[int] | str:
     except UserError:
         raise
     except Exception as error:
+        raise_if_machine(error)
         return type(error).__name__
     return counts if len(counts) == len(texts) else "wrong number of counts"

@@ -21,6 +21,7 @@ from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_json
+from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 from voxella.recipe.classification import Classify
 
@@ -107,6 +108,7 @@ class InputStore:
             )
             image, spacing_mm = as_input(image, spacing_mm, self.settings)
         except UserError as error:
+            raise_if_machine(error)
             return [f"  case {example.case.id}: {error.problem}"]
         with atomic_path(self.path(example)) as temporary:
             save_file({"image": image.to(torch.float16), "spacing_mm": spacing_mm}, temporary)

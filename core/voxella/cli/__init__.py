@@ -15,6 +15,7 @@ from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, tell
 from voxella.command import running
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.machine import as_mistake
 
 __all__ = ["main"]
 
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # A full disk may be behind the standard output, too.
             sys.stdout.flush()
     except UserError as error:
-        tell(error)
+        # A reader may have taken for its file's fault what was the machine's.
+        tell(as_mistake(error) or error)
         return _leave(EXIT_MISTAKE)
     except KeyboardInterrupt:
         if Ranks.from_environment().is_main:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.imaging.text_fields import HEADER_BYTES, meta_fields, nrrd_fields
+from voxella.machine import raise_if_machine
 
 __all__ = [
     "DEFLATE_MOST",
@@ -218,4 +219,5 @@ def _first_bytes(path: Path, count: int) -> bytes:
         with path.open("rb") as handle:
             return handle.read(count)
     except OSError as error:
+        raise_if_machine(error, path)
         raise UserError(f"{path}: cannot be opened: {error.strerror}") from error

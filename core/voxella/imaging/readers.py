@@ -27,6 +27,7 @@ from voxella.imaging.headers import (
     read_text_header,
 )
 from voxella.imaging.nifti_header import NiftiHeader, read_nifti_header
+from voxella.machine import raise_if_machine
 
 __all__ = ["Affine", "Array", "read_itk", "read_nifti"]
 
@@ -45,6 +46,7 @@ def _named(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        raise_if_machine(error, path)
         # The last line is the reason; SimpleITK's earlier ones are its own source positions.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise UserError(

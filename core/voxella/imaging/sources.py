@@ -11,6 +11,7 @@ from typing import Any
 from voxella.errors import UserError
 from voxella.files import sha256_bytes, sha256_file, write_json_atomic
 from voxella.imaging.headers import file_parts
+from voxella.machine import raise_if_machine
 
 __all__ = ["hash_images"]
 
@@ -50,8 +51,10 @@ def hash_images(
             one = len(digests) == 1
             hashes[path] = digests[0] if one else sha256_bytes("".join(digests).encode())
         except UserError as error:
+            raise_if_machine(error)
             problems[path] = error.problem
         except OSError as error:
+            raise_if_machine(error)
             problems[path] = f"{path}: cannot be read: {error.strerror}"
 
     # Threads suffice: hashing releases the interpreter's lock.

@@ -18,6 +18,7 @@ from pydicom.uid import UID
 
 from voxella.importers.dicom_bvalue import B_VALUE_TAGS
 from voxella.importers.dicom_values import integer
+from voxella.machine import raise_if_machine
 
 __all__ = ["Unreadable", "is_whole", "open_dicom"]
 
@@ -71,10 +72,12 @@ def open_dicom(path: Path, keep: tuple[str, ...]) -> tuple[FileDataset, int] | N
             dataset = dcmread(handle, stop_before_pixels=True, specific_tags=fields)
             return dataset, handle.tell()
     except OSError as error:
+        raise_if_machine(error, path)
         raise Unreadable(f"cannot be opened ({error.strerror})") from None
     except Unreadable:
         raise
-    except Exception:
+    except Exception as error:
+        raise_if_machine(error, path)
         # pydicom raises anything over a damaged header, and its messages quote what stands there.
         raise Unreadable("damaged: its header cannot be understood") from None
 

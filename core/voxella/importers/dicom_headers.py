@@ -16,6 +16,7 @@ from voxella.importers.dicom_rules import KeyedBy, SeriesRule
 from voxella.importers.dicom_slice import Slice, frames_of, slice_of
 from voxella.importers.dicom_values import integer, numbers, text, words
 from voxella.importers.dicom_words import known_modality, shown_description
+from voxella.machine import raise_if_machine
 
 __all__ = ["Asked", "Header", "read_header"]
 
@@ -99,8 +100,10 @@ def read_header(path: Path, asked: Asked) -> Header | None:
     except Unreadable:
         raise
     except OSError as error:
+        raise_if_machine(error, path)
         raise Unreadable(f"cannot be read ({error.strerror})") from None
-    except Exception:
+    except Exception as error:
+        raise_if_machine(error, path)
         # Any field of a damaged header can fail to be what it should be.
         raise Unreadable("damaged: its header cannot be understood") from None
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
 from voxella.importers.dicom_stack import Refusal, Stack
+from voxella.machine import raise_if_machine
 
 __all__ = ["check_decodable", "write_stack"]
 
@@ -69,14 +70,16 @@ def _read(volume: Stack) -> sitk.Image:
     reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         return reader.Execute()
-    except RuntimeError:
+    except RuntimeError as error:
+        raise_if_machine(error, paths[0])
         raise _undecodable() from None
 
 
 def _execute(path: Path) -> sitk.Image:
     try:
         return sitk.ReadImage(str(path), sitk.sitkFloat32)
-    except RuntimeError:
+    except RuntimeError as error:
+        raise_if_machine(error, path)
         # Its message quotes the path, which may hold a name.
         raise _undecodable() from None
 

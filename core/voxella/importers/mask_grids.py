@@ -13,6 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from voxella.errors import UserError
 from voxella.imaging.headers import image_suffix
 from voxella.imaging.volume import Affine
+from voxella.machine import raise_if_machine
 
 __all__ = ["Grid", "off_grid", "read_grid"]
 
@@ -32,6 +33,7 @@ def read_grid(path: Path) -> Grid:
         nifti = str(image_suffix(path)).startswith(".nii")
         shape, affine = _nifti_grid(path) if nifti else _itk_grid(path)
     except (OSError, RuntimeError, ValueError, EOFError, ImageFileError) as bad:
+        raise_if_machine(bad, path)
         raise UserError(f"{path}: its header cannot be read") from bad
     if len(shape) != 3:
         raise UserError(f"{path}: {len(shape)}D, where 3D is needed")

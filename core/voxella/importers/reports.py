@@ -12,6 +12,7 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.files import sha256_file, write_text_atomic
+from voxella.machine import raise_if_machine
 
 __all__ = ["Report", "decode", "read_report", "write_report"]
 
@@ -76,6 +77,7 @@ def read_report(path: Path) -> Report | None:
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
+        raise_if_machine(error)
         # ValueError: a NUL in the name. The name may itself be a report in the wrong column.
         raise ValueError("does not exist or cannot be read") from error
     text, encoding = decode(data)

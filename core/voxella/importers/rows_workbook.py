@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from voxella.errors import UserError
 from voxella.importers.rows_table import shown, unreadable
 from voxella.importers.rows_values import cell_text
+from voxella.machine import raise_if_machine
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook
@@ -109,6 +110,7 @@ def _opened(path: Path, *, data_only: bool, read_only: bool = True) -> Iterator[
     except (OSError, MemoryError):
         raise
     except Exception as error:
+        raise_if_machine(error, path)
         cut = isinstance(error, zipfile.BadZipFile)
         kind = "truncated" if cut else "damaged or of another kind"
         raise UserError(

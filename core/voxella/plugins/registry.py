@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 from voxella.plugins.discovery import PluginInfo, find, list_plugins, nearest
 from voxella.plugins.specs import PROJECT, FactorySpec
 
@@ -119,6 +120,7 @@ def _guarded(plugin: PluginInfo, doing: str, act: Callable[[], object]) -> objec
     try:
         return act()
     except (Exception, SystemExit) as error:
+        raise_if_machine(error)
         raise UserError(
             f"{_who(plugin)}: {doing} failed: {type(error).__name__}: {error}",
             remedy=f"mend or uninstall {plugin.distribution}; other plugins are not affected",

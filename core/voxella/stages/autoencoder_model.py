@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.files import sha256_json
+from voxella.machine import naming
 from voxella.plugins import registry
 from voxella.plugins.contracts import Autoencoder
 from voxella.recipe.model import Recipe
@@ -130,7 +131,8 @@ def _bytes(tensor: Tensor) -> bytes:
 
 def _load_strictly(module: nn.Module, path: Path) -> None:
     try:
-        module.load_state_dict(load_file(path))
+        with naming(path):
+            module.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise UserError(
             f"the weights in {path} do not fit the recipe's autoencoder: "

@@ -27,8 +27,9 @@ from voxella.check.settings import CheckSettings
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_json, stat_marks
 from voxella.imaging.headers import file_parts
+from voxella.machine import raise_if_machine
 from voxella.progress import Steps
-from voxella.stages.pool import processes_for, run_in_processes
+from voxella.stages.pool import KilledError, processes_for, run_in_processes
 
 __all__ = ["CheckJob", "look_at_cases"]
 
@@ -109,7 +110,8 @@ class CheckJob:
             with np.load(self.path, allow_pickle=False) as kept:
                 record = json.loads(kept["record"].tobytes())
                 return use(record, kept) if record["key"] == self.key else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise_if_machine(error)
             return None
 
 
@@ -134,8 +136,10 @@ def look_at_cases(
         else:
             done = run_in_processes(CheckJob.run, pending, processes, initializer=_one_thread)
             for job, result in done:
+                if isinstance(result, KilledError):
+                    raise result.mistake(f"case {job.case}")
                 if isinstance(result, BrokenProcessPool):
-                    message = "reading its images ended the process (a crash, or no memory)"
+                    message = "reading its images ended the process (a crash)"
                     crashed[job.case] = found("image.unreadable", message, case=job.case)
                 steps.advance()
     for job in jobs:

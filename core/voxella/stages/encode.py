@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 from voxella.recipe.model import Recipe
 from voxella.stages.encode_latents import LatentEncoding
 from voxella.stages.encode_text import TextEncoding
@@ -77,5 +78,6 @@ def _planned(make: Callable[[], _T], problems: list[UserError]) -> _T | None:
     try:
         return make()
     except UserError as problem:
+        raise_if_machine(problem)
         problems.append(problem)
         return None

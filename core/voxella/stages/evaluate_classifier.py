@@ -20,6 +20,7 @@ from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.classification.task import ClassifierTask, build_task
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json
+from voxella.machine import raise_if_machine
 from voxella.recipe.classification import Classify
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
@@ -103,6 +104,7 @@ class KeptClassifier:
         try:
             task.load_state_dict(read_best(self.home(seed))[0])
         except (RuntimeError, SafetensorError) as error:
+            raise_if_machine(error, self.home(seed) / BEST)
             raise UserError(
                 f"{_KEY}: {self.home(seed) / BEST} holds no weights of the classifier "
                 f"{self.settings.classifier.name} ({type(error).__name__})",

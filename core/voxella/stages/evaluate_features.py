@@ -19,6 +19,7 @@ from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import gathered
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_json
+from voxella.machine import raise_if_machine
 from voxella.metrics.vectors import VectorSet
 from voxella.progress import Steps
 from voxella.stages.evaluate_extractors import Extractor
@@ -84,6 +85,7 @@ class FeatureStore:
             with safe_open(path, framework="pt") as file:
                 rows: Tensor = file.get_tensor(_PART)
         except SafetensorError as error:
+            raise_if_machine(error, path)
             raise UserError(
                 f"{path} is damaged", remedy=f"rm {path}   and evaluate again"
             ) from error
@@ -135,11 +137,13 @@ def _look(item: Wanted, lacking: Sequence[Extractor]) -> list[str]:
     try:
         images = read_images(item.subject)
     except UserError as problem:
+        raise_if_machine(problem)
         return [problem.problem]
     problems = []
     for extractor in lacking:
         try:
             item.store.write(extractor, item.subject, extractor.features(images))
         except UserError as problem:
+            raise_if_machine(problem)
             problems.append(f"{item.subject.id}: {extractor.name}: {problem.problem}")
     return problems[:1]

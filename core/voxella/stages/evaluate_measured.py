@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 from voxella.metrics.estimate import Estimate, joined
 
 __all__ = ["Measured", "attempt", "reason", "remarked"]
@@ -60,7 +61,12 @@ def remarked(found: Mapping[str, Measured], remark: str | None) -> dict[str, Mea
 
 
 def reason(refusal: UserError) -> str:
-    """Return a refusal as one line."""
+    """Return a refusal as one line, which stands in the place of a number.
+
+    Raises:
+        OSError: It is the machine that refuses: what is not known then will be known later.
+    """
+    raise_if_machine(refusal)
     legal = f" (legal: {refusal.legal})" if refusal.legal else ""
     remedy = f"; {refusal.remedy}" if refusal.remedy else ""
     return " ".join(f"{refusal.problem}{legal}{remedy}".split())

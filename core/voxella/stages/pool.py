@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import suppress
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
-__all__ = ["processes_for", "run_in_processes"]
+from voxella.errors import UserError
+
+__all__ = ["KilledError", "processes_for", "run_in_processes"]
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -29,6 +33,18 @@ def processes_for(jobs: int, workers: int, per_process: int) -> int:
     return workers or max(1, min(cores, -(-jobs // per_process)))
 
 
+class KilledError(BrokenProcessPool):
+    """A process was killed from outside, as the system does when memory runs out."""
+
+    def mistake(self, what: str) -> UserError:
+        """Return what to tell the user; never that ``what`` is a bad case."""
+        return UserError(
+            f"the process that had {what} was killed from outside, twice: most likely the system "
+            "had no memory left",
+            remedy="fewer --workers leave more memory for each; the same command continues",
+        )
+
+
 def run_in_processes(
     function: Callable[[_Job], _Result],
     jobs: Sequence[_Job],
@@ -38,34 +54,60 @@ def run_in_processes(
 ) -> Iterator[tuple[_Job, _Result | BrokenProcessPool]]:
     """Yield each job with its result, in the order of completion.
 
-    A job that ends its process (a library's crash, memory) is found out by running what is left one
-    by one; it comes with the exception in the place of a result.
+    A job that ends its process (a library's crash, memory) is found out by running those that may
+    have been it one by one; it comes with the exception in the place of a result.
+
+    Raises:
+        Exception: What ``function`` raises.
     """
-
-    def pool(size: int) -> ProcessPoolExecutor:
-        # Spawned, not forked: a fork would copy the held locks of SimpleITK's threads.
-        return ProcessPoolExecutor(size, get_context("spawn"), initializer=initializer)
-
     left = dict(enumerate(jobs))
-    many = pool(processes)
+    while left:
+        for index, result in _together(function, left, processes, initializer):
+            yield left.pop(index), result
+        # A process died, and with it the pool. Jobs start in order: it had one of the first.
+        for index in list(left)[:processes]:
+            job = left.pop(index)
+            yield job, _alone(function, job, initializer)
+
+
+def _together(
+    function: Callable[[_Job], _Result],
+    jobs: Mapping[int, _Job],
+    processes: int,
+    initializer: Callable[[], None] | None,
+) -> Iterator[tuple[int, _Result]]:
+    """Yield the results of all jobs that were done before a process died."""
+    pool = _pool(processes, initializer)
+    futures: dict[Future[_Result], int] = {}
     try:
-        futures: dict[Future[_Result], int] = {
-            many.submit(function, job): index for index, job in left.items()
-        }
+        with suppress(BrokenProcessPool):
+            for index, job in jobs.items():
+                futures[pool.submit(function, job)] = index
         for future in as_completed(futures):
-            result = future.result()
-            yield left.pop(futures[future]), result
-    except BrokenProcessPool:
-        pass
+            with suppress(BrokenProcessPool):
+                yield futures[future], future.result()
     finally:
-        many.shutdown(cancel_futures=True)
-    single = pool(1)
+        pool.shutdown(cancel_futures=True)
+
+
+def _alone(
+    function: Callable[[_Job], _Result], job: _Job, initializer: Callable[[], None] | None
+) -> _Result | BrokenProcessPool:
+    pool = _pool(1, initializer)
+    others = set(active_children())
     try:
-        for job in left.values():
-            try:
-                yield job, single.submit(function, job).result()
-            except BrokenProcessPool as error:
-                yield job, error
-                single = pool(1)
+        future = pool.submit(function, job)
+        own = set(active_children()) - others
+        return future.result()
+    except BrokenProcessPool as error:
+        for process in own:
+            process.join()
+        killed = any(process.exitcode == -signal.SIGKILL for process in own)
+        return KilledError(*error.args) if killed else error
     finally:
-        single.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(processes: int, initializer: Callable[[], None] | None) -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork would copy the held locks of SimpleITK's and torch's threads.
+    return ProcessPoolExecutor(processes, get_context("spawn"), initializer=initializer)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +15,17 @@ from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.volume import read_volume, write_volume
+from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 from voxella.recipe.model import Prepare
+from voxella.stages.pool import KilledError, processes_for, run_in_processes
 
 __all__ = ["Job", "done_cases", "run_jobs"]
 
 _RECORDS = "cases"
 # Starting a process costs about as much as preparing this many cases.
 _CASES_PER_PROCESS = 4
-_DIED = "its process died, most likely for want of memory; fewer --workers leave more for each"
+_DIED = "its process died, in a library that reads images or for want of memory"
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,16 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> dict[str, str]:
         jobs: In any order; the result does not depend on it.
         workers: Processes; 0: as many as cores, where there are cases enough; 1: none but this.
 
-    A case whose process dies (for want of memory, or in a library) is one that cannot be prepared;
-    the others go on. With one worker there is no process but this, which then dies.
+    A case that ends its process by a library's crash is one that cannot be prepared; the others go
+    on. With one worker there is no process but this, which then dies.
+
+    Raises:
+        OSError: What the machine refused (disk, memory, open files): no case is at fault.
+        UserError: A process was killed, as the system does for want of memory.
     """
     if not jobs:
         return {}
-    processes = workers or min(_cores(), -(-len(jobs) // _CASES_PER_PROCESS))
+    processes = processes_for(len(jobs), workers, _CASES_PER_PROCESS)
     problems: dict[str, str] = {}
     with Steps("prepare", len(jobs)) as steps:
         results = map(_attempt, jobs) if processes == 1 else _parallel(jobs, processes)
@@ -122,47 +124,23 @@ def _attempt(job: Job) -> tuple[str, str | None]:
     try:
         job.run()
     except UserError as error:
+        raise_if_machine(error)
         return job.case, error.problem
     except Exception as error:
-        # Whatever it is, one strange file must not end the others' work.
+        # A full disk is no bad case: judged as one, --quarantine would leave the patient out.
+        raise_if_machine(error)
+        # Whatever else it is, one strange file must not end the others' work.
         return job.case, f"{type(error).__name__}: {error}"
     return job.case, None
 
 
 def _parallel(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, str | None]]:
-    waiting = {job.case: job for job in jobs}
-    while waiting:
-        for result in _in_pool(list(waiting.values()), processes):
-            del waiting[result[0]]
-            yield result
-        # A process died, and with it the pool. Jobs start in order: it had one of the first.
-        for job in list(waiting.values())[:processes]:
-            del waiting[job.case]
-            yield next(_in_pool([job], 1), (job.case, _DIED))
-
-
-def _in_pool(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, str | None]]:
-    """Yield the results of all jobs that were done before a process died."""
-    # Spawned, not forked: a fork would copy the held locks of SimpleITK's and torch's threads.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_one_thread)
-    futures: list[Future[tuple[str, str | None]]] = []
-    try:
-        with suppress(BrokenProcessPool):
-            for job in jobs:
-                futures.append(pool.submit(_attempt, job))
-        for future in as_completed(futures):
-            with suppress(BrokenProcessPool):
-                yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for job, result in run_in_processes(_attempt, jobs, processes, initializer=_one_thread):
+        if isinstance(result, KilledError):
+            raise result.mistake(f"case {job.case}")
+        yield (job.case, _DIED) if isinstance(result, BrokenProcessPool) else result
 
 
 def _one_thread() -> None:
     """Keep SimpleITK to one thread: the processes already fill the cores."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _cores() -> int:
-    # A container or a scheduler may allow fewer than the machine has.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

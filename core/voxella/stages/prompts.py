@@ -18,6 +18,7 @@ from voxella.case import Case
 from voxella.errors import UserError
 from voxella.export import ModelFacts
 from voxella.files import sha256_bytes
+from voxella.machine import raise_if_machine
 from voxella.recipe.model import Recipe
 from voxella.stages.text_encoder import build_text_encoder
 
@@ -116,6 +117,7 @@ def _read(path: Path) -> list[_Prompt]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
+        raise_if_machine(error)
         raise UserError(
             f"sample.prompts: {path} cannot be read as UTF-8 ({type(error).__name__})",
             legal=f"one object per line: {_LEGAL}",

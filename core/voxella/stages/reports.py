@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 
 __all__ = ["read_reports"]
 
@@ -27,6 +28,7 @@ def read_reports(manifest: Manifest, without: Collection[str] = ()) -> dict[str,
         try:
             found[case.id] = _read_report(manifest, case)
         except OSError as error:
+            raise_if_machine(error)
             problems.append(f"case {case.id}: report cannot be read ({type(error).__name__})")
         except UnicodeDecodeError as error:
             # The exception itself carries the report's bytes: say only where it broke off.

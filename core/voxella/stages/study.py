@@ -17,6 +17,7 @@ import torch
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier, start_distributed
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 from voxella.progress import say
 from voxella.stages.classify import classify
 from voxella.stages.classify_check import check_classify
@@ -147,10 +148,13 @@ def _stopped_by(work: Callable[[], None], ranks: Ranks) -> str | None:
     try:
         work()
     except UserError as error:
+        raise_if_machine(error)
         if ranks.world > 1:
             raise
         return str(error)
     except Exception as error:
+        # The next recipe would meet the same full disk.
+        raise_if_machine(error)
         if ranks.world > 1:
             raise
         return _unforeseen(error)

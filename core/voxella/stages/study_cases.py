@@ -10,6 +10,7 @@ import torch
 from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.kernel import PatientKernels, patient_kernels
 from voxella.metrics.predictions import Predictions
@@ -183,5 +184,6 @@ def _if_possible(way: Way, contest: Contest) -> Estimate | None:
     """Return what ``way`` finds; nothing where a run has not kept what it needs."""
     try:
         return way(contest)
-    except (UserError, FileNotFoundError):
+    except (UserError, FileNotFoundError) as error:
+        raise_if_machine(error)
         return None

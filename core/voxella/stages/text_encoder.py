@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from voxella.errors import UserError
+from voxella.machine import raise_if_machine
 from voxella.plugins import registry
 from voxella.plugins.contracts import TextEncoder
 from voxella.recipe.model import Text
@@ -85,6 +86,7 @@ def _guarded(doing: str, act: Callable[[], _T]) -> _T:
     except UserError:
         raise
     except Exception as error:
+        raise_if_machine(error)
         kind = type(error).__name__
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}, in {last.name}"

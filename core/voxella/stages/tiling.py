@@ -19,6 +19,7 @@ from voxella.cache.space import human_bytes
 from voxella.engine.runtime import agreed
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
+from voxella.machine import raise_if_machine
 from voxella.progress import say
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import LoadedAutoencoder
@@ -192,6 +193,7 @@ def _need(
     except UserError:
         return None
     except Exception as error:
+        raise_if_machine(error)
         # A plugin may do what cannot be traced. It worked before there were windows.
         say(f"the memory that the autoencoder needs cannot be told ({type(error).__name__})")
         return 0

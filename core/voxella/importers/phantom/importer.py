@@ -23,6 +23,7 @@ from voxella.importers.phantom.settings import PhantomSettings
 from voxella.importers.phantom.splits import split_of
 from voxella.importers.phantom.truth import read_truth, truth_of
 from voxella.importers.phantom.volume import render
+from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 
 __all__ = ["PhantomImporter", "make_case"]
@@ -153,7 +154,8 @@ def _is_whole(settings: PhantomSettings, index: int, out: Path) -> bool:
         if truth.settings_sha256 != settings.case_hash():
             return False
         return all(sha256_file(out / name) == known for name, known in truth.files.items())
-    except (UserError, FileNotFoundError):
+    except (UserError, FileNotFoundError) as error:
+        raise_if_machine(error)
         return False
 
 

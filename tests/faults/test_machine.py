@@ -8,7 +8,6 @@ import pickle
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,6 @@ REFUSED = {
 # Writers as the stages use them, in a process of its own: a limit cannot be taken back.
 WRITERS = """
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 import numpy as np, torch
 from openpyxl import Workbook
@@ -90,20 +88,6 @@ def assert_told(lines: dict[str, str], folder: Path, what: str, much: str) -> No
         assert line.startswith(f"{what}: {folder / name} ("), line
         assert much in line
     assert [path.name for path in folder.iterdir() if path.name != "a.jsonl"] == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 400 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here (needs root)")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_full_disk_is_one_message_whoever_writes(small_disk: Path) -> None:
