@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import shutil
 import signal
 import stat
@@ -29,6 +30,7 @@ from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
 from voxella.cli import main
+from voxella.files import append_line, atomic_path, make_folder, owner_only, write_json_atomic
 
 CANARY = "ZEBRA-7731 Mevrouw Jansen"
 # Parts, because a message may quote a beginning or break a line.
@@ -116,6 +118,7 @@ def voxella(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=240,
         check=False,
+        umask=0,  # the most careless one: what is private then, is private always
     )
 
 
@@ -152,6 +155,42 @@ def test_a_whole_run_leaves_no_trace(chain: tuple[Path, str]) -> None:
     assert list((folder / "run" / "tensorboard").rglob("events.*"))
     assert "sampling" in said
     assert_no_trace(folder, said)
+
+
+def modes(folder: Path) -> set[tuple[str, int]]:
+    """The permissions that stand in a folder, apart for files and folders."""
+    return {
+        ("folder" if path.is_dir() else "file", stat.S_IMODE(path.stat().st_mode))
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.slow
+def test_nobody_else_opens_what_a_run_leaves(chain: tuple[Path, str]) -> None:
+    """Images, features of reports, predictions, weights, TensorBoard's and DeepSpeed's files."""
+    folder, _ = chain
+    assert list((folder / "run" / "checkpoints").rglob("*.pt"))
+    assert modes(folder) == {("folder", 0o700), ("file", 0o600)}
+
+
+def test_a_script_writes_as_privately_as_a_command(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_json_atomic(tmp_path / "a" / "b" / "c.json", {})
+        append_line(tmp_path / "a" / "log", "line")
+        with atomic_path(tmp_path / "a" / "d.txt") as temporary:
+            temporary.write_text("x")
+            temporary.chmod(0o666)  # some writers choose for themselves
+        assert modes(tmp_path) == {("folder", 0o700), ("file", 0o600)}
+        (tmp_path / "shared").mkdir(mode=0o770)
+        make_folder(tmp_path / "shared")
+        assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o770
+        with owner_only():
+            (tmp_path / "theirs").touch()
+        assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o600
+        assert os.umask(0) == 0
+    finally:
+        os.umask(before)
 
 
 def test_the_search_itself_finds_what_is_packed(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 A rename may reach the disk before what it names, and a name before what it stands for. So the order
 is: data, then the folder that holds it, then the name.
+
+All are for their owner alone: images, reports, features of reports (a linear map gives most of the
+words back), predictions and the models that have learnt from them are patient data.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ __all__ = [
     "append_line",
     "atomic_path",
     "make_folder",
+    "owner_only",
     "publish_folder",
     "remove",
     "sha256_bytes",
@@ -38,10 +42,25 @@ __all__ = [
 
 # Another machine's process cannot be asked whether it runs. None writes one file for as long.
 _FORSAKEN_SECONDS = 3600.0
+_FILE, _FOLDER = 0o600, 0o700
+_UMASK = 0o077
 
 
 @contextmanager
-def atomic_path(target: Path, *, mode: int | None = None) -> Iterator[Path]:
+def owner_only() -> Iterator[None]:
+    """Keep others out of what libraries write meanwhile (TensorBoard, DeepSpeed), by the umask.
+
+    A process has one umask: this is for a whole command, not for a part of a program.
+    """
+    before = os.umask(_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a path to write; move it to ``target``, whole and on the disk, when the block succeeds.
 
     The path has the target's own name, in a folder beside it that names this process: whatever else
@@ -51,7 +70,6 @@ def atomic_path(target: Path, *, mode: int | None = None) -> Iterator[Path]:
 
     Args:
         target: The final path; its folder is made.
-        mode: Permissions of the final file (reports use ``0o600``).
 
     Raises:
         OSError: What the machine refused, with ``target`` as its file, whichever library wrote.
@@ -63,10 +81,7 @@ def atomic_path(target: Path, *, mode: int | None = None) -> Iterator[Path]:
     try:
         with naming(target, beside=folder):
             yield temporary
-            # Libraries choose their own; a data file should follow the umask like any other.
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(mode if mode is not None else 0o666 & ~umask)
+            temporary.chmod(_FILE)  # libraries choose their own
             _sync(temporary)
             temporary.replace(target)
             _sync(target.parent)
@@ -102,17 +117,20 @@ def publish_folder(partial: Path, target: Path, *, marker: str, facts: Any) -> P
 
 def append_line(path: Path, line: str) -> None:
     """Add one line of UTF-8 to a file, on the disk when this returns; a kill may cut the last."""
-    with naming(path), path.open("a", encoding="utf-8") as file:
+    with naming(path), open(path, "a", encoding="utf-8", opener=_open_private) as file:
         file.write(f"{line}\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each on the disk before the next."""
+    """Make a folder and those above it, each on the disk before the next, for their owner alone.
+
+    A folder that is there keeps its permissions: whoever made it has chosen them.
+    """
     absent = [path for path in (folder, *folder.parents) if not path.is_dir()]
     for path in reversed(absent):
-        path.mkdir(exist_ok=True)
+        path.mkdir(_FOLDER, exist_ok=True)
         _sync(path.parent)
 
 
@@ -142,6 +160,10 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, _FILE)
+
+
 def _is_left(partial: Path) -> bool:
     maker = ProcessMark.parse(partial.name.removeprefix(PARTIAL).rpartition(".")[0])
     gone = None if maker is None else maker.is_gone()
@@ -167,9 +189,9 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_text_atomic(target: Path, text: str, *, mode: int | None = None) -> Path:
+def write_text_atomic(target: Path, text: str) -> Path:
     """Write UTF-8 text atomically and return ``target``."""
-    with atomic_path(target, mode=mode) as temporary:
+    with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return target
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from voxella.files import atomic_path, sweep
+from voxella.files import atomic_path, make_folder, sweep
 from voxella.machine import naming, raise_if_machine
 from voxella.process import PARTIAL
 
@@ -61,7 +61,7 @@ class ShardWriter:
         shard_seconds: float = SHARD_SECONDS,
     ) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._key = key
         self._stem = f"rank{rank:04d}-"
         self._limits = (shard_bytes, shard_entries, shard_seconds)

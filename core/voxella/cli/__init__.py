@@ -15,6 +15,7 @@ from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, tell
 from voxella.command import running
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.files import owner_only
 from voxella.machine import as_mistake
 
 __all__ = ["main"]
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        with running(words):
+        with running(words), owner_only():
             code: int = arguments.func(arguments)
             # A full disk may be behind the standard output, too.
             sys.stdout.flush()

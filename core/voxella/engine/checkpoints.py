@@ -15,7 +15,7 @@ from voxella.engine.ema import Ema
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier
 from voxella.errors import UserError
-from voxella.files import write_json_atomic
+from voxella.files import make_folder, write_json_atomic
 
 __all__ = ["Checkpoints", "Provenance"]
 
@@ -78,7 +78,7 @@ class Checkpoints:
         if self.ranks.is_main:
             for leftover in self.folder.glob(f"{_PARTIAL}*"):  # of a kill
                 shutil.rmtree(leftover, ignore_errors=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
         barrier()
         engine.save_checkpoint(str(self.folder), tag=partial.name, save_latest=False)
         if ema is not None and (self.ranks.is_main or self.sharded):

@@ -2,8 +2,7 @@
 
 Written are ``train.json``, ``test.json`` and, where there are validation cases, ``val.json``, which
 the released code does not read; ``images/<folder>/axt2.nii.gz``; ``cases.xlsx``; and, where token
-features are known, ``train_merged.json`` and its like. All but the images are readable by their
-owner only.
+features are known, ``train_merged.json`` and its like.
 
 The spreadsheet's column Label holds the split: the released README calls it the class, but the
 released code picks its training and test cases by it.
@@ -22,7 +21,7 @@ import numpy as np
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
-from voxella.files import atomic_path, write_text_atomic
+from voxella.files import atomic_path, make_folder, write_text_atomic
 from voxella.importers.ccella import KEYS
 from voxella.importers.ccella_entries import entry_of, image_name, row_of, with_features
 from voxella.importers.ccella_sheet import COLUMNS
@@ -33,7 +32,6 @@ from voxella.importers.mask_grids import read_grid
 __all__ = ["SHEET", "CcellaExport", "export_ccella", "write_sheet"]
 
 SHEET = "cases.xlsx"
-_MODE = 0o600
 _SPLITS = ("train", "val", "test")
 # As the manifest of a synthetic data set has them; the released code does not mind.
 _PREDICTED = ("predicted_label", "predicted_probability")
@@ -165,7 +163,7 @@ def _place(source: Path, target: Path, *, copy: bool) -> None:
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     link = target.with_name(f".partial-{target.name}")
     link.unlink(missing_ok=True)
     try:
@@ -215,11 +213,11 @@ def _features(
 
 
 def _write(path: Path, entries: list[dict[str, Any]]) -> Path:
-    return write_text_atomic(path, json.dumps(entries, ensure_ascii=False), mode=_MODE)
+    return write_text_atomic(path, json.dumps(entries, ensure_ascii=False))
 
 
 def write_sheet(cases: Sequence[Case], path: Path, positive: str) -> Path:
-    """Write the released code's spreadsheet, readable by its owner only.
+    """Write the released code's spreadsheet.
 
     Where a text head said what it makes of the prompts, its class and the probability of that are
     two more columns.
@@ -240,6 +238,6 @@ def write_sheet(cases: Sequence[Case], path: Path, positive: str) -> Path:
     for case in cases:
         row = row_of(case, case.label == positive)
         page.append([*row, *(case.extra.get(name) for name in predicted)])
-    with atomic_path(path, mode=_MODE) as temporary:
+    with atomic_path(path) as temporary:
         book.save(temporary)
     return path

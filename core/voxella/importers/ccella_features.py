@@ -16,7 +16,6 @@ from voxella.importers.ccella_entries import folder_of
 __all__ = ["write_features"]
 
 # Features tell of their report: like it, they are for their owner only.
-_MODE = 0o600
 
 
 def write_features(cases: Sequence[Case], cache: Path, out: Path) -> dict[str, Path]:
@@ -46,6 +45,6 @@ def write_features(cases: Sequence[Case], cache: Path, out: Path) -> dict[str, P
         path = out / folder_of(case) / "text.npy" if has_report else out / "null.npy"
         found[case.id] = path.absolute()
         if has_report or not path.exists():
-            with atomic_path(path, mode=_MODE) as temporary, temporary.open("wb") as handle:
+            with atomic_path(path) as temporary, temporary.open("wb") as handle:
                 np.save(handle, tensor.float().numpy())
     return found

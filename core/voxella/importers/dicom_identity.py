@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.files import make_folder
 from voxella.importers.drafts import warn
 from voxella.progress import say
 
@@ -85,7 +86,7 @@ def load_identity(key_file: Path | None, out: Path) -> Identity:
 
 
 def _write(path: Path, key: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         # Never over another key: a patient would have two names.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from voxella.files import sha256_file
+from voxella.files import append_line, sha256_file
 from voxella.importers.dicom_identity import Identity
 from voxella.importers.dicom_stack import Stack
 
@@ -41,8 +41,7 @@ class Journal:
     def add(self, relative: str, volume: Stack) -> None:
         """Note a finished image."""
         line = json.dumps([relative, self._source(volume), sha256_file(self._out / relative)])
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(self._path, line)
 
     def remove(self) -> None:
         """Remove the journal: the manifest now says what there is."""

@@ -69,7 +69,7 @@ class Assembly:
         return check_shares(self.val_share, self.test_share)
 
     def write(self, drafts: Sequence[Draft], out: Path) -> Manifest:
-        """Write reports (mode 0600), images where they are copied, and the manifest, last.
+        """Write reports, images where they are copied, and the manifest, last.
 
         Raises:
             UserError: No case is left for training, or detached voxels would be left behind.

@@ -24,7 +24,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_MODE = 0o600
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,14 @@ def read_report(path: Path) -> Report | None:
 
 
 def write_report(out: Path, case: str, report: Report) -> tuple[str, str]:
-    """Write ``reports/<case>.txt`` with mode 0600; return its relative path and its hash.
+    """Write ``reports/<case>.txt``; return its relative path and its hash.
 
     Raises:
         UserError: It holds characters that UTF-8 cannot write.
     """
     relative = f"reports/{case}.txt"
     try:
-        path = write_text_atomic(out / relative, report.text, mode=_MODE)
+        path = write_text_atomic(out / relative, report.text)
     except UnicodeEncodeError:
         # A lone surrogate, which JSON can spell. The codec's own message would quote the text.
         problem = f"case {case}: its report holds characters that are no text"

@@ -24,7 +24,7 @@ def write_report(
         folder: A run folder, or a study's.
         out: The page; None: ``FOLDER/report.html``.
         cases: Pairs of volumes to show at most, of each run.
-        with_reports: Put the prompts' text into the page, which only its owner may then read.
+        with_reports: Put the prompts' text into the page.
 
     Raises:
         UserError: The folder is neither, or a file in it cannot be read.
@@ -41,4 +41,4 @@ def write_report(
         page = study_page(folder, cases=cases, with_reports=with_reports)
     else:
         page = run_page(RunFolder.open(folder), cases=cases, with_reports=with_reports)
-    return write_text_atomic(target, page, mode=0o600 if with_reports else None)
+    return write_text_atomic(target, page)

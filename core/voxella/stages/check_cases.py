@@ -102,7 +102,7 @@ class CheckJob:
             arrays[f"thumbnail{number}"] = np.clip(np.rint(small * _STEPS), -127, 127).astype("i1")
         for number, jpeg in enumerate(facts.pictures.values()):
             arrays[f"picture{number}"] = np.frombuffer(jpeg, np.uint8)
-        with atomic_path(self.path, mode=0o600) as temporary, temporary.open("wb") as handle:
+        with atomic_path(self.path) as temporary, temporary.open("wb") as handle:
             np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]  # a stub's flaw
 
     def _kept(self, use: Callable[[dict[str, Any], Any], _Kept]) -> _Kept | None:

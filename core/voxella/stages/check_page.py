@@ -41,7 +41,7 @@ def write_page(report: CheckReport, *, show_all: bool = False) -> None:
         show_all: Show every case; else those with errors and warnings, and a few others.
     """
     # Pictures of patients: for its owner, like the reports.
-    write_text_atomic(report.page, page_html(report, show_all=show_all), mode=0o600)
+    write_text_atomic(report.page, page_html(report, show_all=show_all))
 
 
 def chosen_cases(report: CheckReport, *, show_all: bool) -> list[Case]:

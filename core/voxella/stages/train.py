@@ -24,7 +24,7 @@ from voxella.engine.settings import autocast_dtype, deepspeed_config, zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.engine.validation import Validation
 from voxella.errors import UserError
-from voxella.files import sha256_json, write_text_atomic
+from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.model import build_model
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.load import dump_recipe
@@ -82,7 +82,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     checkpoints.peek(provenance)  # before this run's recipe takes the place of the other's
     barrier()
     if ranks.is_main:
-        folders.run.mkdir(parents=True, exist_ok=True)
+        make_folder(folders.run)
         record.invalidate()
         write_text_atomic(folders.run / "recipe.yaml", dump_recipe(recipe))
     observers = ObserverSet(recipe.observers, rank=ranks.rank)

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
-from voxella.files import atomic_path, sha256_file, write_json_atomic, write_text_atomic
+from voxella.files import (
+    atomic_path,
+    make_folder,
+    sha256_file,
+    write_json_atomic,
+    write_text_atomic,
+)
 from voxella.importers.phantom.facts import case_id, draw_facts
 from voxella.importers.phantom.report import write_report
 from voxella.importers.phantom.settings import PhantomSettings
@@ -27,8 +33,6 @@ from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 
 __all__ = ["PhantomImporter", "make_case"]
-
-_PRIVATE = 0o600  # reports are treated as patient data, a phantom's too
 
 
 class PhantomImporter:
@@ -46,7 +50,7 @@ class PhantomImporter:
         out = Path(out)
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file, not a folder", remedy="give --out another path")
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         total = self.settings.cases
         missing = [n for n in range(total) if not _is_whole(self.settings, n, out)]
         with Steps("phantom cases", total, first=total - len(missing)) as steps:
@@ -137,7 +141,7 @@ def make_case(settings: PhantomSettings, index: int, out: Path) -> int:
     _write_nifti(out / paths.labels, volume.labels, volume.affine)
     written = [paths.image, paths.labels]
     if facts.has_report:
-        write_text_atomic(out / paths.report, write_report(facts), mode=_PRIVATE)
+        write_text_atomic(out / paths.report, write_report(facts))
         written.append(paths.report)
     else:
         (out / paths.report).unlink(missing_ok=True)
