@@ -8,7 +8,8 @@ from monai.losses import FocalLoss
 from torch import Tensor
 from torch.nn import functional
 
-from voxella.diffusion.losses import Reconstruction, focal_loss, masked_mean, reconstruction_loss
+from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_loss
+from voxella.diffusion.names import Reconstruction
 
 
 def case(classes: int, cases: int = 7) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ from monai.networks.schedulers import DDPMScheduler
 from torch import Tensor
 
 from voxella.diffusion.guidance import combine
-from voxella.diffusion.prediction import Prediction, target, to_epsilon, to_x0
-from voxella.diffusion.schedule import Schedule, ScheduleName, make_schedule
+from voxella.diffusion.names import Prediction, ScheduleName
+from voxella.diffusion.prediction import target, to_epsilon, to_x0
+from voxella.diffusion.schedule import Schedule, make_schedule
 
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 SCHEDULES: tuple[ScheduleName, ...] = ("scaled_linear", "cosine", "rectified_flow")

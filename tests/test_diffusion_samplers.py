@@ -8,6 +8,8 @@ covariance it samples, exactly and without Monte Carlo.
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -16,26 +18,26 @@ from typing import get_args
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
+from tiny_run import REPOSITORY
 from torch import Tensor
 
-from voxella.diffusion.prediction import Prediction, target
-from voxella.diffusion.samplers import (
-    Sampler,
-    SamplerName,
-    even_timesteps,
-    make_sampler,
-    plan_moves,
-    quadratic_timesteps,
-)
+from voxella.diffusion.moves import even_timesteps, plan_moves, quadratic_timesteps
+from voxella.diffusion.names import Prediction, ScheduleName, family_of
+from voxella.diffusion.prediction import target
+from voxella.diffusion.samplers import SAMPLERS, Sampler, make_sampler, misfits, quickest
 from voxella.diffusion.sampling import sample
-from voxella.diffusion.schedule import Schedule, ScheduleName, make_schedule
+from voxella.diffusion.schedule import Schedule, make_schedule
 from voxella.errors import UserError
+from voxella.recipe.load import load_recipe
+from voxella.recipe.schema import recipe_schema
 
 Denoiser = Callable[[Tensor, int], Tensor]
 
+CCELLA = str(REPOSITORY / "recipes" / "ccella.yaml")
+
 MU = torch.tensor([0.7, -0.4, 0.2], dtype=torch.float64)
 DEVIATIONS = torch.tensor([0.3, 0.6, 1.3], dtype=torch.float64)
-FAMILIES: dict[ScheduleName, tuple[SamplerName, ...]] = {
+FAMILIES: dict[ScheduleName, tuple[str, ...]] = {
     "scaled_linear": ("ddim", "dpmpp_2m"),
     "linear": ("ddim", "dpmpp_2m"),
     "cosine": ("ddim", "dpmpp_2m"),
@@ -170,7 +172,7 @@ def test_dpm_solver_is_nearer_than_first_order_with_20_steps(name: ScheduleName)
 @pytest.mark.parametrize(
     ("name", "sampler", "order"), [("linear", "ddim", 1), ("linear", "dpmpp_2m", 2)]
 )
-def test_order_of_convergence(name: ScheduleName, sampler: SamplerName, order: int) -> None:
+def test_order_of_convergence(name: ScheduleName, sampler: str, order: int) -> None:
     """Doubling the steps divides the error by 2^order; 20000 timesteps make rounding negligible.
 
     A flow has no such order for DPM-Solver++: its path begins at a log SNR of minus infinity.
@@ -213,9 +215,7 @@ def network(x: Tensor, t: int) -> Tensor:
     ("prediction", "theirs"), [("epsilon", "epsilon"), ("v", "v_prediction"), ("x0", "sample")]
 )
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
-def test_full_length_equals_monai(
-    sampler: SamplerName, prediction: Prediction, theirs: str
-) -> None:
+def test_full_length_equals_monai(sampler: str, prediction: Prediction, theirs: str) -> None:
     kind = DDPMScheduler if sampler == "ddpm" else DDIMScheduler
     scheduler = kind(
         1000,
@@ -289,7 +289,7 @@ def test_dpm_solver_equals_diffusers(steps: int, expected: list[float]) -> None:
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "flow"])
 def test_all_predictions_of_one_denoiser_give_one_sample(
-    sampler: SamplerName, prediction: Prediction
+    sampler: str, prediction: Prediction
 ) -> None:
     schedule = paper(steps=100)
     plan = make_sampler(sampler, schedule, 100)
@@ -303,8 +303,8 @@ def test_all_predictions_of_one_denoiser_give_one_sample(
 
 
 @pytest.mark.parametrize("spatial", [(4,), (4, 3), (4, 3, 2)])
-@pytest.mark.parametrize("sampler", get_args(SamplerName))
-def test_axes_and_company_do_not_matter(sampler: SamplerName, spatial: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_axes_and_company_do_not_matter(sampler: str, spatial: tuple[int, ...]) -> None:
     schedule = paper("rectified_flow" if sampler == "euler" else "scaled_linear", steps=50)
     plan = make_sampler(sampler, schedule, 50)
     start = torch.randn(3, 2, *spatial, generator=torch.Generator().manual_seed(6))
@@ -318,7 +318,7 @@ def test_axes_and_company_do_not_matter(sampler: SamplerName, spatial: tuple[int
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m"])
-def test_state_stays_float32_under_a_half_precision_network(sampler: SamplerName) -> None:
+def test_state_stays_float32_under_a_half_precision_network(sampler: str) -> None:
     schedule = paper(steps=200)
     seen: set[torch.dtype] = set()
 
@@ -430,9 +430,9 @@ def test_ddpm_below_full_length_would_lose_variance_and_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         make_sampler("ddpm", schedule, 50)
     message = str(caught.value)
-    assert "ddpm takes all 1000 steps of the schedule, not 50" in message
+    assert "received 50: ddpm takes all 1000 steps of the schedule" in message
     assert "too little variance" in message
-    assert "ddpm, ddim, dpmpp_2m; 1 to 1000 steps (ddpm: 1000)" in message
+    assert "legal: 1000, or sampler ddim or dpmpp_2m" in message
     assert "--set sample.sampler=dpmpp_2m --set sample.steps=20" in message
 
 
@@ -441,15 +441,20 @@ def test_ddpm_below_full_length_would_lose_variance_and_is_refused() -> None:
     [
         ("euler", "scaled_linear", 20, "euler does not go with schedule scaled_linear"),
         ("ddpm", "rectified_flow", 1000, "ddpm does not go with schedule rectified_flow"),
-        ("ddim", "rectified_flow", 20, "legal: with this schedule euler, dpmpp_2m; 1 to 1000"),
-        ("ddim", "scaled_linear", 1001, "sample.steps is 1001; the schedule has 1000 timesteps"),
-        ("ddim", "cosine", 0, "sample.steps is 0; the schedule has 1000 timesteps"),
+        ("ddim", "rectified_flow", 20, "schedule rectified_flow; legal: dpmpp_2m, euler"),
+        (
+            "ddim",
+            "scaled_linear",
+            1001,
+            "sample.steps: received 1001; the schedule has 1000 timesteps",
+        ),
+        ("ddim", "cosine", 0, "sample.steps: received 0; the schedule has 1000 timesteps"),
         ("plms", "cosine", 20, "there is no sampler 'plms'"),
         ("plms", "cosine", 20, "legal: ddpm, ddim, dpmpp_2m, euler"),
     ],
 )
 def test_plans_that_cannot_be_are_refused(
-    sampler: SamplerName, schedule: ScheduleName, steps: int, expected: str
+    sampler: str, schedule: ScheduleName, steps: int, expected: str
 ) -> None:
     with pytest.raises(UserError) as caught:
         make_sampler(sampler, paper(schedule), steps)
@@ -460,4 +465,57 @@ def test_all_problems_of_a_plan_are_named_at_once() -> None:
     with pytest.raises(UserError) as caught:
         make_sampler("euler", paper(steps=100), 101)
     assert "does not go with" in str(caught.value)
-    assert "sample.steps is 101" in str(caught.value)
+    assert "sample.steps: received 101" in str(caught.value)
+
+
+# one place for all that is known of a sampler
+
+
+FLOW = ["diffusion={schedule: rectified_flow, prediction: flow}", "sample.steps=7"]
+
+
+def test_a_new_sampler_is_one_new_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipe, schema, messages, panels and sampling know it; it is euler by another name."""
+    euler = SAMPLERS["euler"]
+    fresh = replace(euler, order=3, families=("flow",), usual_steps=7)
+    monkeypatch.setitem(SAMPLERS, "heun", fresh)
+    ours = load_recipe(CCELLA, ["smoke"], [*FLOW, "sample.sampler=heun"])
+    assert "heun" in recipe_schema()["$defs"]["Sample"]["properties"]["sampler"]["enum"]
+    with pytest.raises(UserError, match="legal: dpmpp_2m, euler, heun"):
+        load_recipe(CCELLA, ["smoke"], [*FLOW, "sample.sampler=ddim"])
+    assert quickest("rectified_flow") == ("heun", 7)
+    assert quickest("cosine") == ("dpmpp_2m", 20)
+    schedule = paper("rectified_flow")
+    made = make_sampler(ours.sample.sampler, schedule, ours.sample.steps)
+    assert (made.moves, made.update) == (make_sampler("euler", schedule, 7).moves, euler.update)
+
+
+def test_what_a_recipe_may_ask_for_is_what_can_be_planned() -> None:
+    for name, facts in SAMPLERS.items():
+        for schedule in get_args(ScheduleName):
+            steps = facts.usual_steps or 1000
+            problems = list(misfits(name, schedule, 1000, steps))
+            if problems:
+                with pytest.raises(UserError):
+                    make_sampler(name, paper(schedule), steps)
+            else:
+                assert make_sampler(name, paper(schedule), steps).steps == steps
+            assert bool(problems) is (family_of(schedule) not in facts.families)
+
+
+def test_the_page_on_sampling_names_every_sampler_with_its_facts() -> None:
+    text = (REPOSITORY / "docs" / "sampling.md").read_text()
+    for name, facts in SAMPLERS.items():
+        steps = (
+            "all of the schedule" if facts.usual_steps is None else f"such as {facts.usual_steps}"
+        )
+        noisy = ", with fresh noise" if facts.stochastic else ""
+        families = ", ".join(facts.families)
+        row = f"| {name} | {facts.solves}{noisy} | {families} | {facts.order} |"
+        (found,) = [line for line in text.splitlines() if line.startswith(row)]
+        assert steps in found
+
+
+def test_recipes_are_checked_without_torch() -> None:
+    code = "import sys, voxella.recipe.load; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

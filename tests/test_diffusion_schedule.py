@@ -8,7 +8,8 @@ import pytest
 import torch
 from monai.networks.schedulers import NoiseSchedules, RFlowScheduler
 
-from voxella.diffusion.schedule import Schedule, ScheduleName, make_schedule
+from voxella.diffusion.names import ScheduleName
+from voxella.diffusion.schedule import Schedule, make_schedule
 from voxella.errors import UserError
 
 NAMES: tuple[ScheduleName, ...] = ("scaled_linear", "linear", "cosine", "rectified_flow")

@@ -159,19 +159,36 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
     [
         (
             ["sample.sampler=euler"],
-            "--set sample.sampler=euler: sample.sampler: euler follows a rectified_flow, and the "
-            "schedule is scaled_linear; legal: ddpm, ddim, dpmpp_2m",
+            "--set sample.sampler=euler: sample.sampler: euler does not go with schedule "
+            "scaled_linear; legal: ddpm, ddim, dpmpp_2m",
         ),
         (
             ["diffusion.schedule=rectified_flow", "diffusion.prediction=flow"],
-            "r.yaml:9: sample.sampler: ddim needs a schedule of noise, not rectified_flow; "
-            "legal: euler",
+            "r.yaml:9: sample.sampler: ddim does not go with schedule rectified_flow; "
+            "legal: dpmpp_2m, euler",
         ),
         (
             ["sample.sampler=ddpm", "sample.steps=999"],
-            "--set sample.steps=999: sample.steps: received 999: ddpm below full length is wrong",
+            "--set sample.steps=999: sample.steps: received 999: ddpm takes all 1000 steps",
         ),
-        (["sample.steps=1001"], "sample.steps: received 1001; the schedule has 1000 steps"),
+        (["sample.steps=1001"], "sample.steps: received 1001; the schedule has 1000 timesteps"),
+        (
+            [
+                "diffusion={schedule: rectified_flow, prediction: flow}",
+                "sample.sampler=dpmpp_2m",
+                "sample.steps=1001",
+            ],
+            "sample.steps: received 1001; the schedule has 1000 timesteps",
+        ),
+        (
+            ["sample.sampler=ddpm", "sample.steps=1000", "sample.sweep={steps: [1000, 50]}"],
+            "sample.sweep.steps: received 50: ddpm takes all 1000 steps",
+        ),
+        (
+            ["train.panel_every=5", "train.panel_steps=1001"],
+            "train.panel_steps: received 1001; the schedule has 1000 timesteps",
+        ),
+        (["sample.sampler=plms"], "received 'plms'; legal: ddpm, ddim, dpmpp_2m, euler"),
         (
             ["diffusion.schedule=rectified_flow"],
             "diffusion: schedule rectified_flow and prediction flow belong together",
@@ -205,6 +222,7 @@ def test_blocks_that_contradict_each_other_are_refused(
         ["sample.sampler=ddpm", "sample.steps=50", "diffusion.steps=50"],
         ["sample.sampler=dpmpp_2m", "sample.steps=20"],
         ["diffusion={schedule: rectified_flow, prediction: flow}", "sample.sampler=euler"],
+        ["diffusion={schedule: rectified_flow, prediction: flow}", "sample.sampler=dpmpp_2m"],
     ],
 )
 def test_every_sampler_has_its_legal_schedule(write: Write, sets: list[str]) -> None:

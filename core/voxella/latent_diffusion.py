@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from voxella.batch import Batch
 from voxella.conditioning import Conditioning
 from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_loss
-from voxella.diffusion.prediction import Prediction, target
+from voxella.diffusion.names import Prediction
+from voxella.diffusion.prediction import target
 from voxella.diffusion.schedule import Schedule
 from voxella.plugins.contracts import Backbone, Conditioner
 from voxella.recipe.model import Loss

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-__all__ = ["Reconstruction", "focal_loss", "masked_mean", "reconstruction_loss"]
+from voxella.diffusion.names import Reconstruction
 
-Reconstruction = Literal["l1", "mse"]
+__all__ = ["focal_loss", "masked_mean", "reconstruction_loss"]
 
 
 def reconstruction_loss(kind: Reconstruction, prediction: Tensor, target: Tensor) -> Tensor:

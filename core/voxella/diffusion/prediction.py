@@ -14,16 +14,15 @@ alpha is 0, and ``epsilon`` says nothing about ``x_0`` there; recipes admit only
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
+from voxella.diffusion.names import Prediction
 from voxella.diffusion.schedule import Schedule
 
-__all__ = ["Prediction", "target", "to_epsilon", "to_x0"]
-
-Prediction = Literal["epsilon", "v", "x0", "flow"]
+__all__ = ["target", "to_epsilon", "to_x0"]
 
 
 def target(

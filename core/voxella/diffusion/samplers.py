@@ -1,53 +1,38 @@
 """Samplers: each a plan of moves along a schedule and one pure update.
 
-Every update is written in the current estimate of ``x_0`` and of the noise, so it serves every
-prediction. Coefficients are Python floats computed in float64 before the first network call.
+:data:`SAMPLERS` holds all that is known of them. Recipe checks, the JSON Schema, training panels,
+documentation and sampling read it there, so that a new sampler is one new entry. Every update is
+written in the current estimate of ``x_0`` and of the noise, so it serves every prediction.
 
-| sampler  | schedules           | steps       | what it solves                                   |
-|----------|---------------------|-------------|--------------------------------------------------|
-| ddpm     | variance-preserving | all of them | the reverse chain the model was trained for      |
-| ddim     | variance-preserving | any         | the probability-flow ODE, first order            |
-| dpmpp_2m | both families       | any         | the same ODE, second order in the log of the SNR |
-| euler    | rectified_flow      | any         | the flow ODE, first order                        |
+Nothing here needs torch before a sampler is used: recipes are checked without waiting for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from voxella.diffusion.schedule import Schedule
+from voxella.diffusion.moves import Move, even_timesteps, plan_moves, quadratic_timesteps
+from voxella.diffusion.names import Family, family_of
 from voxella.errors import UserError
 
-__all__ = ["Estimate", "Move", "Sampler", "SamplerName", "make_sampler"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "euler"]
+    from voxella.diffusion.schedule import Schedule
 
-
-@dataclass(frozen=True)
-class Move:
-    """One step of sampling, from timestep ``t`` to a less noisy state.
-
-    Attributes:
-        t: The timestep the network is told.
-        alpha: Signal factor here.
-        sigma: Noise standard deviation here.
-        alpha_next: Signal factor after the move; 1 after the last.
-        sigma_next: Noise standard deviation after the move; 0 after the last.
-        extrapolation: How far DPM-Solver++ continues the change of x_0 since the move before.
-    """
-
-    t: int
-    alpha: float
-    sigma: float
-    alpha_next: float
-    sigma_next: float
-    extrapolation: float
+__all__ = [
+    "SAMPLERS",
+    "Estimate",
+    "Sampler",
+    "SamplerFacts",
+    "fitting",
+    "make_sampler",
+    "misfits",
+    "quickest",
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +50,32 @@ class Estimate:
     previous_x0: Tensor | None
 
 
-Update = Callable[[Move, Tensor, Estimate, Tensor | None], Tensor]
+Update = Callable[[Move, "Tensor", Estimate, "Tensor | None"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class SamplerFacts:
+    """All that is known of a sampler.
+
+    Attributes:
+        solves: In a few words.
+        families: The schedules it goes with.
+        order: Of its error in the length of a step.
+        usual_steps: Network calls that it is usually given; None: every step of the schedule.
+        timesteps: ``(steps of the schedule, network calls) -> timesteps``, noisiest first.
+        update: ``(move, x_t, estimate, fresh noise or None) -> x_next``; pure.
+        stochastic: Whether ``update`` wants fresh noise (but for the last move).
+        why_all: Why it takes every step of the schedule; None: it takes any number.
+    """
+
+    solves: str
+    families: tuple[Family, ...]
+    order: int
+    usual_steps: int | None
+    timesteps: Callable[[int, int], list[int]]
+    update: Update
+    stochastic: bool = False
+    why_all: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,11 @@ class Sampler:
         name: As in a recipe.
         schedule: The path it walks back.
         moves: One per network call, noisiest first.
-        update: ``(move, x_t, estimate, fresh noise or None) -> x_next``; pure.
+        update: See :class:`SamplerFacts`.
         stochastic: Whether ``update`` wants fresh noise (but for the last move).
     """
 
-    name: SamplerName
+    name: str
     schedule: Schedule
     moves: tuple[Move, ...]
     update: Update
@@ -97,7 +107,7 @@ class Sampler:
         return tuple(move.t for move in self.moves)
 
 
-def make_sampler(name: SamplerName, schedule: Schedule, steps: int) -> Sampler:
+def make_sampler(name: str, schedule: Schedule, steps: int) -> Sampler:
     """Plan ``steps`` network calls along a schedule.
 
     Raises:
@@ -105,73 +115,58 @@ def make_sampler(name: SamplerName, schedule: Schedule, steps: int) -> Sampler:
             many steps; all problems at once.
     """
     _check(name, schedule, steps)
-    spaced = even_timesteps if name == "euler" else quadratic_timesteps
-    moves = plan_moves(schedule, spaced(schedule.steps, steps))
-    return Sampler(name, schedule, moves, _UPDATES[name], stochastic=name == "ddpm")
+    facts = SAMPLERS[name]
+    moves = plan_moves(schedule, facts.timesteps(schedule.steps, steps))
+    return Sampler(name, schedule, moves, facts.update, facts.stochastic)
 
 
-def quadratic_timesteps(schedule_steps: int, steps: int) -> list[int]:
-    """Return timesteps from the last to 0 whose distances grow with the noise.
+def fitting(schedule: str) -> list[str]:
+    """Return the samplers that go with a schedule."""
+    family = family_of(schedule)
+    return [name for name, facts in SAMPLERS.items() if family in facts.families]
 
-    ``t_k = c k^2`` (Song et al. 2021, appendix D.2, "quadratic"), pushed apart where rounding would
-    make two equal. Chosen by measurement on Gaussian data of standard deviations 0.1 to 1.5, where
-    the exact solution is known, on the paper's schedule with 20 steps of DPM-Solver++: at 0.5 the
-    result is 1 % too wide, against 15 % for evenly spaced timesteps that end at 0, and 14 % too
-    narrow for even ones that stop at ``schedule_steps / steps`` and jump from there to clean data
-    ("trailing"). Spacing evenly in the log of the SNR is as good there but repeats timesteps on the
-    cosine schedule. Ending at 0 matters for detail: the jump to clean data returns a mean.
+
+def quickest(schedule: str) -> tuple[str, int]:
+    """Return the sampler of the highest order that goes with a schedule, and its usual steps."""
+    few = [(name, steps) for name in fitting(schedule) if (steps := SAMPLERS[name].usual_steps)]
+    return max(few, key=lambda one: SAMPLERS[one[0]].order)
+
+
+def misfits(name: str, schedule: str, length: int, steps: int) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a known sampler on a schedule: the key of ``sample``, and the words.
+
+    Args:
+        name: The sampler.
+        schedule: The schedule's name.
+        length: Its timesteps.
+        steps: Network calls asked for.
     """
-    if steps == 1:
-        return [schedule_steps - 1]
-    scale = (schedule_steps - 1) / (steps - 1) ** 2
-    return [max(math.floor(scale * k * k + 0.5), k) for k in reversed(range(steps))]
-
-
-def even_timesteps(schedule_steps: int, steps: int) -> list[int]:
-    """Return evenly spaced timesteps from the last down ("trailing", Lin et al. 2024, table 2).
-
-    For a rectified flow these are s = 1, 1 - 1/steps, ..., 1/steps, rounded to timesteps, the equal
-    Euler steps of Liu et al. 2022 and of MAISI: on a straight path any spacing is exact.
-    """
-    return [math.floor(schedule_steps * k / steps + 0.5) - 1 for k in range(steps, 0, -1)]
-
-
-def plan_moves(schedule: Schedule, timesteps: Sequence[int]) -> tuple[Move, ...]:
-    """Return the moves through ``timesteps``, noisiest first, and from the last to clean data."""
-    timesteps = list(timesteps)
-    alphas = [*schedule.alphas[timesteps].tolist(), 1.0]
-    sigmas = [*schedule.sigmas[timesteps].tolist(), 0.0]
-    log_snr = [_log_snr(alpha, sigma) for alpha, sigma in zip(alphas, sigmas, strict=True)]
-    gains = [after - before for before, after in pairwise(log_snr)]
-    return tuple(
-        Move(
-            t=t,
-            alpha=alphas[i],
-            sigma=sigmas[i],
-            alpha_next=alphas[i + 1],
-            sigma_next=sigmas[i + 1],
-            extrapolation=_extrapolation(gains, i),
+    others = fitting(schedule)
+    facts = SAMPLERS[name]
+    if name not in others:
+        yield "sampler", f"{name} does not go with schedule {schedule}; legal: {', '.join(others)}"
+    if not 1 <= steps <= length:
+        yield "steps", f"received {steps}; the schedule has {length} timesteps"
+    elif name in others and facts.why_all is not None and steps != length:
+        any_number = [other for other in others if SAMPLERS[other].why_all is None]
+        yield (
+            "steps",
+            f"received {steps}: {name} takes all {length} steps of the schedule: {facts.why_all}; "
+            f"legal: {length}, or sampler {' or '.join(any_number)}",
         )
-        for i, t in enumerate(timesteps)
-    )
 
 
-def _log_snr(alpha: float, sigma: float) -> float:
-    """Half the log signal-to-noise ratio, infinite at either end (Lu et al. 2022, section 2.1)."""
-    if alpha == 0.0:
-        return -math.inf
-    return math.inf if sigma == 0.0 else math.log(alpha / sigma)
-
-
-def _extrapolation(gains: list[float], i: int) -> float:
-    """The factor 1 / (2 r) of DPM-Solver++ 2M, with r = gain before / gain now.
-
-    0, so first order, at the first move, which has no past; at the last, whose gain is infinite
-    (Lu et al. 2022 lower the order at the end likewise); and after a move out of pure noise.
-    """
-    if i == 0 or math.isinf(gains[i]) or math.isinf(gains[i - 1]):
-        return 0.0
-    return gains[i] / (2 * gains[i - 1])
+def _check(name: str, schedule: Schedule, steps: int) -> None:
+    """Refuse, all at once, what cannot be planned."""
+    if name not in SAMPLERS:
+        raise UserError(f"sample.sampler: there is no sampler {name!r}", legal=", ".join(SAMPLERS))
+    found = [
+        f"sample.{key}: {text}" for key, text in misfits(name, schedule.name, schedule.steps, steps)
+    ]
+    if found:
+        other, few = quickest(schedule.name)
+        remedy = f"--set sample.sampler={other} --set sample.steps={min(few, schedule.steps)}"
+        raise UserError("\n".join(found), remedy=remedy)
 
 
 def _ddpm(move: Move, x_t: Tensor, estimate: Estimate, noise: Tensor | None) -> Tensor:
@@ -211,34 +206,40 @@ def _euler(move: Move, x_t: Tensor, estimate: Estimate, noise: Tensor | None) ->
     return x_t + (move.sigma_next - move.sigma) * (estimate.epsilon - estimate.x0)
 
 
-_UPDATES: dict[SamplerName, Update] = {
-    "ddpm": _ddpm,
-    "ddim": _ddim,
-    "dpmpp_2m": _dpmpp_2m,
-    "euler": _euler,
+SAMPLERS: dict[str, SamplerFacts] = {
+    "ddpm": SamplerFacts(
+        "the reverse chain the model was trained for",
+        ("variance-preserving",),
+        order=1,
+        usual_steps=None,
+        timesteps=quadratic_timesteps,
+        update=_ddpm,
+        stochastic=True,
+        why_all="it draws each state from a Gaussian that is right only between neighbouring "
+        "timesteps, and over longer strides returns too little variance",
+    ),
+    "ddim": SamplerFacts(
+        "the probability-flow ODE",
+        ("variance-preserving",),
+        order=1,
+        usual_steps=50,
+        timesteps=quadratic_timesteps,
+        update=_ddim,
+    ),
+    "dpmpp_2m": SamplerFacts(
+        "the same ODE, in the log of the SNR",
+        ("variance-preserving", "flow"),
+        order=2,
+        usual_steps=20,
+        timesteps=quadratic_timesteps,
+        update=_dpmpp_2m,
+    ),
+    "euler": SamplerFacts(
+        "the flow ODE",
+        ("flow",),
+        order=1,
+        usual_steps=30,
+        timesteps=even_timesteps,
+        update=_euler,
+    ),
 }
-
-
-def _check(name: str, schedule: Schedule, steps: int) -> None:
-    """Refuse, all at once, what cannot be planned."""
-    if name not in _UPDATES:
-        raise UserError(f"sample.sampler: there is no sampler {name!r}", legal=", ".join(_UPDATES))
-    problems = []
-    fitting = ["euler", "dpmpp_2m"] if schedule.is_flow else ["ddpm", "ddim", "dpmpp_2m"]
-    if name not in fitting:
-        problems.append(f"sample.sampler {name} does not go with schedule {schedule.name}")
-    if not 1 <= steps <= schedule.steps:
-        problems.append(f"sample.steps is {steps}; the schedule has {schedule.steps} timesteps")
-    elif name == "ddpm" and "ddpm" in fitting and steps != schedule.steps:
-        problems.append(
-            f"sampler ddpm takes all {schedule.steps} steps of the schedule, not {steps}: it draws "
-            "each state from a Gaussian that is right only between neighbouring timesteps, and "
-            "over longer strides returns too little variance"
-        )
-    if problems:
-        raise UserError(
-            "\n".join(problems),
-            legal=f"with this schedule {', '.join(fitting)}; 1 to {schedule.steps} steps"
-            + ("" if schedule.is_flow else f" (ddpm: {schedule.steps})"),
-            remedy=f"--set sample.sampler=dpmpp_2m --set sample.steps={min(20, schedule.steps)}",
-        )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from voxella.diffusion.prediction import Prediction, to_epsilon, to_x0
+from voxella.diffusion.names import Prediction
+from voxella.diffusion.prediction import to_epsilon, to_x0
 from voxella.diffusion.samplers import Estimate, Sampler
 
 __all__ = ["sample"]

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from voxella.diffusion.names import ScheduleName, family_of
 from voxella.errors import UserError
 
-__all__ = ["Schedule", "ScheduleName", "make_schedule"]
-
-ScheduleName = Literal["scaled_linear", "linear", "cosine", "rectified_flow"]
+__all__ = ["Schedule", "make_schedule"]
 
 # Sampling starts from N(0, I), so the last timestep must be nearly pure noise. 0.1 admits every
 # schedule in use (paper 0.012, Stable Diffusion 0.068) and refuses the paper's betas on 50 steps
@@ -57,7 +56,7 @@ class Schedule:
     @property
     def is_flow(self) -> bool:
         """Tell whether this is the straight path of a rectified flow."""
-        return self.name == "rectified_flow"
+        return family_of(self.name) == "flow"
 
     def alpha(self, t: Tensor | int) -> Tensor:
         """Return the signal factor at ``t``, float32, shaped and placed like ``t``."""

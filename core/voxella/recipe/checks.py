@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from voxella.diffusion.samplers import misfits, quickest
 from voxella.recipe.model import Recipe
 from voxella.recipe.problems import Problem
 from voxella.recipe.shape import KeyPath
@@ -16,36 +17,23 @@ def cross_check(recipe: Recipe, tree: Node) -> list[Problem]:
     """Return what is wrong between the blocks of a recipe that is legal block by block."""
     return [
         Problem(str(locate(tree, path)[0].mark), path, text)
-        for path, text in (*_sampler(recipe), *_grids(recipe), *_ranges(recipe))
+        for path, text in (*_samplers(recipe), *_grids(recipe), *_ranges(recipe))
     ]
 
 
-def _sampler(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
-    sample, diffusion = recipe.sample, recipe.diffusion
-    flow = diffusion.schedule == "rectified_flow"
-    at = ("sample", "sampler")
-    if flow and sample.sampler != "euler":
-        yield (
-            at,
-            f"{sample.sampler} needs a schedule of noise, not rectified_flow; legal: euler",
-        )
-    elif not flow and sample.sampler == "euler":
-        yield (
-            at,
-            f"euler follows a rectified_flow, and the schedule is {diffusion.schedule}; "
-            "legal: ddpm, ddim, dpmpp_2m",
-        )
-    elif sample.sampler == "ddpm" and sample.steps != diffusion.steps:
-        yield (
-            ("sample", "steps"),
-            f"received {sample.steps}: ddpm below full length is wrong, its posterior steps by one "
-            f"whatever the stride; legal: {diffusion.steps}, or sampler ddim or dpmpp_2m",
-        )
-    elif not flow and sample.steps > diffusion.steps:
-        yield (
-            ("sample", "steps"),
-            f"received {sample.steps}; the schedule has {diffusion.steps} steps",
-        )
+def _samplers(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """Every plan that the recipe will ask for: of its samples, of a sweep, of panels."""
+    sample, train = recipe.sample, recipe.train
+    plan = (recipe.diffusion.schedule, recipe.diffusion.steps)
+    for key, text in misfits(sample.sampler, *plan, sample.steps):
+        yield ("sample", key), text
+    for steps in sample.sweep.steps if sample.sweep is not None else []:
+        for key, text in misfits(sample.sampler, *plan, steps):
+            if key == "steps":
+                yield ("sample", "sweep", "steps"), text
+    if train.panel_every:
+        for _, text in misfits(quickest(plan[0])[0], *plan, train.panel_steps):
+            yield ("train", "panel_steps"), text
 
 
 def _grids(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:

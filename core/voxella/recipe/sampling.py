@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, field_validator
 
+from voxella.diffusion.samplers import SAMPLERS
 from voxella.recipe.block import Block
 
 __all__ = ["Sample", "Sweep"]
 
 
 Split = Literal["train", "val", "test"]
+
+
+def _known(name: str) -> str:
+    if name not in SAMPLERS:
+        raise ValueError(f"received {name!r}; legal: {', '.join(SAMPLERS)}")
+    return name
+
+
+def _listed(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(SAMPLERS)
+
+
+SamplerName = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_listed)]
 
 
 class Sweep(Block):
@@ -25,7 +39,7 @@ class Sweep(Block):
 class Sample(Block):
     """Generation."""
 
-    sampler: Literal["ddpm", "ddim", "dpmpp_2m", "euler"] = "ddpm"
+    sampler: SamplerName = "ddpm"
     steps: PositiveInt = 1000
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance scale; 1 is off")
     guidance_null: list[Literal["text", "label"]] = Field(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, PositiveInt, model_validator
 
+from voxella.diffusion.names import Prediction, Reconstruction, ScheduleName, family_of
 from voxella.recipe.block import Block
 
 __all__ = ["Diffusion", "Dropout", "Loss", "Optimizer", "Train", "Vector"]
@@ -21,15 +20,15 @@ class Vector(Block):
 class Diffusion(Block):
     """The forward process and what the network predicts."""
 
-    schedule: Literal["scaled_linear", "linear", "cosine", "rectified_flow"] = "scaled_linear"
+    schedule: ScheduleName = "scaled_linear"
     steps: PositiveInt = 1000
     beta_start: float = Field(0.0015, gt=0, lt=1)
     beta_end: float = Field(0.0195, gt=0, lt=1)
-    prediction: Literal["epsilon", "v", "x0", "flow"] = "epsilon"
+    prediction: Prediction = "epsilon"
 
     @model_validator(mode="after")
     def _flow_goes_with_flow(self) -> Diffusion:
-        if (self.schedule == "rectified_flow") != (self.prediction == "flow"):
+        if (family_of(self.schedule) == "flow") != (self.prediction == "flow"):
             raise ValueError("schedule rectified_flow and prediction flow belong together")
         return self
 
@@ -37,7 +36,7 @@ class Diffusion(Block):
 class Loss(Block):
     """Reconstruction + class_weight x focal (CCELLA paper, equation 1)."""
 
-    reconstruction: Literal["l1", "mse"] = "l1"
+    reconstruction: Reconstruction = "l1"
     class_weight: float = Field(0.0, ge=0)
     focal_gamma: float = Field(2.0, ge=0)
     focal_alpha: float | None = Field(

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from voxella.case import Case
-from voxella.diffusion.samplers import make_sampler
+from voxella.diffusion.samplers import make_sampler, quickest
 from voxella.engine.batches import BatchMaker, class_index
 from voxella.engine.ranks import Ranks
 from voxella.engine.train import Panel
@@ -63,8 +63,8 @@ def make_panel(
     ]
 
     def panel(step: int, model: LatentDiffusion) -> None:
-        # DPM-Solver++ goes with every schedule and needs few steps.
-        sampler = make_sampler("dpmpp_2m", model.schedule, recipe.train.panel_steps)
+        name, _ = quickest(model.schedule.name)
+        sampler = make_sampler(name, model.schedule, recipe.train.panel_steps)
         made = generate(model, recipe, requests, device=ranks.device, sampler=sampler)
         if not ranks.is_main:
             return

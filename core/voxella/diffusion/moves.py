@@ -1,0 +1,102 @@
+"""The moves of sampling: which timesteps are visited, and signal and noise before and after each.
+
+Coefficients are Python floats computed in float64 before the first network call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voxella.diffusion.schedule import Schedule
+
+__all__ = ["Move", "even_timesteps", "plan_moves", "quadratic_timesteps"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One step of sampling, from timestep ``t`` to a less noisy state.
+
+    Attributes:
+        t: The timestep the network is told.
+        alpha: Signal factor here.
+        sigma: Noise standard deviation here.
+        alpha_next: Signal factor after the move; 1 after the last.
+        sigma_next: Noise standard deviation after the move; 0 after the last.
+        extrapolation: How far DPM-Solver++ continues the change of x_0 since the move before.
+    """
+
+    t: int
+    alpha: float
+    sigma: float
+    alpha_next: float
+    sigma_next: float
+    extrapolation: float
+
+
+def quadratic_timesteps(schedule_steps: int, steps: int) -> list[int]:
+    """Return timesteps from the last to 0 whose distances grow with the noise.
+
+    ``t_k = c k^2`` (Song et al. 2021, appendix D.2, "quadratic"), pushed apart where rounding would
+    make two equal. Chosen by measurement on Gaussian data of standard deviations 0.1 to 1.5, where
+    the exact solution is known, on the paper's schedule with 20 steps of DPM-Solver++: at 0.5 the
+    result is 1 % too wide, against 15 % for evenly spaced timesteps that end at 0, and 14 % too
+    narrow for even ones that stop at ``schedule_steps / steps`` and jump from there to clean data
+    ("trailing"). Spacing evenly in the log of the SNR is as good there but repeats timesteps on the
+    cosine schedule. Ending at 0 matters for detail: the jump to clean data returns a mean.
+    """
+    if steps == 1:
+        return [schedule_steps - 1]
+    scale = (schedule_steps - 1) / (steps - 1) ** 2
+    return [max(math.floor(scale * k * k + 0.5), k) for k in reversed(range(steps))]
+
+
+def even_timesteps(schedule_steps: int, steps: int) -> list[int]:
+    """Return evenly spaced timesteps from the last down ("trailing", Lin et al. 2024, table 2).
+
+    For a rectified flow these are s = 1, 1 - 1/steps, ..., 1/steps, rounded to timesteps, the equal
+    Euler steps of Liu et al. 2022 and of MAISI: on a straight path any spacing is exact.
+    """
+    return [math.floor(schedule_steps * k / steps + 0.5) - 1 for k in range(steps, 0, -1)]
+
+
+def plan_moves(schedule: Schedule, timesteps: Sequence[int]) -> tuple[Move, ...]:
+    """Return the moves through ``timesteps``, noisiest first, and from the last to clean data."""
+    timesteps = list(timesteps)
+    alphas = [*schedule.alphas[timesteps].tolist(), 1.0]
+    sigmas = [*schedule.sigmas[timesteps].tolist(), 0.0]
+    log_snr = [_log_snr(alpha, sigma) for alpha, sigma in zip(alphas, sigmas, strict=True)]
+    gains = [after - before for before, after in pairwise(log_snr)]
+    return tuple(
+        Move(
+            t=t,
+            alpha=alphas[i],
+            sigma=sigmas[i],
+            alpha_next=alphas[i + 1],
+            sigma_next=sigmas[i + 1],
+            extrapolation=_extrapolation(gains, i),
+        )
+        for i, t in enumerate(timesteps)
+    )
+
+
+def _log_snr(alpha: float, sigma: float) -> float:
+    """Half the log signal-to-noise ratio, infinite at either end (Lu et al. 2022, section 2.1)."""
+    if alpha == 0.0:
+        return -math.inf
+    return math.inf if sigma == 0.0 else math.log(alpha / sigma)
+
+
+def _extrapolation(gains: list[float], i: int) -> float:
+    """The factor 1 / (2 r) of DPM-Solver++ 2M, with r = gain before / gain now.
+
+    0, so first order, at the first move, which has no past; at the last, whose gain is infinite
+    (Lu et al. 2022 lower the order at the end likewise); and after a move out of pure noise.
+    """
+    if i == 0 or math.isinf(gains[i]) or math.isinf(gains[i - 1]):
+        return 0.0
+    return gains[i] / (2 * gains[i - 1])
