@@ -10,7 +10,7 @@ from scipy import stats
 from voxella.errors import UserError
 from voxella.metrics.comparison import compare_accuracy, compare_auc
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.frechet import frechet_statistic
+from voxella.metrics.frechet_draws import frechet_statistic
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet

@@ -12,15 +12,11 @@ from monai.metrics.fid import FIDMetric
 from numpy.typing import NDArray
 
 from voxella.errors import UserError
-from voxella.metrics.frechet import (
-    Moments,
-    frechet_distance,
-    frechet_estimate,
-    frechet_floor,
-    frechet_statistic,
-    moments,
-    rank_problem,
-)
+from voxella.metrics import frechet_draws
+from voxella.metrics.bootstrap import floor_draws, replicate_draws
+from voxella.metrics.frechet import frechet_estimate, frechet_floor, rank_problem
+from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
+from voxella.metrics.gaussians import Moments, frechet_distance, moments
 from voxella.metrics.vectors import VectorSet
 
 Array = NDArray[np.float64]
@@ -98,6 +94,83 @@ def test_drawing_rows_is_repeating_them(dim: int) -> None:
     first, second = generator.integers(30, size=30), generator.integers(25, size=25)
     ours = frechet_statistic(vectors(a), vectors(b))(first, second)
     assert ours == pytest.approx(frechet_distance(of_rows(a[first]), of_rows(b[second])), rel=1e-6)
+
+
+def slices(cases: int, each: int, dim: int, seed: int, shift: float = 0.0) -> VectorSet:
+    """Slices of a case lie near to each other; two cases are of one patient."""
+    generator = np.random.default_rng(seed)
+    centres = np.repeat(generator.normal(shift, 1.0, (cases, dim)), each, axis=0)
+    values = (centres + generator.normal(0, 0.3, centres.shape)).astype(np.float32)
+    names = [f"c{case:03d}" for case in range(cases) for _ in range(each)]
+    patients = [f"p{case // 2:03d}" if case < 4 else name for case, name in enumerate(names)]
+    return VectorSet.of(values, names, patients=patients, what="real")
+
+
+@pytest.mark.parametrize(("cases", "each", "dim"), [(24, 8, 6), (9, 3, 40), (70, 1, 5)])
+@pytest.mark.parametrize("paired", [False, True])
+def test_many_draws_at_once_have_the_values_of_each_alone(
+    cases: int, each: int, dim: int, paired: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From each patient's sums, few draws and few patients at a time, against all rows anew."""
+    monkeypatch.setattr(frechet_draws, "_BYTES", 8 * dim**2 * 3)
+    monkeypatch.setattr(frechet_draws, "_PATIENT_BYTES", 8 * dim**2 * 4)
+    real, made = slices(cases, each, dim, 0), slices(cases, each, dim, 1, shift=50.0)
+    groups = (real.patients, made.patients)
+    replicates = replicate_draws(groups, seed=3, name="fid", paired=paired, replicates=10)
+    splits = floor_draws(real.patients, seed=0, name="f", repeats=2, size=4)
+    draws = [*replicates, *(list(split) for split in splits)]
+    together = frechet_values(real, made, draws)
+    alone = [
+        frechet_distance(of_rows(real.rows(first)), of_rows(made.rows(second)))
+        for first, second in draws
+    ]
+    np.testing.assert_allclose(together, alone, rtol=1e-6 if dim == 40 else 1e-9)
+    # Three processes take blocks of three draws in turn, and find the same to the last bit.
+    whose = np.arange(len(draws)) // 3 % 3
+    shared = np.empty(len(draws))
+    for rank in range(3):
+        shared[whose == rank] = frechet_values(real, made, draws, blocks=(rank, 3))
+    assert shared.tolist() == together.tolist()
+    computed, known = (
+        frechet_estimate(
+            real,
+            made,
+            seed=3,
+            name="fid",
+            paired=paired,
+            replicates=10,
+            singular="note",
+            drawn=drawn,
+        )
+        for drawn in (None, shared[:10])
+    )
+    assert known.low == pytest.approx(computed.low)
+    assert known.high == pytest.approx(computed.high)
+
+
+def test_features_that_never_change_and_draws_of_one_row() -> None:
+    """A dead feature makes a covariance singular, in one set or in both."""
+    a, b = drawn(60, 5, 0), drawn(50, 5, 1, shift=0.3)
+    for dead in ((0,), (1,), (0, 1)):
+        pair = [a.copy(), b.copy()]
+        for side in dead:
+            pair[side][:, 2] = 1.5 * side
+        found = frechet_distance(of_rows(pair[0]), of_rows(pair[1]))
+        assert found == pytest.approx(by_definition(*pair), rel=1e-6)
+    # Singular all the same, without a feature that is dead: one is the sum of two others.
+    a[:, 2] = a[:, 0] + a[:, 1]
+    exact = frechet_distance(of_rows(a), of_rows(b))
+    assert exact == pytest.approx(by_definition(a, b), rel=1e-6)
+    one, few = vectors(a), vectors(b)
+    rows = np.arange(60)
+    for width in (5, 60):
+        wide, other = (vectors(np.tile(side.values, width // 5)) for side in (one, few))
+        values = frechet_values(wide, other, [[rows[:1], rows[:50]], [rows, rows[:50]]])
+        assert np.isnan(values[0])
+        assert np.isfinite(values[1])
+    many = slices(8, 8, 3, 0)
+    with pytest.raises(ValueError, match="patients whole"):
+        frechet_values(many, many, [[np.arange(60), np.arange(64)]])
 
 
 def test_too_few_cases_for_the_features_are_refused_with_the_reason() -> None:

@@ -16,6 +16,7 @@ from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
 from voxella.cli import main
+from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.recipe.model import Recipe
 from voxella.stages import study as stage
@@ -219,6 +220,38 @@ def test_two_runs_are_compared_by_the_cases_that_they_kept(metric: str, two_runs
     turned = cases.difference(Contest("", metric, "base", "above", "radbase"))
     assert turned is not None
     assert turned.value == pytest.approx(-found.value)
+
+
+def test_processes_share_the_draws_of_a_study(
+    two_runs: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three processes, one after the other; the third one sees what all have found."""
+    wanted = [Contest("", "fid_3d", "radbase", "below", "base")]
+    alone = StudyCases(two_runs, torch.device("cpu")).difference(wanted[0])
+    parts: list[list[list[float]]] = [[], [], []]
+    for rank in range(3):
+        number = -1
+
+        def gathered(value: Any, rank: int = rank) -> list[Any]:
+            nonlocal number
+            if isinstance(value, bool):
+                return [value] * 3
+            number += 1
+            parts[rank].append(value)
+            # Those that come later have not sent theirs: something of the right length.
+            later = [[0.0] * 25, [0.0] * 15, []]
+            return [parts[other][number] if other <= rank else later[other] for other in range(3)]
+
+        for name in ("study_cases", "evaluate_draws"):
+            monkeypatch.setattr(f"voxella.stages.{name}.gathered", gathered)
+        cases = StudyCases(two_runs, torch.device("cpu"))
+        cases.share_draws(wanted, Ranks(rank, rank, 3))
+    # Of 40 draws, in blocks of 25.
+    assert [[len(part) for part in own] for own in parts] == [[25, 25], [15, 15], [0, 0]]
+    found = cases.difference(wanted[0])
+    assert alone is not None
+    assert found is not None
+    assert (found.low, found.high) == (alone.low, alone.high)
 
 
 def test_what_the_runs_have_not_kept_is_not_compared_by_cases(two_runs: Plan) -> None:

@@ -6,7 +6,7 @@ BCa (chapter 14). Cases of one patient are drawn together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.resampling import Decks, halves, seeded_generator
+from voxella.metrics.resampling import Decks, Rows, halves, seeded_generator
 
-__all__ = ["Method", "bootstrap", "real_floor"]
+__all__ = [
+    "Method",
+    "bootstrap",
+    "floor_draws",
+    "floor_estimate",
+    "real_floor",
+    "replicate_draws",
+]
 
 Method = Literal["percentile", "bca", "recentred"]
 Statistic = Callable[..., float]
@@ -36,6 +43,7 @@ def bootstrap(
     level: float = LEVEL,
     method: Method = "percentile",
     at_least: float | None = None,
+    drawn: Values | None = None,
 ) -> Estimate:
     """Return a statistic of one or several samples with its bootstrap interval.
 
@@ -57,6 +65,7 @@ def bootstrap(
         level: Coverage.
         method: Which interval.
         at_least: The statistic's smallest possible value; ``recentred`` stops there.
+        drawn: The statistic on each of :func:`replicate_draws`, where that is known.
 
     Raises:
         UserError: A sample is empty, or paired samples share no unit.
@@ -67,8 +76,9 @@ def bootstrap(
     how = f"{method} bootstrap, {replicates} draws of {_units(decks)}"
     if not np.isfinite(value):
         return Estimate.undefined(n, "not defined on these cases", level=level, how=how)
-    generator = seeded_generator(seed, name)
-    drawn = np.array([statistic(*decks.draw(generator)) for _ in range(replicates)], dtype=float)
+    if drawn is None:
+        draws = _draws(decks, seed, name, replicates)
+        drawn = np.array([statistic(*rows) for rows in draws], dtype=float)
     known = drawn[np.isfinite(drawn)]
     lost = replicates - len(known)
     note = f"{lost} of {replicates} draws were undefined and are left out" if lost else None
@@ -78,6 +88,18 @@ def bootstrap(
     if at_least is not None:
         low, high = max(low, at_least), max(high, at_least)
     return Estimate(float(value), low, high, n, level, how, joined(note, remark))
+
+
+def replicate_draws(
+    groups: Sequence[Sequence[str]], *, seed: int, name: str, paired: bool, replicates: int
+) -> Iterator[list[Rows]]:
+    """Yield the rows that each replicate of :func:`bootstrap` is made of, with its arguments."""
+    return _draws(Decks(groups, paired=paired), seed, name, replicates)
+
+
+def _draws(decks: Decks, seed: int, name: str, replicates: int) -> Iterator[list[Rows]]:
+    generator = seeded_generator(seed, name)
+    return (decks.draw(generator) for _ in range(replicates))
 
 
 def real_floor(
@@ -109,11 +131,29 @@ def real_floor(
     Raises:
         UserError: There are not enough patients.
     """
-    generator = seeded_generator(seed, f"{name}/floor")
-    splits = [halves(groups, generator, size=size) for _ in range(repeats)]
+    splits = floor_draws(groups, seed=seed, name=name, repeats=repeats, size=size)
     values = np.array([statistic(first, second) for first, second in splits], dtype=float)
+    return floor_estimate(values, groups, size=size, level=level)
+
+
+def floor_draws(
+    groups: Sequence[str], *, seed: int, name: str, repeats: int, size: int | None
+) -> list[tuple[Rows, Rows]]:
+    """Return the splits of :func:`real_floor`, with its arguments.
+
+    Raises:
+        UserError: There are not enough patients.
+    """
+    generator = seeded_generator(seed, f"{name}/floor")
+    return [halves(groups, generator, size=size) for _ in range(repeats)]
+
+
+def floor_estimate(
+    values: Values, groups: Sequence[str], *, size: int | None, level: float
+) -> Estimate:
+    """Return the floor whose statistic is known on each of :func:`floor_draws`."""
     units = len(set(groups)) // 2 if size is None else size
-    how = f"{repeats} splits of real cases into two sets of {units} patients"
+    how = f"{len(values)} splits of real cases into two sets of {units} patients"
     known = values[np.isfinite(values)]
     if len(known) == 0:
         return Estimate.undefined(units, "not defined on such sets", level=level, how=how)

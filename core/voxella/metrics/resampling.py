@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from voxella.errors import UserError
 
-__all__ = ["Decks", "Rows", "halves", "has_repeats", "seeded_generator"]
+__all__ = ["Decks", "Rows", "halves", "has_repeats", "rows_of_units", "seeded_generator"]
 
 Rows = NDArray[np.int64]
 
@@ -49,7 +49,7 @@ class Decks:
     def __init__(self, groups: Sequence[Sequence[str]], *, paired: bool) -> None:
         if any(len(sample) == 0 for sample in groups):
             raise UserError("a set of cases is empty: there is nothing to resample")
-        owned = [_rows_of_units(sample) for sample in groups]
+        owned = [rows_of_units(sample) for sample in groups]
         if paired and not set.intersection(*(set(rows) for rows in owned)):
             raise UserError(
                 "the sets to be compared case by case have no case in common",
@@ -112,7 +112,7 @@ def halves(
     Raises:
         UserError: There are not enough units.
     """
-    owned = _rows_of_units(groups)
+    owned = rows_of_units(groups)
     size = len(owned) // 2 if size is None else size
     if size < 1 or 2 * size > len(owned):
         raise UserError(
@@ -128,7 +128,8 @@ def halves(
     )
 
 
-def _rows_of_units(groups: Sequence[str]) -> dict[str, Rows]:
+def rows_of_units(groups: Sequence[str]) -> dict[str, Rows]:
+    """Return the rows of each unit."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, unit in enumerate(groups):
         rows[str(unit)].append(row)

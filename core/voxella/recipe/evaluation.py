@@ -42,7 +42,7 @@ class Evaluate(Block):
     )
     bootstrap: PositiveInt = Field(1000, description="resamples of every interval but FID's")
     fid_bootstrap: NonNegativeInt = Field(
-        200, description="resamples of FID's interval, each as costly as FID; 0: no interval"
+        200, description="resamples of FID's interval; 0: no interval"
     )
     fid_singular: Literal["refuse", "note"] = Field(
         "refuse",

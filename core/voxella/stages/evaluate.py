@@ -22,6 +22,7 @@ from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_classifier import kept_classifier
 from voxella.stages.evaluate_classifier_views import ClassifierAnswers, classifier_answers
 from voxella.stages.evaluate_copies import SPACES
+from voxella.stages.evaluate_draws import drawn_distances
 from voxella.stages.evaluate_features import extract_all
 from voxella.stages.evaluate_networks import Network, networks_of
 from voxella.stages.evaluate_numbers import all_numbers
@@ -134,8 +135,11 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
             record.invalidate()
         plan = make_plan(recipe, folders, sets, eyes.networks, ranks, eyes.answers)
         extract_all(plan.wanted(), ranks)
+        drawn = drawn_distances(recipe, plan, ranks)
         if ranks.is_main:
-            numbers = all_numbers(recipe, folders, plan, out, ranks.device, own=data_set.own)
+            numbers = all_numbers(
+                recipe, folders, plan, out, ranks.device, own=data_set.own, drawn=drawn
+            )
             known = write_metrics(out, recipe, sets, data_set.samples, eyes.networks, numbers)
             stage = f"evaluate/{data_set.name}" if data_set.name else "evaluate"
             observe_results(recipe, folders, stage, known["metrics"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from voxella.errors import UserError
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.frechet import frechet_estimate, frechet_floor
 from voxella.metrics.kernel import (
@@ -22,16 +21,15 @@ from voxella.metrics.kernel import (
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_draws import Drawn, require_floor
 from voxella.stages.evaluate_measured import Measured, attempt
 from voxella.stages.evaluate_networks import Network, kind_of
 from voxella.stages.evaluate_sets import Sets
 
-__all__ = ["distances", "floor_size", "thinned"]
+__all__ = ["distances", "thinned"]
 
 # Vectors of a set that KID takes: a kernel of so many rows and columns is minutes on two cores.
 _KID_ROWS = 20_000
-# Patients: either half needs a covariance.
-_SMALLEST_FLOOR = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +43,7 @@ class _Comparison:
     real: VectorSet
     synthetic: VectorSet
     device: torch.device
+    drawn: Drawn
 
     @cached_property
     def kernels(self) -> PatientKernels:
@@ -61,7 +60,7 @@ class _Comparison:
             seed=self.seed,
             name=name,
             repeats=self.settings.floor_halves,
-            size=floor_size(self.sets),
+            size=self.sets.floor_size,
             level=self.settings.level,
         )
 
@@ -76,23 +75,20 @@ class _Comparison:
             level=self.settings.level,
             singular=self.settings.fid_singular,
             device=self.device,
+            drawn=self.drawn.interval,
         )
 
     def fid_floor(self, name: str) -> Estimate:
-        patients = len(set(self.real.patients))
-        if patients < _SMALLEST_FLOOR:
-            raise UserError(
-                f"{patients} real patients make no two sets to compare",
-                legal=f"{_SMALLEST_FLOOR} and more",
-            )
+        require_floor(self.real)
         return frechet_floor(
             self.real,
             seed=self.seed,
             name=name,
             repeats=self.settings.floor_halves,
-            size=floor_size(self.sets),
+            size=self.sets.floor_size,
             level=self.settings.level,
             device=self.device,
+            drawn=self.drawn.floor,
         )
 
     def measured(
@@ -115,6 +111,7 @@ def distances(
     real: VectorSet,
     synthetic: VectorSet,
     device: torch.device,
+    drawn: Mapping[str, Drawn],
 ) -> dict[str, Measured]:
     """Return ``kid_*`` and ``fid_*`` of one network.
 
@@ -125,20 +122,16 @@ def distances(
         real: One row a case, or one a slice.
         synthetic: The same.
         device: Where products are computed, in float64.
+        drawn: FID on the draws of its interval and floor, by ``fid_*``.
     """
-    compared = _Comparison(recipe.evaluate, recipe.seed, sets, network, real, synthetic, device)
     kid, fid = f"kid_{kind_of(network)}", f"fid_{kind_of(network)}"
+    compared = _Comparison(
+        recipe.evaluate, recipe.seed, sets, network, real, synthetic, device, drawn[fid]
+    )
     return {
         kid: compared.measured(kid, compared.kid, compared.kid_floor),
         fid: compared.measured(fid, compared.fid, compared.fid_floor),
     }
-
-
-def floor_size(sets: Sets) -> int | None:
-    """Return the patients of either half of the floor; None, half of all, where N asks for more."""
-    real, synthetic = ({s.patient for s in side} for side in (sets.real, sets.synthetic))
-    size = min(len(real), len(synthetic))
-    return size if 2 * size <= len(real) else None
 
 
 def thinned(vectors: VectorSet, most: int) -> VectorSet:

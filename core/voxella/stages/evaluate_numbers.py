@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from voxella.stages.evaluate_agreement import label_agreement
 from voxella.stages.evaluate_classifier_views import ClassifierFeatures
 from voxella.stages.evaluate_copies import copies, show_pairs, write_pairs
 from voxella.stages.evaluate_distances import distances
+from voxella.stages.evaluate_draws import Drawn
 from voxella.stages.evaluate_heldout import answers_of_unseen
 from voxella.stages.evaluate_measured import Measured, remarked
 from voxella.stages.evaluate_networks import KINDS
@@ -50,6 +52,7 @@ class _Job:
     out: Path
     device: torch.device
     own: bool
+    drawn: Mapping[str, Drawn]
     found: Numbers = field(default_factory=Numbers)
 
     def features(self) -> None:
@@ -58,7 +61,7 @@ class _Job:
             # One network at a time: the slices of a large data set fill a machine's memory.
             real, synthetic = self.plan.vectors(extractor)
             common = (recipe, sets, network, real, synthetic, self.device)
-            found = distances(*common) | (coverage(*common) if number == 0 else {})
+            found = distances(*common, self.drawn) | (coverage(*common) if number == 0 else {})
             if isinstance(network, ClassifierFeatures):
                 found = remarked(found, network.remark(sets.real))
             self.found.metrics.update(found)
@@ -114,7 +117,14 @@ class _Job:
 
 
 def all_numbers(
-    recipe: Recipe, folders: Folders, plan: Plan, out: Path, device: torch.device, *, own: bool
+    recipe: Recipe,
+    folders: Folders,
+    plan: Plan,
+    out: Path,
+    device: torch.device,
+    *,
+    own: bool,
+    drawn: Mapping[str, Drawn],
 ) -> Numbers:
     """Measure one data set whose volumes have been looked at; on one process.
 
@@ -125,8 +135,9 @@ def all_numbers(
         out: Where pairs and pictures go.
         device: Where to compute.
         own: The data set is the run's own: its model can be asked about held-out reports.
+        drawn: See :func:`voxella.stages.evaluate_draws.drawn_distances`.
     """
-    job = _Job(recipe, folders, plan, out, device, own)
+    job = _Job(recipe, folders, plan, out, device, own, drawn)
     for what, step in (
         ("distances and coverage", job.features),
         ("diversity and intensities", job.images),

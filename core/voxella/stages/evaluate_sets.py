@@ -83,6 +83,13 @@ class Sets:
         """Return the cases of the smaller of the two sets compared."""
         return min(len(self.synthetic), len(self.real))
 
+    @property
+    def floor_size(self) -> int | None:
+        """Return the patients of either half of a floor; None, half of all, where N asks more."""
+        real, synthetic = ({s.patient for s in side} for side in (self.real, self.synthetic))
+        size = min(len(real), len(synthetic))
+        return size if 2 * size <= len(real) else None
+
 
 def read_sets(
     recipe: Recipe, prepared: Manifest, samples: Path, ranks: Ranks | None = None

@@ -19,7 +19,6 @@ from voxella.metrics.histogram import compare_bands, wasserstein, wasserstein_es
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.model import Recipe
-from voxella.stages.evaluate_distances import floor_size
 from voxella.stages.evaluate_extractors import EDGES
 from voxella.stages.evaluate_measured import Measured, attempt, reason
 from voxella.stages.evaluate_networks import Network
@@ -69,7 +68,7 @@ def coverage(
             seed=recipe.seed,
             name="coverage",
             repeats=settings.floor_halves,
-            size=floor_size(sets),
+            size=sets.floor_size,
             level=settings.level,
         )
 
@@ -192,7 +191,7 @@ def histogram_distance(
             between,
             real.patients,
             repeats=settings.floor_halves,
-            size=floor_size(sets),
+            size=sets.floor_size,
             level=settings.level,
             seed=recipe.seed,
             name="histogram",

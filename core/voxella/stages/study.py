@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from voxella.engine.ranks import Ranks
-from voxella.engine.runtime import barrier, start_distributed
+from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.progress import say
@@ -26,8 +26,9 @@ from voxella.stages.evaluate_networks import check_evaluation
 from voxella.stages.preflight import check_encoders, check_model, check_training
 from voxella.stages.run import run_stages
 from voxella.stages.study_cases import StudyCases
+from voxella.study.claims import Contest, contests
 from voxella.study.plan import Plan, Step
-from voxella.study.results import read_result
+from voxella.study.results import Result, read_result
 from voxella.study.table import Filled, fill
 from voxella.study.written import write_tables
 
@@ -71,24 +72,40 @@ def run_study(
 
 
 def write_study(plan: Plan, failures: dict[str, str], ranks: Ranks) -> None:
-    """Write the tables of what the runs have measured so far; rank 0 does, the others wait."""
+    """Write the tables of what the runs have measured so far; collective, rank 0 writes."""
+    start_distributed(ranks)
+    tables = tables_of(plan, failures, ranks)
     if ranks.is_main:
-        for path in write_tables(plan, tables_of(plan, failures, ranks.device)):
+        for path in write_tables(plan, tables):
             say(f"study: {path}")
     barrier()
 
 
-def tables_of(plan: Plan, failures: dict[str, str], device: torch.device) -> list[Filled]:
-    """Fill a study's tables with what its runs have measured so far.
+def tables_of(plan: Plan, failures: dict[str, str], ranks: Ranks) -> list[Filled]:
+    """Fill a study's tables with what its runs have measured so far; collective.
 
     Args:
         plan: The study.
         failures: What stopped a recipe, by name.
-        device: Where differences are computed.
+        ranks: Who share what takes long; rank 0 fills the tables.
+
+    Returns:
+        The tables; none on the other processes.
     """
     results = {step.name: read_result(step, failures.get(step.name)) for step in plan.steps}
-    cases = StudyCases(plan, device)
+    results = agreed(results)
+    cases = StudyCases(plan, ranks.device)
+    every = (contest for table in plan.tables for contest in contests(table.study))
+    cases.share_draws((one for one in every if _is_measured(one, results)), ranks)
+    if not ranks.is_main:
+        return []
     return [fill(table, results, cases.difference) for table in plan.tables]
+
+
+def _is_measured(contest: Contest, results: Mapping[str, Result]) -> bool:
+    """Tell whether both sides have a number, so that their cases will be compared."""
+    sides = [results[name] for name in (contest.left, contest.right) if name in results]
+    return all(side.number(contest.metric).estimate.value is not None for side in sides)
 
 
 def _chosen(plan: Plan, only: tuple[str, ...]) -> list[Step]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import TypedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import gathered
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.metrics.estimate import Estimate
@@ -16,13 +21,20 @@ from voxella.metrics.kernel import PatientKernels, patient_kernels
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.stages.evaluate_distances import thinned
+from voxella.stages.evaluate_draws import shared_values
 from voxella.stages.evaluate_features import FeatureStore
 from voxella.stages.evaluate_networks import Network, kind_of, networks_of, seen_by
 from voxella.stages.evaluate_sets import Sets, read_sets
 from voxella.stages.evaluate_text import answers_of_samples
 from voxella.stages.folders import Folders
 from voxella.study.claims import Contest
-from voxella.study.differences import Draws, frechet_difference, frechet_draws, kernel_difference
+from voxella.study.differences import (
+    Draws,
+    frechet_difference,
+    frechet_draws,
+    kernel_difference,
+    shared_draws,
+)
 from voxella.study.names import CLASSIFY
 from voxella.study.plan import Plan, Step
 from voxella.study.prediction_differences import COMPARED, prediction_difference
@@ -34,6 +46,14 @@ _TEXT, _WITH_REPORT = "text_", "_with_report"
 # As many as the evaluation's KID takes.
 _KID_ROWS = 20_000
 Way = Callable[[Contest], Estimate | None]
+
+
+class _Asked(TypedDict):
+    """What decides a study's draws, beside the patients."""
+
+    seed: int
+    name: str
+    replicates: int
 
 
 class StudyCases:
@@ -56,6 +76,30 @@ class StudyCases:
         self._network = lru_cache(maxsize=1)(self._make_network)
         # The slices of a large data set fill a machine's memory: one recipe's at a time.
         self._vectors = lru_cache(maxsize=1)(self._read_vectors)
+        self._drawn: dict[tuple[str, str], NDArray[np.float64]] = {}
+
+    def share_draws(self, wanted: Iterable[Contest], ranks: Ranks) -> None:
+        """Compute FID on draws for some contests, each process its part; collective.
+
+        Args:
+            wanted: The same on every process.
+            ranks: Who share the draws.
+        """
+        of = {
+            (name, contest.metric.removeprefix("fid_"))
+            for contest in wanted
+            for name in (contest.left, contest.right)
+            if contest.metric.startswith("fid_")
+        }
+        for name, kind in sorted(of):
+            if all(gathered(self._has_draws(name, kind))):
+                real, synthetic = self._vectors(name, kind)
+                asked = self._asked(name, kind)
+                draws = shared_draws(real, synthetic, **asked)
+                what = f"study: draws of fid_{kind}, {name}"
+                self._drawn[name, kind] = shared_values(
+                    real, synthetic, draws, asked["replicates"], ranks, what=what
+                )
 
     def difference(self, contest: Contest) -> Estimate | None:
         """Return left minus right from the cases, or None where they are not there."""
@@ -144,16 +188,30 @@ class StudyCases:
         return patient_kernels(real, synthetic, device=self._device)
 
     def _make_draws(self, name: str, kind: str) -> Draws:
-        recipe = self._plan.step(name).recipe
         real, synthetic = self._vectors(name, kind)
         return frechet_draws(
             real,
             synthetic,
-            seed=recipe.seed,
-            name=f"study/fid_{kind}",
-            replicates=recipe.evaluate.fid_bootstrap,
+            **self._asked(name, kind),
             device=self._device,
+            drawn=self._drawn.get((name, kind)),
         )
+
+    def _has_draws(self, name: str, kind: str) -> bool:
+        try:
+            shared_draws(*self._vectors(name, kind), **self._asked(name, kind))
+        except (UserError, FileNotFoundError) as error:
+            raise_if_machine(error)
+            return False
+        return True
+
+    def _asked(self, name: str, kind: str) -> _Asked:
+        recipe = self._plan.step(name).recipe
+        return {
+            "seed": recipe.seed,
+            "name": f"study/fid_{kind}",
+            "replicates": recipe.evaluate.fid_bootstrap,
+        }
 
     def _head(self, name: str, *, reported: bool) -> Predictions | None:
         step = self._plan.step(name)

@@ -8,7 +8,7 @@ left out, or drawn, in both runs at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from voxella.metrics.bootstrap import replicate_draws
 from voxella.metrics.estimate import LEVEL, Estimate
-from voxella.metrics.frechet import frechet_statistic
+from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.kernel import PatientKernels
-from voxella.metrics.resampling import Decks, seeded_generator
+from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "frechet_draws",
     "interval_difference",
     "kernel_difference",
+    "shared_draws",
 ]
 
 Values = NDArray[np.float64]
@@ -109,6 +111,18 @@ class Draws:
     patients: tuple[str, ...]
 
 
+def shared_draws(
+    real: VectorSet, synthetic: VectorSet, *, seed: int, name: str, replicates: int
+) -> Iterator[list[Rows]]:
+    """Yield draws of patients that two runs of the same patients have in common.
+
+    Raises:
+        UserError: The sets share no patient.
+    """
+    groups = (real.patients, synthetic.patients)
+    return replicate_draws(groups, seed=seed, name=name, paired=True, replicates=replicates)
+
+
 def frechet_draws(
     real: VectorSet,
     synthetic: VectorSet,
@@ -117,16 +131,26 @@ def frechet_draws(
     name: str,
     replicates: int,
     device: torch.device | str = "cpu",
+    drawn: Values | None = None,
 ) -> Draws:
     """Return FID of one run on draws that depend on seed, name and patients alone.
+
+    Args:
+        real: Vectors of real cases.
+        synthetic: Of the run's.
+        seed: Of the study.
+        name: Of the number.
+        replicates: Draws.
+        device: Where products are computed.
+        drawn: The distance on each of :func:`shared_draws`, where that is known.
 
     Raises:
         UserError: The sets share no patient, or their vectors differ in width.
     """
+    if drawn is None:
+        draws = shared_draws(real, synthetic, seed=seed, name=name, replicates=replicates)
+        drawn = frechet_values(real, synthetic, draws, device=device)
     distance = frechet_statistic(real, synthetic, device=device)
-    decks = Decks([real.patients, synthetic.patients], paired=True)
-    generator = seeded_generator(seed, name)
-    drawn = np.array([distance(*decks.draw(generator)) for _ in range(replicates)])
     value = distance(np.arange(len(real)), np.arange(len(synthetic)))
     return Draws(value, drawn, tuple(sorted({*real.patients, *synthetic.patients})))
 
