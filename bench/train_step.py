@@ -31,7 +31,7 @@ def main() -> None:
     model = voxella.build_model(recipe).to(ranks.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer, schedule = build_optimizer(parameters, recipe.optimizer, total_steps=10**6)
-    config = deepspeed_config(copy.deepcopy(recipe.deepspeed), world=1, on_cpu=on_cpu)
+    config = deepspeed_config(copy.deepcopy(recipe.deepspeed), world=1, device=ranks.device)
     engine = initialize(ranks, model, config, optimizer, schedule)
     batch = random_batch(recipe, arguments.batch, ranks.device)
 

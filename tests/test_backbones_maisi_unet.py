@@ -14,7 +14,7 @@ from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import Diff
 from torch import Tensor, nn
 
 from voxella.conditioning import Conditioning
-from voxella.engine.runtime import sound_convolutions
+from voxella.engine.convolutions import sound_convolutions
 from voxella.errors import UserError
 from voxella_backbones.maisi_unet import MaisiUNet
 from voxella_backbones.plugin import build_maisi_unet

@@ -26,7 +26,8 @@ from voxella.classification.store import InputStore
 from voxella.classification.task import build_task
 from voxella.cli import main
 from voxella.engine.order import Order
-from voxella.engine.settings import autocast_dtype, deepspeed_config
+from voxella.engine.precision import autocast_dtype
+from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.metrics.delong import auc_estimate
@@ -266,14 +267,14 @@ def test_a_recipe_is_the_papers_training_and_loads_under_every_profile(name: str
     assert (settings.train.steps, settings.deepspeed["train_batch_size"]) == (16000, 64)
     # 16 cases a process on four GPUs, 16 at a time wherever there are fewer; float32.
     for world, accumulation in ((1, 4), (2, 2), (4, 1)):
-        config = deepspeed_config(settings.deepspeed, world=world, on_cpu=False)
+        config = deepspeed_config(settings.deepspeed, world=world, device=None)
         assert config["train_micro_batch_size_per_gpu"] == 16
         assert config["gradient_accumulation_steps"] == accumulation
         assert autocast_dtype(settings.deepspeed) is None
         assert "bf16" not in config
         assert "fp16" not in config
     with pytest.raises(UserError, match="train_batch_size"):
-        deepspeed_config(settings.deepspeed, world=8, on_cpu=False)
+        deepspeed_config(settings.deepspeed, world=8, device=None)
     # The generator is the paper's CCELLA, unchanged.
     ours = load_recipe(REPOSITORY / "recipes" / "ccella.yaml")
     for block in ("conditioner", "backbone", "vectors", "diffusion", "loss", "train", "seed"):

@@ -15,7 +15,7 @@ from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import Sampler, make_sampler
 from voxella.diffusion.sampling import sample
 from voxella.engine.batches import pad_features
-from voxella.engine.settings import autocast_dtype
+from voxella.engine.precision import autocast_dtype, lacks
 from voxella.model import LatentDiffusion
 from voxella.recipe.model import Recipe
 
@@ -147,8 +147,9 @@ def _null(lacks: Sequence[str], count: int, device: torch.device) -> dict[str, A
 
 
 def _precision(recipe: Recipe, device: torch.device) -> Any:  # noqa: ANN401 - a context manager
-    """Compute as in training where a GPU is; on a CPU bf16 is only slower, so float32."""
+    """Compute as in training where a GPU has that precision; elsewhere in float32."""
     dtype = autocast_dtype(recipe.deepspeed)
-    if dtype is None or device.type == "cpu":
+    # On a CPU bfloat16 is only slower; on an old GPU it is emulated.
+    if dtype is None or device.type == "cpu" or lacks(device, dtype) is not None:
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, dtype))

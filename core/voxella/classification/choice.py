@@ -133,11 +133,12 @@ class ResumedCheckpoints(Checkpoints):
 
     choice: EpochChoice | None = None
 
-    def load(self, engine: Any, ema: Ema | None, step: int) -> None:  # noqa: ANN401 - DeepSpeed ships no types
+    def load(self, engine: Any, ema: Ema | None, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
         """Continue from the checkpoint of ``step``; collective."""
-        super().load(engine, ema, step)
+        scale = super().load(engine, ema, step)
         if self.choice is not None:
             self.choice.catch_up(engine, ema, step)
+        return scale
 
 
 def read_best(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

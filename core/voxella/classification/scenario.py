@@ -46,7 +46,7 @@ class Scenario:
     def micro_batch(self) -> int:
         """Return how many cases go through the network at a time."""
         block, world = self.settings.deepspeed, self.ranks.world
-        config = deepspeed_config(block, world=world, on_cpu=False)
+        config = deepspeed_config(block, world=world, device=None)
         return int(config["train_micro_batch_size_per_gpu"])
 
     def maker(self, cases: Mapping[str, Example], seed: int, *, training: bool) -> ImageMaker:

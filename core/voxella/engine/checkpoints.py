@@ -21,6 +21,7 @@ __all__ = ["Checkpoints", "Provenance"]
 
 _COMPLETE = "complete.json"
 _PARTIAL = ".partial-step-"
+_SCALE = "loss_scale"
 _NAME = re.compile(r"step-(\d{8})$")
 
 
@@ -71,8 +72,15 @@ class Checkpoints:
                 found.append((int(match[1]), path))
         return sorted(found)
 
-    def save(self, engine: Any, ema: Ema | None, step: int, provenance: Provenance) -> Path:  # noqa: ANN401 - DeepSpeed ships no types
-        """Save after optimizer step ``step``; collective."""
+    def save(
+        self,
+        engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
+        ema: Ema | None,
+        step: int,
+        provenance: Provenance,
+        scale: dict[str, float],
+    ) -> Path:
+        """Save after optimizer step ``step``, with the state of the loss scale; collective."""
         final = self.folder / f"step-{step:08d}"
         partial = self.folder / f"{_PARTIAL}{step:08d}"
         if self.ranks.is_main:
@@ -80,7 +88,12 @@ class Checkpoints:
                 shutil.rmtree(leftover, ignore_errors=True)
             make_folder(self.folder)
         barrier()
-        engine.save_checkpoint(str(self.folder), tag=partial.name, save_latest=False)
+        engine.save_checkpoint(
+            str(self.folder),
+            tag=partial.name,
+            save_latest=False,
+            client_state={_SCALE: scale},
+        )
         if ema is not None and (self.ranks.is_main or self.sharded):
             torch.save(ema.state_dict(), partial / self._ema_file())
         barrier()
@@ -109,10 +122,14 @@ class Checkpoints:
             self._refuse_mismatch(path, stored, expected)
         return step, stored
 
-    def load(self, engine: Any, ema: Ema | None, step: int) -> None:  # noqa: ANN401 - DeepSpeed ships no types
-        """Continue from the complete checkpoint of ``step``; collective."""
+    def load(self, engine: Any, ema: Ema | None, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
+        """Continue from the complete checkpoint of ``step``; collective.
+
+        Returns:
+            The state of the loss scale; empty where a checkpoint has none.
+        """
         path = self.folder / f"step-{step:08d}"
-        loaded, _ = engine.load_checkpoint(str(self.folder), tag=path.name)
+        loaded, kept = engine.load_checkpoint(str(self.folder), tag=path.name)
         if loaded is None:
             raise UserError(
                 f"{path}: DeepSpeed could not load this checkpoint",
@@ -123,6 +140,8 @@ class Checkpoints:
             ema.load_state_dict(
                 torch.load(path / self._ema_file(), map_location=device, weights_only=True)
             )
+        scale: dict[str, float] = kept.get(_SCALE, {})
+        return scale
 
     def _ema_file(self) -> str:
         return f"ema-rank{self.ranks.rank:05d}.pt" if self.sharded else "ema.pt"

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from voxella.engine.runtime import collective_device
+
 __all__ = ["Masters", "held", "joined"]
 
 
@@ -78,11 +80,15 @@ class Masters:
 
 
 def joined(parameter: nn.Parameter, part: Tensor) -> Tensor:
-    """Return the whole of a ZeRO-3 parameter from every process's partition; collective."""
+    """Return the whole of a ZeRO-3 parameter from every process's partition; collective.
+
+    The partition may lie on the host, offloaded; the whole lies where the collective ran.
+    """
     parts = [part]
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        part = part.to(collective_device()).contiguous()
         parts = [torch.empty_like(part) for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather(parts, part.contiguous())
+        torch.distributed.all_gather(parts, part)
     shape: torch.Size = parameter.ds_shape  # type: ignore[attr-defined]  # set by DeepSpeed
     return torch.cat([piece.flatten() for piece in parts])[: shape.numel()].view(shape)
 

@@ -6,8 +6,7 @@ import atexit
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from types import ModuleType
 from typing import Any, TypeVar
@@ -20,11 +19,11 @@ from voxella.engine.ranks import Ranks
 __all__ = [
     "agreed",
     "barrier",
+    "collective_device",
     "gather_state",
     "gathered",
     "initialize",
     "load_deepspeed",
-    "sound_convolutions",
     "start_distributed",
 ]
 
@@ -61,30 +60,6 @@ def load_deepspeed(ranks: Ranks) -> ModuleType:
     return module
 
 
-@contextmanager
-def sound_convolutions(device: torch.device, *, reduced: bool) -> Iterator[None]:
-    """Compute convolutions without oneDNN while training on the CPU in bfloat16.
-
-    The weight gradient of its bfloat16 3D convolutions over 2 x 2 x 2 voxels was measured to read
-    memory that nobody wrote (torch 2.13.0, oneDNN 3.12, AVX-512: another result in 284 of 300
-    calls, some not finite). Float32 and other devices are not touched.
-
-    Args:
-        device: Where the model computes.
-        reduced: Whether it computes in less than float32.
-    """
-    if device.type != "cpu" or not reduced:
-        yield
-        return
-    # Not its flags(): that sets more, and warns of what this CPU lacks.
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # a property of the module
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
-
-
 def initialize(
     ranks: Ranks,
     model: nn.Module,
@@ -94,9 +69,14 @@ def initialize(
 ) -> Any:  # noqa: ANN401 - a DeepSpeedEngine; the package ships no types
     """Wrap a model in a DeepSpeed engine: the one way to train, on one process as on many."""
     deepspeed = load_deepspeed(ranks)
+    from deepspeed.runtime import torch_autocast
+
     start_distributed(ranks)
     if ranks.device.type == "cuda":
         torch.cuda.set_device(ranks.device)
+    # DeepSpeed keeps in a global that an engine of this process has used autocast, and an engine
+    # without it would pass over its own communication_data_type.
+    torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
     trained = [p for p in model.parameters() if p.requires_grad]
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -136,6 +116,16 @@ def barrier() -> None:
     """Wait for every process of the job, however long it takes."""
     if _patient_group:
         torch.distributed.barrier(group=_patient_group[0])
+
+
+def collective_device() -> torch.device:
+    """Return where a tensor must be for the job's collectives: NCCL takes a GPU's alone.
+
+    What is offloaded lies on the host, and has to be brought there first.
+    """
+    if "nccl" in torch.distributed.get_backend():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def agreed(value: _T) -> _T:

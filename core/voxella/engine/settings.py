@@ -8,34 +8,31 @@ global one; of micro batch and accumulation at most one is needed, the other fol
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
+from voxella.engine.precision import precision_problems, without_ours
+from voxella.engine.sharding import sharding_problems, with_sharding
 from voxella.errors import UserError
 
-__all__ = ["autocast_dtype", "deepspeed_config", "zero_stage"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["deciding", "deepspeed_config"]
 
 _LEGAL = {
     "train_batch_size": "cases per optimizer step, over all processes",
     "train_micro_batch_size_per_gpu": "cases at a time; accumulation follows from it",
     "gradient_accumulation_steps": "micro batches per optimizer step",
-    "gradient_clipping": "largest gradient norm",
+    "gradient_clipping": "largest gradient norm; 0: any",
     "zero_optimization": "ZeRO stage, offload, buckets",
-    "torch_autocast": "mixed precision: {enabled, dtype}",
+    "torch_autocast": "mixed precision: {enabled, dtype: bfloat16 or float16}",
     "bf16": "whole model in bf16: {enabled}",
-    "fp16": "whole model in fp16: {enabled}, CUDA only",
-    "communication_data_type": "",
-    "wall_clock_breakdown": "",
-    "memory_breakdown": "",
-    "flops_profiler": "",
-    "comms_logger": "",
-    "prescale_gradients": "",
-    "gradient_predivide_factor": "",
-    "zero_allow_untested_optimizer": "",
-    "zero_force_ds_cpu_optimizer": "",
-    "aio": "",
-    "nebula": "",
-    "dump_state": "",
-    "steps_per_print": "",
+    "zero_force_ds_cpu_optimizer": "false: the engine's own AdamW steps on the host too",
+    "communication_data_type": "of gradients sent between processes: fp32, bf16",
+    "wall_clock_breakdown": "print DeepSpeed's timers",
+    "memory_breakdown": "print DeepSpeed's memory",
+    "flops_profiler": "print DeepSpeed's profile of one step",
 }
 _ELSEWHERE = {
     "optimizer": "the recipe's optimizer: block",
@@ -43,73 +40,99 @@ _ELSEWHERE = {
     "activation_checkpointing": "train.gradient_checkpointing",
     "tensorboard": "observers: [{name: tensorboard}]",
     "checkpoint": "train.checkpoint_every",
+    "steps_per_print": "train.log_every",
+}
+_DECIDES = ("train_batch_size", "gradient_clipping", "torch_autocast", "bf16", "fp16")
+_PROFILER = ("enabled", "profile_step", "module_depth", "top_modules", "detailed")
+_REFUSED = {
+    "prescale_gradients": "gradients are summed in float32 or bfloat16, which do not overflow",
+    "gradient_predivide_factor": "gradients are summed in float32 or bfloat16, which do not "
+    "overflow",
+    "zero_allow_untested_optimizer": "the optimizer is AdamW, which DeepSpeed has tested",
+    "aio": "nothing is offloaded to a disk",
+    "nebula": "DeepSpeed has removed it",
+    "dump_state": "DeepSpeed's messages are switched off; voxella recipe show has the settings",
+    "comms_logger": "DeepSpeed's messages are switched off",
 }
 
-# The average is kept and put in place by partitions: under stage 3 nothing may lie elsewhere, as
-# parameters do that DeepSpeed keeps whole, or a second time per host.
-_PARTITIONED = {"stage3_param_persistence_threshold": 0, "zero_hpz_partition_size": 1}
 
-
-def zero_stage(block: dict[str, Any]) -> int:
-    """Return the ZeRO stage of a ``deepspeed:`` block; 0 when it names none."""
-    zero = block.get("zero_optimization") or {}
-    return int(zero.get("stage", 0))
-
-
-def autocast_dtype(block: dict[str, Any]) -> str | None:
-    """Return ``bfloat16`` or ``float16`` when the model computes in less than float32."""
-    autocast = block.get("torch_autocast") or {}
-    if autocast.get("enabled"):
-        return str(autocast.get("dtype", "bfloat16")).removeprefix("torch.")
-    for key, dtype in (("bf16", "bfloat16"), ("fp16", "float16")):
-        if (block.get(key) or {}).get("enabled"):
-            return dtype
-    return None
-
-
-def deepspeed_config(block: dict[str, Any], *, world: int, on_cpu: bool) -> dict[str, Any]:
+def deepspeed_config(
+    block: dict[str, Any], *, world: int, device: torch.device | None
+) -> dict[str, Any]:
     """Return the configuration for ``deepspeed.initialize``.
 
     Args:
         block: The recipe's block.
         world: Processes in the job.
-        on_cpu: Whether the model lives on the CPU.
+        device: Where the model will compute, which is asked whether it has the precision; None
+            where that is not this machine.
 
     Raises:
         UserError: Naming every problem of the block at once.
     """
-    problems = _unknown_keys(block) + _sizes(block, world) + _precision(block, on_cpu)
-    problems += _sharding(block)
+    problems = _keys(block) + _values(block) + _sizes(block, world)
+    problems += precision_problems(block, device) + sharding_problems(block)
     if problems:
         raise UserError(
             "deepspeed: block: " + "\n  ".join(problems),
             remedy="change the block, or --set deepspeed.KEY=VALUE",
         )
-    if zero_stage(block) == 3:
-        zero = {**_PARTITIONED, **block["zero_optimization"]}
-        block = {**block, "zero_optimization": zero}
     micro, accumulation = _cut(block, world)
     config = {
         # Silence: progress and losses are the observers' work.
         "steps_per_print": 10**9,
         # Offloading would otherwise insist on DeepSpeed's own CPU Adam, which needs a compiler.
         "zero_force_ds_cpu_optimizer": False,
-        **{key: value for key, value in block.items() if value is not None},
+        **{k: v for k, v in with_sharding(without_ours(block)).items() if v is not None},
         "gradient_accumulation_steps": accumulation,
         "train_micro_batch_size_per_gpu": micro,
     }
     return config
 
 
-def _unknown_keys(block: dict[str, Any]) -> list[str]:
+def deciding(block: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a block decides the trained weights, for a stage's record.
+
+    How a step is cut and sharded does not decide what it learns; batch, clipping, precision do.
+    """
+    decides = {key: block.get(key) for key in _DECIDES}
+    sent = block.get("communication_data_type")
+    return decides if sent is None else {**decides, "communication_data_type": sent}
+
+
+def _keys(block: dict[str, Any]) -> list[str]:
     problems = []
-    for key in block:
-        if key in _ELSEWHERE:
+    for key, value in block.items():
+        if value is None or key == "fp16":  # of which the precision tells more
+            continue
+        if key in _REFUSED:
+            problems.append(f"{key} is not supported: {_REFUSED[key]}; legal: leave it out")
+        elif key in _ELSEWHERE:
             problems.append(f"{key} is not said here, but in {_ELSEWHERE[key]}")
         elif key not in _LEGAL:
             near = difflib.get_close_matches(key, _LEGAL, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; legal: {', '.join(_LEGAL)}"
             problems.append(f"unknown key {key}{hint}")
+    return problems
+
+
+def _values(block: dict[str, Any]) -> list[str]:
+    problems = []
+    clipping = block.get("gradient_clipping")
+    number = isinstance(clipping, (int, float)) and not isinstance(clipping, bool)
+    if clipping is not None and not (number and 0 <= clipping < math.inf):
+        problems.append(f"gradient_clipping is {clipping!r}; legal: a number, 0 (none) and more")
+    if block.get("zero_force_ds_cpu_optimizer"):
+        problems.append(
+            "zero_force_ds_cpu_optimizer is not supported: it asks for DeepSpeed's own AdamW, "
+            "which needs a compiler; torch's steps on the host as well; legal: false"
+        )
+    for key in ("wall_clock_breakdown", "memory_breakdown"):
+        if not isinstance(block.get(key) or False, bool):
+            problems.append(f"{key} is {block[key]!r}; legal: true, false")
+    profiler = block.get("flops_profiler") or {}
+    if not isinstance(profiler, dict) or set(profiler) - set(_PROFILER):
+        problems.append(f"flops_profiler is {profiler!r}; legal: {{{', '.join(_PROFILER)}}}")
     return problems
 
 
@@ -144,32 +167,3 @@ def _sizes(block: dict[str, Any], world: int) -> list[str]:
             f"{micro * world * accumulation}"
         ]
     return []
-
-
-def _sharding(block: dict[str, Any]) -> list[str]:
-    stage, zero = zero_stage(block), block.get("zero_optimization") or {}
-    if stage not in (0, 1, 2, 3):
-        return [f"zero_optimization.stage is {stage}; legal: 0, 1, 2, 3"]
-    if stage < 3:
-        return []
-    problems = [
-        f"zero_optimization.{key} is {zero[key]!r}; legal under stage 3: {value}, or left out"
-        for key, value in _PARTITIONED.items()
-        if zero.get(key, value) != value
-    ]
-    if (zero.get("offload_param") or {}).get("device") == "nvme":
-        problems.append("zero_optimization.offload_param.device is nvme; legal: cpu, none")
-    return problems
-
-
-def _precision(block: dict[str, Any], on_cpu: bool) -> list[str]:
-    enabled = [k for k in ("torch_autocast", "bf16", "fp16") if (block.get(k) or {}).get("enabled")]
-    problems = []
-    if len(enabled) > 1:
-        problems.append(f"{' and '.join(enabled)} are both enabled; legal: one of them")
-    if on_cpu and autocast_dtype(block) == "float16":
-        problems.append(
-            "fp16 needs a CUDA device; on the CPU leave precision out (fp32), or use "
-            "torch_autocast: {enabled: true, dtype: bfloat16}"
-        )
-    return problems

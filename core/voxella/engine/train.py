@@ -6,7 +6,6 @@ a resumed run continues bit for bit.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -20,15 +19,17 @@ from torch import nn
 from voxella.engine.batches import prefetch
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.ema import Ema
+from voxella.engine.loss_scale import LossScale
 from voxella.engine.masters import Masters
-from voxella.engine.monitor import LossLog, NonFiniteLossError
+from voxella.engine.monitor import LossLog
 from voxella.engine.optimizer import build_optimizer
 from voxella.engine.order import Order
+from voxella.engine.precision import autocast_dtype
 from voxella.engine.ranks import Ranks
+from voxella.engine.refusals import refuse_gradient, refuse_losses
 from voxella.engine.runtime import agreed, initialize
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating
-from voxella.errors import UserError
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.model import Optimizer, Recipe, Train
 
@@ -113,13 +114,13 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         UserError: When the loss is not finite, or a checkpoint does not belong to this run.
     """
     ranks, total, length = run.ranks, run.total_steps, run.length
-    config = deepspeed_config(run.deepspeed, world=ranks.world, on_cpu=ranks.device.type == "cpu")
+    config = deepspeed_config(run.deepspeed, world=ranks.world, device=ranks.device)
     checkpoints, monitor = run.checkpoints, run.monitor
     found = agreed(checkpoints.peek(run.provenance))
-    engine, ema = _build(run, config)
+    engine, ema, scale = _build(run, config)
     first = found[0] if found else 0
     if found:
-        checkpoints.load(engine, ema, first)
+        scale.load_state_dict(checkpoints.load(engine, ema, first))
     accumulation = config["gradient_accumulation_steps"]
     batches = prefetch(run.makers(first, accumulation))
     written = run.run_dir / run.stage / "log.jsonl"
@@ -138,23 +139,25 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
             batch = next(batches).to(ranks.device)
             losses = engine(batch)
             monitor.add(batch, losses)
-            engine.backward(losses["total"])
+            engine.backward(scale.scaled(losses["total"]))
             if micro == accumulation - 1:
                 # Only the last micro batch's engine.step() changes weights.
-                _refuse_non_finite(monitor, step, checkpoints)
+                refuse_losses(monitor, scale, step, checkpoints)
                 norm = _gradient_norm(engine) if logged or saved else None
             engine.step()
         # Under ZeRO, and where precision is cast, DeepSpeed measures it in its step.
         known = engine.get_global_grad_norm()
         norm = norm if known is None else float(known)
-        if saved:
-            _refuse_non_finite_gradient(norm, step, checkpoints)
-        if ema is not None:
-            ema.update()
+        if scale.skips():
+            norm = None
+        else:
+            refuse_gradient(norm, step, checkpoints)
+            if ema is not None:
+                ema.update()
 
         scalars: dict[str, float] = {}
         if logged:
-            scalars = {**monitor.read(), "lr": rate}
+            scalars = {**monitor.read(), "lr": rate, **scale.scalars()}
             scalars |= {} if norm is None else {"grad_norm": norm}
             run.observers.step_end(step, scalars)
         if _due(step, length.panel_every) and run.panel is not None:
@@ -168,11 +171,11 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         if log is not None and scalars:
             log.write(step, scalars)
         if saved:
-            checkpoints.save(engine, ema, step, run.provenance)
+            checkpoints.save(engine, ema, step, run.provenance, scale.state_dict())
     return engine, ema
 
 
-def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None]:
+def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None, LossScale]:
     model = run.model.to(run.ranks.device)
     if run.length.compile:
         # In place, so that parameter names, checkpoints and exports do not change.
@@ -183,8 +186,11 @@ def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None]:
         total_steps=run.total_steps,
     )
     engine = initialize(run.ranks, model, config, optimizer, schedule)
+    half = autocast_dtype(run.deepspeed) == "float16"
+    scale = LossScale(engine, optimizer, run.ranks, enabled=half)
     decay = run.length.ema_decay
-    return engine, None if decay is None else Ema(engine.module, Masters(engine), decay)
+    ema = None if decay is None else Ema(engine.module, Masters(engine), decay)
+    return engine, ema, scale
 
 
 def _seed_layers(seed: int, step: int, rank: int) -> None:
@@ -199,7 +205,7 @@ def _gradient_norm(engine: Any) -> float | None:  # noqa: ANN401 - DeepSpeed shi
     There whole gradients lie on the parameters once the last micro batch is through; the step
     clips and clears them.
     """
-    if engine.zero_optimization() or engine.bfloat16_enabled() or engine.fp16_enabled():
+    if engine.zero_optimization() or engine.bfloat16_enabled():
         return None
     gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients)) if gradients else None
@@ -225,26 +231,3 @@ def _draw_panel(panel: Panel, step: int, engine: Any) -> None:  # noqa: ANN401 -
     with torch.no_grad():
         panel(step, engine.module)
     engine.train()
-
-
-def _refuse_non_finite(monitor: Monitoring, step: int, checkpoints: Checkpoints) -> None:
-    try:
-        monitor.check(step)
-    except NonFiniteLossError as error:
-        raise _stopped(str(error), checkpoints) from error
-
-
-def _refuse_non_finite_gradient(norm: float | None, step: int, checkpoints: Checkpoints) -> None:
-    """Keep weights that a gradient has spoilt, under a loss still finite, out of a checkpoint."""
-    if norm is not None and not math.isfinite(norm):
-        raise _stopped(f"the gradient of step {step} is not finite", checkpoints)
-
-
-def _stopped(problem: str, checkpoints: Checkpoints) -> UserError:
-    found = checkpoints.complete()
-    safe = f"the last good checkpoint is {found[-1][1]}" if found else "no checkpoint was due yet"
-    return UserError(
-        f"{problem}; training stopped and {safe}",
-        remedy="look at the step's cases (voxella prepare wrote them), or lower the rate: "
-        "--set optimizer.lr=5e-5; then run the same command again",
-    )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from voxella.engine.order import Visit
+from voxella.engine.precision import lacks
 from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.plugins.contracts import Autoencoder
@@ -21,11 +22,25 @@ from voxella.stages.autoencoder_model import build_autoencoder, fingerprint
 from voxella.stages.autoencoder_patches import Patches
 from voxella.stages.volumes import PreparedVolumes
 
-__all__ = ["OnStep", "Trainer"]
+__all__ = ["OnStep", "Trainer", "check_precision"]
 
 _CLIP_NORM = 1.0
 
 OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+def check_precision(training: AutoencoderTraining, device: torch.device) -> None:
+    """Refuse bfloat16 on a device that has none.
+
+    Raises:
+        UserError: Naming the device.
+    """
+    name = lacks(device, "bfloat16") if training.precision == "bf16" else None
+    if name is not None:
+        raise UserError(
+            f"autoencoder_training.precision is bf16, which {name} cannot compute in",
+            remedy="--set autoencoder_training.precision=fp32",
+        )
 
 
 class Trainer:
@@ -46,7 +61,8 @@ class Trainer:
         history: Losses every ``log_every`` steps.
 
     Raises:
-        UserError: There is no training case, or volumes or patches do not suit the networks.
+        UserError: There is no training case, volumes or patches do not suit the networks, or the
+            device does not compute in the precision.
     """
 
     def __init__(
@@ -56,6 +72,7 @@ class Trainer:
         volumes: PreparedVolumes,
         device: torch.device,
     ) -> None:
+        check_precision(training, device)
         self.recipe, self.training, self.volumes, self.device = recipe, training, volumes, device
         # Its initial weights are those of a file where the recipe's autoencoder block names one.
         self.model: Autoencoder = build_autoencoder(recipe)

@@ -39,7 +39,7 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
     settings = settings_of(recipe)
     problems = list(_problems(recipe, settings))
     try:
-        deepspeed_config(settings.deepspeed, world=ranks.world, on_cpu=ranks.device.type == "cpu")
+        deepspeed_config(settings.deepspeed, world=ranks.world, device=ranks.device)
     except UserError as error:
         problems.append(f"classify.{error.problem}")
     if problems:

@@ -12,9 +12,12 @@ from voxella.classification.monitor import ClassifierMonitor
 from voxella.classification.predict import PREDICTIONS
 from voxella.classification.scenario import Scenario
 from voxella.engine.checkpoints import Provenance
+from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.order import Order
-from voxella.engine.runtime import agreed, barrier, sound_convolutions
-from voxella.engine.settings import autocast_dtype, zero_stage
+from voxella.engine.precision import autocast_dtype
+from voxella.engine.runtime import agreed, barrier
+from voxella.engine.settings import deciding
+from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.files import sha256_file, sha256_json
 from voxella.observers.dispatch import ObserverSet
@@ -24,9 +27,6 @@ from voxella.stages.record import StageRecord
 __all__ = ["train_classifier"]
 
 _DECIDES = ("classifier", "training_set", "label", "augment", "loss", "optimizer")
-_DECIDES_IN_DEEPSPEED = (
-    "train_batch_size", "gradient_clipping", "torch_autocast", "bf16", "fp16"
-)  # fmt: skip
 
 
 def train_classifier(
@@ -83,13 +83,12 @@ class _Phase:
     def decides(self) -> dict[str, Any]:
         """Return everything that decides which weights are kept."""
         scenario, length = self.scenario, self.length
-        block = scenario.settings.deepspeed
         wanted = scenario.settings.model_dump(mode="json", include=set(_DECIDES))
         kept = ("epochs", "steps", "ema_decay", "validate_every")
         return {
             **wanted,
             "length": {name: getattr(length, name) for name in kept},
-            "deepspeed": {key: block.get(key) for key in _DECIDES_IN_DEEPSPEED},
+            "deepspeed": deciding(scenario.settings.deepspeed),
             "seed": self.seed,
             "phase": self.name,
             "classes": scenario.recipe.data.classes,

@@ -15,6 +15,7 @@ from voxella.errors import UserError
 from voxella.model import build_model
 from voxella.recipe.model import Component, Recipe
 from voxella.stages.autoencoder_model import check_weights_exist
+from voxella.stages.autoencoder_trainer import check_precision
 
 __all__ = ["check_encoders", "check_model", "check_training"]
 
@@ -55,14 +56,19 @@ def check_model(recipe: Recipe) -> frozenset[str]:
 
 
 def check_training(recipe: Recipe, ranks: Ranks) -> None:
-    """Refuse a batch, a precision, a schedule or a sampler that cannot work.
+    """Refuse batch, precision, sharding, schedule or sampler that cannot work, here or at all.
 
     Raises:
         UserError: Naming all of them at once.
     """
     problems: list[UserError] = []
-    on_cpu = ranks.device.type == "cpu"
-    _gather(problems, lambda: deepspeed_config(recipe.deepspeed, world=ranks.world, on_cpu=on_cpu))
+    _gather(
+        problems,
+        lambda: deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device),
+    )
+    training = recipe.autoencoder_training
+    if training is not None:
+        _gather(problems, lambda: check_precision(training, ranks.device))
     _gather(problems, lambda: _plan(recipe))
     if len(problems) == 1:
         raise problems[0]

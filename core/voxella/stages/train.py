@@ -11,16 +11,18 @@ from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.engine.batches import BatchMaker
 from voxella.engine.checkpoints import Checkpoints, Provenance
+from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.monitor import Monitor
 from voxella.engine.order import Order
+from voxella.engine.precision import autocast_dtype
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import (
     agreed,
     barrier,
-    sound_convolutions,
     start_distributed,
 )
-from voxella.engine.settings import autocast_dtype, deepspeed_config, zero_stage
+from voxella.engine.settings import deciding, deepspeed_config
+from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.engine.validation import Validation
 from voxella.errors import UserError
@@ -35,8 +37,6 @@ from voxella.stages.record import StageRecord
 from voxella.stages.train_export import export
 
 __all__ = ["latent_scale", "train"]
-
-_DECIDES_IN_DEEPSPEED = ("gradient_clipping", "torch_autocast", "bf16", "fp16")
 
 
 def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path | None:
@@ -56,8 +56,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    on_cpu = ranks.device.type == "cpu"
-    deepspeed_config(recipe.deepspeed, world=ranks.world, on_cpu=on_cpu)
+    deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
     folders = Folders.of(recipe, run)
     cases = _training_cases(folders)
     latents, text = _caches(recipe, folders, cases)
@@ -175,7 +174,7 @@ def _validation(
     maker.latents.require(held_out)
     if maker.text is not None:
         maker.text.require(held_out)
-    config = deepspeed_config(recipe.deepspeed, world=ranks.world, on_cpu=False)
+    config = deepspeed_config(recipe.deepspeed, world=ranks.world, device=None)
     size = int(config["train_micro_batch_size_per_gpu"])
     # Held-out cases keep their conditions: what is measured must not be a matter of chance.
     kept = recipe.model_copy(update={"dropout": Dropout()})
@@ -198,8 +197,6 @@ def _inputs(
         "dropout",
         "optimizer",
     )
-    # How a step is cut and sharded does not decide what it learns; batch, clipping, precision do.
-    block = {k: recipe.deepspeed.get(k) for k in ("train_batch_size", *_DECIDES_IN_DEEPSPEED)}
     length = {key: wanted["train"][key] for key in ("epochs", "steps", "ema_decay")}
     # How the autoencoder was cut into windows is part of the latents' own key.
     wanted["latent"].pop("tiling")
@@ -207,7 +204,7 @@ def _inputs(
     return {
         **{key: wanted[key] for key in decides},
         "train": length,
-        "deepspeed": block,
+        "deepspeed": deciding(recipe.deepspeed),
         "classes": recipe.data.classes,
         "latents": latents.key,
         "text": text.key if text else None,

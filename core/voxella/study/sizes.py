@@ -10,7 +10,9 @@ from typing import Any
 from voxella.cache.latent_writer import bytes_per_case
 from voxella.cache.storage import TEXT_STORAGE
 from voxella.case import Manifest
-from voxella.engine.settings import autocast_dtype, deepspeed_config, zero_stage
+from voxella.engine.precision import autocast_dtype
+from voxella.engine.settings import deepspeed_config
+from voxella.engine.sharding import zero_stage
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
 from voxella.recipe.training import Train
@@ -114,7 +116,7 @@ def activation_bytes(block: dict[str, Any], of_a_case: int, processes: int) -> i
     Raises:
         UserError: The batch cannot be cut among so many.
     """
-    config = deepspeed_config(block, world=processes, on_cpu=False)
+    config = deepspeed_config(block, world=processes, device=None)
     reduced = autocast_dtype(block) is not None
     return int(config["train_micro_batch_size_per_gpu"]) * of_a_case // (2 if reduced else 1)
 
@@ -127,10 +129,10 @@ def gpu_bytes(recipe: Recipe, parameters: int, processes: int) -> int:
     3 everything. What is offloaded is on the host.
     """
     stage, block = zero_stage(recipe.deepspeed), recipe.deepspeed
-    cast = any((block.get(key) or {}).get("enabled") for key in ("bf16", "fp16"))
-    width = 2 if cast and autocast_dtype(block) is not None else _FLOAT
+    cast = (block.get("bf16") or {}).get("enabled", False)
+    width = 2 if cast else _FLOAT
     zero = block.get("zero_optimization") or {}
-    offloaded = (zero.get("offload_optimizer") or {}).get("device") in ("cpu", "nvme")
+    offloaded = (zero.get("offload_optimizer") or {}).get("device") == "cpu"
     states = 0 if offloaded else _ADAM + (_FLOAT if cast else 0)
     average = 0 if recipe.train.ema_decay is None else _FLOAT
     share = {name: processes if stage >= least else 1 for name, least in _SPREAD.items()}
