@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from voxella.quoting import visible
+
 __all__ = ["UserError"]
 
 
@@ -17,9 +19,10 @@ class UserError(Exception):
     def __init__(
         self, problem: str, *, legal: str | None = None, remedy: str | None = None
     ) -> None:
-        self.problem = problem
-        self.legal = legal
-        self.remedy = remedy
+        # A name or path may hold what steers a terminal, and a message is printed.
+        self.problem = problem = visible(problem)
+        self.legal = legal = None if legal is None else visible(legal)
+        self.remedy = remedy = None if remedy is None else visible(remedy)
         lines = [problem]
         if legal is not None:
             lines.append(f"  legal: {legal}")

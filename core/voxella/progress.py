@@ -14,26 +14,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from voxella.terminal import make_console, say
+
 __all__ = ["Steps", "live_bar", "say"]
 
 _PLAIN_EVERY_SECONDS = 10.0
 
 
-def say(line: str, *, quiet: bool = False) -> None:
-    """Print one line, as it is: brackets are no markup and nothing is wrapped or coloured."""
-    if not quiet:
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def live_bar(console: Console) -> Progress:
     """Return a terminal's bar; each of its tasks carries a ``note``, shown behind the times."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         refresh_per_second=2,
     )
@@ -54,7 +50,7 @@ class Steps:
         self._total = total
         self._first = self._done = first
         self._quiet = quiet
-        self._console = Console()
+        self._console = make_console()
         self._live: Progress | None = None
         self._started = self._told = time.monotonic()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from voxella.classification.predict import PREDICTIONS, read_predictions
@@ -17,6 +16,7 @@ from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.metrics.comparison import PairedTest, compare_accuracy, compare_auc
 from voxella.metrics.predictions import Predictions, aligned
+from voxella.terminal import make_console
 
 __all__ = ["compare_scenarios"]
 
@@ -110,4 +110,4 @@ def _show(name: str, cases: int, tests: dict[str, PairedTest]) -> None:
         ends = "-" if found.low is None else f"{found.low:+.3f} to {found.high:+.3f}"
         p_value = "-" if test.p_value is None else f"{test.p_value:.3g}"
         table.add_row(metric, value, ends, p_value, test.test, found.note or "")
-    Console().print(table)
+    make_console().print(table)

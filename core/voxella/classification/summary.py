@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from voxella.classification.examples import Examples
@@ -16,6 +15,7 @@ from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.files import write_json_atomic
 from voxella.metrics.estimate import Estimate
 from voxella.recipe.model import Recipe
+from voxella.terminal import make_console
 
 __all__ = ["show_scenario", "write_scenario"]
 
@@ -109,11 +109,11 @@ def show_scenario(folder: Path) -> None:
         if len(headings) == 5:
             row.insert(3, _number(paper.get(name)))
         table.add_row(*row)
-    console = Console()
+    console = make_console()
     console.print(table)
     if paper is not None and differs is not None:
         line = f"the paper's row ({paper['model']}) is not shown: {differs}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _percent_positive(recipe: Recipe, examples: Examples) -> dict[str, Any]:

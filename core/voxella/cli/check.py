@@ -56,7 +56,7 @@ def _check(arguments: argparse.Namespace) -> int:
         quiet=arguments.json,
     )
     if arguments.json:
-        print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+        print(json.dumps(report.as_json(), indent=2, ensure_ascii=True))
         return _ERRORS if report.counts["error"] else 0
     from voxella.progress import say
     from voxella.stages.check_table import print_findings, tally

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
 import time
 
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.machine import as_mistake, without_temporary
+from voxella.terminal import complain
 
 __all__ = ["EXIT_MISTAKE", "from_file_system", "tell"]
 
@@ -40,12 +40,12 @@ def tell(problem: object) -> None:
     """Print a mistake; on a process that is not the first, when the first has had its time."""
     ranks = Ranks.from_environment()
     if ranks.is_main:
-        print(f"voxella: {problem}", file=sys.stderr, flush=True)
+        complain(f"voxella: {problem}")
         return
     # Ended while it waits, it has nothing to add.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(EXIT_MISTAKE))
     time.sleep(_PATIENCE_SECONDS)
-    print(f"voxella: process {ranks.rank}: {problem}", file=sys.stderr, flush=True)
+    complain(f"voxella: process {ranks.rank}: {problem}")
 
 
 def from_file_system(error: Exception) -> UserError | None:

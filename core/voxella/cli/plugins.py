@@ -46,32 +46,27 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(plugin) for plugin in plugins], indent=2))
         return 0
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from voxella.terminal import make_console
 
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "name", "distribution", "version", "target"):
         table.add_column(column, overflow="fold")
     for plugin in plugins:
-        table.add_row(*(escape(text) for text in asdict(plugin).values()))
-    # A pipe has no width: rich would take 80 columns and break the targets.
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+        table.add_row(*asdict(plugin).values())
+    make_console(pipe_width=200).print(table)  # no target is broken
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
     plugin = _chosen(arguments.name, arguments.kind)
     given = _arguments(arguments.arguments)
-    from rich.console import Console
-
+    from voxella.terminal import make_console
     from voxella.testing import run_contract
 
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{plugin.kind}: {plugin.name} ({plugin.owner}, {plugin.target})", markup=False)
+    console = make_console()
+    console.print(f"{plugin.kind}: {plugin.name} ({plugin.owner}, {plugin.target})", soft_wrap=True)
     results = []
     for result in run_contract(plugin.kind, plugin.name, given):
         _show(console, result)
@@ -116,9 +111,9 @@ def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
 def _show(console: Console, result: CheckResult) -> None:
     style = {"passed": "green", "failed": "bold red", "skipped": "yellow"}[result.outcome]
     console.print(f"{result.outcome:8}", style=style, end="")
-    console.print(f"{result.check}  ({result.seconds:.1f} s)", markup=False)
+    console.print(f"{result.check}  ({result.seconds:.1f} s)", soft_wrap=True)
     for line in result.message.splitlines():
-        console.print(f"        {line}", markup=False)
+        console.print(f"        {line}", soft_wrap=True)
 
 
 def _sum_up(console: Console, results: Sequence[CheckResult]) -> int:

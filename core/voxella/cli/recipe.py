@@ -74,13 +74,13 @@ def add_layers(parser: argparse.ArgumentParser, suffix: str = "", help_suffix: s
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.syntax import Syntax
 
     from voxella.recipe.load import dump_recipe, load_recipe
+    from voxella.terminal import make_console
 
     text = dump_recipe(load_recipe(arguments.recipe, arguments.profile, arguments.set))
-    console = Console()
+    console = make_console()
     if console.is_terminal:
         console.print(Syntax(text, "yaml", background_color="default"))
     else:
@@ -89,12 +89,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.text import Text
 
     from voxella.recipe.load import load_recipe
+    from voxella.terminal import make_console
 
-    console = Console(highlight=False)
+    console = make_console()
     failures: list[UserError] = []
     for path in arguments.recipes:
         try:
@@ -120,26 +120,25 @@ def _without_remedy(error: UserError) -> str:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from voxella.files import write_text_atomic
     from voxella.recipe.schema import recipe_schema
+    from voxella.terminal import say
 
     text = json.dumps(recipe_schema(), indent=2) + "\n"
     if arguments.out is None:
         sys.stdout.write(text)
     else:
         write_text_atomic(arguments.out, text)
-        Console(highlight=False).print(f"wrote {arguments.out}", soft_wrap=True)
+        say(f"wrote {arguments.out}")
     return 0
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.text import Text
 
     from voxella.recipe.diff import difference
     from voxella.recipe.load import load_recipe
+    from voxella.terminal import make_console
 
     left, right = (
         load_recipe(
@@ -149,7 +148,7 @@ def _diff(arguments: argparse.Namespace) -> int:
         )
         for side, path in (("a", arguments.a), ("b", arguments.b))
     )
-    console = Console(highlight=False)
+    console = make_console()
     changes = difference(left, right)
     for change in changes:
         line = Text.assemble(

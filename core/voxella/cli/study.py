@@ -67,6 +67,7 @@ def _study(arguments: argparse.Namespace) -> int:
         return _dry_run(plan, arguments)
     from voxella.engine.ranks import Ranks
     from voxella.stages.study import run_study, write_study
+    from voxella.terminal import say
 
     ranks = Ranks.from_environment()
     failures: dict[str, str] = {}
@@ -80,7 +81,7 @@ def _study(arguments: argparse.Namespace) -> int:
             quarantine=arguments.quarantine or None,
         )
     if ranks.is_main:
-        print((plan.folder / "table.md").read_text(encoding="utf-8"))
+        say((plan.folder / "table.md").read_text(encoding="utf-8"))
     return _FAILED if failures else 0
 
 

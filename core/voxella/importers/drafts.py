@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from voxella.case import Case, Manifest, Split
 from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.importers.reports import Report, write_report
 from voxella.importers.splitting import check_shares, split_of
+from voxella.terminal import complain
 
 __all__ = ["Assembly", "Draft", "warn"]
 
@@ -116,9 +114,7 @@ class Assembly:
 
 def warn(line: str) -> None:
     """Tell the user, on stderr, what was left out or assumed. Counts and ids, never report text."""
-    Console(file=sys.stderr).print(
-        f"warning: {line}", markup=False, highlight=False, soft_wrap=True
-    )
+    complain(f"warning: {line}")
 
 
 def _check_splits(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +11,7 @@ import numpy as np
 
 from voxella.plugins.registry import build, checked_manager
 from voxella.plugins.specs import ObserverSpec
+from voxella.terminal import complain
 
 if TYPE_CHECKING:
     import pluggy
@@ -83,9 +83,7 @@ class ObserverSet:
                 getattr(manager.hook, hook)(**arguments)
             except Exception as error:  # whatever it is, a watcher does not end hours of training
                 del self._managers[who]
-                print(
+                complain(
                     f"{who}: {hook} raised {type(error).__name__}: {error}; "
-                    "this observer is dropped, the run goes on",
-                    file=sys.stderr,
-                    flush=True,
+                    "this observer is dropped, the run goes on"
                 )

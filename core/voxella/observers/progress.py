@@ -34,9 +34,9 @@ class ProgressObserver:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        from rich.console import Console
+        from voxella.terminal import make_console
 
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or make_console(stderr=True)
         self._every_seconds = every_seconds
         self._clock = clock
         self._bar: Progress | None = None

@@ -1,12 +1,51 @@
-"""What every block of a recipe is, and the one block that is open: a component."""
+"""What every block of a recipe is, names in it, and the one block that is open: a component."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["Block", "Component"]
+from voxella.quoting import quoted, why_no_code
+
+__all__ = ["Block", "Component", "FolderName", "Label", "PartOfName"]
+
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+\-]*")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+_LONGEST = 64
+
+
+def _folder(name: str) -> str:
+    if not _FOLDER.fullmatch(name) or len(name) > _LONGEST or name != name.rstrip(" ."):
+        raise ValueError(
+            f"received {quoted(name)}; legal: it names a folder, so letters, digits and _ . + - "
+            f"or a blank within, at most {_LONGEST} characters"
+        )
+    return name
+
+
+def _part(name: str) -> str:
+    if not _PART.fullmatch(name) or len(name) > _LONGEST:
+        raise ValueError(
+            f"received {quoted(name)}; legal: it is part of files' names, so letters, digits and "
+            f"_ . -, at most {_LONGEST} characters"
+        )
+    return name
+
+
+def _label(name: str) -> str:
+    if (why := why_no_code(name)) is not None:
+        raise ValueError(f"a class's name {why}; legal: a short name, as labels in a table")
+    return name
+
+
+# It names a folder, inside another and nowhere else.
+FolderName = Annotated[str, AfterValidator(_folder)]
+# It stands in the names of files, as a sequence's does.
+PartOfName = Annotated[str, AfterValidator(_part)]
+# A class: written into manifests and tables.
+Label = Annotated[str, AfterValidator(_label)]
 
 
 class Block(BaseModel):

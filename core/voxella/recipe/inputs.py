@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from voxella.recipe.block import Block, Component
+from voxella.recipe.block import Block, Component, Label, PartOfName
 
 __all__ = [
     "Adversarial",
@@ -29,8 +29,10 @@ class Data(Block):
         None, description="folder with manifest.jsonl; None runs `importer`"
     )
     importer: Component | None = Field(None, description="runs when no data set is named")
-    sequences: list[str] = Field(["t2w"], min_length=1, description="image channels, in order")
-    classes: list[str] = Field(
+    sequences: list[PartOfName] = Field(
+        ["t2w"], min_length=1, description="image channels, in order"
+    )
+    classes: list[Label] = Field(
         ["negative", "positive"], min_length=2, description="label names, in order"
     )
 

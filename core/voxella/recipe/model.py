@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from voxella.recipe.block import Block, Component
+from voxella.recipe.block import Block, Component, FolderName
 from voxella.recipe.classification import Classify
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import (
@@ -68,7 +68,7 @@ class PaperRow(Block):
 class Recipe(Block):
     """One experiment, resolved. Built by :func:`voxella.load_recipe`."""
 
-    name: str
+    name: FolderName
     description: str = ""
     seed: int = Field(0, ge=0)
     workspace: Path | None = Field(

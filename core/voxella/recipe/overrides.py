@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.quoting import why_no_code
 from voxella.recipe.layers import merge
 from voxella.recipe.shape import dotted
 from voxella.recipe.yaml_lines import Node, parse_text, plain
@@ -48,9 +49,14 @@ def parse_overrides(texts: Sequence[str]) -> list[Override]:
     return found
 
 
+_SHOWN, _WORDS = 80, 8
+
+
 def _parse(text: str) -> Override:
     key, equals, value = text.partition("=")
-    source = f"--set {text}"
+    # A value that may be a sentence (a label pasted from a report) is not repeated.
+    shown = value if why_no_code(value, longest=_SHOWN, most_words=_WORDS) is None else "..."
+    source = f"--set {key}{equals}{shown}" if value else f"--set {text}"
     parts = tuple(part.strip() for part in key.split("."))
     if not equals:
         raise UserError(f"{source}: there is no '='")

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from voxella.errors import UserError
+from voxella.quoting import quoted
 from voxella.recipe.shape import KeyPath, block_at, dotted, homes, nearest
 from voxella.recipe.yaml_lines import Node, locate
 
-__all__ = ["Problem", "from_validation", "quoted", "raise_problems"]
+__all__ = ["Problem", "from_validation", "raise_problems"]
 
 # pydantic's words for a JSON reader -> a recipe writer's
 _WORDS = {
@@ -52,16 +53,6 @@ def raise_problems(problems: Iterable[Problem], source: str) -> None:
         "\n".join([f"{source}: {count}", *(f"  {line}" for line in lines)]),
         remedy="mend these lines (every key: voxella recipe schema; every name: voxella plugins)",
     )
-
-
-def quoted(value: Any) -> str:  # noqa: ANN401 - any value of a recipe
-    """Return a value as an error shows it: short, and null for None."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def from_validation(error: ValidationError, tree: Node, prefix: KeyPath = ()) -> list[Problem]:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from voxella.errors import UserError
 from voxella.stages.autoencoder_check import CHECK
+from voxella.terminal import make_console
 
 __all__ = ["show_check"]
 
@@ -27,7 +27,7 @@ def show_check(folder: Path) -> None:
             remedy="give cases the split `val` in the manifest, then voxella check-autoencoder",
         )
     found: dict[str, Any] = json.loads((folder / CHECK).read_text(encoding="utf-8"))
-    console = Console()
+    console = make_console()
     for table in (_numbers(found), _bands(found), _channels(found)):
         console.print(table)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from voxella.check.finding import SEVERITIES, Finding
 from voxella.check.summary import Group, counted, grouped, some
+from voxella.terminal import make_console
 
 __all__ = ["print_findings", "tally"]
 
@@ -21,9 +21,7 @@ _PIPE_COLUMNS = 160
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print a table of all findings, grouped by severity."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PIPE_COLUMNS)
+    console = make_console(pipe_width=_PIPE_COLUMNS)
     for severity in SEVERITIES:
         groups = [group for group in grouped(findings) if group.severity == severity]
         if groups:
@@ -44,9 +42,7 @@ def _table(groups: Sequence[Group]) -> Table:
     for _ in range(3):
         table.add_column(overflow="fold")
     for group in groups:
-        # Text, not str: brackets of a message are no markup.
-        cells = (group.code, _where(group), _what(group), f"-> {group.remedy}")
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(group.code, _where(group), _what(group), f"-> {group.remedy}")
     return table
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+
+from voxella.terminal import make_console
 
 __all__ = ["show_metrics"]
 
@@ -30,9 +31,7 @@ def show_metrics(found: Mapping[str, Any], title: str) -> None:
 
     Of the text head the numbers that the paper has are shown; the others are in the file.
     """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
+    console = make_console(pipe_width=_PLAIN_WIDTH)
     metrics: dict[str, dict[str, Any]] = found["metrics"]
     paper: dict[str, Any] = found.get("paper", {})
     for heading, names in _groups(metrics, title).items():
@@ -47,7 +46,7 @@ def show_metrics(found: Mapping[str, Any], title: str) -> None:
             f"features {network['kind']}: {network['name']}, {network['features']}, {said}"
         )
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _groups(metrics: Mapping[str, Any], title: str) -> dict[str, dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
 from voxella.cache.space import human_bytes
@@ -10,6 +9,7 @@ from voxella.progress import say
 from voxella.study.claims import contests
 from voxella.study.forecast import Forecast, StepForecast
 from voxella.study.plan import Plan
+from voxella.terminal import make_console
 
 __all__ = ["show_forecast"]
 
@@ -35,7 +35,7 @@ def show_forecast(plan: Plan, found: Forecast) -> None:
     table.add_section()
     table.add_row(*total)
     # Wide enough wherever it is printed: a plan that is cut off says nothing.
-    Console(width=max(110, Console().width)).print(table)
+    make_console(width=max(110, make_console().width)).print(table)
     _tell(plan, found)
 
 

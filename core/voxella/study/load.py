@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from voxella.errors import UserError
+from voxella.quoting import quoted
 from voxella.recipe.block import Block
 from voxella.recipe.paths import absolute
-from voxella.recipe.problems import quoted
 from voxella.recipe.shape import nearest
 from voxella.recipe.yaml_lines import Node, locate, plain, read_yaml, shown
 from voxella.study.model import Claim, Collection, Study

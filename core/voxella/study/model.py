@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from voxella.recipe.block import Block
+from voxella.recipe.block import Block, FolderName
 from voxella.recipe.shape import nearest
 from voxella.study.names import KNOWN
 
@@ -53,7 +53,7 @@ class Claim(Block):
 class Study(Block):
     """One table: every recipe is a row."""
 
-    name: str = Field(min_length=1, description="of the table and of the study's folder")
+    name: FolderName = Field(description="of the table and of the study's folder")
     description: str = ""
     recipes: list[Path] = Field(min_length=1, description="paths, relative to this file")
     samples_from: Path | None = Field(
@@ -73,6 +73,6 @@ class Study(Block):
 class Collection(Block):
     """Several studies in one folder: a recipe that stands in two of them runs once."""
 
-    name: str = Field(min_length=1, description="of the study's folder")
+    name: FolderName = Field(description="of the study's folder")
     description: str = ""
     studies: list[Path] = Field(min_length=1, description="paths, relative to this file")
