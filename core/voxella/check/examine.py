@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from voxella.imaging.geometry import Grid, centred_grid, padding_mm
 from voxella.imaging.headers import image_suffix
 from voxella.imaging.intensity import finite, intensity_window
 from voxella.imaging.mask import crop_shift
+from voxella.imaging.problem import ImageError
 from voxella.imaging.readers import read_itk, read_nifti
 from voxella.imaging.volume import Volume, read_volume
 from voxella.machine import raise_if_machine
@@ -114,7 +114,7 @@ class _Case:
     def show_anyway(self, name: str) -> None:
         """Show what can be shown of an image whose header is refused, such as a sheared one."""
         wrong = {f.code for f in self.facts.findings if f.where == name and f.severity == "error"}
-        if not wrong <= {"geometry.sheared", "geometry.affine", "geometry.spacing"}:
+        if not wrong <= {"geometry.sheared", "geometry.affine"}:
             return
         path = self.own.files[name]
         try:
@@ -135,9 +135,10 @@ class _Case:
         path = self.own.files[name]
         try:
             return read_volume(path)
-        except UserError as error:
+        except ImageError as error:
             raise_if_machine(error, path)
-            problem = stream_problem(path, header) or _known(error, path)
+            told = error.code, without_path(error, path)
+            problem = stream_problem(path, header) or told
         except _FAILURES as error:
             raise_if_machine(error, path)
             # SimpleITK raises RuntimeError. One strange file must not end the check of the others.
@@ -146,7 +147,7 @@ class _Case:
         return None
 
     def _find_crop(self, volume: Volume) -> None:
-        """Find the box, as one voxel: a crop of the recipe's size is never made."""
+        """Find the grid that preparing would resample onto; here nothing is."""
         prepare, crop_mm = self.settings.prepare, self.settings.crop_mm
         shift = [0.0, 0.0, 0.0]
         if (mask := prepare.crop_around) is not None:
@@ -155,7 +156,7 @@ class _Case:
             path = self.own.files[mask]
             try:
                 shift = crop_shift(volume, crop_mm, read_volume(path), mask).tolist()
-            except UserError as error:
+            except ImageError as error:
                 raise_if_machine(error, path)
                 self._found(mask, "mask.crop", without_path(error, path))
                 return
@@ -164,26 +165,14 @@ class _Case:
             if beyond > PADDING_MM and not short:
                 message = f"the crop around {mask} reaches {beyond:.0f} mm beyond it"
                 self._found(self.own.reference, "geometry.field-of-view", message)
-        self.grid = centred_grid(
-            volume, crop_mm, (1, 1, 1), shift=shift, straighten=prepare.straighten
-        )
+        size = (*prepare.size, *[1] * (3 - len(prepare.size)))
+        self.grid = centred_grid(volume, crop_mm, size, shift=shift, straighten=prepare.straighten)
 
     def _intensities(self, name: str, volume: Volume, grid: Grid, rule: Intensity) -> None:
         """Ask whether preparing would find a window of intensities, by its own function."""
         try:
             intensity_window(name, finite(volume)[0], grid, rule)
-        except UserError as error:
-            message = error.problem.removeprefix(f"{name}: ")
-            if "lies within" in message:
-                if not any(f.code == "geometry.no-overlap" for f in self.facts.findings):
-                    self._found(name, "geometry.no-overlap", message)
-            else:
-                code = "image.constant-crop" if rule.window is None else "image.units"
-                self._found(name, code, message)
-
-
-def _known(error: UserError, path: Path) -> tuple[str, str]:
-    if "no finite value" in error.problem:
-        return "image.no-finite", "every voxel is NaN or infinite"
-    damaged = "truncated or damaged" in error.problem
-    return "image.damaged" if damaged else "image.unreadable", without_path(error, path)
+        except ImageError as error:
+            known = {f.code for f in self.facts.findings if f.where == name}
+            if error.code not in known:
+                self._found(name, error.code, error.problem.removeprefix(f"{name}: "))

@@ -11,25 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.check.image_header import ImageHeader
+from voxella.imaging.affine import affine_problem, shown_edges
 from voxella.imaging.geometry import Grid
+from voxella.imaging.problem import Problem
 
-__all__ = ["Placement", "Problem", "header_problems", "placement"]
+__all__ = ["Placement", "header_problems", "placement"]
 
-# Code and message.
-Problem = tuple[str, str]
-
-# As voxella.imaging.volume refuses it: cosine between two axes.
-_SHEAR = 1e-3
-# As voxella.imaging.volume refuses them: edges of a voxel, distance from the origin (mm).
-_EDGE_MM = (1e-5, 1e3)
-_FURTHEST_MM = 1e5
 # 17 GB as float32, a cube of 1625 voxels. Not even micro-CT of an organ needs more.
 _MOST_VOXELS = 1 << 32
 _FINEST_MM, _COARSEST_MM = 0.05, 20.0
 # Slices this much further apart than pixels tell the plane of acquisition.
 _ANISOTROPY = 1.5
-# What the reader refuses a header for, where it has a code of its own here.
-_REFUSED = {"image.truncated", "geometry.spacing", "geometry.affine", "geometry.no-orientation"}
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -64,7 +56,9 @@ class Placement(Grid):
 
 def placement(header: ImageHeader) -> Placement | None:
     """Return where the image lies, or None where its header does not say it."""
-    if any(_shape_problems(header)) or any(_affine_problems(header)):
+    if any(_shape_problems(header)) or header.refused is not None:
+        return None
+    if affine_problem(header.affine) is not None:
         return None
     shape = (*header.shape, 1, 1)[:3]
     orientation = nib.orientations.io_orientation(header.affine)
@@ -81,18 +75,19 @@ def header_problems(header: ImageHeader) -> list[Problem]:
     if shape:
         # What an affine says of a time series or of no voxels is of no use.
         return shape
-    affine = list(_affine_problems(header))
-    doubts = [] if affine else [*_spacing_doubts(header), *_orientation_doubts(header)]
-    found = [*_size_problems(header), *affine, *doubts]
-    if header.refused is not None and not any(code in _REFUSED for code, _ in found):
-        found.append(("image.unreadable", header.refused))
-    return found
+    size = list(_size_problems(header))
+    wrong = header.refused or affine_problem(header.affine)
+    if wrong is None:
+        return [*size, *_spacing_doubts(header), *_orientation_doubts(header)]
+    # That a file is cut short may be why its header is odd.
+    named = wrong[0] != "image.unreadable" or "image.truncated" not in dict(size)
+    return [*size, wrong] if named else size
 
 
 def _shape_problems(header: ImageHeader) -> Iterator[Problem]:
     size = " x ".join(str(count) for count in header.shape) or "no axis"
     if header.colour:
-        yield "image.colour", f"colour or vector voxels ({size})"
+        yield "image.colour", f"colour (RGB) or vector voxels ({size})"
     elif header.complex:
         yield "image.complex", f"complex voxels ({size})"
     elif not header.shape or min(header.shape) < 1:
@@ -122,35 +117,14 @@ def _size_problems(header: ImageHeader) -> Iterator[Problem]:
         )
 
 
-def _affine_problems(header: ImageHeader) -> Iterator[Problem]:
-    wrong = [edge for edge in header.spacing if not (np.isfinite(edge) and edge > 0)]
-    axes = header.affine[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
-    if wrong:
-        yield "geometry.spacing", f"voxel edges {_edges(header.spacing)} mm"
-    elif not (np.abs(header.affine) <= _FURTHEST_MM).all():
-        yield "geometry.affine", f"not finite, or more than {_FURTHEST_MM:,.0f} mm away"
-    elif lengths.min() < _EDGE_MM[0] or lengths.max() > _EDGE_MM[1]:
-        yield "geometry.affine", f"voxel edges {_edges(tuple(lengths))} mm"
-    else:
-        unit = axes / lengths
-        cosine = float(np.abs(unit.T @ unit - np.eye(3)).max())
-        if cosine > _SHEAR:
-            angle = np.degrees(np.arccos(min(cosine, 1.0)))
-            yield "geometry.sheared", f"two axes are {angle:.2f} degrees apart instead of 90"
-
-
 def _spacing_doubts(header: ImageHeader) -> Iterator[Problem]:
     edges = tuple(float(edge) for edge in np.linalg.norm(header.affine[:3, :3], axis=0))
     edges = edges[: len(header.shape)]
     if min(edges) < _FINEST_MM or max(edges) > _COARSEST_MM:
-        yield "geometry.spacing-absurd", f"voxel edges {_edges(edges)} mm"
+        yield "geometry.spacing-absurd", f"voxel edges {shown_edges(edges)} mm"
 
 
 def _orientation_doubts(header: ImageHeader) -> Iterator[Problem]:
-    flat = (*header.shape, 1, 1)[2] == 1
-    if not header.oriented and not flat:
-        yield "geometry.no-orientation", "neither qform nor sform nor directions are set"
     shape = (*header.shape, 1, 1)[:3]
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.asarray(shape) - 1)
     spacing = np.linalg.norm(header.affine[:3, :3], axis=0)
@@ -163,7 +137,3 @@ def _orientation_doubts(header: ImageHeader) -> Iterator[Problem]:
         # Half a voxel: less is a matter of rounding or of the voxel's corner or centre.
         if distance > 0.5 * float(spacing.min()):
             yield "geometry.qform-sform", f"a corner lies {distance:.1f} mm apart by the {name}"
-
-
-def _edges(edges: tuple[float, ...]) -> str:
-    return " x ".join(f"{edge:g}" for edge in edges)

@@ -84,7 +84,10 @@ def _field_of_view(own: CaseImages, place: Placement, settings: CheckSettings) -
 def _beside(
     own: CaseImages, name: str, place: Placement, reference: Placement, settings: CheckSettings
 ) -> Iterator[Finding]:
-    covered = _coverage(place, reference, settings.crop_mm)
+    # Where the crop lies is not known before a mask that it is centred on has been read.
+    around = settings.prepare.crop_around is not None
+    crop_mm = (None, None, None) if around else settings.crop_mm
+    covered = _coverage(place, reference, crop_mm)
     message = f"{_size(place)}, beside {_size(reference)} of {own.reference}"
     code = "geometry.grids-differ"
     if name in own.masks:

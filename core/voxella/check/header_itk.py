@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from voxella.check.image_header import ImageHeader
 from voxella.imaging.headers import TextHeader
+from voxella.imaging.text_geometry import geometry_problem
 
 __all__ = ["itk_header"]
 
@@ -35,7 +36,6 @@ def itk_header(path: Path, text: TextHeader) -> ImageHeader:
     direction = np.asarray(reader.GetDirection(), dtype=np.float64).reshape(axes, axes)
     lps[:kept, :kept] = (direction * np.asarray(spacing))[:kept, :kept]
     lps[:kept, 3] = reader.GetOrigin()[:kept]
-    says = {"transformmatrix", "orientation", "rotation", "space directions"}
     return ImageHeader(
         shape=tuple(int(count) for count in reader.GetSize()),
         colour=components > 1 and "complex" not in kind,
@@ -43,14 +43,7 @@ def itk_header(path: Path, text: TextHeader) -> ImageHeader:
         voxel_bytes=components * (int(bits[1]) if bits else 8) // 8,
         held_bytes=text.data_file.stat().st_size - text.data_offset,
         expansion=text.expansion,
-        spacing=_written_spacing(text.fields, spacing)[:3],
         affine=np.asarray(_LPS_TO_RAS @ lps, dtype=np.float64),
-        oriented=bool(says & text.fields.keys()),
+        refused=geometry_problem(text.fields),
         offset_known=not {"headersize", "line skip", "byte skip"} & text.fields.keys(),
     )
-
-
-def _written_spacing(fields: dict[str, str], read: tuple[float, ...]) -> tuple[float, ...]:
-    """Return a MetaImage's or an NRRD's own words; directions of an NRRD have no sign."""
-    words = fields.get("elementspacing", fields.get("spacings"))
-    return read if words is None else tuple(float(word) for word in words.split())

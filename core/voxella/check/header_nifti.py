@@ -13,7 +13,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from voxella.check.image_header import HeaderProblem, ImageHeader
 from voxella.imaging.headers import DEFLATE_MOST
-from voxella.imaging.nifti_header import read_nifti_header
+from voxella.imaging.nifti_header import HeaderFault, read_nifti_header
+from voxella.imaging.problem import Problem
 from voxella.imaging.volume import Affine
 
 __all__ = ["nifti_header"]
@@ -54,20 +55,20 @@ def nifti_header(path: Path) -> ImageHeader:
         voxel_bytes=dtype.itemsize,
         held_bytes=path.stat().st_size - (0 if packed else offset),
         expansion=DEFLATE_MOST if packed else 1,
-        spacing=tuple(float(edge) * scale for edge in header["pixdim"][1 : 1 + min(len(shape), 3)]),
         affine=next(iter(forms.values()), _scaled(_base_affine(header, shape), scale)),
-        oriented=bool(forms),
         stream_offset=offset if packed else 0,
         refused=_refusal(start),
         others=dict(list(forms.items())[1:]),
     )
 
 
-def _refusal(start: bytes) -> str | None:
+def _refusal(start: bytes) -> Problem | None:
     try:
         read_nifti_header(io.BytesIO(start))
+    except HeaderFault as fault:
+        return fault.code, str(fault)
     except (ValueError, HeaderDataError) as error:
-        return str(error)
+        return "image.unreadable", str(error)
     return None
 
 

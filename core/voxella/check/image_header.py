@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.imaging.problem import Problem
 from voxella.imaging.volume import Affine
 
 __all__ = ["HeaderProblem", "ImageHeader", "without_path"]
@@ -36,12 +37,10 @@ class ImageHeader:
         voxel_bytes: Size of one voxel.
         held_bytes: Bytes of the file that can be voxels.
         expansion: Bytes of voxels per byte of the file, at most; 1 where they are not compressed.
-        spacing: Voxel edges as written, in mm; they may be zero, negative or NaN.
         affine: ``(4, 4)`` voxel index to RAS+ mm, as preparing uses it; NaN where there is none.
-        oriented: The header says where the axes point.
         offset_known: False where the header tells to skip some of ``held_bytes``.
         stream_offset: Bytes before the voxels inside a compressed stream.
-        refused: Why preparing would not take the header; None: it would.
+        refused: Why reading does not take the header, code and message; None: it does.
         others: Further affines that the header holds, by name: ``qform`` beside the sform.
     """
 
@@ -51,12 +50,10 @@ class ImageHeader:
     voxel_bytes: int
     held_bytes: int
     expansion: int
-    spacing: tuple[float, ...]
     affine: Affine
-    oriented: bool
     offset_known: bool = True
     stream_offset: int = 0
-    refused: str | None = None
+    refused: Problem | None = None
     others: dict[str, Affine] = field(default_factory=dict)
 
     @property

@@ -123,7 +123,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "geometry.spacing",
         "error",
-        "a voxel's edge is zero, negative or not a number in the header",
+        "a voxel's edge is missing from the header, zero, negative or not a number",
         "convert it from its DICOM again",
     ),
     (
@@ -131,6 +131,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "warning",
         "a voxel's edge is finer than 0.05 mm or coarser than 20 mm",
         "see whether the header counts in mm; convert it from its DICOM again",
+    ),
+    (
+        "geometry.units",
+        "error",
+        "the header counts in a unit of length that is not read",
+        "convert it to mm, or from its DICOM again",
     ),
     (
         "geometry.affine",
@@ -168,6 +174,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "warning",
         "the field of view is smaller than the crop, so that the prepared case gets a dark border",
         "make prepare.crop_mm smaller, or take the case out",
+    ),
+    (
+        "geometry.no-scan",
+        "error",
+        "no prepared voxel lies within the sequence, so that all of it would be padding",
+        "make prepare.crop_mm smaller or prepare.size larger, or take the case out",
     ),
     (
         "geometry.slices",

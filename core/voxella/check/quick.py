@@ -16,15 +16,16 @@ from voxella.case import Case, Manifest
 from voxella.check.case_images import CaseImages, images_of
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
-from voxella.check.geometry import Placement, Problem, header_problems, placement
+from voxella.check.geometry import Placement, header_problems, placement
 from voxella.check.grids import case_grids, odd_planes
 from voxella.check.headers import read_header
 from voxella.check.image_header import HeaderProblem, ImageHeader
 from voxella.check.manifest import relations
 from voxella.check.settings import CheckSettings
+from voxella.imaging.problem import ImageError, Problem
 from voxella.recipe.model import Recipe
 
-__all__ = ["CaseHeaders", "across_cases", "case_headers", "quick_check"]
+__all__ = ["CaseHeaders", "across_cases", "case_headers", "quick_check", "refuse_errors"]
 
 _THREADS = 4
 
@@ -67,6 +68,19 @@ def quick_check(manifest: Manifest, recipe: Recipe | None) -> list[Finding]:
             findings += [*absent, *headers.findings]
             planes[case.id] = headers.planes
     return [*findings, *across_cases(manifest, planes, settings)]
+
+
+def refuse_errors(own: CaseImages, findings: Iterable[Finding]) -> None:
+    """Refuse a case for what the check calls an error; warnings and notes never stop one.
+
+    Raises:
+        ImageError: All of the case's errors, one after the other; the code is the first one's.
+    """
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        files = {name: str(path) for name, path in own.files.items()}
+        told = [f"{files.get(str(e.where), e.where)}: {e.message} ({e.code})" for e in errors]
+        raise ImageError("; ".join(told), code=errors[0].code, remedy=errors[0].remedy)
 
 
 def case_headers(own: CaseImages, settings: CheckSettings) -> CaseHeaders:

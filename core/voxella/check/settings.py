@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,11 @@ class CheckSettings:
         if recipe is None:
             return cls(None, Prepare(), tuple(Data().classes))
         return cls(tuple(recipe.data.sequences), recipe.prepare, tuple(recipe.data.classes))
+
+    @classmethod
+    def to_prepare(cls, sequences: Iterable[str], prepare: Prepare) -> CheckSettings:
+        """Return the wishes that decide whether a case's images can be prepared."""
+        return cls(tuple(sequences), prepare, ())
 
     @property
     def crop_mm(self) -> tuple[float | None, float | None, float | None]:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from voxella.check.geometry import Problem
 from voxella.check.image_header import ImageHeader
 from voxella.check.likeness import Floats, thumbnail
 from voxella.imaging.headers import image_suffix, read_text_header
 from voxella.imaging.intensity import finite
 from voxella.imaging.montage import three_planes
+from voxella.imaging.problem import Problem
 from voxella.imaging.volume import Volume
 
 __all__ = ["content_hash", "likeness", "picture", "scan_problems", "stream_problem"]

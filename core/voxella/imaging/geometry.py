@@ -26,6 +26,7 @@ __all__ = [
     "padding_mm",
     "resample",
     "share_outside",
+    "values_at",
     "voxels_inside",
 ]
 
@@ -136,6 +137,39 @@ def voxels_inside(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     inside = _inside(to_grid, volume.array.shape, grid.shape)
     values: NDArray[np.float32] = volume.array[inside]
     return values
+
+
+def values_at(volume: Volume, grid: Grid, step: int = 1) -> NDArray[np.float32]:
+    """Return the scan's voxels that lie nearest to the grid's, as one long array.
+
+    Empty where no voxel of the grid lies in the field of view: whatever is resampled is padding.
+
+    Args:
+        volume: The scan.
+        grid: Where it is looked at.
+        step: Look at every so many voxels of the grid along each axis.
+    """
+    to_source = _index_map(volume, grid)
+    counts = np.asarray(volume.array.shape)
+    axes = [np.arange(0, count, step) for count in grid.shape]
+    if _is_diagonal(to_source):
+        places = [to_source[k, k] * axes[k] + to_source[k, 3] for k in range(3)]
+        near = [place[_within(place, counts[k])] for k, place in enumerate(places)]
+        index = np.ix_(*(_nearest(place, counts[k]) for k, place in enumerate(near)))
+        return np.asarray(volume.array[index]).ravel()
+    lattice = np.ix_(*axes)
+    rows = [sum(to_source[k, j] * lattice[j] for j in range(3)) + to_source[k, 3] for k in range(3)]
+    inside = np.logical_and.reduce([_within(row, counts[k]) for k, row in enumerate(rows)])
+    at = tuple(_nearest(row[inside], counts[k]) for k, row in enumerate(rows))
+    return np.asarray(volume.array[at])
+
+
+def _within(places: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    return np.asarray((places >= -0.5 - _EDGE) & (places <= count - 0.5 + _EDGE))
+
+
+def _nearest(places: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    return np.clip(np.rint(places), 0, count - 1).astype(np.intp)
 
 
 def share_outside(volume: Volume, grid: Grid) -> float:

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxella.errors import UserError
+from voxella.imaging.problem import ImageError
 from voxella.imaging.text_fields import HEADER_BYTES, meta_fields, nrrd_fields
 from voxella.machine import raise_if_machine
 
@@ -57,20 +57,21 @@ def check_image_file(path: Path) -> None:
     """Look at a file's name and first bytes only; quick enough for every case of an import.
 
     Raises:
-        UserError: The file is absent, a folder, empty, of another format, or a Git-LFS pointer.
+        ImageError: The file is absent, a folder, empty, of another format, or a Git-LFS pointer.
     """
     if not path.exists():
-        raise UserError(f"{path}: no such file")
+        raise ImageError(f"{path}: no such file", code="image.absent")
     if not path.is_file():
-        raise UserError(f"{path}: a folder, not an image file")
+        raise ImageError(f"{path}: a folder, not an image file", code="image.format")
     if image_suffix(path) is None:
         raise _foreign(path)
     first = _first_bytes(path, len(_LFS))
     if not first:
-        raise UserError(f"{path}: the file is empty")
+        raise ImageError(f"{path}: the file is empty", code="image.empty")
     if first == _LFS:
-        raise UserError(
+        raise ImageError(
             f"{path}: a Git-LFS pointer, not the image itself (git lfs pull fetches it)",
+            code="image.lfs-pointer",
             remedy=f"run git lfs pull in the repository that holds {path.name}",
         )
 
@@ -109,7 +110,7 @@ def read_text_header(path: Path) -> TextHeader:
     """Read the header of a ``.mha``, ``.mhd``, ``.nrrd`` or ``.nhdr`` file.
 
     Raises:
-        UserError: There is no such header, or it is malformed; the voxels lie in several files, or
+        ImageError: There is no such header, or it is malformed; the voxels lie in several files, or
             in an absent one.
     """
     start = _first_bytes(path, HEADER_BYTES)
@@ -117,24 +118,30 @@ def read_text_header(path: Path) -> TextHeader:
     try:
         fields, length = nrrd_fields(start) if nrrd else meta_fields(start)
     except ValueError as error:
-        raise UserError(
+        raise ImageError(
             f"{path}: {error}; the file is damaged or of another format",
+            code="image.damaged",
             remedy="open it in a viewer, or copy it again from its source",
         ) from error
     named = fields.get("data file", fields.get("datafile")) if nrrd else fields["elementdatafile"]
     if named is None or named.upper() == "LOCAL":
         return TextHeader(fields, path, length)
     if named.upper().startswith("LIST") or "%" in named:
-        raise UserError(
+        raise ImageError(
             f"{path}: its voxels lie in one file per slice, which is not read",
+            code="image.format",
             remedy="convert it to one .nii.gz or .mha file",
         )
     data_file = path.parent / named
     if not _is_file(data_file):
-        raise UserError(f"{path}: the file that should hold its voxels is absent: {data_file}")
+        raise ImageError(
+            f"{path}: the file that should hold its voxels is absent: {data_file}",
+            code="image.absent",
+        )
     if _first_bytes(data_file, len(_LFS)) == _LFS:
-        raise UserError(
+        raise ImageError(
             f"{data_file}: a Git-LFS pointer, not voxels (git lfs pull fetches them)",
+            code="image.lfs-pointer",
             remedy=f"run git lfs pull in the repository that holds {data_file.name}",
         )
     return TextHeader(fields, data_file, 0)
@@ -144,7 +151,7 @@ def file_parts(path: Path) -> list[Path]:
     """Return every file an image consists of: itself, and its detached voxels where it has them.
 
     Raises:
-        UserError: As :func:`check_image_file` and :func:`read_text_header`.
+        ImageError: As :func:`check_image_file` and :func:`read_text_header`.
     """
     check_image_file(path)
     if image_suffix(path) not in {".mhd", ".nhdr"}:
@@ -163,12 +170,13 @@ def check_capacity(path: Path, claimed_bytes: int, held_bytes: int, expansion: i
         expansion: Bytes of voxels per byte of the file, at most.
 
     Raises:
-        UserError: The claim cannot be true: the file is truncated or its header damaged.
+        ImageError: The claim cannot be true: the file is truncated or its header damaged.
     """
     if claimed_bytes > held_bytes * expansion:
-        raise UserError(
+        raise ImageError(
             f"{path}: truncated or damaged: the header claims {claimed_bytes:,} bytes of voxels, "
             f"and {held_bytes:,} bytes of file cannot hold them",
+            code="image.truncated",
             remedy="copy or download the file again",
         )
 
@@ -177,7 +185,7 @@ def check_deflate(header: TextHeader, claimed_bytes: int, path: Path) -> None:
     """Run through a compressed stream without keeping it, comparing length and checksum.
 
     Raises:
-        UserError: The stream is damaged, or shorter or longer than the header says.
+        ImageError: The stream is damaged, or shorter or longer than the header says.
     """
     # 47: zlib or gzip, told apart by the stream's first bytes.
     stream = zlib.decompressobj(wbits=47)
@@ -188,23 +196,28 @@ def check_deflate(header: TextHeader, claimed_bytes: int, path: Path) -> None:
             while not stream.eof and (chunk := handle.read(_CHUNK_BYTES)):
                 length += len(stream.decompress(chunk))
     except zlib.error as error:
-        raise _damaged(path, "its compressed voxels cannot be read") from error
+        raise _damaged(path, "image.damaged", "its compressed voxels cannot be read") from error
     if not stream.eof or length != claimed_bytes:
-        raise _damaged(path, f"{length:,} of {claimed_bytes:,} bytes of voxels can be read")
+        told = f"{length:,} of {claimed_bytes:,} bytes of voxels can be read"
+        raise _damaged(path, "image.truncated", told)
 
 
-def _damaged(path: Path, how: str) -> UserError:
-    return UserError(
-        f"{path}: truncated or damaged: {how}", remedy="copy or download the file again"
-    )
+def _damaged(path: Path, code: str, how: str) -> ImageError:
+    problem = f"{path}: truncated or damaged: {how}"
+    return ImageError(problem, code=code, remedy="copy or download the file again")
 
 
-def _foreign(path: Path) -> UserError:
+def _foreign(path: Path) -> ImageError:
     problem = f"{path}: not an image format that is read"
     for suffixes, (kind, remedy) in _FOREIGN.items():
         if path.name.lower().endswith(suffixes):
-            return UserError(f"{problem}: {kind}", legal=", ".join(SUFFIXES), remedy=remedy)
-    return UserError(problem, legal=", ".join(SUFFIXES))
+            return ImageError(
+                f"{problem}: {kind}",
+                code="image.format",
+                legal=", ".join(SUFFIXES),
+                remedy=remedy,
+            )
+    return ImageError(problem, code="image.format", legal=", ".join(SUFFIXES))
 
 
 def _is_file(path: Path) -> bool:
@@ -220,4 +233,4 @@ def _first_bytes(path: Path, count: int) -> bytes:
             return handle.read(count)
     except OSError as error:
         raise_if_machine(error, path)
-        raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
+        raise ImageError(f"{path}: cannot be opened: {error.strerror}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.errors import UserError
-from voxella.imaging.geometry import Grid, voxels_inside
+from voxella.imaging.geometry import Grid, values_at, voxels_inside
+from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import Array, Volume
 from voxella.recipe.model import Intensity
 
@@ -15,6 +15,8 @@ __all__ = ["finite", "intensity_window", "normalise"]
 # A map whose brightest voxels reach no further into a fixed window is in other units.
 _LEAST_OF_WINDOW = 0.01
 _BRIGHT_PERCENTILE = 99.5
+# Voxels of the grid along each axis that are passed over where contrast is sought.
+_GLANCE = 4
 
 
 def intensity_window(
@@ -29,36 +31,60 @@ def intensity_window(
         rule: Percentiles or a fixed window.
 
     Raises:
-        UserError: The sequence does not meet the grid, is constant there, or does not fill a fixed
-            window, as an ADC map in other units.
+        ImageError: The sequence does not meet the grid's box or none of its voxels, is constant
+            there, or does not fill a fixed window, as an ADC map in other units.
     """
     values = voxels_inside(volume, grid)
     if not values.size:
-        raise UserError(f"{sequence}: none of it lies within the first sequence's crop")
+        problem = f"{sequence}: none of it lies within the first sequence's crop"
+        raise ImageError(problem, code="geometry.no-overlap")
+    window = rule.window or _by_percentiles(sequence, values, rule)
     if rule.window is not None:
-        return _checked(sequence, values, rule.window)
+        _check_units(sequence, values, window)
+    _check_contrast(sequence, volume, grid, window)
+    return window
+
+
+def _by_percentiles(
+    sequence: str, values: NDArray[np.float32], rule: Intensity
+) -> tuple[float, float]:
     assert rule.percentiles is not None, "a rule has one of the two"
     low, high = (float(value) for value in np.percentile(values, rule.percentiles))
     if not low < high:
-        raise UserError(
+        raise ImageError(
             f"{sequence}: constant inside the crop (percentiles {rule.percentiles[0]:g} and "
-            f"{rule.percentiles[1]:g} are both {low:g})"
+            f"{rule.percentiles[1]:g} are both {low:g})",
+            code="image.constant-crop",
         )
     return low, high
 
 
-def _checked(
-    sequence: str, values: NDArray[np.float32], window: tuple[float, float]
-) -> tuple[float, float]:
+def _check_units(sequence: str, values: NDArray[np.float32], window: tuple[float, float]) -> None:
     low, high = window
     bright = float(np.percentile(values, _BRIGHT_PERCENTILE))
     dark = float(values.min())
     if bright < low + _LEAST_OF_WINDOW * (high - low) or dark >= high:
-        raise UserError(
+        raise ImageError(
             f"{sequence}: its intensities ({dark:g} to {bright:g}) do not fit the fixed window "
-            f"{low:g} to {high:g}; in other units? (prepare.intensity.{sequence}.window)"
+            f"{low:g} to {high:g}; in other units? (prepare.intensity.{sequence}.window)",
+            code="image.units",
         )
-    return low, high
+
+
+def _check_contrast(sequence: str, volume: Volume, grid: Grid, window: tuple[float, float]) -> None:
+    """Refuse what would be prepared as nothing but padding, or as one grey."""
+    for step in (_GLANCE, 1):  # nearly always a glance shows that there is contrast
+        seen = np.clip(values_at(volume, grid, step), *window)
+        if seen.size and seen.min() < seen.max():
+            return
+    if not seen.size:
+        problem = f"{sequence}: no prepared voxel lies within it, all would be padding"
+        raise ImageError(problem, code="geometry.no-scan")
+    raise ImageError(
+        f"{sequence}: constant inside the crop, as far as prepared voxels see it (window "
+        f"{window[0]:g} to {window[1]:g})",
+        code="image.constant-crop",
+    )
 
 
 def normalise(array: NDArray[np.float32], window: tuple[float, float]) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.errors import UserError
+from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import Array, Volume
 
 __all__ = ["crop_shift", "mask_array"]
@@ -39,15 +39,16 @@ def crop_shift(
         name: How errors call it.
 
     Raises:
-        UserError: The mask is empty, or its centre lies outside the scan's field of view.
+        ImageError: The mask is empty, or its centre lies outside the scan's field of view.
     """
     centre_mm = _centre_of_mass_mm(mask, name)
     counts = np.asarray(volume.array.shape, dtype=np.float64)
     away = np.linalg.solve(volume.affine, (*centre_mm, 1.0))[:3] - (counts - 1.0) / 2.0
     if (np.abs(away) > counts / 2.0).any():
         where = ", ".join(f"{value:.1f}" for value in centre_mm)
-        raise UserError(
-            f"{name}: the mask's centre ({where} mm) is outside the first sequence's field of view"
+        raise ImageError(
+            f"{name}: the mask's centre ({where} mm) is outside the first sequence's field of view",
+            code="mask.crop",
         )
     cropped = np.array([edge is not None for edge in crop_mm])
     return np.where(cropped, np.ceil(away - 0.5 - _TIE), 0.0)
@@ -57,7 +58,8 @@ def _centre_of_mass_mm(mask: Volume, name: str) -> NDArray[np.float64]:
     inside = mask_array(mask) > 0
     total = int(inside.sum())
     if not total:
-        raise UserError(f"{name}: the mask is empty, so there is nothing to crop around")
+        problem = f"{name}: the mask is empty, so there is nothing to crop around"
+        raise ImageError(problem, code="mask.crop")
     # Whole numbers until the last step: the sum does not depend on how the mask is stored.
     index = [
         int(inside.sum(axis=tuple({0, 1, 2} - {axis})) @ np.arange(count)) / total

@@ -16,7 +16,9 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-__all__ = ["NiftiHeader", "read_nifti_header"]
+from voxella.imaging.affine import edges_problem
+
+__all__ = ["HeaderFault", "NiftiHeader", "read_nifti_header"]
 
 _VERSIONS = {348: (nib.Nifti1Header, b"n+1", 352), 540: (nib.Nifti2Header, b"n+2", 544)}
 # By these NIfTI-2 tells that no transfer in text mode has touched the file; some leave them out.
@@ -25,6 +27,19 @@ _LENGTH_MASK = 7
 # Code of the unit of length -> mm; 0 is unknown, which everyone takes for mm.
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _FURTHEST_OFFSET = 1 << 31
+
+
+class HeaderFault(ValueError):
+    """A header that lacks what it has to say.
+
+    Args:
+        code: As :class:`voxella.imaging.problem.ImageError` has it.
+        message: What was found.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -50,8 +65,9 @@ def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
     """Read the header of a single-file NIfTI-1 or NIfTI-2 of either byte order.
 
     Raises:
-        ValueError: It is no such header, or does not say how large, of what kind, how large in mm
-            or where its voxels are; says what is wrong.
+        HeaderFault: It does not say how large a voxel is or how it lies in the scanner.
+        ValueError: It is no such header, or does not say how many, of what kind or where its
+            voxels are; says what is wrong.
     """
     start = stream.read(4)
     order = next((o for o in "<>" if start in {struct.pack(f"{o}i", n) for n in _VERSIONS}), None)
@@ -107,18 +123,23 @@ def _affine(header: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:  # noqa
             raise ValueError(f"its {name} is {code}, not 0 to 5")
     flat = len(shape) < 3 or shape[2] == 1
     if not any(codes.values()) and not flat:
-        raise ValueError(
+        raise HeaderFault(
+            "geometry.no-orientation",
             "its header does not say how it lies in the scanner (sform and qform codes are 0): "
-            "left and right cannot be told apart"
+            "left and right cannot be told apart",
         )
     unit = int(header["xyzt_units"]) & _LENGTH_MASK
     if unit not in _MM_PER_UNIT:
-        raise ValueError(f"its unit of length has the unknown code {unit}")
+        raise HeaderFault("geometry.units", f"its unit of length has the unknown code {unit}")
     # By the standard 0 stands for 1 here; a flat image need not say how thick it is.
     if header["pixdim"][0] == 0:
         header["pixdim"][0] = 1
     if flat and header["pixdim"][3] == 0:
         header["pixdim"][3] = 1
+    # Also where an sform gives the edges: who wrote the one did not know the other.
+    wrong = edges_problem([float(edge) for edge in header["pixdim"][1 : 1 + min(len(shape), 3)]])
+    if wrong is not None:
+        raise HeaderFault(*wrong)
     with np.errstate(all="ignore"):  # what is not finite is refused with the affine
         affine = np.array(header.get_best_affine(), dtype=np.float64)
         affine[:3] *= _MM_PER_UNIT[unit]

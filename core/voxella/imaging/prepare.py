@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from voxella.errors import UserError
 from voxella.imaging.geometry import (
     Grid,
     centred_grid,
@@ -24,6 +23,7 @@ from voxella.imaging.geometry import (
 )
 from voxella.imaging.intensity import finite, intensity_window, normalise
 from voxella.imaging.mask import crop_shift, mask_array
+from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import Affine, Array, Volume
 from voxella.recipe.model import Prepare
 
@@ -64,7 +64,7 @@ def prepare_images(
         mask: What the crop is centred on, where the settings name one (``crop_around``).
 
     Raises:
-        UserError: A sequence is constant, does not fit its window or holds no finite value inside
+        ImageError: A sequence is constant, does not fit its window or holds no finite value inside
             the crop, does not meet the grid, or has more than one slice where the recipe is
             two-dimensional; the mask is missing, empty or elsewhere.
     """
@@ -101,7 +101,7 @@ def _shift(
     if name is None:
         return (0.0, 0.0, 0.0)
     if mask is None:
-        raise UserError(f"{name}: there is no such mask to crop around")
+        raise ImageError(f"{name}: there is no such mask to crop around", code="mask.crop")
     shift: list[float] = crop_shift(reference, crop, mask, name).tolist()
     return shift
 
@@ -132,7 +132,8 @@ def _check_one_slice(volumes: Mapping[str, Volume]) -> None:
         f"{name} has {v.array.shape[2]}" for name, v in volumes.items() if v.array.shape[2] > 1
     ]
     if thick:
-        raise UserError(
+        raise ImageError(
             f"a two-dimensional recipe takes images of one slice; {', '.join(thick)}",
+            code="geometry.slices",
             remedy="give prepare.size and prepare.crop_mm three entries",
         )

@@ -26,7 +26,9 @@ from voxella.imaging.headers import (
     check_deflate,
     read_text_header,
 )
-from voxella.imaging.nifti_header import NiftiHeader, read_nifti_header
+from voxella.imaging.nifti_header import HeaderFault, NiftiHeader, read_nifti_header
+from voxella.imaging.problem import ImageError
+from voxella.imaging.text_geometry import geometry_problem
 from voxella.machine import raise_if_machine
 
 __all__ = ["Affine", "Array", "read_itk", "read_nifti"]
@@ -49,8 +51,9 @@ def _named(path: Path) -> Iterator[None]:
         raise_if_machine(error, path)
         # The last line is the reason; SimpleITK's earlier ones are its own source positions.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise UserError(
+        raise ImageError(
             f"{path}: cannot be read, truncated or damaged: {reason}",
+            code="image.damaged",
             remedy="open it in a viewer, or copy it again from its source",
         ) from error
 
@@ -87,10 +90,8 @@ def _nifti_header(path: Path, stream: BinaryIO) -> NiftiHeader:
     try:
         return read_nifti_header(stream)
     except ValueError as error:
-        raise UserError(
-            f"{path}: {error}",
-            remedy="convert it from its DICOM again, or copy it again from its source",
-        ) from error
+        code = error.code if isinstance(error, HeaderFault) else "image.unreadable"
+        raise _unsaid(path, code, str(error)) from error
 
 
 def _read_exactly(stream: BinaryIO, count: int) -> bytearray:
@@ -132,6 +133,8 @@ def read_itk(path: Path) -> tuple[Array, Affine]:
         shape = _three_axes(path, size)
         if len(size) > 3:
             raise _not_3d(path, size)
+        if (unsaid := geometry_problem(header.fields)) is not None:
+            raise _unsaid(path, *unsaid)
         bits = re.search(r"(\d+)-bit", kind)
         claimed = int(np.prod(size, dtype=object)) * (int(bits[1]) if bits else 8) // 8
         held = header.data_file.stat().st_size - header.data_offset
@@ -142,6 +145,11 @@ def read_itk(path: Path) -> tuple[Array, Affine]:
     # SimpleITK's arrays are (z, y, x).
     array = sitk.GetArrayFromImage(image).T.reshape(shape)
     return array, _itk_affine(image)
+
+
+def _unsaid(path: Path, code: str, problem: str) -> ImageError:
+    remedy = "convert it from its DICOM again, or copy it again from its source"
+    return ImageError(f"{path}: {problem}", code=code, remedy=remedy)
 
 
 def _itk_affine(image: sitk.Image) -> Affine:
@@ -156,15 +164,18 @@ def _itk_affine(image: sitk.Image) -> Affine:
 
 def _check_kind(path: Path, *, colour: bool, is_complex: bool) -> None:
     if colour:
-        raise UserError(f"{path}: colour (RGB) or vector voxels; one number per voxel is needed")
+        raise ImageError(
+            f"{path}: colour (RGB) or vector voxels; one number per voxel is needed",
+            code="image.colour",
+        )
     if is_complex:
-        raise UserError(f"{path}: complex voxels; save the magnitude image")
+        raise ImageError(f"{path}: complex voxels; save the magnitude image", code="image.complex")
 
 
 def _three_axes(path: Path, size: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape with exactly three axes: 2D gets one slice, trailing ones are dropped."""
     if 0 in size or any(count < 0 for count in size):
-        raise UserError(f"{path}: an axis without voxels: {size}")
+        raise ImageError(f"{path}: an axis without voxels: {size}", code="image.no-voxels")
     kept = size
     while len(kept) > 3 and kept[-1] == 1:
         kept = kept[:-1]
@@ -173,9 +184,10 @@ def _three_axes(path: Path, size: tuple[int, ...]) -> tuple[int, ...]:
     return (*kept, 1) if len(kept) == 2 else kept
 
 
-def _not_3d(path: Path, size: tuple[int, ...]) -> UserError:
+def _not_3d(path: Path, size: tuple[int, ...]) -> ImageError:
     shape = " x ".join(str(count) for count in size)
-    return UserError(
+    return ImageError(
         f"{path}: {len(size)}D image ({shape}); one 3D volume is needed",
+        code="image.not-3d",
         remedy="split a time series or a multi-b-value series into one file per volume",
     )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["HEADER_BYTES", "meta_fields", "nrrd_fields"]
+__all__ = ["HEADER_BYTES", "VECTOR", "meta_fields", "nrrd_fields"]
 
 # No header is longer.
 HEADER_BYTES = 1 << 16
 # teem, which reads NRRD inside SimpleITK, overruns its buffers on lines a little longer than this.
 _LONGEST_VALUE = 1000
 _NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
-_VECTOR = re.compile(r"\([^()]*\)|none", re.IGNORECASE)
+# A vector of an NRRD, or the word for none.
+VECTOR = re.compile(r"\([^()]*\)|none", re.IGNORECASE)
 _COUNT = r"[1-9]\d{0,9}"
 # What a value has to look like, by lower-case key: the pattern of each of its words, and how many
 # words there are, in powers of the number of axes.
@@ -157,8 +158,8 @@ def _check_vectors(fields: dict[str, str], axes: int) -> None:
     for key, power in _NRRD_VECTORS.items():
         if key not in fields:
             continue
-        vectors = _VECTOR.findall(fields[key])
-        rest = _VECTOR.sub("", fields[key]).strip()
+        vectors = VECTOR.findall(fields[key])
+        rest = VECTOR.sub("", fields[key]).strip()
         numbers = [word for vector in vectors for word in vector.strip("()").split(",")]
         good = all(re.fullmatch(f"{_NUMBER}|none", n.strip(), re.IGNORECASE) for n in numbers)
         wanted = len(vectors) if power is None else axes**power

@@ -17,17 +17,12 @@ from numpy.typing import NDArray
 
 from voxella.errors import UserError
 from voxella.files import atomic_path
+from voxella.imaging.affine import affine_problem
 from voxella.imaging.headers import check_image_file, image_suffix
+from voxella.imaging.problem import ImageError
 from voxella.imaging.readers import Affine, Array, read_itk, read_nifti
 
 __all__ = ["Affine", "Array", "Volume", "read_volume", "write_volume"]
-
-# NIfTI stores its affine in float32; a shear above this is no rounding (cosine between two axes).
-_SHEAR = 1e-3
-# Edge of a voxel and distance from the origin in mm, from microscopy to the longest scanner table;
-# what lies outside is a damaged header.
-_EDGE_MM = (1e-5, 1e3)
-_FURTHEST_MM = 1e5
 
 
 @dataclass(frozen=True)
@@ -54,9 +49,10 @@ def read_volume(path: Path) -> Volume:
     Intensities are the stored ones, with NIfTI's slope and intercept applied.
 
     Raises:
-        UserError: The file is absent, of another format, a Git-LFS pointer, truncated or damaged;
-            it holds 4D, colour or complex voxels, or nothing but NaN; its affine is singular,
-            sheared or not finite. The message names the path.
+        ImageError: The file is absent, of another format, a Git-LFS pointer, truncated or damaged;
+            it holds 4D, colour or complex voxels, or nothing but NaN; it does not say how large its
+            voxels are in mm or how they lie; its affine is singular, sheared or not finite. The
+            message names the path.
     """
     path = Path(path)
     check_image_file(path)
@@ -64,7 +60,8 @@ def read_volume(path: Path) -> Volume:
     array, affine = read_nifti(path) if nifti else read_itk(path)
     _check_affine(path, affine)
     if not np.isfinite(array).any():
-        raise UserError(f"{path}: holds no finite value, only NaN or infinity")
+        problem = f"{path}: holds no finite value, only NaN or infinity"
+        raise ImageError(problem, code="image.no-finite")
     return _closest_ras(array, affine)
 
 
@@ -105,27 +102,12 @@ def _storable(path: Path, array: NDArray[Any]) -> NDArray[Any]:
 
 def _check_affine(path: Path, affine: Affine) -> None:
     """Refuse an affine in which millimetres mean nothing."""
-    # Compared before anything is squared, which could overflow.
-    if not (np.abs(affine) <= _FURTHEST_MM).all():
-        raise UserError(
-            f"{path}: its affine is not finite, or lies more than {_FURTHEST_MM:,.0f} mm away"
-        )
-    axes = affine[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
-    if lengths.min() < _EDGE_MM[0] or lengths.max() > _EDGE_MM[1]:
-        edges = " x ".join(f"{length:.6g}" for length in lengths)
-        raise UserError(
-            f"{path}: a voxel of {edges} mm: it has no extent, or its header is damaged",
-            legal=f"{_EDGE_MM[0]:g} to {_EDGE_MM[1]:g} mm",
-        )
-    unit = axes / lengths
-    cosines = np.abs(unit.T @ unit - np.eye(3))
-    if cosines.max() > _SHEAR:
-        raise UserError(
-            f"{path}: sheared affine: two axes are {np.degrees(np.arccos(cosines.max())):.2f} "
-            "degrees apart instead of 90",
-            remedy="resample it onto an unsheared grid, or convert it from its DICOM again",
-        )
+    if (wrong := affine_problem(affine)) is not None:
+        code, problem = wrong
+        remedy = "convert it from its DICOM again"
+        if code == "geometry.sheared":
+            remedy = f"resample it onto an unsheared grid, or {remedy}"
+        raise ImageError(f"{path}: {problem}", code=code, remedy=remedy)
 
 
 def _closest_ras(array: Array, affine: Affine) -> Volume:

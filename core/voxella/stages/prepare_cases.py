@@ -11,6 +11,9 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from voxella.check.case_images import CaseImages
+from voxella.check.quick import case_headers, refuse_errors
+from voxella.check.settings import CheckSettings
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.imaging.prepare import prepare_images
@@ -71,9 +74,13 @@ class Job:
         """Prepare the case; its record is written last, so one that is there is complete.
 
         Raises:
-            UserError: As :func:`read_volume` and :func:`prepare_images`.
+            ImageError: As :func:`read_volume` and :func:`prepare_images`; whatever the check
+                calls an error.
         """
         self._record.unlink(missing_ok=True)
+        # What the check calls an error of the headers; of the voxels both ask the same functions.
+        own = self._looked_at
+        refuse_errors(own, case_headers(own, self._asked).findings)
         volumes = {sequence: read_volume(path) for sequence, path in self.images.items()}
         mask = None if self.mask is None else read_volume(self.mask)
         prepared = prepare_images(volumes, self.settings, mask)
@@ -81,6 +88,17 @@ class Job:
             write_volume(self.out / path, prepared.images[sequence], prepared.affine)
         record = {"inputs_sha256": self.inputs_sha256, "facts": prepared.facts}
         write_json_atomic(self._record, record)
+
+    @property
+    def _asked(self) -> CheckSettings:
+        return CheckSettings.to_prepare(self.images, self.settings)
+
+    @property
+    def _looked_at(self) -> CaseImages:
+        around = self.settings.crop_around
+        mask = {} if self.mask is None or around is None else {around: self.mask}
+        masks = frozenset([] if around is None else [around])
+        return CaseImages(self.case, {**self.images, **mask}, masks, next(iter(self.images), ""))
 
     @property
     def _record(self) -> Path:
