@@ -186,6 +186,11 @@ def _files(data: BrokenDataset) -> None:
     data.case("negative-edge", "geometry.spacing", make=below, suffix=".nii")
     zero = altered(lambda c: c.replace(b"ElementSpacing = 6 6 10", b"ElementSpacing = 6 0 10"))
     data.case("zero-edge", "geometry.spacing", make=zero, suffix=".mha")
+    below = altered(lambda c: c.replace(b"ElementSpacing = 6 6 10", b"ElementSpacing = 6 6 -10"))
+    data.case("negative-edge-mha", "geometry.spacing", make=below, suffix=".mha")
+    unit = b"DistanceUnits = um\nCompressedData ="
+    microns = altered(lambda c: c.replace(b"CompressedData =", unit))
+    data.case("microns", "geometry.units", make=microns, suffix=".mha")
 
 
 def _voxels(data: BrokenDataset) -> None:

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from shell import environment
 from test_cli import CCELLA, SMOKE, _keep_signals, refused
-from tiny_run import tiny_recipe
+from tiny_run import REPOSITORY, tiny_recipe
 
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
 from voxella.model import build_model
-from voxella.stages.labels import check_training_labels
+from voxella.stages.labels import check_training_labels, check_training_reports
+from voxella.stages.reports import read_reports
 
 __all__ = ["_keep_signals"]  # a fixture of the command line's tests
 
@@ -200,11 +201,60 @@ def test_which_recipes_need_labels(
         check_training_labels(recipe, none, needs)
 
 
+def with_reports(folder: Path, *texts: str | None) -> Manifest:
+    """Labelled training cases; None: without a report."""
+    (folder / "reports").mkdir(parents=True, exist_ok=True)
+    cases = []
+    for number, text in enumerate(texts):
+        report = None if text is None else f"reports/c{number}.txt"
+        if report is not None:
+            (folder / report).write_text(text or "")
+        images = {"t2w": "none.nii.gz"}
+        cases.append(
+            Case(id=f"c{number}", patient="p", images=images, label="positive", report=report)
+        )
+    manifest = Manifest(folder, cases)
+    manifest.write()
+    return manifest
+
+
+def test_reports_are_not_learnt_from_cases_without_any(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with_reports(tmp_path / "data", None, None)
+    given = ("--dataset", str(tmp_path / "data"), "--out", str(tmp_path / "run"))
+    said = refused(capfd, "run", CCELLA, *SMOKE, *given)
+    assert "none of the 2 training cases" in said
+    assert "learns from reports" in said
+    assert "recipes/radbase.yaml (labels), recipes/base.yaml" in said
+    assert not (tmp_path / "run").exists()
+    # Of a recipe that reads none, nothing is asked.
+    radbase = str(REPOSITORY / "recipes" / "radbase.yaml")
+    assert "cannot be prepared" in refused(capfd, "run", radbase, *SMOKE, *given)
+
+
+def test_cases_without_a_report_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = with_reports(tmp_path, "a text", None, "  ")
+    check_training_reports(tiny_recipe(name="base"), some)
+    assert capsys.readouterr().out == ""
+    check_training_reports(tiny_recipe(), some)
+    told = "training cases have no report and are shown with the empty one"
+    assert capsys.readouterr().out == f"warning: 1 of 3 {told}: c1\n"
+    check_training_reports(tiny_recipe(), some, read_reports(some))
+    assert capsys.readouterr().out == f"warning: 2 of 3 {told}: c1, c2\n"
+    blank = with_reports(tmp_path, " ", "\n")
+    with pytest.raises(UserError, match="none of the 2 training cases"):
+        check_training_reports(tiny_recipe(), blank, read_reports(blank))
+
+
 @pytest.mark.parametrize(
     ("columns", "recipe"),
     [
         ({"label": "positive", "report": "a text"}, "ccella"),
         ({"report": "a text"}, "ellabase"),
+        ({"label": "positive"}, "radbase"),
         ({}, "base"),
     ],
 )

@@ -13,13 +13,12 @@ from nibabel.spatialimages import HeaderDataError
 
 from voxella.check.image_header import HeaderProblem, ImageHeader
 from voxella.imaging.headers import DEFLATE_MOST
-from voxella.imaging.nifti_header import HeaderFault, read_nifti_header
+from voxella.imaging.nifti_header import HeaderFault, mm_per_unit, read_nifti_header
 from voxella.imaging.problem import Problem
 from voxella.imaging.volume import Affine
 
 __all__ = ["nifti_header"]
 
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 _NIFTI_SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
@@ -44,7 +43,8 @@ def nifti_header(path: Path) -> ImageHeader:
         raise HeaderProblem("image.damaged", "no NIfTI header; damaged or of another format")
     header = kind(start[: kind.template_dtype.itemsize], check=False)
     dtype = header.get_data_dtype()
-    scale = _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    # A unit that is not known is refused, whatever the scale.
+    scale = mm_per_unit(header) or 1.0
     forms = _nifti_forms(header, scale)
     offset = int(header["vox_offset"])
     shape = tuple(int(count) for count in header["dim"][1 : 1 + int(header["dim"][0])])

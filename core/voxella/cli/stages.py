@@ -221,10 +221,13 @@ def _register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's clas
 
 def _fitting(manifest: Manifest) -> str:
     """Return a recipe that asks for no more than the cases have."""
-    if any(case.label is not None for case in manifest):
-        return "recipes/ccella.yaml"
-    reports = any(case.report is not None for case in manifest)
-    return "recipes/ellabase.yaml" if reports else "recipes/base.yaml"
+    # By the training cases: they alone decide whether a recipe refuses.
+    cases = manifest.split("train")
+    labels = any(case.label is not None for case in cases)
+    reports = any(case.report is not None for case in cases)
+    with_reports = "recipes/ccella.yaml" if labels else "recipes/ellabase.yaml"
+    without = "recipes/radbase.yaml" if labels else "recipes/base.yaml"
+    return with_reports if reports else without
 
 
 def _import(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from voxella.imaging.affine import edges_problem
 
-__all__ = ["HeaderFault", "NiftiHeader", "read_nifti_header"]
+__all__ = ["HeaderFault", "NiftiHeader", "mm_per_unit", "read_nifti_header"]
 
 _VERSIONS = {348: (nib.Nifti1Header, b"n+1", 352), 540: (nib.Nifti2Header, b"n+2", 544)}
 # By these NIfTI-2 tells that no transfer in text mode has touched the file; some leave them out.
@@ -90,6 +90,11 @@ def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
     return NiftiHeader(shape, _dtype(header), int(offset), _scaling(header), _affine(header, shape))
 
 
+def mm_per_unit(header: Any) -> float | None:  # noqa: ANN401 - nibabel's classes have no types
+    """Return how many mm a header's unit of length has; None where its code is not known."""
+    return _MM_PER_UNIT.get(int(header["xyzt_units"]) & _LENGTH_MASK)
+
+
 def _shape(header: Any) -> tuple[int, ...]:  # noqa: ANN401 - nibabel's classes have no types
     axes = int(header["dim"][0])
     if not 1 <= axes <= 7:
@@ -128,8 +133,8 @@ def _affine(header: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:  # noqa
             "its header does not say how it lies in the scanner (sform and qform codes are 0): "
             "left and right cannot be told apart",
         )
-    unit = int(header["xyzt_units"]) & _LENGTH_MASK
-    if unit not in _MM_PER_UNIT:
+    if (scale := mm_per_unit(header)) is None:
+        unit = int(header["xyzt_units"]) & _LENGTH_MASK
         raise HeaderFault("geometry.units", f"its unit of length has the unknown code {unit}")
     # By the standard 0 stands for 1 here; a flat image need not say how thick it is.
     if header["pixdim"][0] == 0:
@@ -142,5 +147,5 @@ def _affine(header: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:  # noqa
         raise HeaderFault(*wrong)
     with np.errstate(all="ignore"):  # what is not finite is refused with the affine
         affine = np.array(header.get_best_affine(), dtype=np.float64)
-        affine[:3] *= _MM_PER_UNIT[unit]
+        affine[:3] *= scale
     return affine

@@ -1,7 +1,7 @@
 """The quick check before a stage: said in a few lines, and never a reason to stop.
 
-Whether a case can be prepared is for the stage `prepare` to judge, which can put it in quarantine
-and go on; so errors are told here and raised there.
+The stage `prepare` judges by the same rules and refuses what is an error, or puts the case in
+quarantine and goes on; so errors are told here and raised there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def tell_quick_check(recipe: Recipe, dataset: Path) -> list[Finding]:
     if not groups:
         say(f"check: the headers of {cases} show no problem")
         return findings
-    say(f"check: what the headers of {cases} show (prepare judges each case itself)")
+    say(f"check: what the headers of {cases} show (prepare refuses the errors)")
     for group in groups:
         say(f"  {_line(group)}")
     say(f"  voxella check {dataset} looks at voxels and reports, too")

@@ -1,8 +1,8 @@
-"""What a training does with cases that have no label, told before hours of preparation."""
+"""What a training does with cases without label or report, told before hours of preparation."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from voxella.cache.index import listed
 from voxella.case import Manifest
@@ -10,7 +10,7 @@ from voxella.errors import UserError
 from voxella.progress import say
 from voxella.recipe.model import Recipe
 
-__all__ = ["check_training_labels"]
+__all__ = ["check_training_labels", "check_training_reports"]
 
 
 def check_training_labels(recipe: Recipe, manifest: Manifest, needs: Collection[str]) -> None:
@@ -39,6 +39,43 @@ def check_training_labels(recipe: Recipe, manifest: Manifest, needs: Collection[
         say(
             f"warning: {len(bare)} of {len(cases)} training cases have no label and {lost}: "
             f"{listed(bare)}"
+        )
+
+
+def check_training_reports(
+    recipe: Recipe, manifest: Manifest, texts: Mapping[str, str] | None = None
+) -> None:
+    """Refuse to train a text model on cases of which none has a report; count those that lack it.
+
+    Args:
+        recipe: Whether it reads reports.
+        manifest: The data set.
+        texts: By case, "" for a report that holds nothing, of the cases that take part; None where
+            none has been read yet: whether there is a file decides.
+
+    Raises:
+        UserError: No case of the split train has a report.
+    """
+    if recipe.text is None:
+        return
+    cases = manifest.split("train")
+    if texts is None:
+        bare = [case.id for case in cases if case.report is None]
+    else:
+        cases = [case for case in cases if case.id in texts]
+        bare = [case.id for case in cases if not texts[case.id]]
+    if cases and len(bare) == len(cases):
+        raise UserError(
+            f"none of the {len(cases)} training cases of {manifest.folder} has a report, and "
+            f"recipe {recipe.name} learns from reports",
+            legal="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
+            remedy="import again with reports (see docs/importers.md), or take one of these "
+            "recipes",
+        )
+    if bare:
+        say(
+            f"warning: {len(bare)} of {len(cases)} training cases have no report and are shown "
+            f"with the empty one: {listed(bare)}"
         )
 
 

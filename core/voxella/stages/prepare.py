@@ -27,6 +27,8 @@ __all__ = ["prepare", "quarantined"]
 
 # Raised when the same settings give other voxels than before.
 _METHOD = 1
+# Raised when cases are judged by other rules than before.
+_RULES = 2
 _QUARANTINE = "quarantine.json"
 # Below this the angle is the rounding of a header (degrees).
 _OBLIQUE = 0.1
@@ -174,6 +176,7 @@ def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str,
     ]
     return {
         "method": _METHOD,
+        "rules": _RULES,
         "prepare": recipe.prepare.model_dump(mode="json"),
         "sequences": recipe.data.sequences,
         "cases_sha256": sha256_json(cases),

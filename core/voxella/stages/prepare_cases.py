@@ -14,9 +14,11 @@ import SimpleITK as sitk
 from voxella.check.case_images import CaseImages
 from voxella.check.quick import case_headers, refuse_errors
 from voxella.check.settings import CheckSettings
+from voxella.check.voxels import content_hash
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.imaging.prepare import prepare_images
+from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import read_volume, write_volume
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps
@@ -26,6 +28,8 @@ from voxella.stages.pool import KilledError, processes_for, run_in_processes
 __all__ = ["Job", "done_cases", "run_jobs"]
 
 _RECORDS = "cases"
+# By sequence, a hash of the source's voxels in RAS order: equal for one scan in any file.
+_VOXELS = "voxels_sha256"
 # Starting a process costs about as much as preparing this many cases.
 _CASES_PER_PROCESS = 4
 _DIED = "its process died, in a library that reads images or for want of memory"
@@ -68,7 +72,8 @@ class Job:
         if done.get("inputs_sha256") != self.inputs_sha256 or not there:
             return None
         facts: dict[str, Any] = done["facts"]
-        return facts
+        # Without it the case was judged by fewer rules.
+        return facts if _VOXELS in facts else None
 
     def run(self) -> None:
         """Prepare the case; its record is written last, so one that is there is complete.
@@ -86,7 +91,9 @@ class Job:
         prepared = prepare_images(volumes, self.settings, mask)
         for sequence, path in self.prepared.items():
             write_volume(self.out / path, prepared.images[sequence], prepared.affine)
-        record = {"inputs_sha256": self.inputs_sha256, "facts": prepared.facts}
+        voxels = {n: content_hash(v) for n, v in volumes.items() if n not in own.masks}
+        facts = {**prepared.facts, _VOXELS: voxels}
+        record = {"inputs_sha256": self.inputs_sha256, "facts": facts}
         write_json_atomic(self._record, record)
 
     @property
@@ -143,13 +150,20 @@ def _attempt(job: Job) -> tuple[str, str | None]:
         job.run()
     except UserError as error:
         raise_if_machine(error)
-        return job.case, error.problem
+        return job.case, _with_code(error)
     except Exception as error:
         # A full disk is no bad case: judged as one, --quarantine would leave the patient out.
         raise_if_machine(error)
         # Whatever else it is, one strange file must not end the others' work.
         return job.case, f"{type(error).__name__}: {error}"
     return job.case, None
+
+
+def _with_code(error: UserError) -> str:
+    """Return what was found, with the code that docs/check.md explains it under."""
+    if not isinstance(error, ImageError) or f"({error.code})" in error.problem:
+        return error.problem
+    return f"{error.problem} ({error.code})"
 
 
 def _parallel(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, str | None]]:

@@ -27,7 +27,8 @@ from voxella.stages.evaluate import evaluate
 from voxella.stages.evaluate_networks import check_evaluation
 from voxella.stages.folders import Folders
 from voxella.stages.importing import import_for
-from voxella.stages.labels import check_training_labels
+from voxella.stages.labels import check_training_labels, check_training_reports
+from voxella.stages.leaks import refuse_leaks
 from voxella.stages.preflight import check_encoders, check_model, check_training
 from voxella.stages.prepare import prepare, quarantined
 from voxella.stages.reports import read_reports
@@ -127,10 +128,12 @@ def _wanted(recipe: Recipe, until: str) -> list[str]:
 
 
 def _import(recipe: Recipe, folders: Folders, needs: frozenset[str] | None) -> None:
-    """Import; where a diffusion model is trained (``needs`` is known), look at its labels."""
+    """Import; where a model is trained (``needs`` is known), look at labels and reports."""
     dataset = import_for(recipe, folders)
     if needs is not None:
-        check_training_labels(recipe, Manifest.read(dataset), needs)
+        manifest = Manifest.read(dataset)
+        check_training_labels(recipe, manifest, needs)
+        check_training_reports(recipe, manifest)
 
 
 def _prepare(
@@ -142,7 +145,12 @@ def _prepare(
     )
     if recipe.text is not None:
         # Before an autoencoder is trained: a report that cannot be read now cannot be then.
-        read_reports(Manifest.read(folders.dataset), quarantined(folders.prepared))
+        source = Manifest.read(folders.dataset)
+        texts = read_reports(source, quarantined(folders.prepared))
+        if "train" in wanted and any(case.report and not texts.get(case.id) for case in source):
+            check_training_reports(recipe, source, texts)
+    if "train" in wanted or "classify" in wanted:
+        refuse_leaks(prepared)
     if "classify" in wanted:
         require_validation(prepared)
     if "sample" in wanted and recipe.sample.prompts is None:
