@@ -17,8 +17,14 @@ from voxella_conditioners.text_plugin import voxella_factory as text_factory
 
 NAMES = ["none", "radclass", "ella", "ccella", "shared", "first", "last"]
 ELLA = {"width": 768, "queries": 256, "blocks": 6, "heads": 8}
-TEXT_RUN = {"path": ..., "dtype": "float32", "device": "auto", "batch_size": 8}
-WIRED_TEXT = {"max_tokens": ..., "truncation": ..., "padding": ...}
+TEXT_RUN = {
+    "path": ...,
+    "dtype": "bfloat16",
+    "device": "auto",
+    "batch_size": 8,
+    "quantize": "none",
+}
+WIRED_TEXT = {"max_tokens": ..., "truncation": ..., "padding": ..., "tokens_only": False}
 
 # Counted on the released modules at the paper's sizes: adapter with its heads, then what sits
 # outside the adapter (joining layer, or the head on the last block).
@@ -67,7 +73,7 @@ def test_parameters_equal_the_released_modules(name: str) -> None:
             )
             for name in ("ccella", "shared", "first", "last")
         ),
-        (text_factory, "t5", {**TEXT_RUN, **WIRED_TEXT}),
+        (text_factory, "t5", {**TEXT_RUN, **WIRED_TEXT, "stream": "auto"}),
         (text_factory, "hf", {**TEXT_RUN, **WIRED_TEXT}),
         (text_factory, "minilm", {**WIRED_TEXT, "batch_size": 16}),
     ],

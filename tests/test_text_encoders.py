@@ -99,7 +99,9 @@ def encoder_folder(
 
 
 def _build(name: str, path: Path, **changes: Any) -> TextEncoder:
-    settings = {"max_tokens": 8, "truncation": "right", "padding": "none", "device": "cpu"}
+    settings = {"max_tokens": 8, "truncation": "right", "padding": "none", "device": "cpu"} | {
+        "dtype": "float32"
+    }
     builder = voxella_factory(name)
     assert builder is not None
     built = builder(path=path, **{**settings, **changes})

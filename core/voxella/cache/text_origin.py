@@ -14,13 +14,14 @@ from typing import Any
 
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
-from voxella.recipe.model import Text
+from voxella.recipe.inputs import Text, computed_in
 
 __all__ = ["TextOrigin", "differences", "settings_as_made"]
 
 _ORIGIN = "made_with.json"
 # What is the recipe's to choose; the encoder and its width come with the weights.
 _SETTINGS = frozenset(Text.model_fields) - {"encoder", "width"}
+_COMPUTED = "encoder dtype"
 _HASH = 64  # hexadecimal digits; shown shortened
 
 
@@ -96,9 +97,11 @@ def differences(folder: Path, made: Mapping[str, Any], asked: Mapping[str, Any])
 def settings_as_made(made: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
     """Return the options that make a recipe ask for what was made; None where options cannot."""
     other = [name for name, value in asked.items() if made.get(name) != value]
-    if not other or not all(name in _SETTINGS and name in made for name in other):
+    if {"dtype", _COMPUTED} <= {*other} and made.get(_COMPUTED) == computed_in(made["dtype"]):
+        other.remove(_COMPUTED)  # it follows
+    if not other or not all(name in {*_SETTINGS, _COMPUTED} and name in made for name in other):
         return None
-    return " ".join(f"--set text.{name}={made[name]}" for name in other)
+    return " ".join(f"--set text.{name.replace(' ', '.')}={made[name]}" for name in other)
 
 
 def _shown(value: object) -> str:

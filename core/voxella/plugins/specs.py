@@ -65,6 +65,7 @@ WIRED: dict[str, dict[str, str]] = {
         "max_tokens": "tokens kept per report (int)",
         "truncation": "which end of a long report is cut: right or left",
         "padding": "none, or max (paper mode: padded to max_tokens)",
+        "tokens_only": "whether only token_counts will be asked: no weights need be read (bool)",
     },
     "classifiers": {
         "spatial_dims": "2 or 3",

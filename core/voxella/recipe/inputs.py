@@ -19,6 +19,7 @@ __all__ = [
     "Latent",
     "Prepare",
     "Text",
+    "computed_in",
 ]
 
 
@@ -179,6 +180,20 @@ class Text(Block):
     dtype: Literal["bfloat16", "float32", "compact"] = Field(
         "bfloat16", description="compact: 6 bits a value, see docs/caches.md"
     )
+
+    @property
+    def encoder_dtype(self) -> str:
+        """Return in what the encoder computes: as told, else in what holds the features."""
+        told = self.encoder.arguments.get("dtype")
+        return computed_in(self.dtype) if told is None else str(told)
+
+
+def computed_in(stored: str) -> str:
+    """Return in what features are computed that are stored as ``text.dtype`` says.
+
+    Compact features hold fewer bits than bfloat16, so more would be lost on them.
+    """
+    return "float32" if stored == "float32" else "bfloat16"
 
 
 class Latent(Block):

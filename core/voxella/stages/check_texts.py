@@ -45,11 +45,11 @@ def text_findings(
 
 
 def _encoder(text: Text, quiet: bool) -> TextEncoder:
-    # It imports torch and, with some encoders, reads gigabytes.
+    # It imports torch and, with some plugins, reads gigabytes.
     from voxella.stages.text_encoder import build_text_encoder
 
     say(f"check: loading the text encoder {text.encoder.name} to count tokens", quiet=quiet)
-    return build_text_encoder(text)
+    return build_text_encoder(text, tokens_only=True)
 
 
 def _checked(

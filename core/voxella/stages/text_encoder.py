@@ -10,29 +10,40 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import gathered
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.plugins import registry
 from voxella.plugins.contracts import TextEncoder
 from voxella.recipe.model import Text
 
-__all__ = ["build_text_encoder"]
+__all__ = ["build_text_encoder", "encoding_ranks", "require_one_encoder"]
 
 _T = TypeVar("_T")
 
 
-def build_text_encoder(text: Text) -> TextEncoder:
+def build_text_encoder(text: Text, *, tokens_only: bool = False) -> TextEncoder:
     """Build the text encoder of a recipe's ``text`` block.
 
     What it returns is checked, and an exception it raises is replaced by one that names its place
-    and withholds its message, which may quote a report.
+    and withholds its message, which may quote a report. Where the recipe does not say in what the
+    encoder computes, it is what holds its features.
+
+    Args:
+        text: The block.
+        tokens_only: Only tokens will be counted: an encoder that can do so without its weights
+            does not read them.
 
     Raises:
         UserError: The encoder's width is not the recipe's.
     """
+    named = "dtype" in text.encoder.arguments
     encoder = registry.build(
         "text_encoders",
         text.encoder,
+        **({} if named else {"dtype": text.encoder_dtype}),
+        tokens_only=tokens_only,
         max_tokens=text.max_tokens,
         truncation=text.truncation,
         padding=text.padding,
@@ -46,6 +57,34 @@ def build_text_encoder(text: Text) -> TextEncoder:
     return _HeldEncoder(text.encoder.name, cast("TextEncoder", encoder))
 
 
+def encoding_ranks(world: int) -> list[int]:
+    """Return the processes that encode: the first of every host; collective.
+
+    Processes that are not connected know nothing of each other: each encodes its share.
+    """
+    local_ranks = gathered(Ranks.from_environment().local_rank)
+    if len(local_ranks) != world:
+        return list(range(world))
+    return [number for number, local in enumerate(local_ranks) if number == 0 or local == 0]
+
+
+def require_one_encoder(fingerprint: str | None) -> None:
+    """Refuse to mix the features of several encoders; collective.
+
+    Raises:
+        UserError: The hosts' folders hold different weights.
+    """
+    known = {number: found for number, found in enumerate(gathered(fingerprint)) if found}
+    other = [number for number, found in known.items() if found != next(iter(known.values()))]
+    if other:
+        raise UserError(
+            "the text encoder of process 0 is another one than that of process "
+            + ", ".join(map(str, other)),
+            legal="the same weights, tokenizer and settings on every host",
+            remedy="copy the model's folder from the first host to the others",
+        )
+
+
 class _HeldEncoder:
     """A :class:`TextEncoder` about a plugin's."""
 
@@ -53,6 +92,7 @@ class _HeldEncoder:
         self.width = encoder.width
         self.fingerprint = encoder.fingerprint
         self.identity = dict(getattr(encoder, "identity", {}))
+        self.batch_size = int(getattr(encoder, "batch_size", 1))
         self._name = name
         self._encoder = encoder
 

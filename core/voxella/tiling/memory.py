@@ -88,16 +88,21 @@ class _Live(TorchDispatchMode):
         self._known[key] = weakref.ref(storage, gone)
 
 
-def available_bytes(device: torch.device) -> float:
-    """Return how much memory this process may still take; infinite where nobody knows."""
+def available_bytes(device: torch.device, *, shared: bool = True) -> float:
+    """Return how much memory this process may still take; infinite where nobody knows.
+
+    Args:
+        device: Whose memory.
+        shared: Whether the job's other processes on this host want as much of the host's memory.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # Held by torch's allocator and in use by nobody.
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(free + idle)
     # torchrun's name and DeepSpeed's for the processes of this host.
-    shared_by = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
-    return min(_host_bytes(), _group_bytes()) / shared_by
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    return min(_host_bytes(), _group_bytes()) / (beside if shared else 1)
 
 
 def _host_bytes() -> float:

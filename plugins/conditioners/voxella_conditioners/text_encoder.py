@@ -27,6 +27,7 @@ class TokenEncoder:
         max_tokens: Tokens kept per report, special tokens included.
         padding: ``none`` for true length, ``max`` to pad every report to ``max_tokens``.
         batch_size: Reports per forward pass.
+        device: Where the model computes.
         identity: What features depend on: hashes of weights and tokenizer, settings. A cache made
             with another one is told what differs; the fingerprint is a hash over it.
     """
@@ -43,13 +44,15 @@ class TokenEncoder:
         max_tokens: int,
         padding: Literal["none", "max"],
         batch_size: int,
+        device: torch.device,
         identity: Mapping[str, object],
     ) -> None:
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._padding = padding
-        self._batch_size = batch_size
+        self._device = device
+        self.batch_size = batch_size
         self.identity = identity
         self.fingerprint = sha256_json(dict(identity))
         config: Any = model.config
@@ -65,8 +68,8 @@ class TokenEncoder:
         # Alike lengths share a batch; the longest come first, so that memory fails at once.
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
         features: dict[int, Tensor] = {}
-        for start in range(0, len(order), self._batch_size):
-            picked = order[start : start + self._batch_size]
+        for start in range(0, len(order), self.batch_size):
+            picked = order[start : start + self.batch_size]
             features |= zip(picked, self._forward([rows[i] for i in picked]), strict=True)
         return [features[index] for index in range(len(rows))]
 
@@ -102,9 +105,8 @@ class TokenEncoder:
         for index, row in enumerate(rows):
             ids[index, : len(row)] = torch.tensor(row)
             mask[index, : len(row)] = 1
-        device = next(self._model.parameters()).device
         hidden: Tensor = self._model(
-            input_ids=ids.to(device), attention_mask=mask.to(device)
+            input_ids=ids.to(self._device), attention_mask=mask.to(self._device)
         ).last_hidden_state.cpu()
         kept = [length if padded else len(row) for row in rows]
         return [hidden[index, :count].clone() for index, count in enumerate(kept)]

@@ -92,17 +92,24 @@ def open_folder(path: Path, encoder: str) -> ModelFolder:
     return ModelFolder(path, config, weights, tokenizer)
 
 
-def identity(folder: ModelFolder, settings: Mapping[str, object]) -> dict[str, object]:
+def identity(
+    folder: ModelFolder, settings: Mapping[str, object], *, weights: bool = True
+) -> dict[str, object]:
     """Return what features depend on: SHA-256 of weights and tokenizer, and the settings.
 
     It depends on what the files hold, not on where they lie.
+
+    Args:
+        folder: The model's files.
+        settings: What else decides.
+        weights: Whether they decide: token counts are the tokenizer's alone.
     """
-    weights = (folder.path / "config.json", *folder.weights)
-    size = sum(file.stat().st_size for file in weights)
+    weights_read = (folder.path / "config.json", *folder.weights) if weights else ()
+    size = sum(file.stat().st_size for file in weights_read)
     if size > _QUIET_BYTES:
         print(f"reading {size / 1e9:.1f} GB of text encoder for its hash", file=sys.stderr)
     return {
-        "weights": sha256_json({file.name: sha256_file(file) for file in weights}),
+        "weights": sha256_json({file.name: sha256_file(file) for file in weights_read}),
         "tokenizer": sha256_json({file.name: sha256_file(file) for file in folder.tokenizer}),
         **settings,
     }

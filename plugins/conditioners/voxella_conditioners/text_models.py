@@ -14,6 +14,12 @@ from torch import nn
 from voxella_conditioners.text_encoder import TokenEncoder
 from voxella_conditioners.text_folder import ModelFolder, identity, open_folder
 from voxella_conditioners.text_settings import TextSettings
+from voxella_conditioners.text_stream import (
+    StoredWeights,
+    dtypes_of,
+    is_streamed,
+    stream_blocks,
+)
 
 __all__ = ["load_any", "load_t5"]
 
@@ -34,7 +40,7 @@ _LOAD_ERRORS = (
 )
 
 
-def load_t5(path: Path, settings: TextSettings) -> TokenEncoder:
+def load_t5(path: Path, settings: TextSettings, *, tokens_only: bool = False) -> TokenEncoder:
     """Load the encoder of a T5 folder; the decoder's weights are not read.
 
     Raises:
@@ -50,11 +56,16 @@ def load_t5(path: Path, settings: TextSettings) -> TokenEncoder:
             legal="model_type t5 in config.json",
             remedy="use the text encoder hf",
         )
-    return _load(folder, settings, T5EncoderModel.from_pretrained)
+    return _load(folder, settings, T5EncoderModel, tokens_only)
 
 
-def load_any(path: Path, settings: TextSettings) -> TokenEncoder:
+def load_any(path: Path, settings: TextSettings, *, tokens_only: bool = False) -> TokenEncoder:
     """Load the text encoder of any transformers folder.
+
+    Args:
+        path: The folder.
+        settings: How to run it.
+        tokens_only: Read no weights; the encoder counts tokens and encodes nothing.
 
     Raises:
         UserError: When the folder is incomplete or cannot be read, or ``max_tokens`` does not fit
@@ -62,27 +73,37 @@ def load_any(path: Path, settings: TextSettings) -> TokenEncoder:
     """
     from transformers import AutoModel
 
-    return _load(open_folder(path, settings.name), settings, AutoModel.from_pretrained)
+    return _load(open_folder(path, settings.name), settings, AutoModel, tokens_only)
 
 
 def _load(
-    folder: ModelFolder, settings: TextSettings, from_pretrained: Callable[..., Any]
+    folder: ModelFolder,
+    settings: TextSettings,
+    family: Any,  # noqa: ANN401 - untyped library
+    tokens_only: bool,
 ) -> TokenEncoder:
     from transformers.utils import logging
 
     # Its own bar would cut across the stage's, and is noise where there is no terminal.
     logging.disable_progress_bar()
     tokenizer = _tokenizer(folder, settings)
-    encoder = _text_part(_model(folder, settings, from_pretrained))
-    _check_length(settings, tokenizer, encoder)
-    _check_vocabulary(folder, settings, tokenizer, encoder)
+    outline = _outline(folder, settings, family)
+    _check_length(settings, tokenizer, _text_part(outline))
+    _check_vocabulary(folder, settings, tokenizer, _text_part(outline))
+    if tokens_only:
+        model = _text_part(outline)
+    elif is_streamed(outline, _text_part(outline), settings):
+        model = _streamed(folder, settings, outline)
+    else:
+        model = _text_part(_whole(folder, settings, family.from_pretrained))
     return TokenEncoder(
-        encoder.to(settings.place()),
+        model,
         tokenizer,
         max_tokens=settings.max_tokens,
         padding=settings.padding,
         batch_size=settings.batch_size,
-        identity=identity(folder, settings.identity()),
+        device=settings.place(),
+        identity=identity(folder, settings.identity(), weights=not tokens_only),
     )
 
 
@@ -102,7 +123,25 @@ def _tokenizer(folder: ModelFolder, settings: TextSettings) -> Any:  # noqa: ANN
         raise _unreadable(folder, settings, "tokenizer", error) from error
 
 
-def _model(folder: ModelFolder, settings: TextSettings, from_pretrained: Callable[..., Any]) -> Any:  # noqa: ANN401 - untyped library
+def _outline(folder: ModelFolder, settings: TextSettings, family: Any) -> Any:  # noqa: ANN401 - untyped library
+    """Return the model without its weights: what can be checked before gigabytes are read."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            folder.path, local_files_only=True, trust_remote_code=False
+        )
+        with torch.device("meta"):
+            # An Auto class takes a configuration its own way, a model's class as it is called.
+            if hasattr(family, "from_config"):
+                return family.from_config(config, trust_remote_code=False).eval()
+            return family(config).eval()
+    except _LOAD_ERRORS as error:
+        raise _unreadable(folder, settings, "model", error) from error
+
+
+def _whole(folder: ModelFolder, settings: TextSettings, from_pretrained: Callable[..., Any]) -> Any:  # noqa: ANN401 - untyped library
+    how = settings.eight_bits() if settings.quantize == "int8" else {}
     try:
         model, report = from_pretrained(
             folder.path,
@@ -110,11 +149,22 @@ def _model(folder: ModelFolder, settings: TextSettings, from_pretrained: Callabl
             trust_remote_code=False,
             dtype=getattr(torch, settings.dtype),
             output_loading_info=True,
+            **how,
         )
     except _LOAD_ERRORS as error:
         raise _unreadable(folder, settings, "model", error) from error
     _check_complete(folder, settings, report["missing_keys"])
-    return model
+    return model if how else model.to(settings.place())
+
+
+def _streamed(folder: ModelFolder, settings: TextSettings, outline: Any) -> nn.Module:  # noqa: ANN401 - untyped library
+    try:
+        stored = StoredWeights(folder.weights)
+        missing = stream_blocks(outline, stored, settings.place(), dtypes_of(outline, settings))
+    except _LOAD_ERRORS as error:
+        raise _unreadable(folder, settings, "model", error) from error
+    _check_complete(folder, settings, missing)
+    return _text_part(outline)
 
 
 def _text_part(model: Any) -> nn.Module:  # noqa: ANN401 - untyped library

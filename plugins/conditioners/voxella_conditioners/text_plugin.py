@@ -22,9 +22,12 @@ def t5(
     max_tokens: int,
     truncation: Literal["right", "left"],
     padding: Literal["none", "max"],
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    tokens_only: bool = False,
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
     device: str = "auto",
     batch_size: int = 8,
+    stream: Literal["auto", "always", "never"] = "auto",
+    quantize: Literal["none", "int8"] = "none",
 ) -> TextEncoder:
     """Build a T5 encoder of any size from a local folder; the paper's is FLAN-T5 XXL.
 
@@ -35,9 +38,15 @@ def t5(
         max_tokens: Tokens kept per report, end-of-sequence included.
         truncation: The end at which a longer report is cut (the released code cuts ``left``).
         padding: ``none`` for true length; ``max`` pads to ``max_tokens`` (paper mode).
-        dtype: Of the weights. float16 overflows in some T5 sizes; prefer bfloat16.
+        tokens_only: Read no weights; the encoder counts tokens and encodes nothing.
+        dtype: Of the weights; a recipe that names none gets that of its text cache. float16
+            overflows in some T5 sizes; prefer bfloat16.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Reports per forward pass; no result depends on it.
+        stream: ``always`` reads the blocks from the files one after another, for each batch anew,
+            so that memory holds one of them; ``auto`` does where the whole does not fit. No result
+            depends on it.
+        quantize: ``int8`` rounds the weights to 8 bits (needs bitsandbytes and accelerate).
 
     Raises:
         UserError: When the folder is not a complete T5 folder, or a setting is impossible.
@@ -53,8 +62,10 @@ def t5(
         dtype=dtype,
         device=device,
         batch_size=batch_size,
+        stream=stream,
+        quantize=quantize,
     )
-    return load_t5(path, settings)
+    return load_t5(path, settings, tokens_only=tokens_only)
 
 
 def hf(
@@ -63,9 +74,11 @@ def hf(
     max_tokens: int,
     truncation: Literal["right", "left"],
     padding: Literal["none", "max"],
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    tokens_only: bool = False,
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
     device: str = "auto",
     batch_size: int = 8,
+    quantize: Literal["none", "int8"] = "none",
 ) -> TextEncoder:
     """Build any transformers text encoder from a local folder (BERT, RoBERTa, BART, CLIP, ...).
 
@@ -76,9 +89,11 @@ def hf(
         max_tokens: Tokens kept per report, special tokens included.
         truncation: The end at which a longer report is cut.
         padding: ``none`` for true length; ``max`` pads to ``max_tokens``.
-        dtype: Of the weights.
+        tokens_only: Read no weights; the encoder counts tokens and encodes nothing.
+        dtype: Of the weights; a recipe that names none gets that of its text cache.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``.
         batch_size: Reports per forward pass; no result depends on it.
+        quantize: ``int8`` rounds the weights to 8 bits (needs bitsandbytes and accelerate).
 
     Raises:
         UserError: When the folder is incomplete, or a setting is impossible.
@@ -94,8 +109,9 @@ def hf(
         dtype=dtype,
         device=device,
         batch_size=batch_size,
+        quantize=quantize,
     )
-    return load_any(path, settings)
+    return load_any(path, settings, tokens_only=tokens_only)
 
 
 def minilm(
@@ -103,6 +119,7 @@ def minilm(
     max_tokens: int,
     truncation: Literal["right", "left"],
     padding: Literal["none", "max"],
+    tokens_only: bool = False,
     batch_size: int = 16,
 ) -> TextEncoder:
     """Build all-MiniLM-L6-v2 (384 wide, 512 positions) from the package that carries its weights.
@@ -111,6 +128,7 @@ def minilm(
         max_tokens: Tokens kept per report, special tokens included; at most 512.
         truncation: The end at which a longer report is cut.
         padding: ``none`` for true length; ``max`` pads to ``max_tokens``.
+        tokens_only: Read no weights; the encoder counts tokens and encodes nothing.
         batch_size: Reports per forward pass; no result depends on it.
 
     Raises:
@@ -128,7 +146,7 @@ def minilm(
         device="auto",
         batch_size=batch_size,
     )
-    return load_any(_minilm_folder(), settings)
+    return load_any(_minilm_folder(), settings, tokens_only=tokens_only)
 
 
 _BUILDERS: dict[str, Callable[..., TextEncoder]] = {"t5": t5, "hf": hf, "minilm": minilm}

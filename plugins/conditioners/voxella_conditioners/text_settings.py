@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
 from voxella.errors import UserError
 
-__all__ = ["Dtype", "Padding", "TextSettings", "Truncation"]
+__all__ = ["Dtype", "Padding", "Quantize", "Stream", "TextSettings", "Truncation"]
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Padding = Literal["none", "max"]
 Truncation = Literal["right", "left"]
+Stream = Literal["auto", "always", "never"]
+Quantize = Literal["none", "int8"]
+
+# What says how an encoder runs, and nothing about what it returns.
+_EXECUTION = ("device", "batch_size", "stream")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,8 @@ class TextSettings:
     dtype: Dtype
     device: str
     batch_size: int
+    stream: Stream = "never"
+    quantize: Quantize = "none"
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -38,6 +46,8 @@ class TextSettings:
             "truncation": get_args(Truncation),
             "padding": get_args(Padding),
             "dtype": get_args(Dtype),
+            "stream": get_args(Stream),
+            "quantize": get_args(Quantize),
         }
         for key, values in legal.items():
             if getattr(self, key) not in values:
@@ -45,6 +55,11 @@ class TextSettings:
         for key in ("max_tokens", "batch_size"):
             if getattr(self, key) < 1:
                 raise self.error(f"{key}={getattr(self, key)}", legal="1 or more")
+        if self.quantize != "none" and self.stream == "always":
+            raise self.error(
+                "stream: always with quantize: int8",
+                legal="one of the two: weights of 8 bits are made once, when they are loaded",
+            )
         self.place()
 
     def error(
@@ -70,6 +85,28 @@ class TextSettings:
             raise self.error(f"device={self.device}, and there is no CUDA here", legal="auto, cpu")
         return place
 
+    def eight_bits(self) -> dict[str, Any]:
+        """Return how transformers is asked for weights of 8 bits.
+
+        Raises:
+            UserError: What does the work is not installed.
+        """
+        needed = ("bitsandbytes", "accelerate")
+        if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+            raise self.error(
+                f"quantize: int8 needs {' and '.join(needed)}; absent: {', '.join(missing)}",
+                legal="none, or int8 where they are installed",
+                remedy='pip install "voxella[int8]", or stream: always, which needs nothing and '
+                "rounds nothing",
+            )
+        from transformers import BitsAndBytesConfig
+
+        eight = BitsAndBytesConfig(load_in_8bit=True)
+        return {"quantization_config": eight, "device_map": {"": self.place()}}
+
     def identity(self) -> dict[str, object]:
-        """Return what the features depend on: everything but device and batch size."""
-        return {k: v for k, v in asdict(self).items() if k not in ("device", "batch_size")}
+        """Return what the features depend on: everything but how the encoder runs."""
+        decides = {k: v for k, v in asdict(self).items() if k not in _EXECUTION}
+        if self.quantize == "none":
+            del decides["quantize"]
+        return decides
