@@ -25,6 +25,7 @@ from voxella.errors import UserError
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe, Text
 from voxella.stages.encode_text import TextEncoding
+from voxella.stages.reports import read_reports
 
 __all__ = ["_keep_signals"]  # a fixture of the command line's tests
 
@@ -82,7 +83,7 @@ def settings(t5: Path, encoder: dict[str, Any] | None = None, **changes: Any) ->
 
 
 def encode(wanted: Text, dataset: Path, folder: Path) -> TextCache:
-    TextEncoding(wanted, dataset, folder).run(rank=0, world=1)
+    TextEncoding(wanted, read_reports(Manifest.read(dataset)), folder).run(rank=0, world=1)
     return TextCache.open(folder, wanted)
 
 
@@ -101,14 +102,17 @@ def other_tokenizer(t5: Path) -> dict[str, Any]:
     [
         (other_weights, r"encoder weights [0-9a-f]{12}\.\.\., the recipe says [0-9a-f]{12}\.\.\."),
         (other_tokenizer, r"encoder tokenizer [0-9a-f]{12}\.\.\., the recipe says [0-9a-f]{12}"),
-        (lambda t5: {"dtype": "float32"}, r"dtype 'bfloat16', the recipe says 'float32'"),
+        (
+            lambda t5: {"dtype": "float32", "encoder": {"dtype": "bfloat16"}},
+            r"dtype 'bfloat16', the recipe says 'float32'",
+        ),
         (lambda t5: {"dtype": "compact"}, r"dtype 'bfloat16', the recipe says 'compact'"),
         (lambda t5: {"truncation": "left"}, r"truncation 'right', the recipe says 'left'"),
         (lambda t5: {"padding": "max"}, r"padding 'none', the recipe says 'max'"),
         (lambda t5: {"max_tokens": 32}, r"max_tokens 16, the recipe says 32"),
         (
-            lambda t5: {"encoder": {"dtype": "bfloat16"}},
-            r"encoder dtype 'float32', the recipe says 'bfloat16'",
+            lambda t5: {"encoder": {"dtype": "float32"}},
+            r"encoder dtype 'bfloat16', the recipe says 'float32'",
         ),
     ],
 )

@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,23 @@ from shell import environment
 from tiny_run import REPOSITORY
 from torch import Tensor
 
+from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.gate import judge
 from voxella.importers.ccella_sheet import read_sheet
+from voxella.plugins.contracts import TextEncoder
 from voxella.recipe.load import load_recipe
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import Recipe, Text
 from voxella.stages.autoencoder_model import load_autoencoder
 from voxella.stages.folders import Folders
 from voxella.stages.sample import cases_to_sample, sample
 from voxella.stages.sample_sheet import require_sheets
 from voxella.stages.sample_space import Scans
+from voxella.stages.text_encoder import build_text_encoder
+from voxella.stages.tiling import tiled
 from voxella.stages.train import train
 from voxella.study.sizes import Cases
 from voxella.study.sizes import sampled as forecast
@@ -612,11 +617,54 @@ def test_a_file_of_prompts(bench: Bench, tmp_path: Path) -> None:
     assert nothing.extra["prompt_sha256"] is None
     assert twin.extra["spacing_mm"] == [8.0, 8.0, 6.0]  # what the model was trained on
     assert nothing.extra["spacing_mm"] == [2.0, 2.0, 3.0]
-    # Same text and label, so the head says the same as of the case itself, from another cache.
+    # Same text and label, so the head says the same as of the case itself: one cache for both.
     (own,) = Manifest.read(sample(bench.recipe("sample.count=1"), bench.run("own")))
-    assert twin.extra["predicted_probability"] == pytest.approx(
-        own.extra["predicted_probability"], abs=1e-3
-    )
+    assert twin.extra["predicted_probability"] == own.extra["predicted_probability"]
+
+
+def test_an_encoder_is_loaded_for_new_prompts_alone_and_gone_before_memory_is_measured(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Manifest.read(bench.workspace / "dataset")
+    source = next(case for case in dataset if case.id == "phantom-00000")
+    known = {"id": "known", "report": dataset.read_report(source), "label": source.label}
+    new = {"id": "new", "report": "A report that nobody has written yet.", "label": "negative"}
+    happened: list[str] = []
+    encoders: list[weakref.ref[object]] = []
+
+    def building(text: Text, **options: Any) -> TextEncoder:
+        happened.append("encoder loaded")
+        encoder = build_text_encoder(text, **options)
+        encoders.append(weakref.ref(encoder))
+        return encoder
+
+    def measuring(*arguments: Any, **options: Any) -> TiledAutoencoder:
+        alive = [encoder for encoder in encoders if encoder() is not None]
+        happened.append(f"memory measured beside {len(alive)} encoders")
+        return tiled(*arguments, **options)
+
+    monkeypatch.setattr("voxella.stages.encode_text.build_text_encoder", building)
+    monkeypatch.setattr("voxella.stages.sample_batches.tiled", measuring)
+    path = tmp_path / "prompts.jsonl"
+    for run, prompts, expected in (
+        ("known", [known], ["memory measured beside 0 encoders"]),
+        ("new", [known, new], ["encoder loaded", "memory measured beside 0 encoders"]),
+    ):
+        path.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+        recipe, folder = bench.recipe(f"sample.prompts={path}"), bench.run(f"prompts-{run}")
+        happened.clear()
+        sample(recipe, folder)
+        assert happened == expected
+    # What was encoded is there for the next volumes, as what reports are: in the cache's dtype.
+    happened.clear()
+    sample(bench.recipe(f"sample.prompts={path}", "sample.steps=3"), folder)
+    assert happened == ["memory measured beside 0 encoders"]
+    cache = TextCache.open(folder / "prompts")
+    features, has_report = cache.read("new")
+    assert has_report
+    assert recipe.text is not None
+    alone = build_text_encoder(recipe.text).encode([new["report"]])[0]
+    torch.testing.assert_close(features, alone.to(features.dtype), rtol=1e-2, atol=1e-3)
 
 
 def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: Path) -> None:

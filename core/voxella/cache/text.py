@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # Arguments of an encoder that say how it runs and not what it returns.
-_EXECUTION = ("device", "batch_size")
+_EXECUTION = ("device", "batch_size", "stream")
 
 
 def text_settings(text: Text) -> dict[str, Any]:
@@ -108,7 +108,15 @@ class TextCache:
     @property
     def empty(self) -> Tensor:
         """Return the features of the empty report, ``(L0, F)``; see :meth:`read`."""
-        return self._storage.read(self._shards, self._empty, PART)
+        return self.read_text(self._empty)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether the features of a text are here, by its key (:func:`text_key`)."""
+        return key in self._lengths
+
+    def read_text(self, key: str) -> Tensor:
+        """Return the ``(L, F)`` features of a text that is here, by its key; see :meth:`read`."""
+        return self._storage.read(self._shards, key, PART)
 
     def require(self, ids: Iterable[str]) -> None:
         """Refuse to go on without a case.
@@ -140,7 +148,7 @@ class TextCache:
         """
         self.require([case_id])
         case = self._cases[case_id]
-        return self._storage.read(self._shards, case.key, PART), case.has_report
+        return self.read_text(case.key), case.has_report
 
 
 def merge_text(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
+from voxella.case import Manifest
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import Recipe, Text
 from voxella.stages.encode_latents import LatentEncoding
 from voxella.stages.encode_text import TextEncoding
 from voxella.stages.prepare import quarantined
+from voxella.stages.reports import read_reports
 
 __all__ = ["LATENTS", "TEXT", "encode"]
 
@@ -59,7 +61,7 @@ def encode(
     if recipe.text is not None:
         settings = recipe.text
         without = quarantined(prepared)
-        text = _planned(lambda: TextEncoding(settings, dataset, work / TEXT, without), problems)
+        text = _planned(lambda: _text(settings, dataset, without, work / TEXT), problems)
     latents = _planned(
         lambda: LatentEncoding(recipe, prepared, work / LATENTS, autoencoder_dir), problems
     )
@@ -72,6 +74,11 @@ def encode(
         text.run(rank=rank, world=world, then_bytes=latents.missing_bytes if latents else 0)
     if latents is not None:
         latents.run(rank=rank, world=world, device=device)
+
+
+def _text(settings: Text, dataset: Path, without: Collection[str], folder: Path) -> TextEncoding:
+    """Plan the text half; cases that are not prepared are not trained on, and left out."""
+    return TextEncoding(settings, read_reports(Manifest.read(dataset), without), folder)
 
 
 def _planned(make: Callable[[], _T], problems: list[UserError]) -> _T | None:

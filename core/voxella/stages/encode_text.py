@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import gc
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,13 @@ from voxella.cache.text import (
     whole_texts,
 )
 from voxella.cache.text_origin import TextOrigin
-from voxella.case import Manifest
-from voxella.engine.runtime import barrier
+from voxella.engine.runtime import agreed, barrier
 from voxella.files import sha256_json, stat_marks
 from voxella.plugins.contracts import TextEncoder
 from voxella.progress import Steps, say
 from voxella.recipe.model import Text
 from voxella.stages.record import StageRecord
-from voxella.stages.reports import read_reports
-from voxella.stages.text_encoder import build_text_encoder
+from voxella.stages.text_encoder import build_text_encoder, encoding_ranks, require_one_encoder
 
 __all__ = ["TextEncoding"]
 
@@ -51,29 +50,36 @@ class _Survey:
     tokens: dict[str, int]
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a process that encodes is going to do; ``is_current``: all of it is done."""
+
+    encoder: TextEncoder
+    origin: TextOrigin
+    survey: _Survey
+    record: StageRecord
+    is_current: bool
+
+
 class TextEncoding:
-    """The text half of the encode stage.
+    """Texts to cached features: of a data set's reports, or of prompts.
+
+    The encoder may fill a host's memory, so one process of each host loads it and encodes; the
+    others wait.
 
     Args:
         settings: The recipe's ``text`` block.
-        dataset: The imported data set, whose reports are read.
+        reports: ``{case id: text}``, "" where there is no report.
         folder: The cache's folder.
-        without: Ids of cases that are not prepared, and so not trained on either.
-
-    Raises:
-        UserError: Reports cannot be read; names all such cases.
     """
 
-    def __init__(
-        self, settings: Text, dataset: Path, folder: Path, without: Collection[str] = ()
-    ) -> None:
+    def __init__(self, settings: Text, reports: Mapping[str, str], folder: Path) -> None:
         self.settings = settings
         self.folder = folder
-        # {case id: text}, "" where there is no report.
-        self.reports = read_reports(Manifest.read(dataset), without)
+        self.reports = reports
 
     def run(self, *, rank: int, world: int, then_bytes: int = 0) -> None:
-        """Encode this rank's reports; on rank 0, join the index and write the record.
+        """Encode this rank's reports; on rank 0, join the index and write the record. Collective.
 
         Args:
             rank: This process's number.
@@ -82,13 +88,30 @@ class TextEncoding:
 
         Raises:
             UserError: The encoder's width is not the recipe's, the folder holds features that were
-                made otherwise, or the disk is too small.
+                made otherwise, hosts hold different weights, or the disk is too small.
         """
-        quiet = rank != 0
         marks = self._marks()
-        if self._is_unchanged(marks):
-            say(f"text: up to date ({self.folder})", quiet=quiet)
-            return
+        if agreed(self._is_unchanged(marks)):
+            return say(f"text: up to date ({self.folder})", quiet=rank != 0)
+        encoding = encoding_ranks(world)
+        plan = self._plan() if rank in encoding else None
+        require_one_encoder(None if plan is None else plan.origin.fingerprint)
+        if agreed(plan is not None and plan.is_current):
+            return say(f"text: up to date ({self.folder})", quiet=rank != 0)
+        if rank == 0 and plan is not None:
+            plan.record.invalidate()
+        barrier()
+        if plan is not None:
+            plan.origin.write(self.folder)
+            self._encode_share(plan, rank, encoding, then_bytes)
+        barrier()
+        if rank == 0 and plan is not None:
+            self._join(plan, marks)
+        barrier()
+        del plan
+        gc.collect()  # Whoever measures free memory next should find the encoder's.
+
+    def _plan(self) -> _Plan:
         encoder = build_text_encoder(self.settings)
         origin = self._origin(encoder)
         origin.refuse_other(self.folder)
@@ -100,25 +123,21 @@ class TextEncoding:
             "reports": {case_id: case.key for case_id, case in survey.cases.items()},
         }
         record = StageRecord(self.folder, "encode text", inputs)
-        if record.is_current() and (self.folder / INDEX).is_file():
-            say(f"text: up to date ({self.folder})", quiet=quiet)
+        done = record.is_current() and (self.folder / INDEX).is_file()
+        return _Plan(encoder, origin, survey, record, done)
+
+    def _join(self, plan: _Plan, marks: str | None) -> None:
+        """Join what all processes wrote, unless some of it is still to come."""
+        if not self._complete(plan.origin.key, plan.survey.texts):
             return
-        barrier()  # No process may still be reading the record when rank 0 removes it.
-        if rank == 0:
-            record.invalidate()
-        origin.write(self.folder)
-        self._encode_share(encoder, survey, origin.key, rank, world, then_bytes)
-        barrier()
-        if rank == 0 and self._complete(origin.key, survey.texts):
-            cache = merge_text(
-                self.folder,
-                self.settings,
-                key=origin.key,
-                fingerprint=encoder.fingerprint,
-                cases=survey.cases,
-            )
-            record.complete(marks=marks, **self._facts(cache, survey.cases))
-        barrier()
+        cache = merge_text(
+            self.folder,
+            self.settings,
+            key=plan.origin.key,
+            fingerprint=plan.encoder.fingerprint,
+            cases=plan.survey.cases,
+        )
+        plan.record.complete(marks=marks, **self._facts(cache, plan.survey.cases))
 
     def _marks(self) -> str | None:
         """Return a hash of settings, reports and the encoder's files by size and time.
@@ -167,30 +186,25 @@ class TextEncoding:
         return _Survey(cases, {name: texts[name] for name in names}, tokens)
 
     def _encode_share(
-        self,
-        encoder: TextEncoder,
-        survey: _Survey,
-        key: str,
-        rank: int,
-        world: int,
-        then_bytes: int,
+        self, plan: _Plan, rank: int, encoding: Sequence[int], then_bytes: int
     ) -> None:
-        texts = survey.texts
+        texts, encoder = plan.survey.texts, plan.encoder
         with TextWriter(
-            self.folder, self.settings.dtype, key=key, texts=texts, rank=rank
+            self.folder, self.settings.dtype, key=plan.origin.key, texts=texts, rank=rank
         ) as writer:
             done = writer.done
             if rank == 0:
-                counts = [survey.tokens[name] for name in texts if name not in done]
-                forecast, what = (
-                    self._bytes(encoder.width, counts),
-                    f"features of {len(texts)} texts",
-                )
+                missing = [name for name in texts if name not in done]
+                forecast = self._bytes(encoder.width, [plan.survey.tokens[n] for n in missing])
+                what = f"features of {len(texts)} texts"
                 say(require_space(self.folder, forecast, what, then_bytes=then_bytes))
-            share = [name for name in list(texts)[rank::world] if name not in done]
+            mine = list(texts)[encoding.index(rank) :: len(encoding)]
+            share = [name for name in mine if name not in done]
+            # As many as the encoder takes in a pass, which may read all its weights.
+            at_a_time = max(_AT_A_TIME, getattr(encoder, "batch_size", 1))
             with Steps("encode text", len(share), quiet=rank != 0) as steps:
-                for start in range(0, len(share), _AT_A_TIME):
-                    names = share[start : start + _AT_A_TIME]
+                for start in range(0, len(share), at_a_time):
+                    names = share[start : start + at_a_time]
                     found = encoder.encode([texts[name] for name in names])
                     for name, features in zip(names, found, strict=True):
                         writer.add(name, features)
@@ -205,8 +219,7 @@ class TextEncoding:
     def _complete(self, key: str, texts: dict[str, str]) -> bool:
         """Tell whether every text is encoded; processes that are not connected may lag."""
         missing = set(texts) - whole_texts(self.folder, key=key, texts=texts)
-        if missing:
-            say(f"text: {len(missing)} reports are left to other ranks")
+        say(f"text: {len(missing)} reports are left to other ranks", quiet=not missing)
         return not missing
 
     def _facts(self, cache: TextCache, cases: dict[str, CaseText]) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class Folders:
         return self.run / "samples"
 
     @property
+    def prompts(self) -> Path:
+        """Return the text features of prompts that are no report of the data set."""
+        return self.run / "prompts"
+
+    @property
     def evaluation(self) -> Path:
         """Return what was measured of the synthetic data set."""
         return self.run / "evaluation"

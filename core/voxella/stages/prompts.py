@@ -6,21 +6,24 @@ A prompt is report text: it goes to the text encoder and nowhere else. Messages 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from voxella.cache.text import TextCache
+from voxella.cache.text import TextCache, text_key
 from voxella.case import Case
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import agreed
 from voxella.errors import UserError
 from voxella.export import ModelFacts
 from voxella.files import sha256_bytes
 from voxella.machine import raise_if_machine
-from voxella.recipe.model import Recipe
-from voxella.stages.text_encoder import build_text_encoder
+from voxella.recipe.model import Recipe, Text
+from voxella.stages.encode_text import TextEncoding
 
 __all__ = ["CachedPrompts", "FilePrompts", "Prompts", "prompt_cases"]
 
@@ -30,7 +33,7 @@ _LEGAL = '{"id": "a1", "report": "...", "label": "positive", "spacing_mm": [0.5,
 class Prompts(Protocol):
     """Token features by case."""
 
-    fingerprint: str
+    fingerprint: str | None  # None where no case has a text
 
     def features(self, case: Case) -> Tensor | None:
         """Return ``(L, F)``; None where a model is to be given the empty report."""
@@ -47,7 +50,7 @@ class CachedPrompts:
     def __init__(self, cache: TextCache, cases: Iterable[Case]) -> None:
         cache.require(case.id for case in cases)
         self._cache = cache
-        self.fingerprint = cache.fingerprint
+        self.fingerprint: str | None = cache.fingerprint
 
     def features(self, case: Case) -> Tensor | None:
         """Return the cached features of a case's report."""
@@ -55,20 +58,65 @@ class CachedPrompts:
 
 
 class FilePrompts:
-    """Features of the prompts of a file, encoded here and kept in memory."""
+    """Features of the prompts of a file: from a text cache where it knows the text, else encoded.
 
-    def __init__(self, recipe: Recipe, path: Path, cases: Iterable[Case]) -> None:
-        assert recipe.text is not None, "asked for only where the recipe reads text"
-        wanted = {case.id for case in cases}
-        texts = {p.id: p.report for p in _read(path) if p.id in wanted and p.report.strip()}
-        encoder = build_text_encoder(recipe.text)
-        self.fingerprint = encoder.fingerprint
-        # One at a time: which others are encoded here depends on what is left to make.
-        self._features = {name: encoder.encode([text])[0] for name, text in texts.items()}
+    Collective; every process reads the same file. An encoder is loaded for new texts alone, and is
+    gone when this returns. Their features go through a cache of the run's own, as reports' do, so
+    a prompt's features are rounded like those that the model was trained on.
+
+    Args:
+        text: The recipe's ``text`` block.
+        path: The file.
+        reports: The cache of the data set's reports.
+        own: The cache of texts that are not among them.
+        ranks: Who this process is.
+    """
+
+    def __init__(self, text: Text, path: Path, reports: Path, own: Path, ranks: Ranks) -> None:
+        texts = {prompt.id: prompt.report for prompt in _read(path) if prompt.report.strip()}
+        cache = _opened(reports, text)
+        caches = {} if cache is None else _known(cache, texts)
+        new = {name: words for name, words in texts.items() if name not in caches}
+        mine = _opened(own, text)
+        if new and not agreed(mine is not None and _known(mine, new).keys() == new.keys()):
+            TextEncoding(text, new, own).run(rank=ranks.rank, world=ranks.world)
+            mine = TextCache.open(own, text)
+        if new and mine is not None:
+            caches |= dict.fromkeys(new, mine)
+        fingerprints = {found.fingerprint for found in caches.values()}
+        if len(fingerprints) > 1:
+            raise UserError(
+                f"{own} and {reports} hold features of two text encoders",
+                legal="one encoder for the model's reports and for prompts",
+                remedy=f"name the encoder of the reports in text.encoder, then: rm -r {own}",
+            )
+        self.fingerprint = next(iter(fingerprints), None)
+        self._where = {
+            name: (found, text_key(texts[name], found.fingerprint))
+            for name, found in caches.items()
+        }
 
     def features(self, case: Case) -> Tensor | None:
         """Return the features of a prompt; None for one without text."""
-        return self._features.get(case.id)
+        if case.id not in self._where:
+            return None
+        cache, key = self._where[case.id]
+        return cache.read_text(key)
+
+
+def _opened(folder: Path, text: Text) -> TextCache | None:
+    """Return the cache of a recipe's ``text`` block where there is one; collective."""
+    found = None
+    with suppress(UserError):
+        found = TextCache.open(folder, text)
+    # Over a network another process may see it later: all open it, or none.
+    return TextCache.open(folder, text) if agreed(found is not None) else None
+
+
+def _known(cache: TextCache, texts: Mapping[str, str]) -> dict[str, TextCache]:
+    """Return the cache by the names of those texts that are in it."""
+    mark = cache.fingerprint
+    return {name: cache for name, words in texts.items() if text_key(words, mark) in cache}
 
 
 class _Prompt(BaseModel):

@@ -57,6 +57,8 @@ def make_missing(
     """
     recipe, folders = data_set.recipe, data_set.folders
     batches = _share(jobs, recipe.sample.batch_size, missing, ranks)
+    # First of all: a text encoder may need all the memory that the other networks will have.
+    prompts = _prompts(recipe, folders, [job.case for batch in batches for job in batch], ranks)
     model = load_model(folders.model).to(ranks.device)
     coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
     # With the model in memory, and also for a process that has nothing left to make: one choice
@@ -69,7 +71,6 @@ def make_missing(
         batch_size=recipe.sample.batch_size,
         quiet=not ranks.is_main,
     )
-    prompts = _prompts(recipe, folders, [job.case for batch in batches for job in batch])
     _check_belongs_together(facts, coder, prompts)
     if ranks.is_main:
         # They tell of volumes that may now be replaced by others.
@@ -135,11 +136,11 @@ def _keep(
             keep_volume(data_set, batch[number], images[number - start].numpy(), made, number)
 
 
-def _prompts(recipe: Recipe, folders: Folders, cases: list[Case]) -> Prompts | None:
+def _prompts(recipe: Recipe, folders: Folders, cases: list[Case], ranks: Ranks) -> Prompts | None:
     if recipe.text is None:
         return None
     if recipe.sample.prompts is not None:
-        return FilePrompts(recipe, recipe.sample.prompts, cases)
+        return FilePrompts(recipe.text, recipe.sample.prompts, folders.text, folders.prompts, ranks)
     return CachedPrompts(TextCache.open(folders.text, recipe.text), cases)
 
 
@@ -152,6 +153,7 @@ def _check_belongs_together(
         problems.append("the autoencoder is not the one whose latents the model has learnt")
     if (
         prompts is not None
+        and prompts.fingerprint is not None
         and facts.text is not None
         and prompts.fingerprint != facts.text["encoder"]
     ):
