@@ -1,0 +1,56 @@
+"""What stands where a report is not: nan, None, N/A, a dash, a lone de-identification mark."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from voxella.texts.markers import without_markers
+
+__all__ = ["is_placeholder", "stated"]
+
+# Letters and digits only, small: "N/A", "[n.a.]" and "<NA>" are all "na".
+_WORDS = frozenset(
+    """
+    nan none null nil na nat nul void undefined nothing empty blank missing unknown unavailable
+    notavailable notapplicable noreport noreportavailable reportnotavailable reportmissing
+    reportunavailable noreporttext notext notreported nodata notdone pending reportpending tbd
+    tbc tobedone todo todefine seeattached seeattachment attached seereport seepdf test
+    testreport report dummy placeholder loremipsum deleted removed redacted deidentified
+    anonymized anonymised true false yes no ok x xx objectobject value string text nvt geen leeg
+    onbekend geenverslag geenverslagbeschikbaar verslagvolgt verslag nietbeschikbaar
+    niettoepassing nietvantoepassing nietbekend ja nee zieverslag ziebijlage ka keineangabe
+    keineangaben keinbericht befundfolgt leer unbekannt entfaellt entfällt fehlt nichtverfügbar
+    nichtvorhanden nein siebefund siehebefund sieheanlage folgt aucun aucune inconnu vide
+    nondisponible nonrenseigne nonrenseigné sansobjet pasderapport ninguno ninguna vacio vacío
+    desconocido nodisponible sininforme sindatos pendiente nessuno nessuna vuoto nondisponibile
+    nd refertononinserito brak нет неизвестно 无 無 暂无 なし 없음
+    """.split()
+)
+_ERROR = re.compile(
+    r"#(?:n/?a|ref!|value!|name\?|div/0!|num!|null!|spill!|calc!|field!|getting_data|n/v|wert!|bezug!)",
+    re.I,
+)
+
+
+def is_placeholder(text: str) -> bool:
+    """Tell whether a text that is not blank says nothing: no letter, or one of the usual words.
+
+    Brackets, quotes, punctuation and letter case do not count; nor do characters that cannot be
+    seen.
+    """
+    plain = unicodedata.normalize("NFKC", text).strip()
+    if _ERROR.fullmatch(plain):
+        return True
+    letters = "".join(c for c in plain.casefold() if c.isalnum())
+    if not any(c.isalpha() for c in letters) or letters in _WORDS:
+        return True
+    if len(letters) < 40 and letters.removeprefix("text").removeprefix("report") in _WORDS | {""}:
+        # {"text": ""}, report: none
+        return True
+    return not any(c.isalpha() for c in without_markers(plain))
+
+
+def stated(text: str) -> str:
+    """Return a report's text, "" where it says nothing; for every stage that reads reports."""
+    return "" if not text.strip() or is_placeholder(text) else text
