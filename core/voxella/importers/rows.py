@@ -12,16 +12,18 @@ from collections.abc import Collection
 from pathlib import Path
 
 from voxella.errors import UserError
-from voxella.importers.reports import decode
+from voxella.importers.drafts import warn
 from voxella.importers.rows_json import from_json
 from voxella.importers.rows_table import Row, Table, from_cells, shown, unreadable
 from voxella.importers.rows_workbook import WORKBOOKS, is_workbook, read_workbook
+from voxella.texts.encodings import decode
 
 __all__ = ["Row", "Table", "read_table", "read_text", "shown"]
 
 _DELIMITERS = (",", ";", "\t", "|")
 # csv refuses cells of more than 128 KiB; a report never reaches this, an unclosed quote does.
 _LONGEST_CELL = 1 << 22
+_KEPT = re.compile(r'\s*="((?:[^"]|"")*)"\s*')
 
 
 def read_table(
@@ -29,6 +31,10 @@ def read_table(
     expected: Collection[str],
     delimiter: str | None = None,
     sheet: str | None = None,
+    *,
+    encoding: str | None = None,
+    numbers: Collection[str] = (),
+    visible_only: bool = False,
 ) -> Table:
     """Read a table: JSON or a workbook by its suffix, else CSV.
 
@@ -39,6 +45,10 @@ def read_table(
         expected: Column names it should have: the delimiter is the one that finds most of them.
         delimiter: Of a CSV file, where guessing is not wanted.
         sheet: Of a workbook with several.
+        encoding: Of a file that is not UTF-8 and has no byte-order mark.
+        numbers: Those of the expected columns that hold numbers and dates; in the others Excel's
+            formats count, and a date is refused.
+        visible_only: Leave out rows that are hidden or filtered out in a workbook.
 
     Raises:
         UserError: It cannot be read, or is no workbook and a sheet is named; all malformed rows
@@ -46,23 +56,30 @@ def read_table(
     """
     suffix = path.suffix.lower()
     if suffix in WORKBOOKS or is_workbook(path):
-        return from_cells(path, read_workbook(path, expected, sheet), expected, encoding="xlsx")
-    text, encoding = read_text(path)
+        found = read_workbook(path, expected, sheet, numbers=numbers, visible_only=visible_only)
+        for note in found.notes:
+            warn(f"{path}: {note}")
+        return from_cells(path, found.rows, expected, encoding="xlsx")
+    text, used = read_text(path, encoding)
     if sheet is not None:
         raise UserError(f"{path}: a sheet is named, and this is no workbook", remedy="leave it out")
     if suffix in {".json", ".jsonl", ".ndjson"}:
-        return from_json(path, text, lines=suffix != ".json", encoding=encoding)
-    return _from_csv(path, text, expected, delimiter, encoding)
+        return from_json(path, text, expected, lines=suffix != ".json", encoding=used)
+    return _from_csv(path, text, expected, delimiter, used)
 
 
-def read_text(path: Path) -> tuple[str, str]:
+def read_text(path: Path, encoding: str | None = None) -> tuple[str, str]:
     """Return a table file's text and encoding.
 
+    Args:
+        path: The file.
+        encoding: Of a file that is not UTF-8 and has no byte-order mark.
+
     Raises:
-        UserError: It cannot be opened, or is no text.
+        UserError: It cannot be opened, is no text, or is in another encoding.
     """
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), encoding)
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError as error:
@@ -82,13 +99,19 @@ def _from_csv(
     except TypeError:
         raise UserError(f"{path}: a delimiter is one character, not {len(delimiter)}") from None
     try:
-        lines = list(reader)
+        lines = [[_shown_by_excel(cell) for cell in line] for line in reader]
     except csv.Error as error:
         raise UserError(
             f"{path}:{reader.line_num}: not CSV: {error}",
             remedy="mend the table and import again",
         ) from None
     return from_cells(path, lines, expected, delimiter=delimiter, encoding=encoding)
+
+
+def _shown_by_excel(cell: str) -> str:
+    """Return the text of ``="007"``, which is how CSV files keep Excel from dropping zeros."""
+    inner = _KEPT.fullmatch(cell)
+    return inner[1].replace('""', '"') if inner else cell
 
 
 def _fit(text: str, delimiter: str, expected: Collection[str]) -> tuple[int, int]:

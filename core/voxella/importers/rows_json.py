@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.importers.rows_table import Row, Table, refuse, shown
+from voxella.importers.rows_table import Row, Table, cut_problem, refuse, shown
 from voxella.importers.rows_values import cell_text
 
 __all__ = ["from_json", "json_list"]
 
 
-def from_json(path: Path, text: str, *, lines: bool, encoding: str) -> Table:
+def from_json(
+    path: Path, text: str, expected: Collection[str], *, lines: bool, encoding: str
+) -> Table:
     """Read a table from JSON text.
 
     Args:
         path: Named in messages.
         text: The file's text.
+        expected: Columns that are wanted; what is wrong with others does not matter.
         lines: One object per line; otherwise one list of objects.
         encoding: Recorded in the table.
 
@@ -36,6 +40,11 @@ def from_json(path: Path, text: str, *, lines: bool, encoding: str) -> Table:
         nested = [key for key, value in record.items() if isinstance(value, dict | list)]
         if nested:
             problems.append(f"{path}: entry {number}: a list or object in {shown(nested)}")
+        problems += [
+            f"{path}: entry {number}: {shown([key])} holds {cut}"
+            for key, value in record.items()
+            if key in expected and isinstance(value, str) and (cut := cut_problem(value))
+        ]
         columns |= dict.fromkeys(record)
         rows.append(Row(number, {key: cell_text(value) for key, value in record.items()}))
     refuse(path, problems, list(columns))

@@ -11,13 +11,16 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.texts.ids import trimmed
 
-__all__ = ["Row", "Table", "from_cells", "refuse", "shown", "unreadable"]
+__all__ = ["Row", "Table", "cut_problem", "from_cells", "refuse", "shown", "unreadable"]
 
 # A longer "column name" is rather a report in a table that has no header.
 _LONGEST_NAME = 40
 _KINDS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm")
 _NEAREST = 3
+# UTF-16 units in a cell of Excel; what was longer has lost its end, in whatever it was saved as.
+_EXCELS_MOST = 32_767
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,17 @@ def unreadable(path: Path, error: OSError) -> UserError:
     return UserError(problem, remedy=f"correct the path; {there}")
 
 
+def cut_problem(cell: str) -> str | None:
+    """Return that Excel has cut a cell, or None; for columns whose text is read."""
+    units = len(cell.encode("utf-16-le", "surrogatepass")) // 2 if len(cell) > 10_000 else 0
+    if units != _EXCELS_MOST:
+        return None
+    return (
+        f"{_EXCELS_MOST} characters, the most that Excel keeps: its end is lost; export it from "
+        "its source as CSV or JSON, without Excel"
+    )
+
+
 def from_cells(
     path: Path,
     lines: Sequence[Sequence[str]],
@@ -91,7 +105,7 @@ def from_cells(
         UserError: There is no header, a column stands twice, or rows have more or fewer cells: all
             of them, by number.
     """
-    columns = [name.strip() for name in lines[0]] if lines else []
+    columns = [trimmed(name) for name in lines[0]] if lines else []
     if columns and not set(columns) & set(expected):
         # Nothing of it is quoted: without a header the first row may be a report.
         raise UserError(
@@ -112,7 +126,12 @@ def from_cells(
                 f"{path}: row {number}: {len(cells)} cells under {len(columns)} columns"
             )
             continue
-        pairs = zip(columns, cells, strict=True)
+        pairs = list(zip(columns, cells, strict=True))
+        problems += [
+            f"{path}: row {number}, column {shown([name])}: {cut}"
+            for name, cell in pairs
+            if name in expected and (cut := cut_problem(cell))
+        ]
         rows.append(Row(number, {name: cell.strip() for name, cell in pairs}))
     refuse(path, problems, columns)
     return Table(columns, rows, delimiter, encoding)

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxella.errors import UserError
+from voxella.importers.rows_cells import cell_note, cell_problem, shown_text
+from voxella.importers.rows_page import Page, look_at
 from voxella.importers.rows_table import shown, unreadable
-from voxella.importers.rows_values import cell_text
 from voxella.machine import raise_if_machine
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook
 
-__all__ = ["WORKBOOKS", "is_workbook", "read_workbook"]
+__all__ = ["WORKBOOKS", "Sheet", "is_workbook", "read_workbook"]
 
 WORKBOOKS = frozenset({".xlsx", ".xlsm", ".xls", ".xlsb", ".ods"})
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ZIP = b"PK\x03\x04"
-# Excel keeps 15 digits of a number: longer ids have lost their last ones on being typed in.
-_DIGITS = 15
 
 
 def is_workbook(path: Path) -> bool:
@@ -35,10 +36,28 @@ def is_workbook(path: Path) -> bool:
     return _first_bytes(path).startswith((_ZIP, _OLE))
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet's rows as text, and what the user should know of them.
+
+    Attributes:
+        rows: All as long as the longest, from row 1 to the last with text.
+        notes: Hidden rows, struck-out text and what else is not as it seems.
+    """
+
+    rows: list[list[str]]
+    notes: list[str]
+
+
 def read_workbook(
-    path: Path, expected: Collection[str], sheet: str | None = None
-) -> list[list[str]]:
-    """Return a sheet's rows as text, all as long as the longest, from row 1 to the last with text.
+    path: Path,
+    expected: Collection[str],
+    sheet: str | None = None,
+    *,
+    numbers: Collection[str] = (),
+    visible_only: bool = False,
+) -> Sheet:
+    """Return a sheet's rows as text.
 
     A merged cell's value stands in every cell that it covers, so that a patient merged over two
     studies is the patient of both.
@@ -47,27 +66,48 @@ def read_workbook(
         path: The workbook.
         expected: Columns that are wanted; what is wrong with others does not matter.
         sheet: Its sheet; None: the only visible one with anything in it.
+        numbers: Those of the columns that hold numbers and dates; the others hold ids and words.
+        visible_only: Leave out rows that are hidden or filtered out.
 
     Raises:
         UserError: It is no workbook of the newer format; which sheet is meant is unclear; or cells
-            cannot be trusted: formulas never computed, errors, numbers with digits lost. All of
-            them are named, by row and column.
+            cannot be trusted: formulas never computed, errors, numbers with digits lost, dates in
+            the place of ids, texts that Excel has cut. All of them are named, by row and column.
     """
     _check_kind(path)
     with _opened(path, data_only=True) as values, _opened(path, data_only=False) as formulas:
         title = _sheet(path, values, sheet)
         rows: list[list[str]] = []
         problems: list[str] = []
+        odd: Counter[tuple[str, str]] = Counter()
         pages = zip(_cells(values, title), _cells(formulas, title), strict=False)
         for number, (row, written) in enumerate(pages, start=1):
-            rows.append([_text(cell) for cell in row])
+            rows.append([shown_text(cell) for cell in row])
             for index, name in enumerate(rows[0][: len(row)]):
+                if name not in expected or number == 1:
+                    continue
                 then = written[index] if index < len(written) else None
-                if name in expected and (wrong := _wrong(row[index], then)):
+                as_number = name in numbers
+                if wrong := cell_problem(row[index], then, as_number=as_number):
                     problems.append(f"{path}: row {number}, column {shown([name])}: {wrong}")
+                elif as_number and (note := cell_note(row[index])):
+                    odd[name, note] += 1
     if problems:
         raise UserError("\n".join(problems), remedy="mend the workbook and import again")
-    return _even(_unmerged(path, title, rows))
+    columns = {i: name for i, name in enumerate(rows[0], 1) if name in expected} if rows else {}
+    with _opened(path, data_only=True, read_only=False) as book:
+        # Only a workbook that is loaded whole knows what is merged and hidden.
+        page = look_at(book[title], len(rows), columns)
+    notes = page.notes(rows, columns, visible_only=visible_only)
+    notes += [
+        f"column {shown([name])}: {count} {note}; they are read as they are stored"
+        for (name, note), count in odd.items()
+    ]
+    rows = _unmerged(rows, page)
+    if visible_only:
+        # Left empty, so that the others keep their numbers.
+        rows = [[] if n in page.hidden_rows and n > 1 else row for n, row in enumerate(rows, 1)]
+    return Sheet(_even(rows), notes)
 
 
 def _check_kind(path: Path) -> None:
@@ -103,7 +143,8 @@ def _opened(path: Path, *, data_only: bool, read_only: bool = True) -> Iterator[
         with path.open("rb") as handle, warnings.catch_warnings():
             # It warns of styles and validation rules that it leaves out.
             warnings.simplefilter("ignore")
-            with closing(load_workbook(handle, data_only=data_only, read_only=read_only)) as book:
+            options = {"data_only": data_only, "read_only": read_only, "rich_text": not read_only}
+            with closing(load_workbook(handle, **options)) as book:
                 yield book
     except UserError:
         raise
@@ -154,37 +195,15 @@ def _filled(row: tuple[Any, ...]) -> bool:
     return any(cell.value is not None for cell in row)
 
 
-def _wrong(cell: Any, written: Any) -> str:  # noqa: ANN401 - openpyxl's cell classes share no base
-    """Return why a cell's value is not what the user sees, or nothing."""
-    if cell.value is None:
-        computed = written is not None and written.data_type == "f"
-        return "a formula that was never computed; open it in Excel and save" if computed else ""
-    if cell.data_type == "e":
-        return "an error such as #N/A"
-    number = isinstance(cell.value, int | float) and not isinstance(cell.value, bool)
-    if number and abs(cell.value) >= 10**_DIGITS:
-        return f"a number of more than {_DIGITS} digits, which Excel rounds; format it as text"
-    return ""
-
-
-def _text(cell: Any) -> str:  # noqa: ANN401 - openpyxl's cell classes share no base
-    from openpyxl.utils.escape import unescape
-
-    value = cell.value
-    return cell_text(unescape(value) if isinstance(value, str) else value)
-
-
-def _unmerged(path: Path, title: str, rows: list[list[str]]) -> list[list[str]]:
+def _unmerged(rows: list[list[str]], page: Page) -> list[list[str]]:
     """Write a merged cell's text into all the cells that it covers."""
-    # Only a workbook that is loaded whole knows what is merged.
-    with _opened(path, data_only=True, read_only=False) as book:
-        merged = [area.bounds for area in book[title].merged_cells.ranges]
-    for left, top, right, bottom in merged:
-        text = _at(rows, top, left)
+    widest = max(map(len, rows), default=0)
+    for left, top, end, bottom in page.merged:
+        text, right = _at(rows, top, left), min(end, widest)
         for number in range(top, min(bottom, len(rows)) + 1):
             row = rows[number - 1]
             row.extend([""] * (right - len(row)))
-            row[left - 1 : right] = [text] * (right - left + 1)
+            row[left - 1 : right] = [text] * max(0, right - left + 1)
     return rows
 
 
