@@ -131,7 +131,10 @@ def test_the_way_back_gives_the_same_data_set(dataset: Manifest, tmp_path: Path)
 @given(
     st.lists(
         st.tuples(
-            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40),
+            # A carriage return comes back as a line feed.
+            st.text(
+                st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=40
+            ),
             st.sampled_from(["negative", "positive"]),
             st.sampled_from(["pirads", "isup", "table", "lesion_drawn"]),
             st.sampled_from(["train", "val", "test"]),
@@ -146,8 +149,9 @@ def test_any_report_and_label_comes_back(
     folder = tmp_path_factory.mktemp("any") / "dataset"
     folder.mkdir()
     cases = [
-        case(folder, f"c{n}", text if text.strip() else None, label=label, label_source=source,
-             split=split)
+        # Words first: what has no letter is a placeholder, and counts as no report.
+        case(folder, f"c{n}", f"Lesion {text}" if text.strip() else None, label=label,
+             label_source=source, split=split)
         for n, (text, label, source, split) in enumerate(drawn)
     ]  # fmt: skip
     cases.append(case(folder, "last"))

@@ -176,7 +176,7 @@ def test_reports_by_case_id_or_by_map(source: Path, capsys: pytest.CaptureFixtur
     (folder / "1_10.txt").write_bytes(f"{SECRET} é".encode("latin-1"))
     (folder / "jansen.txt").write_text(SECRET)
     out = source / "out"
-    made = picai(source=source, reports=folder, **KEEP)(out)
+    made = picai(source=source, reports=folder, encoding="latin-1", **KEEP)(out)
     assert [case.report for case in made] == ["reports/1_10.txt", None, None, None]
     assert (out / "reports" / "1_10.txt").read_text(encoding="utf-8") == f"{SECRET} é"
     assert stat.S_IMODE((out / "reports" / "1_10.txt").stat().st_mode) == 0o600

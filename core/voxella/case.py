@@ -77,7 +77,7 @@ class Manifest:
         """Return the report's text, empty when the case has none. Handle it as patient data."""
         if case.report is None:
             return ""
-        return (self.folder / case.report).read_text(encoding="utf-8")
+        return (self.folder / case.report).read_text(encoding="utf-8-sig")
 
     def write(self) -> Path:
         """Write ``manifest.jsonl`` atomically and return its path."""
@@ -94,7 +94,9 @@ class Manifest:
                 remedy="voxella import NAME SOURCE --out DATASET   (NAME: see voxella plugins)",
             )
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Not splitlines(): JSON may hold other characters that it takes for line ends. A mark
+            # at the beginning is an editor's.
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             # The exception itself carries the file's bytes.
             raise UserError(

@@ -77,9 +77,9 @@ def relations(cases: Iterable[Case]) -> Iterator[Finding]:
 def _lines(data: bytes) -> Iterator[str]:
     """Yield lines as :meth:`Manifest.read` sees them, also where some are not UTF-8."""
     try:
-        yield from data.decode("utf-8").splitlines()
+        yield from data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
-        yield from (line.decode("utf-8", "surrogateescape") for line in data.splitlines())
+        yield from (line.decode("utf-8", "surrogateescape") for line in data.split(b"\n"))
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

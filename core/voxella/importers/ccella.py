@@ -33,6 +33,8 @@ def ccella(
     classes: Sequence[str] = ("negative", "positive"),
     resplit: bool = False,
     skip_bad: bool = False,
+    encoding: str | None = None,
+    visible_only: bool = False,
     copy: bool = False,
     seed: int = 0,
     val_share: float = 0.0,
@@ -55,6 +57,9 @@ def ccella(
         classes: Names of the negative and the positive class, in this order.
         resplit: Draw splits by patient instead of taking the lists'.
         skip_bad: Leave out cases whose images are absent or no images, instead of refusing.
+        encoding: Of lists and spreadsheets that are not UTF-8 and have no byte-order mark, such as
+            ``windows-1251``; None: there are none.
+        visible_only: Leave out rows that are hidden or filtered out in a workbook.
         copy: Copy the images into the data set.
         seed: Of drawn splits.
         val_share: Share of the patients of ``train.json`` that are held out for validation; of all
@@ -74,6 +79,8 @@ def ccella(
         classes=tuple(classes),
         resplit=resplit,
         skip_bad=skip_bad,
+        encoding=encoding,
+        visible_only=visible_only,
     )
     assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
     return CcellaImporter(settings, assembly)

@@ -28,6 +28,7 @@ from voxella.importers.ccella_sheet import COLUMNS
 from voxella.importers.drafts import warn
 from voxella.importers.grouping import Problems, image_problem, spans
 from voxella.importers.mask_grids import read_grid
+from voxella.texts.placeholders import stated
 
 __all__ = ["SHEET", "CcellaExport", "export_ccella", "write_sheet"]
 
@@ -187,7 +188,7 @@ def _entry(
         # A header holds float32: more digits would be noise.
         spacing_mm=np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(),
         positive=case.label == settings.classes[1],
-        text=text if text.strip() else "",
+        text=stated(text),
         name=settings.name,
     )
 

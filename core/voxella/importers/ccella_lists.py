@@ -72,8 +72,12 @@ def find_lists(source: Path) -> Path:
     )
 
 
-def read_lists(source: Path) -> list[Entry]:
+def read_lists(source: Path, encoding: str | None = None) -> list[Entry]:
     """Return the entries of all lists of a folder, or of one list.
+
+    Args:
+        source: The folder or the list.
+        encoding: Of lists that are not UTF-8 and have no byte-order mark.
 
     Raises:
         UserError: There is no list, or entries are wrong: all of them, by list and number.
@@ -82,13 +86,13 @@ def read_lists(source: Path) -> list[Entry]:
     problems: list[str] = []
     entries: list[Entry] = []
     if source.is_file():
-        entries = _read(source, None, {}, problems)
+        entries = _read(source, None, {}, problems, encoding)
     else:
         for split in _NAMES:
             path, merged = _pair(folder, split)
             if path.is_file():
-                features = _features_of(merged, problems) if merged != path else {}
-                entries += _read(path, split, features, problems)
+                features = _features_of(merged, problems, encoding) if merged != path else {}
+                entries += _read(path, split, features, problems, encoding)
     first: dict[str, str] = {}
     for entry in entries:
         if entry.folder in first:
@@ -108,17 +112,21 @@ def _pair(folder: Path, name: str) -> tuple[Path, Path]:
     return (plain if plain.is_file() else merged), merged
 
 
-def _features_of(merged: Path, problems: list[str]) -> dict[str, Entry]:
+def _features_of(merged: Path, problems: list[str], encoding: str | None) -> dict[str, Entry]:
     if not merged.is_file():
         return {}
-    entries = _read(merged, None, {}, problems)
+    entries = _read(merged, None, {}, problems, encoding)
     return {entry.folder: entry for entry in entries if entry.features is not None}
 
 
 def _read(
-    path: Path, split: Split | None, features: dict[str, Entry], problems: list[str]
+    path: Path,
+    split: Split | None,
+    features: dict[str, Entry],
+    problems: list[str],
+    encoding: str | None,
 ) -> list[Entry]:
-    text, _ = read_text(path)
+    text, _ = read_text(path, encoding)
     entries: list[Entry] = []
     for number, record in json_list(path, text):
         where = f"{path.name}, entry {number}"

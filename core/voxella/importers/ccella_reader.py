@@ -13,8 +13,9 @@ from voxella.importers.ccella_lists import Entry, find_lists, read_lists
 from voxella.importers.ccella_sheet import Marks, read_sheet
 from voxella.importers.drafts import Assembly, Draft, warn
 from voxella.importers.grouping import Problems, image_problem, spans
-from voxella.importers.reports import Report, decode
+from voxella.importers.reports import Report, ReportReader
 from voxella.importers.splitting import split_of
+from voxella.texts.encodings import encoding_problem
 
 __all__ = ["CcellaImporter", "CcellaSettings"]
 
@@ -31,6 +32,8 @@ class CcellaSettings:
     classes: tuple[str, ...]
     resplit: bool
     skip_bad: bool
+    encoding: str | None = None
+    visible_only: bool = False
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
@@ -43,7 +46,7 @@ class CcellaSettings:
             found.append("sequences: at least one is needed")
         if len(self.classes) != 2:
             found.append(f"classes: the lists have two, not {len(self.classes)}")
-        return found
+        return found + [p for p in (encoding_problem(self.encoding),) if p]
 
 
 class CcellaImporter:
@@ -67,15 +70,26 @@ class CcellaImporter:
             UserError: Lists, spreadsheet or images are wrong; each kind all at once.
         """
         settings = self.settings
-        entries = read_lists(settings.source)
-        marks = {} if settings.labels is None else read_sheet(settings.labels, settings.sheet)
-        join = _Join(settings, self.assembly, marks)
+        entries = read_lists(settings.source, settings.encoding)
+        marks = {} if settings.labels is None else self._sheet(settings.labels)
+        join = _Join(settings, self.assembly, marks, ReportReader(Path(out)))
         drafts = [draft for entry in entries if (draft := join.draft(entry)) is not None]
         join.refuse()
         drafts = self._with_images(drafts, join.images)
         _refuse_torn_patients(drafts)
         _tell(drafts, entries, marks)
+        for note in join.reader.notes():
+            warn(note)
         return self.assembly.write(drafts, Path(out))
+
+    def _sheet(self, labels: Path) -> dict[str, Marks]:
+        settings = self.settings
+        return read_sheet(
+            labels,
+            settings.sheet,
+            encoding=settings.encoding,
+            visible_only=settings.visible_only,
+        )
 
     def _with_images(self, drafts: list[Draft], problems: Problems) -> list[Draft]:
         """Return the cases with images; refuse the others, or say that they are left out."""
@@ -97,8 +111,13 @@ class _Join:
     """Entries to drafts, gathering problems on the way."""
 
     def __init__(
-        self, settings: CcellaSettings, assembly: Assembly, marks: dict[str, Marks]
+        self,
+        settings: CcellaSettings,
+        assembly: Assembly,
+        marks: dict[str, Marks],
+        reader: ReportReader,
     ) -> None:
+        self.reader = reader
         self.settings = settings
         self.assembly = assembly
         self.marks = marks
@@ -165,10 +184,10 @@ class _Join:
         if entry.is_null:
             self._note(entry, "text_isnull is 1, and there is a text")
         try:
-            decode(entry.text.encode())
-        except ValueError:
-            self._note(entry, "its text holds characters that are no text")
-        return Report(entry.text, "inline, json")
+            return self.reader.inline(entry.text, "json")
+        except ValueError as error:
+            self._note(entry, f"its text {error}")
+            return None
 
     def _label(self, entry: Entry, marks: Marks | None) -> tuple[bool | None, str]:
         """Return whether a case is positive and where that comes from."""

@@ -47,13 +47,25 @@ class Marks:
     label_source: str | None
 
 
-def read_sheet(path: Path, sheet: str | None = None) -> dict[str, Marks]:
+def read_sheet(
+    path: Path,
+    sheet: str | None = None,
+    *,
+    encoding: str | None = None,
+    visible_only: bool = False,
+) -> dict[str, Marks]:
     """Return the spreadsheet's rows by folder.
+
+    Args:
+        path: The spreadsheet.
+        sheet: Of a workbook with several.
+        encoding: Of a CSV file that is not UTF-8 and has no byte-order mark.
+        visible_only: Leave out the hidden rows of a workbook.
 
     Raises:
         UserError: It cannot be read, or rows are wrong: all of them, by number.
     """
-    table = read_table(path, COLUMNS, sheet=sheet)
+    table = read_table(path, COLUMNS, sheet=sheet, encoding=encoding, visible_only=visible_only)
     missing = [name for name in COLUMNS[:3] if name not in table.columns]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}", legal=shown(table.columns))

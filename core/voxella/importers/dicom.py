@@ -40,6 +40,8 @@ def dicom(
     classes: Sequence[str] = ("negative", "positive"),
     skip_bad: bool = False,
     show_paths: bool = False,
+    encoding: str | None = None,
+    visible_only: bool = False,
     seed: int = 0,
     val_share: float = 0.1,
     test_share: float = 0.1,
@@ -67,6 +69,9 @@ def dicom(
         classes: Legal labels; the recipe's ``data.classes``.
         skip_bad: Leave bad studies and unreadable files out instead of refusing.
         show_paths: Tell where bad studies and files lie. Paths often hold patients' names.
+        encoding: Of tables and reports that are not UTF-8 and have no byte-order mark, such as
+            ``windows-1251``; None: there are none.
+        visible_only: Leave out rows that are hidden or filtered out in a workbook.
         seed: Of the split by patient.
         val_share: Share of patients held out for validation.
         test_share: Share of patients held out for testing.
@@ -91,6 +96,8 @@ def dicom(
         classes=tuple(classes),
         skip_bad=skip_bad,
         show_paths=show_paths,
+        encoding=encoding,
+        visible_only=visible_only,
     )
     assembly = Assembly(copy=False, seed=seed, val_share=val_share, test_share=test_share)
     return DicomImporter(settings, assembly)

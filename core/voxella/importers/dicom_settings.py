@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voxella.importers.dicom_keep import keep_problems
 from voxella.importers.dicom_rules import KeyedBy, SeriesRule, rules_for
+from voxella.texts.encodings import encoding_problem
 
 __all__ = ["COLUMNS", "DicomSettings"]
 
@@ -34,6 +35,8 @@ class DicomSettings:
     classes: tuple[str, ...] = ("negative", "positive")
     skip_bad: bool = False
     show_paths: bool = False
+    encoding: str | None = None
+    visible_only: bool = False
 
     @property
     def rules(self) -> dict[str, SeriesRule]:
@@ -57,4 +60,4 @@ class DicomSettings:
             for value in dict.fromkeys(self.label_names.values())
             if value not in self.classes
         ]
-        return found
+        return found + [p for p in (encoding_problem(self.encoding),) if p]

@@ -6,7 +6,6 @@ compared: no original identifier is kept, and messages name rows and case ids on
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,10 @@ from voxella.errors import UserError
 from voxella.importers.dicom_identity import Identity
 from voxella.importers.dicom_settings import COLUMNS, DicomSettings
 from voxella.importers.drafts import warn
-from voxella.importers.reports import Report, read_report
+from voxella.importers.report_map import read_report_map, reports_in
+from voxella.importers.reports import Report, ReportReader
 from voxella.importers.rows import read_table
+from voxella.texts.ids import trimmed
 
 __all__ = ["Joined", "join_tables"]
 
@@ -67,8 +68,10 @@ def join_tables(
     if settings.reports is not None or settings.reports_map is not None:
         files = _report_files(settings, identity, joined)
         matched = _matched("reports", files, studies, settings, joined)
+        reader = ReportReader(out, settings.encoding)
         for case, path in matched.items():
-            _add_report(case, path, out, joined)
+            _add_report(case, path, reader, joined)
+        joined.notes += reader.notes()
         _note_absent("report", len(studies), len(joined.reports), joined)
     if settings.labels is not None:
         labels = _labels(settings.labels, settings, identity, joined)
@@ -118,40 +121,22 @@ def _note_absent(what: str, studies: int, found: int, joined: Joined) -> None:
 
 def _report_files(settings: DicomSettings, identity: Identity, joined: Joined) -> dict[str, Path]:
     """Return report files by hashed identifier: by the map, or by the files' names."""
-    folder = settings.reports
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"reports: {folder} is no folder")
-    if settings.reports_map is None:
-        assert folder is not None, "the caller looked"
-        pairs = [(path.stem, path) for path in sorted(folder.glob("*.txt"))]
-    else:
-        base = folder or settings.reports_map.parent
-        named = _map(settings.reports_map)
-        pairs = [(key, base / name) for key, name in named if key and name]
+    lying, note = ([], None) if settings.reports is None else reports_in(settings.reports)
+    joined.notes += [note] if note else []
+    pairs = [(path.stem, path) for path in lying]
+    if settings.reports_map is not None:
+        pairs = read_report_map(
+            settings.reports_map,
+            settings.reports,
+            encoding=settings.encoding,
+            visible_only=settings.visible_only,
+        )
     return _unique("reports", pairs, identity, joined)
 
 
-def _map(path: Path) -> list[tuple[str, str]]:
-    """Read (identifier, file) from a JSON object or a table with the columns id and report."""
-    if path.suffix.lower() != ".json":
-        table = read_table(path, ("id", "report"))
-        if not {"id", "report"} <= set(table.columns):
-            raise UserError(f"{path}: the columns id and report are needed")
-        return [(row.cells["id"], row.cells["report"]) for row in table.rows]
+def _add_report(case: str, path: Path, reader: ReportReader, joined: Joined) -> None:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{path}: not a JSON file that can be read") from None
-    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded.values()):
-        raise UserError(f"{path}: not an object of file names", legal='{"12345": "a.txt", ...}')
-    return list(loaded.items())
-
-
-def _add_report(case: str, path: Path, out: Path, joined: Joined) -> None:
-    try:
-        if path.resolve().is_relative_to((out / "reports").resolve()):
-            raise ValueError("lies where the data set's own reports go; choose another --out")
-        report = read_report(path)
+        report = reader.file(path)
     except ValueError as error:
         joined.problems.append(f"study {case}: its report file {error}")
         return
@@ -164,7 +149,7 @@ def _labels(
 ) -> dict[str, str | None]:
     """Return classes by hashed identifier, None where the cell is empty."""
     names = [settings.column(field) for field in COLUMNS]
-    table = read_table(path, names)
+    table = read_table(path, names, encoding=settings.encoding, visible_only=settings.visible_only)
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise UserError(
@@ -183,7 +168,7 @@ def _labels(
                 "(map yours: --set 'label_names={...}')"
             )
             continue
-        pairs.append((row.cells[names[0]], label or None))
+        pairs.append((trimmed(row.cells[names[0]]), label or None))
     return _unique("labels", pairs, identity, joined)
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from voxella.cache.index import listed
 from voxella.case import Case, Manifest, Split
 from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.importers.reports import Report, write_report
 from voxella.importers.splitting import check_shares, split_of
 from voxella.terminal import complain
+from voxella.texts.ids import alike
 
 __all__ = ["Assembly", "Draft", "warn"]
 
@@ -70,10 +72,13 @@ class Assembly:
         """Write reports, images where they are copied, and the manifest, last.
 
         Raises:
-            UserError: No case is left for training, or detached voxels would be left behind.
+            UserError: No case is left for training, ids differ in letter case only, or detached
+                voxels would be left behind.
         """
         splits = {draft.id: draft.split or self._split(draft.patient) for draft in drafts}
         _check_splits(drafts, splits)
+        _refuse_case_only(drafts)
+        _tell_alike(drafts, splits)
         if self.copy:
             _refuse_detached(drafts)
         manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
@@ -128,6 +133,33 @@ def _check_splits(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
         )
     if held and drawn and len(drafts) < _SMALL:
         warn(f"{held} of only {len(drafts)} cases are held out for val or test; {_HOLD_NONE}")
+
+
+def _refuse_case_only(drafts: Sequence[Draft]) -> None:
+    """Ids name files, and many file systems (Windows, macOS, shares) would write one for both."""
+    groups: dict[str, list[str]] = {}
+    for draft in drafts:
+        groups.setdefault(draft.id.lower(), []).append(draft.id)
+    same = [" and ".join(ids) for ids in groups.values() if len(set(ids)) > 1]
+    if same:
+        raise UserError(
+            "\n".join(f"cases {ids} differ in letter case only" for ids in same),
+            remedy="give each study an id of its own, whatever the case of its letters",
+        )
+
+
+def _tell_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
+    """Warn of patients who may be one: then a model is tested on whom it was trained on."""
+    for group in alike(draft.patient for draft in drafts):
+        cases = [draft.id for draft in drafts if draft.patient in group]
+        within = sorted({splits[case] for case in cases})
+        where = f"; they stand in the splits {', '.join(within)}" if len(within) > 1 else ""
+        # The patients are not named: some hospitals' numbers identify.
+        warn(
+            f"cases {listed(sorted(cases))} have {len(group)} patients whose ids differ only in "
+            f"letter case, padding, parting or signs that cannot be seen{where}; write them alike "
+            "if they are one patient"
+        )
 
 
 def _refuse_detached(drafts: Sequence[Draft]) -> None:

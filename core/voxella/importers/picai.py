@@ -35,6 +35,8 @@ def picai(
     masks: Sequence[str] = (),
     mask_tolerance_mm: float = 0.5,
     skip_bad: bool = False,
+    encoding: str | None = None,
+    visible_only: bool = False,
     copy: bool = False,
     seed: int = 0,
     val_share: float = 0.1,
@@ -66,6 +68,9 @@ def picai(
         mask_tolerance_mm: How far a mask's voxels may lie from those of the T2W image.
         skip_bad: Leave out studies that lack a sequence, are Git-LFS pointers or are in no split,
             instead of refusing.
+        encoding: Of tables and reports that are not UTF-8 and have no byte-order mark, such as
+            ``windows-1251``; None: there are none.
+        visible_only: Leave out rows that are hidden or filtered out in a workbook.
         copy: Copy the images into the data set.
         seed: Of the split by patient.
         val_share: Share of patients held out for validation, without ``splits``.
@@ -87,6 +92,8 @@ def picai(
         masks=tuple(masks),
         mask_tolerance_mm=mask_tolerance_mm,
         skip_bad=skip_bad,
+        encoding=encoding,
+        visible_only=visible_only,
     )
     assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
     return PicaiImporter(settings, assembly)

@@ -34,8 +34,15 @@ class Mark:
     facts: dict[str, Any]
 
 
-def read_marksheet(labels: Path) -> dict[str, Mark]:
+def read_marksheet(
+    labels: Path, *, encoding: str | None = None, visible_only: bool = False
+) -> dict[str, Mark]:
     """Read the marksheet of a ``picai_labels`` folder, or the file itself, by case id.
+
+    Args:
+        labels: Folder or file.
+        encoding: Of a file that is not UTF-8 and has no byte-order mark.
+        visible_only: Leave out the hidden rows of a workbook.
 
     Raises:
         UserError: It is absent, lacks a column, or rows are wrong: all of them, by number.
@@ -46,7 +53,7 @@ def read_marksheet(labels: Path) -> dict[str, Mark]:
             f"{labels}: no marksheet there ({path} does not exist)",
             remedy="give labels the picai_labels folder, or the marksheet.csv itself",
         )
-    table = read_table(path, _NEEDED)
+    table = read_table(path, _NEEDED, encoding=encoding, visible_only=visible_only)
     missing = [name for name in _NEEDED if name not in table.columns]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}: not PI-CAI's marksheet")

@@ -16,6 +16,8 @@ from voxella.importers.picai_marksheet import Mark, read_marksheet
 from voxella.importers.picai_masks import add_masks, mask_problems
 from voxella.importers.picai_reports import add_reports
 from voxella.importers.picai_splits import read_splits
+from voxella.importers.reports import ReportReader
+from voxella.texts.encodings import encoding_problem
 
 __all__ = ["PicaiImporter", "PicaiSettings"]
 
@@ -39,6 +41,8 @@ class PicaiSettings:
     masks: tuple[str, ...]
     mask_tolerance_mm: float
     skip_bad: bool
+    encoding: str | None = None
+    visible_only: bool = False
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
@@ -54,7 +58,7 @@ class PicaiSettings:
             found.append("masks: they need labels (the picai_labels folder) and the sequence t2w")
         if len(self.classes) != 2:
             found.append(f"classes: PI-CAI's labels have two, not {len(self.classes)}")
-        return found
+        return found + [p for p in (encoding_problem(self.encoding),) if p]
 
 
 class PicaiImporter:
@@ -78,7 +82,10 @@ class PicaiImporter:
             UserError: No study is found; or studies are incomplete: all of them at once.
         """
         settings = self.settings
-        marks = None if settings.labels is None else read_marksheet(settings.labels)
+        told, seen = settings.encoding, settings.visible_only
+        marks = None
+        if settings.labels is not None:
+            marks = read_marksheet(settings.labels, encoding=told, visible_only=seen)
         official = None if settings.splits is None else read_splits(settings.splits, settings.fold)
         drafts, problems = find_studies(settings.source, settings.sequences)
         drafts = [replace(draft, split=(official or {}).get(draft.id)) for draft in drafts]
@@ -93,7 +100,15 @@ class PicaiImporter:
         drafts = _labelled(drafts, marks, settings)
         if settings.masks and settings.labels is not None:
             drafts = add_masks(drafts, settings.labels, settings.masks, settings.mask_tolerance_mm)
-        drafts = add_reports(drafts, settings.reports, settings.reports_map, Path(out))
+        reader = ReportReader(Path(out), told)
+        drafts = add_reports(
+            drafts,
+            settings.reports,
+            settings.reports_map,
+            reader,
+            encoding=told,
+            visible_only=seen,
+        )
         return self.assembly.write(drafts, Path(out))
 
     def _judged(self, drafts: list[Draft], problems: Problems) -> list[Draft]:

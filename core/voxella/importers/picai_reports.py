@@ -5,21 +5,26 @@ Report files may be named after patients, so messages count them and name cases 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.importers.drafts import Draft, warn
-from voxella.importers.reports import Report, read_report
-from voxella.importers.rows import read_table
+from voxella.importers.report_map import read_report_map, reports_in
+from voxella.importers.reports import Report, ReportReader
 
 __all__ = ["add_reports"]
 
 
 def add_reports(
-    drafts: Sequence[Draft], folder: Path | None, reports_map: Path | None, out: Path
+    drafts: Sequence[Draft],
+    folder: Path | None,
+    reports_map: Path | None,
+    reader: ReportReader,
+    *,
+    encoding: str | None = None,
+    visible_only: bool = False,
 ) -> list[Draft]:
     """Return the drafts with their reports; say how many reports and cases are left over.
 
@@ -27,42 +32,35 @@ def add_reports(
         drafts: The cases.
         folder: Holds ``<case id>.txt``, or what the map's file names are relative to.
         reports_map: JSON object ``{case id: file}``, or a table with the columns id and report.
-        out: The data set's folder, in which no source report may lie.
+        reader: Reads them.
+        encoding: Of a map that is not UTF-8 and has no byte-order mark.
+        visible_only: Leave out the hidden rows of a workbook.
 
     Raises:
         UserError: The folder or the map is wrong, or a case's report cannot be read: all at once.
     """
     if folder is None and reports_map is None:
         return list(drafts)
-    lying = _lying_there(folder)
-    files = (
-        {path.stem: path for path in lying} if reports_map is None else _map(reports_map, folder)
-    )
+    lying, note = ([], None) if folder is None else reports_in(folder)
+    files = {path.stem: path for path in lying}
+    if reports_map is not None:
+        told = read_report_map(reports_map, folder, encoding=encoding, visible_only=visible_only)
+        files = dict(told)
     problems: list[str] = []
     reports: dict[str, Report | None] = {}
     for draft in drafts:
         if draft.id not in files:
             continue
         try:
-            reports[draft.id] = _report(files[draft.id], out)
+            reports[draft.id] = reader.file(files[draft.id])
         except ValueError as error:
             problems.append(f"case {draft.id}: its report file {error}")
     if problems:
         raise UserError("\n".join(problems), remedy="mend the files or reports_map")
+    for line in [*([note] if note else []), *reader.notes()]:
+        warn(line)
     _tell(len(drafts), reports, files, lying)
     return [replace(draft, report=reports.get(draft.id)) for draft in drafts]
-
-
-def _lying_there(folder: Path | None) -> list[Path]:
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"reports: {folder} is no folder")
-    return sorted(folder.glob("*.txt")) if folder is not None else []
-
-
-def _report(path: Path, out: Path) -> Report | None:
-    if path.resolve().is_relative_to((out / "reports").resolve()):
-        raise ValueError("lies where the data set's own reports go; choose another --out")
-    return read_report(path)
 
 
 def _tell(
@@ -79,20 +77,3 @@ def _tell(
             f"{without} of {cases} cases have no report (name report files by case id, "
             "10000_1000000.txt, or give reports_map)"
         )
-
-
-def _map(path: Path, folder: Path | None) -> dict[str, Path]:
-    """Read ``{case id: file}`` from a JSON object or a table with the columns id and report."""
-    base = folder or path.parent
-    if path.suffix.lower() != ".json":
-        table = read_table(path, ("id", "report"))
-        if not {"id", "report"} <= set(table.columns):
-            raise UserError(f"{path}: the columns id and report are needed")
-        return {row.cells["id"]: base / row.cells["report"] for row in table.rows}
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a JSON file that can be read") from error
-    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded.values()):
-        raise UserError(f"{path}: not an object of file names", legal='{"10000_1000000": "a.txt"}')
-    return {case: base / name for case, name in loaded.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from voxella.case import Split
 from voxella.errors import UserError
+from voxella.importers.rows import read_text
 
 __all__ = ["read_splits"]
 
@@ -26,9 +27,9 @@ def read_splits(splits: Path, fold: int) -> dict[str, Split]:
     if path is None:
         raise UserError(f"{splits}: no splits.json there")
     try:
-        folds = json.loads(path.read_text(encoding="utf-8"))
+        folds = json.loads(read_text(path)[0])
         pairs = [[(name, part[name]) for name in ("train", "val")] for part in folds]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         problem = f'{path}: not a list of {{"train": [...], "val": [...]}}'
         raise UserError(problem) from error
     if not 0 <= fold < len(pairs):

@@ -28,6 +28,7 @@ def prostate158(
     mask_tolerance_mm: float = 0.5,
     classes: Sequence[str] = ("negative", "positive"),
     skip_bad: bool = False,
+    encoding: str | None = None,
     copy: bool = False,
 ) -> Importer:
     """Build the Prostate158 importer.
@@ -46,6 +47,8 @@ def prostate158(
             where a lesion was drawn, which was done from PI-RADS 4 on; the label's source is
             ``lesion_drawn``, for the tables hold no PI-RADS, no ISUP grade and no report.
         skip_bad: Leave out cases whose images are absent or no images, instead of refusing.
+        encoding: Of tables that are not UTF-8 and have no byte-order mark, such as
+            ``windows-1251``; None: there are none.
         copy: Copy the images into the data set.
     """
     from voxella.importers.drafts import Assembly
@@ -59,6 +62,7 @@ def prostate158(
         mask_tolerance_mm=mask_tolerance_mm,
         classes=tuple(classes),
         skip_bad=skip_bad,
+        encoding=encoding,
     )
     return Prostate158Importer(settings, Assembly(copy=copy))
 

@@ -13,6 +13,7 @@ from voxella.importers.grouping import Problems, image_problem
 from voxella.importers.mask_grids import off_grid, read_grid
 from voxella.importers.prostate158_files import CaseFolders
 from voxella.importers.rows import Row, read_table
+from voxella.texts.encodings import encoding_problem
 
 __all__ = ["Prostate158Importer", "Prostate158Settings"]
 
@@ -39,6 +40,7 @@ class Prostate158Settings:
     mask_tolerance_mm: float
     classes: tuple[str, ...]
     skip_bad: bool
+    encoding: str | None = None
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
@@ -55,7 +57,7 @@ class Prostate158Settings:
             found.append("sequences: at least one is needed")
         if len(self.classes) != 2:
             found.append(f"classes: a lesion is drawn or not: two, not {len(self.classes)}")
-        return found
+        return found + [p for p in (encoding_problem(self.encoding),) if p]
 
 
 class Prostate158Importer:
@@ -80,7 +82,7 @@ class Prostate158Importer:
                 what is absent.
         """
         settings = self.settings
-        rows = _read_rows(settings.source)
+        rows = _read_rows(settings.source, settings.encoding)
         join = _Join(settings, CaseFolders(settings.images))
         drafts = [join.draft(number, row, split) for number, row, split in rows]
         if bad := join.problems.cases:
@@ -110,7 +112,7 @@ class Prostate158Importer:
         warn("\n".join([f"{bad} of {total} cases left out:", *problems.lines()]))
 
 
-def _read_rows(source: Path) -> list[tuple[int, Row, Split]]:
+def _read_rows(source: Path, encoding: str | None = None) -> list[tuple[int, Row, Split]]:
     """Return (case number, row, split) of all tables.
 
     Raises:
@@ -127,7 +129,7 @@ def _read_rows(source: Path) -> list[tuple[int, Row, Split]]:
     problems: list[str] = []
     first: dict[int, str] = {}
     for path, split in there:
-        table = read_table(path, _NEEDED)
+        table = read_table(path, _NEEDED, encoding=encoding)
         if missing := [name for name in _NEEDED if name not in table.columns]:
             problems.append(f"{path}: no column {', '.join(missing)}: not Prostate158's table")
             continue

@@ -6,24 +6,17 @@ where a report was expected.
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.files import sha256_file, write_text_atomic
 from voxella.machine import raise_if_machine
+from voxella.texts.documents import document_of_bytes, document_of_text
+from voxella.texts.encodings import decode
+from voxella.texts.placeholders import is_placeholder
 
-__all__ = ["Report", "decode", "read_report", "write_report"]
-
-# utf-32 comes first: its little-endian mark begins with that of utf-16.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+__all__ = ["Report", "ReportReader", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -43,44 +36,94 @@ class Report:
         return f"Report({len(self.text)} characters, {self.encoding})"
 
 
-def decode(data: bytes) -> tuple[str, str]:
-    """Return the text and the name of its encoding.
+class ReportReader:
+    """Reads the reports of one data set, from files or cells, by the same rules.
 
-    UTF-8, or what a byte-order mark says. Bytes that are not UTF-8 are windows-1252, which is
-    Latin-1 with printable characters in the place of control codes, or else Latin-1, which accepts
-    any byte.
+    Attributes:
+        blank: How many held nothing but white space.
+        placeholders: How many held only a placeholder, such as ``nan``.
 
-    Raises:
-        ValueError: A byte-order mark does not hold, or the text has NUL characters: UTF-16 without
-            a mark, or no text at all.
+    Args:
+        out: The data set's folder, in which no source report may lie.
+        encoding: Of files that are not UTF-8 and have no byte-order mark.
     """
-    marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
-    tries = (marked,) if marked else ("utf-8", "cp1252", "latin-1")
-    for encoding in tries:
+
+    def __init__(self, out: Path, encoding: str | None = None) -> None:
+        self.blank = 0
+        self.placeholders = 0
+        self._own = (out / "reports").resolve()
+        self._encoding = encoding
+
+    def file(self, path: Path) -> Report | None:
+        """Read one report file; None when it says nothing.
+
+        Raises:
+            ValueError: It is absent, no text, a document, in another encoding, or lies where the
+                data set's own reports go. The message holds neither its name nor its text.
+        """
         try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" in text:
-            raise ValueError("holds NUL bytes: UTF-16 without a byte-order mark, or no text")
-        return text, encoding
-    raise ValueError(f"begins as {marked} and is not")
+            if path.resolve().is_relative_to(self._own):
+                raise _Misplaced("lies where the data set's own reports go; choose another --out")
+            data = path.read_bytes()
+        except _Misplaced:
+            raise
+        except (OSError, ValueError) as error:
+            raise_if_machine(error)
+            # ValueError: a NUL in the name. The name may itself be a report in the wrong column.
+            raise ValueError("does not exist or cannot be read") from error
+        if (document := document_of_bytes(data)) is not None:
+            raise ValueError(document)
+        return self._report(*decode(data, self._encoding))
+
+    def inline(self, text: str, encoding: str) -> Report | None:
+        """Take a report from a cell or a field; None when it says nothing.
+
+        Args:
+            text: The cell's text.
+            encoding: What the table was in; it is recorded.
+
+        Raises:
+            ValueError: It is no text, or a document; as for files.
+        """
+        if "\0" in text or not _is_writable(text):
+            raise ValueError("holds characters that are no text")
+        return self._report(text, f"inline, {encoding}")
+
+    def notes(self) -> list[str]:
+        """Return what to warn of: reports that are none."""
+        told = []
+        if self.blank:
+            told.append(f"{self.blank} report files hold no text; their cases have no report")
+        if self.placeholders:
+            told.append(
+                f"{self.placeholders} reports say nothing (nan, None, N/A, - or the like); their "
+                "cases have no report"
+            )
+        return told
+
+    def _report(self, text: str, encoding: str) -> Report | None:
+        if not text.strip():
+            self.blank += not encoding.startswith("inline")
+            return None
+        if is_placeholder(text):
+            self.placeholders += 1
+            return None
+        if (document := document_of_text(text)) is not None:
+            raise ValueError(document)
+        return Report(text, encoding)
 
 
-def read_report(path: Path) -> Report | None:
-    """Read one report file; None when it holds nothing but white space.
+class _Misplaced(ValueError):
+    """Told apart from a name that no file can have."""
 
-    Raises:
-        ValueError: It is absent or no text. The message holds neither its name nor its text.
-    """
+
+def _is_writable(text: str) -> bool:
+    """Tell whether UTF-8 can write a text: JSON can spell halves of surrogates."""
     try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise_if_machine(error)
-        # ValueError: a NUL in the name. The name may itself be a report in the wrong column.
-        raise ValueError("does not exist or cannot be read") from error
-    text, encoding = decode(data)
-    return Report(text, encoding) if text.strip() else None
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_report(out: Path, case: str, report: Report) -> tuple[str, str]:

@@ -33,6 +33,8 @@ def table(
     extra: Sequence[str] = (),
     delimiter: str | None = None,
     sheet: str | None = None,
+    encoding: str | None = None,
+    visible_only: bool = False,
     copy: bool = False,
     seed: int = 0,
     val_share: float = 0.1,
@@ -41,7 +43,7 @@ def table(
     """Build the table importer.
 
     Args:
-        source: The table: CSV (delimiter and encoding are found out), a workbook (``.xlsx``), JSON
+        source: The table: CSV (the delimiter is found out), a workbook (``.xlsx``), JSON
             lines or a JSON list.
         images: Folder that image paths are relative to; None: the table's.
         reports: Folder that report files are relative to; None: the table's.
@@ -58,6 +60,9 @@ def table(
             delimiter is no comma) and codes of up to 32 characters.
         delimiter: Of a CSV file; None: found out.
         sheet: Of a workbook; None: the only one with anything in it.
+        encoding: Of tables and reports that are not UTF-8 and have no byte-order mark, such as
+            ``windows-1251``; None: there are none.
+        visible_only: Leave out rows that are hidden or filtered out in a workbook.
         copy: Copy the images into the data set.
         seed: Of the split by patient.
         val_share: Share of patients held out for validation.
@@ -79,6 +84,8 @@ def table(
         extra=tuple(extra),
         delimiter=delimiter,
         sheet=sheet,
+        encoding=encoding,
+        visible_only=visible_only,
     )
     assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
     return TableImporter(settings, assembly)

@@ -14,10 +14,11 @@ from voxella.errors import UserError
 from voxella.imaging.headers import image_suffix
 from voxella.importers.drafts import Assembly, Draft, warn
 from voxella.importers.grouping import image_problem, spans
-from voxella.importers.reports import Report, decode, read_report
+from voxella.importers.reports import Report, ReportReader
 from voxella.importers.rows import Row, Table, read_table, shown
 from voxella.importers.table_cells import located, number_or_text
 from voxella.importers.table_settings import FIELDS, TableSettings
+from voxella.texts.ids import id_problem, trimmed
 
 __all__ = ["TableImporter"]
 
@@ -58,7 +59,15 @@ class TableImporter:
         settings = self.settings
         expected = [settings.column(f) for f in (*FIELDS, *settings.sequences)]
         wanted = [*expected, *settings.extra]
-        read = read_table(settings.source, wanted, settings.delimiter, settings.sheet)
+        read = read_table(
+            settings.source,
+            wanted,
+            settings.delimiter,
+            settings.sheet,
+            encoding=settings.encoding,
+            numbers=[name for name in settings.extra if name not in expected],
+            visible_only=settings.visible_only,
+        )
         rows = _Rows(settings, read, Path(out))
         rows.check_columns()
         drafts = [draft for row in read.rows if (draft := rows.draft(row)) is not None]
@@ -70,8 +79,8 @@ class TableImporter:
                 "\n".join([f"{settings.source}: {count} problems", *rows.problems]),
                 remedy="mend the table and import again; nothing was written",
             )
-        if rows.empty_reports:
-            warn(f"{rows.empty_reports} report files hold no text; their cases have no report")
+        for note in rows.reports.notes():
+            warn(note)
         return self.assembly.write(drafts, Path(out))
 
 
@@ -81,9 +90,8 @@ class _Rows:
     def __init__(self, settings: TableSettings, table: Table, out: Path) -> None:
         self.settings = settings
         self.table = table
-        self.out = out
         self.problems: list[str] = []
-        self.empty_reports = 0
+        self.reports = ReportReader(out, settings.encoding)
         self._row_of: dict[str, int] = {}
         # Rows without their image file, and the first such file, by sequence.
         self._absent: dict[str, list[tuple[int, Path]]] = {}
@@ -114,7 +122,7 @@ class _Rows:
             return None
         return Draft(
             id=case,
-            patient=self._cell(row, "patient") or case,
+            patient=self._patient(row) or case,
             images=dict(self._images(row)),
             report=self._report(row),
             label=self._label(row),
@@ -146,7 +154,8 @@ class _Rows:
                 )
 
     def _cell(self, row: Row, field: str) -> str:
-        return row.cells.get(self.settings.column(field), "")
+        cell = row.cells.get(self.settings.column(field), "")
+        return cell if field == "report" else trimmed(cell)
 
     def _note(self, row: Row, problem: str) -> None:
         self.problems.append(f"row {row.number}: {problem}")
@@ -155,6 +164,9 @@ class _Rows:
         case = self._cell(row, "id")
         if not case:
             self._note(row, "no id")
+            return None
+        if problem := id_problem(case):
+            self._note(row, f"its id {problem}")
             return None
         try:
             Case(id=case, patient="", images={})
@@ -167,6 +179,12 @@ class _Rows:
             return None
         self._row_of[case] = row.number
         return case
+
+    def _patient(self, row: Row) -> str:
+        patient = self._cell(row, "patient")
+        if problem := id_problem(patient):
+            self._note(row, f"its patient {problem}")
+        return patient
 
     def _images(self, row: Row) -> Iterator[tuple[str, Path]]:
         for sequence in self.settings.sequences:
@@ -190,25 +208,18 @@ class _Rows:
             self._note(row, "a report and a report_file; one of them is enough")
         if not named:
             return self._inline(row, inline)
-        path = located(self.settings.reports, named)
         try:
-            if path.resolve().is_relative_to((self.out / "reports").resolve()):
-                self._note(row, "its report lies where the data set's own go; choose another --out")
-            report = read_report(path)
+            return self.reports.file(located(self.settings.reports, named))
         except ValueError as error:
             self._note(row, f"its report file {error}")
             return None
-        self.empty_reports += report is None
-        return report
 
     def _inline(self, row: Row, text: str) -> Report | None:
         try:
-            # Held to the same rules as a file; the table's own encoding no longer matters.
-            decode(text.encode())
-        except ValueError:
-            self._note(row, "its report holds characters that are no text")
+            return self.reports.inline(text, self.table.encoding)
+        except ValueError as error:
+            self._note(row, f"its report {error}")
             return None
-        return Report(text, f"inline, {self.table.encoding}") if text else None
 
     def _label(self, row: Row) -> str | None:
         cell = self._cell(row, "label")

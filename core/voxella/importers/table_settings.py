@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxella.texts.encodings import encoding_problem
+
 __all__ = ["FIELDS", "TableSettings"]
 
 # Our names of columns that are no images.
@@ -26,6 +28,8 @@ class TableSettings:
     extra: tuple[str, ...]
     delimiter: str | None
     sheet: str | None
+    encoding: str | None
+    visible_only: bool
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
@@ -42,6 +46,7 @@ class TableSettings:
         ]
         taken = [name for name in self.sequences if name in FIELDS]
         found += [f"sequences: {name!r} is a column of another meaning" for name in taken]
+        found += [problem for problem in (encoding_problem(self.encoding),) if problem]
         return found if self.sequences else [*found, "sequences: at least one is needed"]
 
     def column(self, field: str) -> str:
