@@ -67,7 +67,8 @@ def ccella(
         test_share: Share of patients held out for testing with ``resplit``, or where the source is
             one list.
     """
-    from voxella.importers.ccella_reader import CcellaImporter, CcellaSettings
+    from voxella.importers.ccella_reader import CcellaImporter
+    from voxella.importers.ccella_settings import CcellaSettings
     from voxella.importers.drafts import Assembly
 
     settings = CcellaSettings(

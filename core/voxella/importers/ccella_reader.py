@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,43 +9,14 @@ from voxella.case import Case, Manifest, Split
 from voxella.errors import UserError
 from voxella.importers.ccella import KEYS
 from voxella.importers.ccella_lists import Entry, find_lists, read_lists
+from voxella.importers.ccella_settings import CcellaSettings
 from voxella.importers.ccella_sheet import Marks, read_sheet
 from voxella.importers.drafts import Assembly, Draft, warn
 from voxella.importers.grouping import Problems, image_problem, spans
 from voxella.importers.reports import Report, ReportReader
 from voxella.importers.splitting import split_of
-from voxella.texts.encodings import encoding_problem
 
-__all__ = ["CcellaImporter", "CcellaSettings"]
-
-
-@dataclass(frozen=True)
-class CcellaSettings:
-    """The builder's arguments, see :func:`voxella.importers.ccella.ccella`."""
-
-    source: Path
-    images: Path | None
-    labels: Path | None
-    sheet: str | None
-    sequences: tuple[str, ...]
-    classes: tuple[str, ...]
-    resplit: bool
-    skip_bad: bool
-    encoding: str | None = None
-    visible_only: bool = False
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with these settings."""
-        found = [
-            f"sequences: {name!r} is none of {', '.join(KEYS)}"
-            for name in self.sequences
-            if name not in KEYS
-        ]
-        if not self.sequences:
-            found.append("sequences: at least one is needed")
-        if len(self.classes) != 2:
-            found.append(f"classes: the lists have two, not {len(self.classes)}")
-        return found + [p for p in (encoding_problem(self.encoding),) if p]
+__all__ = ["CcellaImporter"]
 
 
 class CcellaImporter:

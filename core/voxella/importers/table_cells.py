@@ -1,4 +1,4 @@
-"""What single cells of a table mean: numbers, and files."""
+"""What single cells of a table mean: numbers, splits, and files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["located", "number_or_text"]
+from voxella.case import Split
+
+__all__ = ["SPLITS", "located", "number_or_text"]
+
+# What tables call splits, in small letters.
+SPLITS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def located(folder: Path, cell: str) -> Path:

@@ -16,21 +16,12 @@ from voxella.importers.drafts import Assembly, Draft, warn
 from voxella.importers.grouping import image_problem, spans
 from voxella.importers.reports import Report, ReportReader
 from voxella.importers.rows import Row, Table, read_table, shown
-from voxella.importers.table_cells import located, number_or_text
+from voxella.importers.table_cells import SPLITS, located, number_or_text
 from voxella.importers.table_settings import FIELDS, TableSettings
 from voxella.texts.ids import id_problem, trimmed
 
 __all__ = ["TableImporter"]
 
-_SPLITS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _LONGEST_CODE = 32
 _NAMED_AT_MOST = 10
 
@@ -234,9 +225,9 @@ class _Rows:
     def _split(self, row: Row) -> Split | None:
         if self.settings.column("split") not in self.table.columns:
             return None
-        split = _SPLITS.get(self._cell(row, "split").lower())
+        split = SPLITS.get(self._cell(row, "split").lower())
         if split is None:
-            self._note(row, f"its split is none of {', '.join(_SPLITS)}")
+            self._note(row, f"its split is none of {', '.join(SPLITS)}")
         return split
 
     def _extra(self, row: Row) -> Iterator[tuple[str, Any]]:
