@@ -60,7 +60,7 @@ def test_training_reduces_the_loss_and_exports(prepared: Path, tmp_path: Path) -
     # Three rows of three planes, enlarged eight times to 128 pixels an edge, each row captioned.
     picture = np.asarray(Image.open(out / "reconstruction.png"))
     assert picture.shape == (3 * (12 + 128) + 2 * 2, 3 * 128 + 2 * 2)
-    assert not (out / "checkpoint.pt").exists()
+    assert not (out / "checkpoints").exists()
 
 
 EVERYTHING = {
@@ -124,6 +124,31 @@ def test_training_on_patches_ends_on_whole_volumes(
         watching.remove()
 
 
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_continues(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[int] = []
+
+    def kill(step: int, losses: Mapping[str, float]) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    whole = train_autoencoder(recipe({"steps": 3}), prepared, tmp_path / "whole")
+    out = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        train_autoencoder(recipe({"steps": 3}), prepared, out, checkpoint_every=1, on_step=kill)
+    state = out / "checkpoints" / "step-00000002" / "state.pt"
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes(data)
+    train_autoencoder(
+        recipe({"steps": 3}), prepared, out, on_step=lambda step, losses: seen.append(step)
+    )
+    assert seen == [2, 3]
+    assert "step-00000002 is damaged: state.pt is not what was written" in capsys.readouterr().out
+    assert same_weights(whole, out)
+
+
 def test_a_checkpoint_of_another_recipe_is_not_taken_up(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +158,7 @@ def test_a_checkpoint_of_another_recipe_is_not_taken_up(
 
     with pytest.raises(KeyboardInterrupt):
         train_autoencoder(recipe(), prepared, tmp_path, checkpoint_every=1, on_step=kill)
-    assert (tmp_path / "checkpoint.pt").is_file()
+    assert (tmp_path / "checkpoints" / "step-00000002" / "complete.json").is_file()
     seen: list[int] = []
     train_autoencoder(
         recipe({"lr": 1e-4, "steps": 3}),

@@ -1,28 +1,21 @@
-"""Checkpoints for resuming: DeepSpeed's, made atomic, the newest complete one found by itself."""
+"""Checkpoints for resuming under DeepSpeed: what it saves, the average, and whose they are."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from voxella.engine.checkpoint_store import CheckpointStore, Marker
 from voxella.engine.ema import Ema
 from voxella.engine.ranks import Ranks
-from voxella.engine.runtime import barrier
+from voxella.engine.saved_state import read_state, write_state
 from voxella.errors import UserError
-from voxella.files import make_folder, write_json_atomic
+from voxella.files import remove
 
 __all__ = ["Checkpoints", "Provenance"]
 
-_COMPLETE = "complete.json"
-_PARTIAL = ".partial-step-"
 _SCALE = "loss_scale"
-_NAME = re.compile(r"step-(\d{8})$")
 
 
 @dataclass(frozen=True)
@@ -44,10 +37,7 @@ class Provenance:
 
 
 class Checkpoints:
-    """The checkpoint folder of one run.
-
-    A checkpoint is written under a partial name; when every process is done, ``complete.json`` goes
-    in and the folder is renamed. A kill at any moment leaves the earlier ones whole.
+    """The checkpoints of one run of the training loop; every process takes part in every call.
 
     Args:
         folder: ``RUN/checkpoints``.
@@ -58,19 +48,14 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int, ranks: Ranks, zero_stage: int) -> None:
         self.folder = folder
-        self.keep = keep
         self.ranks = ranks
         # Under stage 3 every process averages its own partition and saves it.
         self.sharded = zero_stage == 3
+        self._store = CheckpointStore(folder, keep=keep, ranks=ranks)
 
     def complete(self) -> list[tuple[int, Path]]:
-        """Return ``(step, folder)`` of every complete checkpoint, oldest first."""
-        found = []
-        for path in self.folder.glob("step-*"):
-            match = _NAME.search(path.name)
-            if match and (path / _COMPLETE).is_file():
-                found.append((int(match[1]), path))
-        return sorted(found)
+        """Return ``(step, folder)`` of every complete checkpoint, oldest first; not collective."""
+        return self._store.complete()
 
     def save(
         self,
@@ -80,90 +65,78 @@ class Checkpoints:
         provenance: Provenance,
         scale: dict[str, float],
     ) -> Path:
-        """Save after optimizer step ``step``, with the state of the loss scale; collective."""
-        final = self.folder / f"step-{step:08d}"
-        partial = self.folder / f"{_PARTIAL}{step:08d}"
-        if self.ranks.is_main:
-            for leftover in self.folder.glob(f"{_PARTIAL}*"):  # of a kill
-                shutil.rmtree(leftover, ignore_errors=True)
-            make_folder(self.folder)
-        barrier()
+        """Save after optimizer step ``step``, with the state of the loss scale."""
+        partial = self._store.begin(step)
         engine.save_checkpoint(
             str(self.folder),
             tag=partial.name,
             save_latest=False,
             client_state={_SCALE: scale},
         )
-        if ema is not None and (self.ranks.is_main or self.sharded):
-            torch.save(ema.state_dict(), partial / self._ema_file())
-        barrier()
         if self.ranks.is_main:
-            write_json_atomic(partial / _COMPLETE, {"step": step, **asdict(provenance)})
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            self._prune()
-        barrier()
-        return final
+            # DeepSpeed's own, which load pickles with all they may do.
+            for script in self.folder.glob("zero_to_*.py"):
+                remove(script)
+        written = dict(engine.checkpoint_engine.written)
+        if ema is not None and (self.ranks.is_main or self.sharded):
+            path = partial / self._ema_file()
+            written[path] = write_state(path, ema.state_dict())
+        return self._store.finish(partial, step, asdict(provenance), written)
 
-    def peek(self, expected: Provenance | None = None) -> tuple[int, Provenance] | None:
-        """Return the newest complete checkpoint's step and provenance, or None.
+    def newest(self, expected: Provenance) -> int | None:
+        """Return the step of the newest sound checkpoint, or None.
+
+        One whose files are not what was written is passed over, and named.
 
         Raises:
-            UserError: When ``expected`` differs in recipe, processes or ZeRO stage.
+            UserError: A checkpoint differs from ``expected`` in recipe, processes or ZeRO stage; or
+                there are checkpoints, and none is sound.
         """
-        found = self.complete()
-        if not found:
-            return None
-        step, path = found[-1]
-        facts = json.loads((path / _COMPLETE).read_text(encoding="utf-8"))
-        facts.pop("step")
-        stored = Provenance(**facts)
-        if expected is not None:
-            self._refuse_mismatch(path, stored, expected)
-        return step, stored
+
+        def accept(path: Path, marker: Marker) -> None:
+            _refuse_mismatch(path, Provenance(**marker.facts), expected)
+
+        found = self._store.newest(accept)
+        return None if found is None else found.step
 
     def load(self, engine: Any, ema: Ema | None, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
-        """Continue from the complete checkpoint of ``step``; collective.
+        """Continue from the complete checkpoint of ``step``.
 
         Returns:
             The state of the loss scale; empty where a checkpoint has none.
+
+        Raises:
+            UserError: A file of it is damaged, or holds what may run code.
         """
-        path = self.folder / f"step-{step:08d}"
+        path = self._store.path(step)
         loaded, kept = engine.load_checkpoint(str(self.folder), tag=path.name)
+        remedy = f"rm -r {path} to go on from the one before it"
         if loaded is None:
-            raise UserError(
-                f"{path}: DeepSpeed could not load this checkpoint",
-                remedy=f"remove {path} to fall back on the one before it",
-            )
+            raise UserError(f"{path}: DeepSpeed could not load this checkpoint", remedy=remedy)
         if ema is not None:
             device = ema.shadow[0].device if ema.shadow else "cpu"
-            ema.load_state_dict(
-                torch.load(path / self._ema_file(), map_location=device, weights_only=True)
-            )
+            ema.load_state_dict(read_state(path / self._ema_file(), device=device, remedy=remedy))
         scale: dict[str, float] = kept.get(_SCALE, {})
         return scale
 
     def _ema_file(self) -> str:
         return f"ema-rank{self.ranks.rank:05d}.pt" if self.sharded else "ema.pt"
 
-    def _prune(self) -> None:
-        for _, path in self.complete()[: -self.keep]:
-            shutil.rmtree(path, ignore_errors=True)
 
-    def _refuse_mismatch(self, path: Path, stored: Provenance, expected: Provenance) -> None:
-        if stored.recipe_sha256 != expected.recipe_sha256:
-            raise UserError(
-                f"{path} was trained by another recipe than the one given, or on other data",
-                remedy="voxella recipe diff RUN/recipe.yaml RECIPE shows how recipes differ; give "
-                "the same recipe and data, or another --out",
-            )
-        mine, theirs = (expected.zero_stage, expected.world), (stored.zero_stage, stored.world)
-        # Stage 0 keeps whole tensors, so any number of processes can continue it.
-        if mine != theirs and not (mine[0] == theirs[0] == 0):
-            raise UserError(
-                f"{path} was written by {stored.world} processes under ZeRO stage "
-                f"{stored.zero_stage}; this job has {expected.world} under stage "
-                f"{expected.zero_stage}, and DeepSpeed's checkpoints are cut by both",
-                remedy=f"launch with {stored.world} processes and "
-                f"--set deepspeed.zero_optimization.stage={stored.zero_stage}",
-            )
+def _refuse_mismatch(path: Path, stored: Provenance, expected: Provenance) -> None:
+    if stored.recipe_sha256 != expected.recipe_sha256:
+        raise UserError(
+            f"{path} was trained by another recipe than the one given, or on other data",
+            remedy="voxella recipe diff RUN/recipe.yaml RECIPE shows how recipes differ; give "
+            "the same recipe and data, or another --out",
+        )
+    mine, theirs = (expected.zero_stage, expected.world), (stored.zero_stage, stored.world)
+    # Stage 0 keeps whole tensors, so any number of processes can continue it.
+    if mine != theirs and not (mine[0] == theirs[0] == 0):
+        raise UserError(
+            f"{path} was written by {stored.world} processes under ZeRO stage "
+            f"{stored.zero_stage}; this job has {expected.world} under stage "
+            f"{expected.zero_stage}, and DeepSpeed's checkpoints are cut by both",
+            remedy=f"launch with {stored.world} processes and "
+            f"--set deepspeed.zero_optimization.stage={stored.zero_stage}",
+        )

@@ -86,6 +86,10 @@ def initialize(
         config=config,
         dist_init_required=not torch.distributed.is_initialized(),
     )
+    # Only now: importing it imports DeepSpeed, whose device is settled above.
+    from voxella.engine.checkpoint_engine import SafeCheckpointEngine
+
+    engine.checkpoint_engine = SafeCheckpointEngine()
     return engine
 
 

@@ -27,7 +27,7 @@ from voxella.engine.order import Order
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.ranks import Ranks
 from voxella.engine.refusals import refuse_gradient, refuse_losses
-from voxella.engine.runtime import agreed, initialize
+from voxella.engine.runtime import initialize
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating
 from voxella.observers.dispatch import ObserverSet
@@ -116,10 +116,9 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
     ranks, total, length = run.ranks, run.total_steps, run.length
     config = deepspeed_config(run.deepspeed, world=ranks.world, device=ranks.device)
     checkpoints, monitor = run.checkpoints, run.monitor
-    found = agreed(checkpoints.peek(run.provenance))
+    first = checkpoints.newest(run.provenance) or 0
     engine, ema, scale = _build(run, config)
-    first = found[0] if found else 0
-    if found:
+    if first:
         scale.load_state_dict(checkpoints.load(engine, ema, first))
     accumulation = config["gradient_accumulation_steps"]
     batches = prefetch(run.makers(first, accumulation))

@@ -7,8 +7,10 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from voxella.engine.checkpoint_store import CheckpointStore
+from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
-from voxella.files import atomic_path, sha256_file, write_json_atomic
+from voxella.files import atomic_path, remove, sha256_file, write_json_atomic
 from voxella.progress import say
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import WEIGHTS, LoadedAutoencoder, choose_device, fingerprint
@@ -18,11 +20,12 @@ from voxella.stages.record import StageRecord
 from voxella.stages.tiling import tiled
 from voxella.stages.volumes import PreparedVolumes
 
-__all__ = ["CHECKPOINT", "FACTS", "PANEL", "train_autoencoder"]
+__all__ = ["CHECKPOINTS", "FACTS", "PANEL", "train_autoencoder"]
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINTS = "checkpoints"
 FACTS = "autoencoder.json"
 PANEL = "reconstruction.png"
+_KEPT = 2
 
 
 def train_autoencoder(
@@ -74,11 +77,13 @@ def train_autoencoder(
     record.invalidate()
     # Weights of other settings must not pass for these while the training is under way.
     (out / WEIGHTS).unlink(missing_ok=True)
-    trainer.resume(out / CHECKPOINT, record.hash)
-    trainer.train(out / CHECKPOINT, record.hash, checkpoint_every, on_step)
+    # One process does all of it, whatever job it is part of.
+    store = CheckpointStore(out / CHECKPOINTS, keep=_KEPT, ranks=Ranks(0, 0, 1))
+    trainer.resume(store, record.hash)
+    trainer.train(store, record.hash, checkpoint_every, on_step)
     record.complete(**_export(trainer, out))
     # The weights are exported and the stage is complete: nothing will resume from it.
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    remove(out / CHECKPOINTS)
     return out
 
 

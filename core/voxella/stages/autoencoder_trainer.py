@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from voxella.engine.checkpoint_store import CheckpointStore, Marker
 from voxella.engine.order import Visit
 from voxella.engine.precision import lacks
+from voxella.engine.saved_state import read_state, write_state
 from voxella.errors import UserError
-from voxella.files import atomic_path
+from voxella.files import remove
 from voxella.plugins.contracts import Autoencoder
 from voxella.progress import Steps, say
 from voxella.recipe.model import AutoencoderTraining, Recipe
@@ -25,6 +28,7 @@ from voxella.stages.volumes import PreparedVolumes
 __all__ = ["OnStep", "Trainer", "check_precision"]
 
 _CLIP_NORM = 1.0
+_STATE = "state.pt"
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -94,14 +98,19 @@ class Trainer:
         self.step = 0
         self.history: list[dict[str, float]] = []
 
-    def resume(self, path: Path, key: str) -> None:
-        """Take up a checkpoint of the same run; one of another recipe or data set is ignored."""
-        if not path.is_file():
-            return
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["key"] != key:
+    def resume(self, store: CheckpointStore, key: str) -> None:
+        """Take up the newest sound checkpoint; those of another recipe or data set are removed."""
+        try:
+            found = store.newest(partial(_refuse_other, key))
+        except _OtherTraining:
             say("train-autoencoder: the checkpoint is of other settings or data; starting anew")
+            remove(store.folder)
             return
+        if found is None:
+            return
+        folder = store.path(found.step)
+        remedy = f"rm -r {folder} to go on from the one before it"
+        saved = read_state(folder / _STATE, remedy=remedy)
         self.module.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.adversary is not None:
@@ -109,20 +118,20 @@ class Trainer:
         self.step, self.history = saved["step"], saved["history"]
         say(f"train-autoencoder: going on after step {self.step}")
 
-    def save(self, path: Path, key: str) -> None:
+    def save(self, store: CheckpointStore, key: str) -> None:
         """Write a checkpoint, whole or not at all."""
         state = {
-            "key": key,
             "step": self.step,
             "history": self.history,
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "adversary": None if self.adversary is None else self.adversary.state(),
         }
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        begun = store.begin(self.step)
+        path = begun / _STATE
+        store.finish(begun, self.step, {"key": key}, {path: write_state(path, state)})
 
-    def train(self, path: Path, key: str, every: int, on_step: OnStep | None) -> None:
+    def train(self, store: CheckpointStore, key: str, every: int, on_step: OnStep | None) -> None:
         """Run to the last step."""
         total = self.training.steps
         with Steps("train-autoencoder", total, first=self.step) as progress:
@@ -132,7 +141,7 @@ class Trainer:
                 if self.step % self.training.log_every == 0 or self.step == total:
                     self.history.append({"step": self.step, **losses})
                 if self.step % every == 0 or self.step == total:
-                    self.save(path, key)
+                    self.save(store, key)
                 progress.advance(f"loss {losses['loss']:.4f}")
                 if on_step is not None:
                     on_step(self.step, losses)
@@ -208,3 +217,12 @@ class Trainer:
             seed=self.recipe.seed,
             device=self.device,
         )
+
+
+class _OtherTraining(Exception):
+    """A checkpoint is of other settings or data."""
+
+
+def _refuse_other(key: str, path: Path, marker: Marker) -> None:
+    if marker.facts.get("key") != key:
+        raise _OtherTraining

@@ -137,7 +137,7 @@ class _Phase:
             ranks=ranks,
             zero_stage=provenance.zero_stage,
         )
-        found = agreed(checkpoints.peek(provenance))
+        first = checkpoints.newest(provenance) or 0
         training = Training(
             recipe=scenario.recipe,
             stage=self.folder.relative_to(scenario.folder).as_posix(),
@@ -163,7 +163,7 @@ class _Phase:
             every=length.validate_every,
             last=training.total_steps,
             training=provenance.recipe_sha256,
-            first=found[0] if found else 0,
+            first=first,
         )
         training.validation = checkpoints.choice = choice
         stopped = stop_after is not None and stop_after < training.total_steps

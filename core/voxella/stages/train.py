@@ -78,7 +78,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         ranks=ranks,
         zero_stage=stage,
     )
-    checkpoints.peek(provenance)  # before this run's recipe takes the place of the other's
+    checkpoints.newest(provenance)  # before this run's recipe takes the place of the other's
     barrier()
     if ranks.is_main:
         make_folder(folders.run)
