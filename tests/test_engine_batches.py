@@ -104,6 +104,15 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     means, logs = (torch.stack([cache.read(i)[k] for i in cache.ids]).double() for k in (0, 1))
     variance = (means**2 + (2 * logs).exp()).mean() - means.mean() ** 2
     assert exact == pytest.approx(float(variance**-0.5), rel=1e-6)
+    # Where means alone are learnt from, the encoder's noise is no part of them.
+    of_means = latent_scale(tiny_recipe("latent.draw=mean"), maker)
+    assert of_means == pytest.approx(float(means.var(correction=0) ** -0.5), rel=1e-6)
+    assert of_means > 1.01 * exact
+    seen = maker_of(tiny_recipe("latent.draw=mean"), folders).make(
+        [Visit(case_id, 0) for case_id in cache.ids]
+    )
+    assert float(seen.latents.double().std(correction=0)) == pytest.approx(1 / of_means, rel=1e-5)
+    assert latent_scale(tiny_recipe("latent.draw=fixed"), maker) == exact
     assert latent_scale(tiny_recipe("latent.scale=0.25"), maker) == 0.25
     first = latent_scale(tiny_recipe("latent.scale=first_batch"), maker)
     assert first == pytest.approx(exact, rel=0.3)

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from monai.transforms import ScaleIntensityRangePercentiles
 from numpy.typing import NDArray
 from small_volumes import blob, centre_of_mass_mm, itk_image, noise, oblique
 
@@ -26,7 +27,9 @@ KERNELS = {
 }
 
 
-def by_simpleitk(image: sitk.Image, prepared: Prepared, kernel: int) -> NDArray[np.float32]:
+def by_simpleitk(
+    image: sitk.Image, prepared: Prepared, kernel: int, ends: tuple[float, float] | None = (0, 1)
+) -> NDArray[np.float32]:
     """Resample onto the prepared grid, which is given in LPS millimetres, and clip."""
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ prepared.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -41,10 +44,10 @@ def by_simpleitk(image: sitk.Image, prepared: Prepared, kernel: int) -> NDArray[
         (lps[:3, :3] / spacing).ravel().tolist(),
         0.0,
     )
-    clamped: NDArray[np.float32] = sitk.GetArrayFromImage(
-        sitk.Clamp(resampled, sitk.sitkFloat32, 0.0, 1.0)
-    ).T
-    return clamped
+    if ends is not None:
+        resampled = sitk.Clamp(resampled, sitk.sitkFloat32, *ends)
+    values: NDArray[np.float32] = sitk.GetArrayFromImage(resampled).T
+    return values
 
 
 @pytest.mark.parametrize("interpolation", ["lanczos", "linear", "bspline"])
@@ -92,6 +95,30 @@ def test_a_straightened_scan_lies_along_the_scanners_axes_around_the_same_middle
     assert 12.0 < prepared.facts["oblique_degrees"]["t2w"] <= angle + 0.01
     # The corners of the upright box stick out of the tilted slab.
     assert 0.0 < prepared.facts["padded_share"]["t2w"] < 0.3
+
+
+@pytest.mark.parametrize("size", [[14, 12, 8], [40, 12, 8]])
+def test_percentiles_of_the_resampled_volume_are_the_released_ones(size: list[int]) -> None:
+    """MONAI's transform on SimpleITK's volume, called as the released code calls it."""
+    affine = oblique((0.9, 0.9, 3.0))
+    volume = Volume(noise((30, 28, 9)) * 700 + 20, affine)
+    # The second crop reaches beyond the scan: its padding counts.
+    given = {"crop_mm": [0.9 * size[0], 18.0, None], "size": size}
+    prepared = prepare_images({"t2w": volume}, Prepare(**given, percentiles_of="resampled"))
+    unclipped = by_simpleitk(itk_image(volume.array, affine), prepared, KERNELS["lanczos"], None)
+    released = ScaleIntensityRangePercentiles(0, 99.5, 0.0, 1.0, clip=True)(unclipped)
+    np.testing.assert_allclose(prepared.images["t2w"], np.asarray(released), atol=1e-4)
+    window = prepared.facts["intensity_window"]["t2w"]
+    np.testing.assert_allclose(window, np.percentile(unclipped, [0, 99.5]), rtol=1e-4)
+    ours = prepare_images({"t2w": volume}, Prepare(**given))
+    assert ours.facts["intensity_window"]["t2w"] != window
+    # A fixed window knows no percentiles.
+    fixed = {"t2w": Intensity(window=(0.0, 700.0))}
+    both = [
+        prepare_images({"t2w": volume}, Prepare(**given, intensity=fixed, percentiles_of=of))
+        for of in ("crop", "resampled")
+    ]
+    np.testing.assert_array_equal(both[0].images["t2w"], both[1].images["t2w"])
 
 
 def test_straightening_changes_nothing_where_nothing_is_oblique() -> None:

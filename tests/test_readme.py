@@ -100,7 +100,7 @@ FIRST_SIZES = [
     ),
 ]
 # The paper's own components: encoder, autoencoder, U-Net, conditioner of six blocks and ancestral
-# sampler, with the profile's slabs and ZeRO stage; smaller, with fewer timesteps, in float32.
+# sampler, with the profile's ZeRO stage; smaller, with fewer timesteps, in float32.
 PAPER_SIZES = [
     *("--workers", "1"),
     *settings(
@@ -384,7 +384,7 @@ def test_the_launcher_trains_at_the_papers_settings(paper: Path) -> None:
 
 
 def test_the_papers_autoencoder_makes_the_latents(paper: Path) -> None:
-    """MONAI's own class, with the same file and without slabs, encodes the same."""
+    """MONAI's own class, with the same file, encodes the same."""
     theirs = AutoencoderKlMaisi(
         spatial_dims=3,
         in_channels=1,

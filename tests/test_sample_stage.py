@@ -173,6 +173,25 @@ def test_without_a_scale_voxels_are_floats_in_the_unit_interval(
     np.testing.assert_allclose(pictures[0].astype(int), pictures[1].astype(int), atol=1)
 
 
+def test_the_fraction_of_a_grey_is_rounded_or_as_released_cut_off(
+    bench: Bench, sampled: Path
+) -> None:
+    floats = Manifest.read(sample(bench.recipe("sample.int16_scale=null"), bench.run("unrounded")))
+    down = Manifest.read(sample(bench.recipe("sample.int16_rounding=down"), bench.run("down")))
+    nearest = Manifest.read(sampled)
+    for exact, cut, rounded in zip(floats, down, nearest, strict=True):
+        values = nib.load(floats.image_path(exact, "t2w")).get_fdata().astype(np.float32)
+        # The released call, on the values that were scaled.
+        released = (values * np.float32(962.0)).astype(np.int16)
+        stored = [
+            nib.load(manifest.image_path(case, "t2w")).get_fdata()
+            for manifest, case in ((down, cut), (nearest, rounded))
+        ]
+        np.testing.assert_array_equal(stored[0], released)
+        np.testing.assert_array_equal(stored[1], np.rint(values * np.float32(962.0)))
+        assert (stored[0] < stored[1]).mean() > 0.1
+
+
 def test_the_montage_is_a_picture_with_greys(sampled: Path) -> None:
     picture = np.asarray(Image.open(sampled / "montage.png"))
     assert picture.dtype == np.uint8

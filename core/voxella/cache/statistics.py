@@ -43,8 +43,23 @@ class LatentStatistics:
 
     @property
     def scale(self) -> float:
-        """Return the factor that brings latents to unit standard deviation: ``1 / std``."""
+        """Return the factor that brings draws of latents to unit standard deviation: 1 / std."""
         return 1.0 / self.std
+
+    @property
+    def scale_of_means(self) -> float:
+        """Return the same for means alone, without the encoder's noise.
+
+        Raises:
+            UserError: The means do not vary.
+        """
+        variance = self.std**2 * (1.0 - self.noise_share)
+        if not variance > 0:
+            raise UserError(
+                "the latents' means do not vary over the training set: their noise is all there is",
+                remedy="the autoencoder has collapsed: lower its kl_weight or train it longer",
+            )
+        return 1.0 / math.sqrt(variance)
 
     def as_json(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready data, the scale among them."""

@@ -2,7 +2,8 @@
 
 The percentiles are those of the crop. The kernel may look at voxels beyond the crop's edge, where
 the paper, which cuts first, repeats the edge; no value further than 5 source voxels from an edge
-differs. Lanczos overshoots, so the result is clipped to [0, 1] once more.
+differs. Lanczos overshoots, so the result is clipped to [0, 1] once more. The released code takes
+the percentiles of the resampled volume instead (``prepare.percentiles_of``).
 """
 
 from __future__ import annotations
@@ -116,15 +117,27 @@ def _channel(
         # A mask that is an image channel as well stays a mask.
         image = resample(Volume(mask_array(volume), volume.affine), grid, "nearest")
     else:
-        window = intensity_window(sequence, volume, grid, settings.intensity_of(sequence))
+        image, window = _scaled(sequence, volume, grid, settings)
         facts["intensity_window"] = list(window)
-        scaled = Volume(normalise(volume.array, window), volume.affine)
-        image = np.clip(resample(scaled, grid, settings.interpolation), 0.0, 1.0)
     if outside := round(share_outside(volume, grid), 6):
         facts["padded_share"] = outside
     if lost:
         facts["nonfinite_voxels"] = lost
     return image, facts
+
+
+def _scaled(
+    sequence: str, volume: Volume, grid: Grid, settings: Prepare
+) -> tuple[Array, tuple[float, float]]:
+    """Return a sequence on the grid in [0, 1], and the intensities that became 0 and 1."""
+    rule = settings.intensity_of(sequence)
+    if settings.percentiles_of == "resampled" and rule.percentiles is not None:
+        on_grid = Volume(resample(volume, grid, settings.interpolation), grid.affine)
+        window = intensity_window(sequence, on_grid, grid, rule)
+        return normalise(on_grid.array, window), window
+    window = intensity_window(sequence, volume, grid, rule)
+    scaled = Volume(normalise(volume.array, window), volume.affine)
+    return np.clip(resample(scaled, grid, settings.interpolation), 0.0, 1.0), window
 
 
 def _check_one_slice(volumes: Mapping[str, Volume]) -> None:

@@ -81,6 +81,11 @@ class Prepare(Block):
     percentiles: tuple[float, float] = Field(
         (0.0, 99.5), description="mapped to 0 and 1, then clipped"
     )
+    percentiles_of: Literal["crop", "resampled"] = Field(
+        "crop",
+        description="of the scan's voxels in the crop; resampled: of the volume on the grid, "
+        "padding included, as in the released code",
+    )
     intensity: dict[str, Intensity] = Field(
         default_factory=lambda: dict(_MEASURED),
         description="rules by sequence, before `percentiles`; adc has one: 0 to 3000 (1e-6 mm²/s)",

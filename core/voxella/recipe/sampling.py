@@ -67,6 +67,9 @@ class Sample(Block):
     int16_scale: float | None = Field(
         None, gt=0, description="factor to int16 (the paper's T2: 962); None: float32"
     )
+    int16_rounding: Literal["nearest", "down"] = Field(
+        "nearest", description="down: the fraction is cut off, as in the released code"
+    )
     xlsx: bool = Field(False, description="write the released code's spreadsheet as well")
 
     @field_validator("split")

@@ -89,7 +89,8 @@ def keep_volume(
         scale = recipe.sample.int16_scale
         if scale is not None:
             # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
-            array = np.rint(array * scale).astype(np.int64)
+            whole = np.floor if recipe.sample.int16_rounding == "down" else np.rint
+            array = whole(array * scale).astype(np.int64)
         write_volume(out / relative, array, affine)
         images[sequence] = relative
     twin = Case(

@@ -128,13 +128,15 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
 def latent_scale(recipe: Recipe, maker: BatchMaker) -> float:
     """Return the factor on latents: a statistic of the training set, the same on every process.
 
+    ``exact`` is of what is learnt from: means where ``latent.draw`` is ``mean``, else draws.
     ``first_batch`` is paper mode: 1/std of the first batch's draws. The released code takes each
     process's own shuffled batch, and takes it anew when it resumes; here it is the first GLOBAL
     batch of a fixed order.
     """
     wanted = recipe.latent.scale
     if wanted == "exact":
-        return maker.latents.statistics.scale
+        found = maker.latents.statistics
+        return found.scale_of_means if recipe.latent.draw == "mean" else found.scale
     if wanted == "first_batch":
         size = int(recipe.deepspeed["train_batch_size"])
         first = Order(list(maker.cases), seed=recipe.seed, batch_size=size).step(0)

@@ -36,8 +36,9 @@ class MaisiAutoencoder(LatentContract, AutoencoderKlMaisi):  # type: ignore[misc
         channels: Width of each level.
         res_blocks: Residual blocks per level.
         norm_groups: Groups of the group norms.
-        num_splits: Parts into which each convolution cuts the second axis. Saves memory, costs
-            time, changes no value.
+        num_splits: Parts into which each convolution cuts the second axis. Costs time, changes no
+            value; of tensors alive, whole volumes of the paper's size need 13.8 GB to encode and
+            20.6 GB to decode, in 8 parts 14.4 and 22.6 (:func:`voxella.tiling.memory.pass_bytes`).
         norm_float16: Float16 on CUDA.
 
     Raises:
