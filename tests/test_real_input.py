@@ -19,6 +19,7 @@ from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.files import sha256_file
+from voxella.pseudonyms import read_synthetic
 from voxella.recipe.load import load_recipe
 
 DATA = REPOSITORY.parent / "shared" / "data"
@@ -143,7 +144,9 @@ def test_reports_are_features_and_no_text_outside_the_data_set(run: Path) -> Non
 
 def test_volumes_are_generated(run: Path) -> None:
     samples = run / "run" / "samples"
-    (twin,) = Manifest.read(samples)
+    (raw,) = Manifest.read(samples)
+    assert "10795" not in raw.model_dump_json()
+    (twin,) = read_synthetic(samples, Manifest.read(run / "run" / "prepared"))
     assert twin.id == "10795_1000811-s000"
     assert twin.label == "positive"
     assert twin.extra["predicted_label"] in ("negative", "positive")

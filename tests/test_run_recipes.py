@@ -19,6 +19,7 @@ from voxella.case import Manifest
 from voxella.cli import main
 from voxella.export import load_model
 from voxella.files import sha256_file
+from voxella.pseudonyms import read_synthetic
 from voxella.recipe.load import load_recipe
 
 RECIPES = sorted(p.stem for p in (REPOSITORY / "recipes").glob("*.yaml") if p.stem[0] != "_")
@@ -79,7 +80,7 @@ def test_a_recipe_runs_from_its_data_to_volumes(
     model = load_model(tmp_path / "model")
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
-    twins = Manifest.read(tmp_path / "samples")
+    twins = read_synthetic(tmp_path / "samples", Manifest.read(workspace / "prepared"))
     # One held-out case, which is measured, and one of training.
     sources = [(twin.extra["source_case"], twin.split) for twin in twins]
     assert sources == [("phantom-00002", "test"), ("phantom-00000", "train")]

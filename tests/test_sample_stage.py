@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from voxella.files import sha256_file
 from voxella.gate import judge
 from voxella.importers.ccella_sheet import read_sheet
 from voxella.plugins.contracts import TextEncoder
+from voxella.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe, Text
 from voxella.stages.autoencoder_model import load_autoencoder
@@ -45,6 +47,10 @@ from voxella.tiling.autoencoder import TiledAutoencoder
 from voxella.tiling.memory import pass_bytes
 
 RECIPES = REPOSITORY / "recipes"
+SECRET = "0f" * 32
+NAMES = Pseudonyms(SECRET)
+# By the number of the phantom, the id of the first volume that is made for it.
+S = [f"{NAMES.case(f'phantom-0000{n}')}-s000" for n in range(6)]
 SETTINGS = ("observers=[]", "sample.split=train", "sample.count=3")
 
 
@@ -63,6 +69,8 @@ class Bench:
     def run(self, name: str) -> Path:
         """A run folder that holds nothing but the trained model."""
         shutil.copytree(self.folder / "trained" / "model", self.folder / name / "model")
+        # One key for all runs, so that their volumes have the same names.
+        (self.folder / name / KEY).write_text(SECRET)
         return self.folder / name
 
 
@@ -102,19 +110,19 @@ def made_anew(before: dict[str, int], after: dict[str, int]) -> set[str]:
 def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
     bench: Bench, sampled: Path
 ) -> None:
-    sources = {case.id: case for case in Manifest.read(bench.workspace / "dataset")}
+    sources = {NAMES.case(case.id): case for case in Manifest.read(bench.workspace / "dataset")}
     facts = json.loads((bench.folder / "first" / "model" / "model.json").read_text())
     twins = Manifest.read(sampled)
-    assert [twin.id for twin in twins] == [f"phantom-0000{n}-s000" for n in (0, 1, 5)]
+    assert [twin.id for twin in twins] == [S[n] for n in (0, 1, 5)]
     for twin in twins:
         source = sources[twin.extra["source_case"]]
-        assert twin.id == f"{source.id}-s000"
-        assert twin.patient == f"synthetic-{source.patient}"
+        assert twin.id == f"{twin.extra['source_case']}-s000"
+        assert twin.patient == NAMES.patient(source.patient)
         assert (twin.label, twin.label_source, twin.split) == (source.label, "phantom", "train")
         assert (twin.report, twin.truth) == (None, None)
         expected: dict[str, Any] = {
             "synthetic": True,
-            "prompt_sha256": source.report_sha256,
+            "prompt_sha256": NAMES.report(source.report_sha256),
             "model": facts["weights_sha256"],
             "seed": 0,
             "sampler": "dpmpp_2m",
@@ -214,9 +222,9 @@ def test_a_killed_run_makes_only_what_is_missing_and_the_same(bench: Bench, samp
     out = sample(bench.recipe(), bench.run("killed"))
     assert volumes(out) == volumes(sampled)
     before = times(out)
-    killed(out, "phantom-00001-s000")
+    killed(out, S[1])
     assert sample(bench.recipe(), bench.folder / "killed") == out
-    assert made_anew(before, times(out)) == {"phantom-00001-s000_t2w.nii.gz"}
+    assert made_anew(before, times(out)) == {f"{S[1]}_t2w.nii.gz"}
     assert volumes(out) == volumes(sampled)
     assert (out / "stage.json").is_file()
 
@@ -224,7 +232,7 @@ def test_a_killed_run_makes_only_what_is_missing_and_the_same(bench: Bench, samp
 def test_a_volume_that_was_deleted_is_made_again(bench: Bench, sampled: Path) -> None:
     out = sample(bench.recipe(), bench.run("deleted"))
     before = times(out)
-    gone = "phantom-00005-s000_t2w.nii.gz"
+    gone = f"{S[5]}_t2w.nii.gz"
     (out / "volumes" / gone).unlink()
     sample(bench.recipe(), bench.folder / "deleted")
     assert made_anew(before, times(out)) == {gone}
@@ -285,7 +293,7 @@ def test_a_killed_change_of_settings_is_not_taken_for_the_old_ones(
     with pytest.raises(KeyboardInterrupt):
         sample(bench.recipe("seed=1"), bench.folder / "mixed")
     monkeypatch.undo()
-    changed = sha256_file(out / "volumes" / "phantom-00000-s000_t2w.nii.gz")
+    changed = sha256_file(out / "volumes" / f"{S[0]}_t2w.nii.gz")
     assert changed not in volumes(sampled).values(), "nothing was mixed"
     sample(bench.recipe(), bench.folder / "mixed")
     assert volumes(out) == volumes(sampled)
@@ -305,7 +313,7 @@ def test_a_volume_without_its_record_is_not_taken_for_the_old_one(
         patch.setattr("voxella.stages.sample_volumes.write_json_atomic", kill)
         with pytest.raises(KeyboardInterrupt):
             sample(changed, bench.folder / "halfway")
-    first = "phantom-00000-s000_t2w.nii.gz"
+    first = f"{S[0]}_t2w.nii.gz"
     known = sha256_file(sampled / "volumes" / first)
     assert sha256_file(out / "volumes" / first) != known, "the new volume took the old one's place"
     assert not (out / "manifest.jsonl").exists(), "it would tell of the old volume"
@@ -368,19 +376,19 @@ def test_a_kill_amid_a_batch_changes_no_byte(bench: Bench, monkeypatch: pytest.M
         with pytest.raises(KeyboardInterrupt):
             sample(recipe, run)
     before = times(run / "samples")
-    assert set(before) == {"phantom-00000-s000_t2w.nii.gz"}
+    assert set(before) == {f"{S[0]}_t2w.nii.gz"}
     with monkeypatch.context() as patch:
         # There is more memory now, and the volumes are still decoded as they began.
         watched = Watched(patch, math.inf)
         out = sample(recipe, run)
         assert (watched.batches, watched.decoded) == ([all_three], [2, 1])
-    made = {f"{name}_t2w.nii.gz" for name in all_three[1:]}
+    made = {f"{S[n]}_t2w.nii.gz" for n in (1, 5)}
     assert made_anew(before, times(out)) == made
     assert volumes(out) == volumes(whole)
     assert sha256_file(out / "manifest.jsonl") == sha256_file(whole / "manifest.jsonl")
     with monkeypatch.context() as patch:
         # The last of the batch alone is decoded alone, and made with the others.
-        (out / "volumes" / "phantom-00005-s000_t2w.nii.gz").unlink()
+        (out / "volumes" / f"{S[5]}_t2w.nii.gz").unlink()
         watched = Watched(patch, math.inf)
         sample(recipe, run)
         assert (watched.batches, watched.decoded) == ([all_three], [1])
@@ -398,9 +406,9 @@ def test_a_changed_case_is_sampled_anew(bench: Bench, tmp_path: Path) -> None:
     cases = [_flipped(c) if c.id == "phantom-00001" else c for c in prepared]
     Manifest(prepared.folder, cases).write()
     sample(recipe, bench.folder / "relabelled")
-    assert made_anew(before, times(out)) == {"phantom-00001-s000_t2w.nii.gz"}
+    assert made_anew(before, times(out)) == {f"{S[1]}_t2w.nii.gz"}
     labels = {twin.id: twin.label for twin in Manifest.read(out)}
-    assert labels["phantom-00001-s000"] == "positive"
+    assert labels[S[1]] == "positive"
 
 
 def _flipped(case: Case) -> Case:
@@ -410,16 +418,16 @@ def _flipped(case: Case) -> Case:
 def test_twins_of_a_case_differ(bench: Bench, sampled: Path) -> None:
     out = sample(bench.recipe("sample.per_case=2", "sample.count=2"), bench.run("twins"))
     found = volumes(out)
-    assert set(found) == {f"phantom-0000{n}-s00{twin}" for n in (0, 1) for twin in (0, 1)}
+    assert set(found) == {S[n][:-1] + str(twin) for n in (0, 1) for twin in (0, 1)}
     assert len(set(found.values())) == 4
     # The first twin is the one that would be made alone.
-    assert found["phantom-00000-s000"] == volumes(sampled)["phantom-00000-s000"]
+    assert found[S[0]] == volumes(sampled)[S[0]]
 
 
 def test_other_splits(bench: Bench, tmp_path: Path) -> None:
     out = sample(bench.recipe("sample.split=val"), bench.run("val"))
     twins = Manifest.read(out)
-    assert [twin.id for twin in twins] == ["phantom-00003-s000", "phantom-00004-s000"]
+    assert [twin.id for twin in twins] == [S[3], S[4]]
     assert {twin.split for twin in twins} == {"val"}
     # phantom-00003 has no report: it sees the empty one.
     assert twins.cases[0].extra.get("prompt_sha256") is None
@@ -439,8 +447,8 @@ def test_several_splits(bench: Bench, sampled: Path, tmp_path: Path) -> None:
     twins = Manifest.read(sample(bench.recipe(*several), bench.run("several")))
     # So many of each, in the order in which the recipe names the splits.
     assert [(twin.id, twin.split) for twin in twins] == [
-        *((f"phantom-0000{n}-s000", "val") for n in (3, 4)),
-        *((f"phantom-0000{n}-s000", "train") for n in (0, 1)),
+        *((S[n], "val") for n in (3, 4)),
+        *((S[n], "train") for n in (0, 1)),
     ]
     known = volumes(sampled)
     assert {k: v for k, v in volumes(twins.folder).items() if k in known}.items() <= known.items()
@@ -484,23 +492,53 @@ def test_other_splits_are_refused(wrong: str) -> None:
         load_recipe(RECIPES / "ccella.yaml", [], [f"sample.split={wrong}"])
 
 
-def test_ids_too_long_for_a_twin_are_all_named_before_anything_is_computed(
-    bench: Bench, tmp_path: Path
-) -> None:
-    prepared = Manifest.read(bench.workspace / "prepared").split("train")
-    lengths = (123, 124, 128)
-    cases = [
-        case.model_copy(update={"id": f"{n}-".ljust(n, "x")})
-        for n, case in zip(lengths, prepared, strict=True)
-    ]
-    Manifest(tmp_path / "prepared", cases).write()
-    recipe = bench.recipe().model_copy(update={"workspace": tmp_path})
-    with pytest.raises(UserError, match="too long to name a synthetic twin") as caught:
-        sample(recipe, bench.run("long"))
-    assert [cases[0].id in str(caught.value), cases[1].id in str(caught.value)] == [False, True]
-    assert cases[2].id in str(caught.value)
-    assert caught.value.legal == "ids of at most 123 characters"
-    assert not (bench.folder / "long" / "samples").exists()
+def test_no_real_name_lies_in_what_leaves(bench: Bench, tmp_path: Path) -> None:
+    """Ids, patients and report hashes of the data set, in every file's name and bytes."""
+    run = bench.run("leaves")
+    (run / KEY).unlink()
+    out = sample(bench.recipe("sample.xlsx=true"), run)
+    assert (run / KEY).stat().st_mode & 0o777 == 0o600
+    real = Manifest.read(bench.workspace / "dataset")
+    hashes = {case.report_sha256 for case in real if case.report_sha256}
+    names = {n for case in real for n in (case.id, case.patient)} | hashes
+    for path in out.rglob("*"):
+        assert not any(name in path.name for name in names), path
+        if path.is_file():
+            content = path.read_bytes()
+            if path.suffix == ".xlsx":
+                content = b"".join(
+                    zipfile.ZipFile(path).read(n) for n in ("xl/worksheets/sheet1.xml",)
+                )
+            found = [name for name in names if name.encode() in content]
+            assert not found, (path, found)
+    # With the key the run knows them again; under another key they are other names.
+    known = read_synthetic(out, real)
+    assert [case.id for case in known] == [f"phantom-0000{n}-s000" for n in (0, 1, 5)]
+    sources = {case.id: case for case in real}
+    for case in known:
+        source = sources[case.extra["source_case"]]
+        assert case.patient == f"synthetic-{source.patient}"
+        assert case.extra["prompt_sha256"] == source.report_sha256
+    away = tmp_path / "away"
+    shutil.copytree(out, away)
+    assert Manifest.read(away).cases == read_synthetic(away, real).cases
+    assert {case.id for case in Manifest.read(away)}.isdisjoint(S)
+
+
+def test_volumes_of_a_version_without_pseudonyms_go(bench: Bench) -> None:
+    out = sample(bench.recipe(), bench.run("older"))
+    old = out / "volumes" / "phantom-00000-s000_t2w.nii.gz"
+    shutil.copy(out / "volumes" / f"{S[0]}_t2w.nii.gz", old)
+    (out / "volumes" / f"{S[0]}_t2w.nii.gz").unlink()
+    sample(bench.recipe(), bench.folder / "older")
+    assert not old.exists()
+
+
+def test_a_damaged_key_is_a_message(bench: Bench) -> None:
+    run = bench.run("damaged-key")
+    (run / KEY).write_text("0f0f")
+    with pytest.raises(UserError, match="is no key of pseudonyms"):
+        sample(bench.recipe(), run)
 
 
 def test_sampling_needs_a_trained_model(bench: Bench, tmp_path: Path) -> None:
@@ -574,7 +612,7 @@ def test_on_the_grid_of_the_scan(bench: Bench, sampled: Path) -> None:
     (twin,) = Manifest.read(out)
     image = nib.load(out / twin.images["t2w"])
     dataset = Manifest.read(bench.workspace / "dataset")
-    source = next(case for case in dataset if case.id == twin.extra["source_case"])
+    source = next(case for case in dataset if NAMES.case(case.id) == twin.extra["source_case"])
     scan = nib.load(dataset.image_path(source, "t2w"))
     # The phantom's files are in RAS order already.
     assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
@@ -632,7 +670,7 @@ def test_a_file_of_prompts(bench: Bench, tmp_path: Path) -> None:
     out = sample(bench.recipe(f"sample.prompts={path}"), bench.run("prompted"))
     twin, nothing = Manifest.read(out)
     assert (twin.id, nothing.id) == ("twin-s000", "nothing-s000")
-    assert twin.extra["prompt_sha256"] == source.report_sha256
+    assert twin.extra["prompt_sha256"] == NAMES.report(source.report_sha256)
     assert nothing.extra["prompt_sha256"] is None
     assert twin.extra["spacing_mm"] == [8.0, 8.0, 6.0]  # what the model was trained on
     assert nothing.extra["spacing_mm"] == [2.0, 2.0, 3.0]
@@ -740,7 +778,7 @@ def test_the_released_spreadsheet_beside_the_volumes(
     assert main([*command, "--xlsx"]) == 0
     assert read_sheet(sheet) == rows
     # Other volumes than were judged.
-    sample(bench.recipe("sample.xlsx=true", "sample.steps=3"), run)
+    sample(bench.recipe("sample.xlsx=true", "seed=1"), run)
     with pytest.raises(UserError, match="has changed since its copies"):
         require_sheets(bench.recipe("sample.xlsx=true"), [out])
     assert not sheet.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from voxella.case import Case
@@ -17,7 +16,7 @@ _NO_REPORT = "No report: the model was asked with the empty one."
 
 def prompt_texts(run: RunFolder, cases: Iterable[Case]) -> dict[str, str]:
     """Return the prompt of each synthetic case; only what hashes to what the model was given."""
-    from_file, found = _prompts_file(run), {}
+    from_file, found = run.prompts, {}
     for case in cases:
         wanted = case.extra.get("prompt_sha256")
         source = str(case.extra.get("source_case", case.id))
@@ -27,20 +26,6 @@ def prompt_texts(run: RunFolder, cases: Iterable[Case]) -> dict[str, str]:
         else:
             same = sha256_bytes(data) == wanted
             found[case.id] = data.decode("utf-8", "replace") if same else _CHANGED
-    return found
-
-
-def _prompts_file(run: RunFolder) -> dict[str, bytes]:
-    path = run.recipe.sample.prompts
-    if path is None or not path.is_file():
-        return {}
-    found = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            prompt = json.loads(line)
-            found[str(prompt["id"])] = str(prompt["report"]).encode()
-        except (ValueError, KeyError, TypeError):  # sampling has refused what is no prompt
-            continue
     return found
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from voxella.case import MANIFEST, Manifest
 from voxella.errors import UserError
+from voxella.files import sha256_bytes
+from voxella.pseudonyms import read_synthetic
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
@@ -127,7 +129,25 @@ class RunFolder:
     @cached_property
     def synthetic(self) -> Manifest | None:
         """Return the synthetic cases, or None."""
-        return _manifest(self.samples)
+        if not (self.samples / MANIFEST).is_file():
+            return None
+        hashes = [sha256_bytes(text) for text in self.prompts.values()]
+        return read_synthetic(self.samples, self.prepared or (), hashes)
+
+    @cached_property
+    def prompts(self) -> dict[str, bytes]:
+        """Return the texts of ``sample.prompts`` by id, as far as the file can be read."""
+        path = self.recipe.sample.prompts
+        if path is None or not path.is_file():
+            return {}
+        found = {}
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            try:
+                prompt = json.loads(line)
+                found[str(prompt["id"])] = str(prompt["report"]).encode()
+            except (ValueError, KeyError, TypeError):  # sampling has refused what is no prompt
+                continue
+        return found
 
     @cached_property
     def prepared(self) -> Manifest | None:

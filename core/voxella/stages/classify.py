@@ -23,6 +23,7 @@ from voxella.engine.runtime import barrier, start_distributed
 from voxella.errors import UserError
 from voxella.files import sha256_file, write_text_atomic
 from voxella.progress import say
+from voxella.pseudonyms import read_synthetic
 from voxella.recipe.classification import Classify
 from voxella.recipe.load import dump_recipe
 from voxella.recipe.model import Recipe
@@ -57,7 +58,7 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     check_classify(recipe, ranks)
     folders = Folders.of(recipe, run)
     prepared = Manifest.read(folders.prepared)
-    examples = select(recipe, prepared, _samples(settings, folders), ranks)
+    examples = select(recipe, prepared, _samples(settings, folders, prepared), ranks)
     folder = folders.run / "classify" / recipe.name
     if ranks.is_main:
         _tell(recipe, examples)
@@ -101,7 +102,7 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
     say(f"classify: {folder / 'metrics.json'}")
 
 
-def _samples(settings: Classify, folders: Folders) -> Manifest | None:
+def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manifest | None:
     """Return the synthetic data set that is trained on, or None when none is."""
     if settings.training_set == "real":
         return None
@@ -113,7 +114,7 @@ def _samples(settings: Classify, folders: Folders) -> Manifest | None:
             legal=f"of a sweep, one of {', '.join(inside)}" if inside else None,
             remedy="voxella sample RECIPE --out RUN, then --set classify.samples=RUN/samples",
         )
-    return Manifest.read(folder)
+    return read_synthetic(folder, prepared)
 
 
 def _tell(recipe: Recipe, examples: Examples) -> None:

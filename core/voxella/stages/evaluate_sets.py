@@ -12,6 +12,7 @@ from voxella.engine.hashes import shared_hashes
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.files import sha256_json
+from voxella.pseudonyms import read_synthetic
 from voxella.recipe.model import Recipe
 
 __all__ = ["Sets", "Subject", "read_sets"]
@@ -107,7 +108,7 @@ def read_sets(
             none of them from the one asked for, they lack a sequence or an image, or are none; the
             split has no real case.
     """
-    twins = Manifest.read(samples)
+    twins = read_synthetic(samples, prepared)
     _refuse_incomplete(recipe, twins)
     known = {case.id: case for case in prepared}
     split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}

@@ -13,6 +13,7 @@ from voxella.errors import UserError
 from voxella.export import ModelFacts, load_facts
 from voxella.files import sha256_json
 from voxella.progress import say
+from voxella.pseudonyms import Pseudonyms
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
 from voxella.stages.prompts import prompt_cases
@@ -20,12 +21,18 @@ from voxella.stages.record import StageRecord
 from voxella.stages.sample_batches import make_missing
 from voxella.stages.sample_sheet import keep_sheet
 from voxella.stages.sample_space import Scans
-from voxella.stages.sample_volumes import SampleJob, SampleSet, is_done, write_dataset
+from voxella.stages.sample_volumes import (
+    SampleJob,
+    SampleSet,
+    drop_real_names,
+    is_done,
+    source_name,
+    write_dataset,
+)
 
 __all__ = ["cases_to_sample", "sample", "variants"]
 
 # Of Case.id.
-_LONGEST_ID = 128
 
 # What decides which volumes there are, and how many at a time, decides none of them.
 _NOT_OF_A_VOLUME = ("batch_size", "count", "per_case", "sweep", "prompts", "xlsx", "split")
@@ -60,8 +67,7 @@ def sample(recipe: Recipe, run: Path) -> Path:
         a sweep, the folder that holds one such folder for each combination.
 
     Raises:
-        UserError: There is no exported model; a split has no case; ids are too long to name twins;
-            a prompt cannot be read.
+        UserError: There is no exported model; a split has no case; a prompt cannot be read.
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
@@ -85,12 +91,17 @@ def _sample_one(
     settings = recipe.sample.model_dump(mode="json")
     decides = {k: v for k, v in settings.items() if k not in _NOT_OF_A_VOLUME}
     origin = {"model": facts.weights_sha256, "seed": recipe.seed, **decides}
-    jobs = _jobs(recipe, cases, origin)
+    # Drawn once, by one process, before the others look.
+    if ranks.is_main:
+        Pseudonyms.of(folders.run)
+    barrier()
+    names = Pseudonyms.of(folders.run)
+    jobs = _jobs(recipe, cases, origin, names)
     made_of = {**origin, "xlsx": recipe.sample.xlsx}
     record = StageRecord(
         out, "sample", {**made_of, "samples": [job.decides_sha256 for job in jobs]}
     )
-    data_set = SampleSet(recipe, folders, out, origin, Scans(folders))
+    data_set = SampleSet(recipe, folders, out, origin, Scans(folders), names)
     missing = {job.sample_id for job in jobs if not is_done(out, job)}
     current = agreed(record.is_current() and not missing)
     barrier()  # No process may still be looking when another begins to write.
@@ -104,6 +115,8 @@ def _sample_one(
         record.invalidate()
     # Shared by what rank 0 sees to be missing: over a network another may see it later.
     missing = agreed(missing)
+    if ranks.is_main:
+        drop_real_names(out, jobs)
     if missing:
         make_missing(data_set, facts, jobs, missing, ranks)
     barrier()
@@ -151,28 +164,20 @@ def cases_to_sample(recipe: Recipe, prepared: Manifest, *, quiet: bool = True) -
     return [case for cases in of_splits.values() for case in cases[: recipe.sample.count]]
 
 
-def _jobs(recipe: Recipe, cases: list[Case], origin: dict[str, Any]) -> list[SampleJob]:
-    """Return a job for every volume.
-
-    Raises:
-        UserError: Ids leave no room for the number of a twin: all of them.
-    """
-    jobs = [
-        SampleJob(case, sample_id, sha256_json([origin, sample_id, _asked_of(case)]))
-        for case in cases
-        for sample_id in (f"{case.id}-s{twin:03d}" for twin in range(recipe.sample.per_case))
-    ]
-    long = dict.fromkeys(job.case.id for job in jobs if len(job.sample_id) > _LONGEST_ID)
-    if long:
-        room = _LONGEST_ID - max(len(job.sample_id) - len(job.case.id) for job in jobs)
-        raise UserError(
-            "\n".join(
-                ["too long to name a synthetic twin by:", *(f"  case {name}" for name in long)]
-            ),
-            legal=f"ids of at most {room} characters",
-            remedy="import the data set again with shorter ids",
+def _jobs(
+    recipe: Recipe, cases: list[Case], origin: dict[str, Any], names: Pseudonyms
+) -> list[SampleJob]:
+    """Return a job for every volume; pseudonyms and prompts' ids leave room for its number."""
+    return [
+        SampleJob(
+            case,
+            f"{case.id}-s{number:03d}",
+            (name := f"{source_name(names, case)}-s{number:03d}"),
+            sha256_json([origin, name, names.mark("asked", sha256_json(_asked_of(case)))]),
         )
-    return jobs
+        for case in cases
+        for number in range(recipe.sample.per_case)
+    ]
 
 
 def _asked_of(case: Case) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,20 @@ from voxella.files import write_json_atomic
 from voxella.generate import Generated
 from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import read_volume, write_volume
+from voxella.pseudonyms import Pseudonyms
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
 from voxella.stages.sample_space import Scans, placed
 
-__all__ = ["SampleJob", "SampleSet", "is_done", "keep_volume", "write_dataset"]
+__all__ = [
+    "SampleJob",
+    "SampleSet",
+    "drop_real_names",
+    "is_done",
+    "keep_volume",
+    "source_name",
+    "write_dataset",
+]
 
 _MONTAGE_CASES = 8
 # Small volumes are shown enlarged to about this width.
@@ -32,12 +43,14 @@ class SampleJob:
 
     Attributes:
         case: The source case.
-        sample_id: Names which of its twins.
-        decides_sha256: Hash of everything that decides the volume.
+        sample_id: Names which of its counterparts; seeds its noise, and stays in this process.
+        name: Its id in the synthetic data set, under a pseudonym.
+        decides_sha256: Hash of everything that decides the volume, under the pseudonym.
     """
 
     case: Case
     sample_id: str
+    name: str
     decides_sha256: str
 
 
@@ -51,6 +64,7 @@ class SampleSet:
         out: The data set's folder.
         origin: What the manifest says of how all volumes were made.
         scans: Whose grids the volumes are put on, where the recipe asks for that.
+        names: What stands for real ids.
     """
 
     recipe: Recipe
@@ -58,6 +72,7 @@ class SampleSet:
     out: Path
     origin: dict[str, Any]
     scans: Scans
+    names: Pseudonyms
 
 
 def keep_volume(
@@ -84,7 +99,7 @@ def keep_volume(
     _sidecar(out, job).unlink(missing_ok=True)
     images = {}
     for sequence, channel in zip(recipe.data.sequences, channels, strict=True):
-        relative = f"volumes/{job.sample_id}_{sequence}.nii.gz"
+        relative = f"volumes/{job.name}_{sequence}.nii.gz"
         array, affine = placed(recipe, data_set.scans, job.case, sequence, channel)
         scale = recipe.sample.int16_scale
         if scale is not None:
@@ -94,17 +109,17 @@ def keep_volume(
         write_volume(out / relative, array, affine)
         images[sequence] = relative
     twin = Case(
-        id=job.sample_id,
-        patient=f"synthetic-{job.case.patient}",
+        id=job.name,
+        patient=_patient(data_set.names, job.case),
         images=images,
         label=job.case.label,
         label_source=job.case.label_source,
         split=job.case.split,
         extra={
             "synthetic": True,
-            "source_case": job.case.id,
+            "source_case": source_name(data_set.names, job.case),
             "spacing_mm": [float(mm) for mm in job.case.extra["spacing_mm"]],
-            "prompt_sha256": job.case.report_sha256,
+            "prompt_sha256": data_set.names.report(job.case.report_sha256),
             **_prediction(recipe, made, number),
             **data_set.origin,
         },
@@ -113,6 +128,19 @@ def keep_volume(
         _sidecar(out, job),
         {"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")},
     )
+
+
+def source_name(names: Pseudonyms, case: Case) -> str:
+    """Return what stands for a volume's source; a prompt has a name that the user chose for it."""
+    return case.id if _is_prompt(case) else names.case(case.id)
+
+
+def _patient(names: Pseudonyms, case: Case) -> str:
+    return f"synthetic-{case.patient}" if _is_prompt(case) else names.patient(case.patient)
+
+
+def _is_prompt(case: Case) -> bool:
+    return not case.images
 
 
 def _prediction(recipe: Recipe, made: Generated, number: int) -> dict[str, Any]:
@@ -131,7 +159,7 @@ def _prediction(recipe: Recipe, made: Generated, number: int) -> dict[str, Any]:
 
 
 def _sidecar(samples: Path, job: SampleJob) -> Path:
-    return samples / "volumes" / f"{job.sample_id}.json"
+    return samples / "volumes" / f"{job.name}.json"
 
 
 def is_done(samples: Path, job: SampleJob) -> bool:
@@ -143,6 +171,15 @@ def is_done(samples: Path, job: SampleJob) -> bool:
     if known.get("decides_sha256") != job.decides_sha256:
         return False
     return all((samples / path).is_file() for path in known["case"]["images"].values())
+
+
+def drop_real_names(samples: Path, jobs: Sequence[SampleJob]) -> None:
+    """Remove volumes that a version before pseudonyms has written under the ids of real cases."""
+    real = {job.sample_id for job in jobs if job.sample_id != job.name}
+    for path in (samples / "volumes").glob("*"):
+        stem = re.match(r"(.+-s\d+)[_.]", path.name)
+        if stem is not None and stem[1] in real:
+            path.unlink(missing_ok=True)
 
 
 def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
