@@ -3,7 +3,7 @@
     python sharding_driver.py FOLDER
 
 Reads FOLDER/plans.json, ``{name: {block, spoilt, resume}}``, and writes FOLDER/found.pt: by
-name the exported weights, the exported average and the log.
+name the exported weights, the exported average, the average as it is put in place, and the log.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from tiny_run import tiny_recipe
 from torch import Tensor, nn
 
+from voxella.classification.choice import _present
 from voxella.engine import precision
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.masters import Masters
@@ -146,8 +147,12 @@ def run(folder: Path, ranks: Ranks, plan: dict[str, Any], stop: int | None) -> d
     assert ema is not None
     weights = gather_state(engine.module, keep=ranks.is_main, whole=Masters(engine).whole)
     average = gather_state(engine.module, keep=ranks.is_main, whole=ema.whole)
+    with ema.applied():
+        # As a classifier's choice keeps them.
+        present = gather_state(engine.module, keep=ranks.is_main, whole=_present)
     lines = (folder / "train" / "log.jsonl").read_text().splitlines() if ranks.is_main else []
-    found = {"weights": weights, "average": average, "log": [json.loads(line) for line in lines]}
+    kept = {"weights": weights, "average": average, "present": present}
+    found = {**kept, "log": [json.loads(line) for line in lines]}
     return {**found, "dtype": str(task.seen[-1])}
 
 
