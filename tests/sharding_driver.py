@@ -8,6 +8,7 @@ name the exported weights, the exported average, the average as it is put in pla
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ from voxella.recipe.model import Optimizer, Train
 BATCH, STEPS, SEED = 4, 6, 1
 CASES = tuple(str(case) for case in range(8 * BATCH))
 HELD_OUT = ("1001", "1002")
+RECIPE = tiny_recipe()
 
 
 class _Spoilt(torch.autograd.Function):
@@ -126,12 +128,12 @@ def run(folder: Path, ranks: Ranks, plan: dict[str, Any], stop: int | None) -> d
     stage = zero_stage(block)
     task = Task()
     training = Training(
-        recipe=tiny_recipe(),
+        recipe=RECIPE,
         stage="train",
         run_dir=folder,
         ranks=ranks,
         seed=SEED,
-        length=Train(steps=STEPS, log_every=1, checkpoint_every=3, validate_every=2, ema_decay=0.5),
+        length=Train(steps=STEPS, log_every=1, checkpoint_every=3, validate_every=3, ema_decay=0.5),
         optimizer=Optimizer(lr=1e-3, decay_power=1.0),
         deepspeed=block,
         model=task,
@@ -160,6 +162,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     ranks = Ranks.from_environment()
     start_distributed(ranks)
+    # DeepSpeed collects garbage at every turn; without what is imported that takes no time.
+    gc.freeze()
     # Refused to users on a CPU, for its speed; these networks are small.
     precision.lacks = lambda device, dtype: None
     found = {}

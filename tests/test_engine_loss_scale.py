@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from tiny_run import encoded_run, tiny_recipe
 from torch import nn
 
+from voxella.engine import precision
 from voxella.engine.loss_scale import LossScale, LossScaleError
 from voxella.engine.ranks import Ranks
 from voxella.engine.refusals import refuse_losses
 from voxella.errors import UserError
+from voxella.stages.train import train
 
 
 class Engine:
@@ -108,6 +114,28 @@ def test_at_the_smallest_scale_training_stops_with_one_message() -> None:
         refuse_losses(monitor, scale, 10, checkpoints)
     for words in ("65,504", "step-00000006", "--set deepspeed.torch_autocast.enabled=false"):
         assert words in str(caught.value)
+
+
+def test_a_whole_model_trains_in_float16_what_it_trains_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses, gradient norms and weights of four steps of 1e-4, U-Net and connector and all."""
+    # Refused to users on a CPU, for its speed; this model is small.
+    monkeypatch.setattr(precision, "lacks", lambda device, dtype: None)
+    runs, half = {}, "deepspeed.torch_autocast={enabled: true, dtype: float16}"
+    for name, more in {"fp32": (), "fp16": (half, "train.gradient_checkpointing=true")}.items():
+        recipe = tiny_recipe("train.log_every=1", "optimizer.lr=1e-4", *more)
+        encoded_run(recipe, tmp_path / name)
+        train(recipe, tmp_path / name)
+        lines = (tmp_path / name / "train" / "log.jsonl").read_text().splitlines()
+        weights = load_file(tmp_path / name / "model" / "model.safetensors")
+        runs[name] = [json.loads(line) for line in lines], weights
+    for key in ("loss/total", "grad_norm"):
+        exact = [line[key] for line in runs["fp32"][0]]
+        assert [line[key] for line in runs["fp16"][0]] == pytest.approx(exact, rel=1e-3)
+    assert [line["skipped_steps"] for line in runs["fp16"][0]] == [0] * 4
+    for name, weight in runs["fp32"][1].items():
+        torch.testing.assert_close(runs["fp16"][1][name], weight, rtol=0, atol=2e-4)
 
 
 def test_in_float32_nothing_is_scaled_or_checked() -> None:

@@ -37,7 +37,7 @@ OFFLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "3op-exact": ("fp32", {"stage": 3, "offload_optimizer": CPU, "offload_param": CPU}),
 }
 # What one process does otherwise than two.
-ALONE = ("half-1", "half-3", "spoilt-0", "spoilt-2", "cast-3op", "sent-0")
+ALONE = ("half-1", "half-3", "spoilt-0", "spoilt-2", "cast-3op", "sent-0", "fp32-told")
 ORDER = Order(CASES, seed=SEED, batch_size=BATCH)
 # The last case of the third step: on two processes it is the second one's. Two of these runs stop
 # after it, and continue with the scale that it left.
@@ -61,6 +61,8 @@ def _plans() -> dict[str, dict[str, Any]]:
         plans[f"parts-{stage}"] = {"block": block}
     for stage in (1, 2, 3):
         plans[f"switched-{stage}"] = {"block": {"zero_optimization": _switched(stage)}}
+    told = {"wall_clock_breakdown": True, "memory_breakdown": True}
+    plans["fp32-told"] = {"block": {**told, "flops_profiler": {"enabled": True, "profile_step": 2}}}
     for place, (name, offloaded) in OFFLOADS.items():
         block = {"zero_optimization": offloaded, **PRECISIONS[name]}
         plans[f"{name}-{place}"] = {"block": block, "resume": place in ("1o", "3p", "3op")}
