@@ -10,11 +10,12 @@ from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID")
+MORE = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "SLURM_NNODES", "SLURM_STEP_NUM_NODES")
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in NAMES:
+    for name in (*NAMES, *MORE):
         # Set first, so that what export() adds is taken away again.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -48,15 +49,26 @@ def test_several_hosts_need_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "scontrol show hostnames" in str(caught.value)
 
 
-def test_a_process_alone_leaves_an_inherited_port_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in NAMES:
-        monkeypatch.setenv(name, "")  # so that what export() sets is taken back
+def test_a_job_of_one_host_is_told_from_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Ranks(0, 0, 1).on_one_host
+    assert Ranks(0, 0, 2).on_one_host  # nobody has named another one
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    assert not Ranks(0, 0, 2).on_one_host
+    for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"):  # torchrun's and DeepSpeed's
+        monkeypatch.setenv(name, "2")
+        assert Ranks(0, 0, 2).on_one_host
+        assert not Ranks(0, 0, 4).on_one_host
         monkeypatch.delenv(name)
-    monkeypatch.setenv("MASTER_PORT", "12345")
-    Ranks(0, 0, 1).export()
-    assert os.environ["MASTER_PORT"] != "12345"
-    # A launcher's own port stands: the process it started has to call there.
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    monkeypatch.setenv("MASTER_PORT", "12345")
-    Ranks(0, 0, 1).export()
-    assert os.environ["MASTER_PORT"] == "12345"
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    monkeypatch.setenv("SLURM_NNODES", "4")
+    assert not Ranks(0, 0, 2).on_one_host
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "1")  # a step within the job
+    assert Ranks(0, 0, 2).on_one_host
+
+
+def test_a_job_of_one_host_needs_neither_address_nor_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    Ranks(0, 0, 2).export()
+    assert "MASTER_PORT" not in os.environ
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    Ranks(0, 0, 2).export()
+    assert os.environ["MASTER_PORT"] == "29500"

@@ -35,7 +35,11 @@ class ProcessMark:
     @classmethod
     def own(cls) -> ProcessMark:
         """Return this process's mark."""
-        pid = os.getpid()
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessMark:
+        """Return the mark of a process of this host."""
         return cls(_space(), pid, _started(pid))
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Ranks"]
 
 # Slurm names the same facts otherwise; `srun` alone sets none of the usual names.
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SLURM = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "WORLD_SIZE": "SLURM_NTASKS"}
 
 
@@ -58,6 +58,19 @@ class Ranks:
             return torch.device("cuda", self.local_rank % torch.cuda.device_count())
         return torch.device("cpu")
 
+    @property
+    def on_one_host(self) -> bool:
+        """Tell whether all processes of the job are on this host, by what its launcher has said."""
+        if self.world == 1:
+            return True
+        here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE")
+        if here is not None:
+            return int(here) == self.world
+        if "SLURM_STEP_ID" in os.environ:
+            nodes = os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "1")
+            return int(nodes) == 1
+        return os.environ.get("MASTER_ADDR", "127.0.0.1") in _LOOPBACK
+
     def share(self, count: int) -> range:
         """Return the indices of ``count`` items that fall to this process."""
         return range(self.rank, count, self.world)
@@ -68,7 +81,7 @@ class Ranks:
         Raises:
             UserError: Several hosts, and nobody has said which of them the others should call.
         """
-        if int(os.environ.get("SLURM_NNODES", "1")) > 1 and "SLURM_STEP_ID" in os.environ:
+        if not self.on_one_host and "SLURM_STEP_ID" in os.environ:
             missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
             if missing:
                 raise UserError(
@@ -76,24 +89,12 @@ class Ranks:
                     remedy="export MASTER_ADDR=$(scontrol show hostnames $SLURM_JOB_NODELIST | "
                     "head -n 1) MASTER_PORT=29500",
                 )
-        if self.world == 1 and "WORLD_SIZE" not in os.environ:
-            # No launcher, so nobody calls: an inherited port may be another job's, and a fixed one
-            # would make two runs on one machine collide.
-            os.environ["MASTER_ADDR"] = "127.0.0.1"
-            os.environ["MASTER_PORT"] = str(_free_port())
         values = {
             "RANK": str(self.rank),
             "LOCAL_RANK": str(self.local_rank),
             "WORLD_SIZE": str(self.world),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "29500",
         }
+        if not self.on_one_host:
+            values["MASTER_PORT"] = "29500"
         for name, value in values.items():
             os.environ.setdefault(name, value)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

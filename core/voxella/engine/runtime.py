@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from voxella.engine.meeting import connect
 from voxella.engine.ranks import Ranks
 
 __all__ = [
@@ -72,8 +73,8 @@ def initialize(
     from deepspeed.runtime import torch_autocast
 
     start_distributed(ranks)
-    if ranks.device.type == "cuda":
-        torch.cuda.set_device(ranks.device)
+    if not torch.distributed.is_initialized():
+        _connect(ranks)
     # DeepSpeed keeps in a global that an engine of this process has used autocast, and an engine
     # without it would pass over its own communication_data_type.
     torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
@@ -84,7 +85,7 @@ def initialize(
         optimizer=optimizer,
         lr_scheduler=schedule,
         config=config,
-        dist_init_required=not torch.distributed.is_initialized(),
+        dist_init_required=False,
     )
     # Only now: importing it imports DeepSpeed, whose device is settled above.
     from voxella.engine.checkpoint_engine import SafeCheckpointEngine
@@ -97,17 +98,21 @@ def start_distributed(ranks: Ranks) -> None:
     """Connect the processes of a launched job; alone, or connected already, do nothing."""
     if ranks.world == 1 or torch.distributed.is_initialized():
         return
-    deepspeed = load_deepspeed(ranks)
-    if ranks.device.type == "cuda":
-        torch.cuda.set_device(ranks.device)
-    deepspeed.init_distributed(
-        dist_backend="nccl" if ranks.device.type == "cuda" else "gloo", verbose=False
-    )
+    _connect(ranks)
     # Over gloo even beside GPUs: NCCL would spin and time out while rank 0 prepares data.
     _patient_group.append(torch.distributed.new_group(backend="gloo", timeout=_PATIENCE))
     # Left to the interpreter's end, a thread of gloo's may outlive its owner, which aborts a
     # process whose work is done.
     atexit.register(_disconnect)
+
+
+def _connect(ranks: Ranks) -> None:
+    deepspeed = load_deepspeed(ranks)
+    if ranks.device.type == "cuda":
+        torch.cuda.set_device(ranks.device)
+    connect(ranks)
+    # It finds the group made, and opens nothing of its own.
+    deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)
 
 
 def _disconnect() -> None:

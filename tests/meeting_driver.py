@@ -1,0 +1,25 @@
+"""Meets the other processes of its job, for tests/test_engine_meeting.py.
+
+    python meeting_driver.py [SECONDS]
+
+Prints what every process gave; with SECONDS, the first one then waits to be killed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from voxella.engine.ranks import Ranks
+from voxella.engine.runtime import gathered, start_distributed
+from voxella.errors import UserError
+
+if __name__ == "__main__":
+    ranks = Ranks.from_environment()
+    try:
+        start_distributed(ranks)
+    except UserError as error:
+        sys.exit(str(error))
+    print("met", gathered(ranks.rank), flush=True)
+    if len(sys.argv) > 1 and ranks.is_main:
+        time.sleep(float(sys.argv[1]))
