@@ -537,7 +537,7 @@ def test_volumes_of_a_version_without_pseudonyms_go(bench: Bench) -> None:
 def test_a_damaged_key_is_a_message(bench: Bench) -> None:
     run = bench.run("damaged-key")
     (run / KEY).write_text("0f0f")
-    with pytest.raises(UserError, match="is no key of pseudonyms"):
+    with pytest.raises(UserError, match="holds no key"):
         sample(bench.recipe(), run)
 
 

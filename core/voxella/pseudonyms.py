@@ -7,20 +7,18 @@ takes along, and the real cases can undo it: evaluation and the page do, in memo
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.files import write_text_atomic
+from voxella.keys import keyed_hash, new_key, read_key, write_key
 
-__all__ = ["KEY", "Pseudonyms", "read_synthetic"]
+__all__ = ["KEY", "TABLE", "Pseudonyms", "read_synthetic"]
 
 KEY = "pseudonyms.key"
+TABLE = "pseudonyms.csv"
 _DIGITS = 16
 _SYNTHETIC = "synthetic-"
 # RUN/samples, or one data set of a sweep, RUN/samples/steps-50.
@@ -44,10 +42,11 @@ class Pseudonyms:
         Raises:
             UserError: The key file is damaged.
         """
-        path = run / KEY
-        if not path.exists():
-            write_text_atomic(path, secrets.token_hex(32) + "\n")
-        return cls(_key_in(path))
+        try:
+            write_key(run / KEY, new_key())
+        except FileExistsError:
+            pass  # what is there already bears names that it gave
+        return cls(_key_in(run / KEY))
 
     @classmethod
     def beside(cls, samples: Path) -> Pseudonyms | None:
@@ -59,8 +58,7 @@ class Pseudonyms:
 
     def mark(self, kind: str, value: str) -> str:
         """Return the pseudonym of a value: the same for the same kind and value."""
-        digest = hmac.new(self._key, f"{kind}\0{value}".encode(), hashlib.sha256)
-        return digest.hexdigest()[:_DIGITS]
+        return keyed_hash(self._key, kind, value)[:_DIGITS]
 
     def case(self, case_id: str) -> str:
         """Return what stands for a case's id."""
@@ -73,6 +71,26 @@ class Pseudonyms:
     def report(self, report_sha256: str | None) -> str | None:
         """Return what stands for the hash of a report; None stays None."""
         return None if report_sha256 is None else self.mark("report", report_sha256)
+
+    def check(self, cases: Iterable[Case]) -> None:
+        """Refuse a key under which two cases, or two patients, have one name.
+
+        Raises:
+            UserError: They have. It happens once in billions of runs.
+        """
+        found = list(cases)
+        patients, ids = {case.patient for case in found}, {case.id for case in found}
+        same_patients = len({self.patient(patient) for patient in patients}) < len(patients)
+        if same_patients or len({self.case(case_id) for case_id in ids}) < len(ids):
+            raise UserError(
+                f"two cases have one pseudonym under the run's {KEY}",
+                remedy=f"remove RUN/{KEY} and sample again: another key is drawn",
+            )
+
+    def write_table(self, run: Path, cases: Iterable[Case]) -> Path:
+        """Write which pseudonym is whose, for people who have the run; return the file."""
+        lines = ["pseudonym,case", *(f"{self.case(case.id)},{case.id}" for case in cases)]
+        return write_text_atomic(run / TABLE, "\n".join(lines) + "\n")
 
 
 def read_synthetic(
@@ -118,15 +136,9 @@ def _named(case: Case, of_case: dict[str, Case], of_report: dict[str | None, str
 
 
 def _key_in(path: Path) -> str:
-    try:
-        key = path.read_text(encoding="ascii").strip()
-    except UnicodeDecodeError:
-        key = ""
-    if not re.fullmatch(r"[0-9a-f]{64}", key):
-        raise UserError(
-            f"{path} is no key of pseudonyms",
-            legal="64 hexadecimal digits, as they were drawn",
-            remedy=f"restore it from a backup; or rm {path}, and voxella sample makes every volume "
-            "again under new names",
-        )
-    return key
+    key = read_key(
+        path,
+        remedy=f"restore it from a backup; or rm {path}: voxella sample then makes every volume "
+        "again under new names",
+    )
+    return key.hex()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from voxella.case import Case, Manifest
+from voxella.pseudonyms import KEY
 
 __all__ = ["leaks"]
 
@@ -51,7 +52,10 @@ def _reason(
     if source is not None:
         return None
     if not patient.startswith("prompt-"):
-        return "were made from cases that the real data set does not have; next: sample from it"
+        return (
+            "were made from cases that the real data set does not have, or the key of their run "
+            f"is not beside them ({KEY}); next: sample from it, or name RUN/samples itself"
+        )
     # A byte-identical report among the data set's own cases is a template; here it is a copy.
     if twin.extra.get("prompt_sha256") in reports:
         return "were made from prompts that are reports of val or test; next: take these out"

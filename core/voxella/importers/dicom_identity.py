@@ -1,27 +1,18 @@
-"""Identifiers become keyed hashes: only the key's owner can tell whose they are.
-
-An unkeyed hash would not do: hospital numbers are few enough to be tried out one by one.
-"""
+"""Identifiers become keyed hashes: only the key's owner can tell whose they are."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
-import re
-import secrets
 import stat
 from pathlib import Path
 
 from voxella.errors import UserError
-from voxella.files import make_folder
 from voxella.importers.drafts import warn
+from voxella.keys import keyed_hash, new_key, read_key, write_key
 from voxella.progress import say
 
 __all__ = ["KEY_FILE", "Identity", "load_identity"]
 
 KEY_FILE = ".voxella-key"
-_KEY_BYTES = 32
 _SHORT = 12  # hexadecimal digits: two of ten thousand studies collide once in six million
 
 
@@ -58,8 +49,7 @@ class Identity:
 
     def digest(self, what: str, value: str) -> str:
         """Return the hash of a value; equal values of different kinds have different hashes."""
-        message = f"{what}:{value.strip(' ' + chr(0))}".encode()
-        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+        return keyed_hash(self._key, what, value.strip(" " + chr(0)))
 
 
 def load_identity(key_file: Path | None, out: Path) -> Identity:
@@ -81,24 +71,18 @@ def load_identity(key_file: Path | None, out: Path) -> Identity:
             remedy=f"leave key_file out: it is then {out.parent / KEY_FILE}",
         )
     if key_file is None and not path.exists():
-        return Identity(secrets.token_bytes(_KEY_BYTES), path)
+        return Identity(new_key(), path)
     return Identity(_read(path))
 
 
 def _write(path: Path, key: bytes) -> None:
-    make_folder(path.parent)
     try:
-        # Never over another key: a patient would have two names.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_key(path, key)
     except FileExistsError:
         raise UserError(
             f"another import has made the key {path} in the meantime; nothing was written",
             remedy="run the same command again: it takes that key",
         ) from None
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(key.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
     say(
         f"made the key {path}: it turns patients into hashes. Keep it, and keep it apart from "
         "the data set; with it the same patients get the same hashes again"
@@ -107,17 +91,16 @@ def _write(path: Path, key: bytes) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
+        key = read_key(
+            path, remedy="name another, or remove it and have one made; hashes will then be others"
+        )
     except OSError as error:
         raise UserError(
             f"key_file: {path} cannot be read: {error.strerror}",
             remedy="leave key_file out to have a key made beside the data set",
         ) from error
-    if not re.fullmatch(rf"[0-9a-f]{{{2 * _KEY_BYTES}}}", text):
-        raise UserError(
-            f"key_file: {path} holds no key ({2 * _KEY_BYTES} hexadecimal digits)",
-            remedy="name another, or remove it and have one made; hashes will then be others",
-        )
+    except UserError as error:
+        raise UserError(f"key_file: {error.problem}", remedy=error.remedy) from None
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         warn(f"{path} can be read by others, who can then tell patients: chmod 600 {path}")
-    return bytes.fromhex(text)
+    return key

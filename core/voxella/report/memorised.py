@@ -124,8 +124,8 @@ def _space(name: str, facts: Mapping[str, Any], pictures: _Pictures) -> Space:
 
     rows = [
         PairRow(
-            pair["synthetic"],
-            pair["training"],
+            pictures.run.shown(str(pair["synthetic"])),
+            pictures.run.shown(str(pair["training"])),
             shown(pair["ratio"]),
             shown(pair["p_value"]),
             bool(pair["suspected"]),

@@ -13,7 +13,7 @@ from typing import Any
 from voxella.case import MANIFEST, Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
-from voxella.pseudonyms import read_synthetic
+from voxella.pseudonyms import Pseudonyms, read_synthetic
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
@@ -128,11 +128,11 @@ class RunFolder:
 
     @cached_property
     def synthetic(self) -> Manifest | None:
-        """Return the synthetic cases, or None."""
+        """Return the synthetic cases under their sources' names, or None."""
         if not (self.samples / MANIFEST).is_file():
             return None
         hashes = [sha256_bytes(text) for text in self.prompts.values()]
-        return read_synthetic(self.samples, self.prepared or (), hashes)
+        return read_synthetic(self.samples, self.prepared or self.dataset or (), hashes)
 
     @cached_property
     def prompts(self) -> dict[str, bytes]:
@@ -148,6 +148,27 @@ class RunFolder:
             except (ValueError, KeyError, TypeError):  # sampling has refused what is no prompt
                 continue
         return found
+
+    def shown(self, case: str) -> str:
+        """Return what a page calls a real case or its synthetic counterpart: by its pseudonym.
+
+        Where the run has no key, nothing in it was given one, and names are shown as they are.
+        """
+        return self._names.get(case, case)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Return pseudonyms by the names of cases, and of what was made from them."""
+        names = Pseudonyms.beside(self.samples)
+        if names is None:
+            return {}
+        real = {c.id: names.case(c.id) for c in (*(self.prepared or ()), *(self.dataset or ()))}
+        made = ((case.id, str(case.extra.get("source_case"))) for case in self.synthetic or ())
+        return real | {
+            name: real[source] + name.removeprefix(source)
+            for name, source in made
+            if source in real
+        }
 
     @cached_property
     def prepared(self) -> Manifest | None:

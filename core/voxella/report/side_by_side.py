@@ -89,8 +89,15 @@ def side_by_side(shown: Sequence[tuple[str, str, RunFolder]], most: int) -> Grid
         return None
     if any(real.values()):
         rows.insert(0, GridRow("real", "", [real[source] or None for source in chosen]))
-    columns = [(source, common[source].label or "no label") for source in chosen]
+    runs = [run for *_, run, _ in twins]
+    columns = [(_shown(source, runs), common[source].label or "no label") for source in chosen]
     return Grid(columns, sequence, rows)
+
+
+def _shown(source: str, runs: Sequence[RunFolder]) -> str:
+    """Return a case's pseudonym in the first of the runs that gave it one."""
+    names = (run.shown(source) for run in runs)
+    return next((name for name in names if name != source), source)
 
 
 def _pictures(pair: Pair, source: str, real: dict[str, str]) -> str:

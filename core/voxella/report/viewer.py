@@ -89,13 +89,13 @@ def viewer_section(run: RunFolder, *, cases: int, budget: int, with_reports: boo
     shown = []
     for pair in pairs:
         sprites = make_sprites(*pair.read(), budget // len(pairs))
-        source = str(pair.synthetic.extra.get("source_case", pair.synthetic.id))
+        source = run.shown(str(pair.synthetic.extra.get("source_case", pair.synthetic.id)))
         shown.append(
             ViewedPair(
                 f"{source} · {pair.sequence}" if several else source,
                 _facts(pair.synthetic),
                 None if pair.real_path is None else source,
-                pair.synthetic.id,
+                run.shown(pair.synthetic.id),
                 sprites,
                 texts.get(pair.synthetic.id),
             )

@@ -91,11 +91,7 @@ def _sample_one(
     settings = recipe.sample.model_dump(mode="json")
     decides = {k: v for k, v in settings.items() if k not in _NOT_OF_A_VOLUME}
     origin = {"model": facts.weights_sha256, "seed": recipe.seed, **decides}
-    # Drawn once, by one process, before the others look.
-    if ranks.is_main:
-        Pseudonyms.of(folders.run)
-    barrier()
-    names = Pseudonyms.of(folders.run)
+    names = _names(recipe, folders, cases, ranks)
     jobs = _jobs(recipe, cases, origin, names)
     made_of = {**origin, "xlsx": recipe.sample.xlsx}
     record = StageRecord(
@@ -125,6 +121,17 @@ def _sample_one(
         keep_sheet(recipe, out, anew=True)
         record.complete(volumes=len(jobs))
     barrier()
+
+
+def _names(recipe: Recipe, folders: Folders, cases: list[Case], ranks: Ranks) -> Pseudonyms:
+    """Return the run's pseudonyms; the key is drawn by one process, before the others look."""
+    if ranks.is_main:
+        names = Pseudonyms.of(folders.run)
+        names.check(cases)
+        if recipe.sample.prompts is None:
+            names.write_table(folders.run, cases)
+    barrier()
+    return Pseudonyms.of(folders.run)
 
 
 def _cases(recipe: Recipe, folders: Folders, facts: ModelFacts) -> list[Case]:
