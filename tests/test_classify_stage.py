@@ -213,7 +213,8 @@ def test_what_is_missing_or_wrong_is_told_before_any_work(run: Path, tmp_path: P
     )
     with pytest.raises(UserError) as error:
         run_stages(wrong, run, until="classify")
-    for words in ("data.classes", "size", "percentiles", "zoom", "panels", "optimiser"):
+    named = ("data.classes", "size", "percentiles", "zoom", "panels", "optimiser")
+    for words in (*named, "translate_share has 3 numbers, classify.size has 2 axes"):
         assert words in str(error.value), words
     shutil.move(run / "samples", run / "volumes" / "steps-20")
     swept = blob_recipe("synth_clinical", f"classify.samples={run / 'volumes'}")

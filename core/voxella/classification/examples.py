@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, Manifest
+from voxella.classification.identity import identity_of, unmarked_images
 from voxella.classification.leaks import leaks
 from voxella.engine.hashes import shared_hashes
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
-from voxella.files import sha256_json
 from voxella.progress import say
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
@@ -105,7 +105,7 @@ def select(
     """
     settings = recipe.classify
     assert settings is not None, "asked for only where the recipe classifies"
-    foreign = [path for each in (prepared, samples) if each for path in _unmarked(each)]
+    foreign = [path for each in (prepared, samples) if each for path in unmarked_images(each)]
     picker = _Picker(recipe.data.classes, shared_hashes(foreign, ranks))
     real = picker.pick("real, train", prepared, prepared.split("train"), _clinical)
     val = picker.pick("real, val", prepared, prepared.split("val"), _clinical)
@@ -162,7 +162,7 @@ class _Picker:
             elif label not in self.classes:
                 unknown.setdefault(str(label), []).append(case.id)
             else:
-                identity = _identity(manifest, case, self.hashes)
+                identity = identity_of(manifest, case, self.hashes)
                 found[case.id] = Example(case, manifest, self.classes.index(label), identity)
         for label, ids in unknown.items():
             self.problems.append(
@@ -170,25 +170,6 @@ class _Picker:
                 f"the recipe; legal: {', '.join(self.classes)}"
             )
         return found
-
-
-def _unmarked(manifest: Manifest) -> Iterator[Path]:
-    """Yield the images of cases whose line does not say what decides their voxels."""
-    for case in manifest:
-        if case.extra.get("prepared_sha256") is None and not case.extra.get("synthetic"):
-            paths = (manifest.image_path(case, name) for name in sorted(case.images))
-            yield from (path for path in paths if path.is_file())
-
-
-def _identity(manifest: Manifest, case: Case, hashes: Mapping[Path, str]) -> str:
-    prepared = case.extra.get("prepared_sha256")
-    if prepared is not None:
-        return sha256_json(["prepared", case.id, prepared])
-    if case.extra.get("synthetic"):
-        # Its line says which weights made it, from which seed, prompt and settings.
-        return sha256_json(["synthetic", case.model_dump(mode="json")])
-    paths = [manifest.image_path(case, name) for name in sorted(case.images)]
-    return sha256_json([case.id, *(hashes[path] for path in paths if path in hashes)])
 
 
 def _phases(

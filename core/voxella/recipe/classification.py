@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from voxella.recipe.block import Block, Component
 from voxella.recipe.training import Optimizer, Train
@@ -78,12 +78,3 @@ class Classify(Block):
     on_one_class: Literal["stop", "warn"] = Field(
         "stop", description="where a training set lacks a class: nothing can be learnt"
     )
-
-    @model_validator(mode="after")
-    def _a_share_for_each_axis(self) -> Classify:
-        shares = self.augment.translate_shares(len(self.size))
-        if len(shares) != len(self.size):
-            raise ValueError(
-                f"augment.translate_share has {len(shares)} numbers and size {len(self.size)} axes"
-            )
-        return self

@@ -63,6 +63,12 @@ def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
             f"classify.size has {len(settings.size)} axes, prepare.size has "
             f"{len(recipe.prepare.size)}"
         )
+    shares = len(settings.augment.translate_shares(len(settings.size)))
+    if shares != len(settings.size):
+        yield (
+            f"classify.augment.translate_share has {shares} numbers, classify.size has "
+            f"{len(settings.size)} axes"
+        )
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
         yield f"classify.percentiles: received {low:g}, {high:g}; legal: 0 <= low < high <= 100"

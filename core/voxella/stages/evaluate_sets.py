@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,10 @@ from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.pseudonyms import read_synthetic
 from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_split import compared_split, listed
 
 __all__ = ["Sets", "Subject", "read_sets"]
 
-_SHOWN = 6
 # What a header's float32 and a writer's rounding may change of a voxel's edge.
 _EDGE_TOLERANCE = 0.01
 Range = tuple[float, float]
@@ -112,7 +111,7 @@ def read_sets(
     _refuse_incomplete(recipe, twins)
     known = {case.id: case for case in prepared}
     split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
-    split = _split(recipe, split_of)
+    split = compared_split(recipe, split_of)
     files = {case.id: _images(recipe, twins, case) for case in twins}
     _refuse_absent(files)
     foreign = [c for c in prepared if not c.extra.get("prepared_sha256")]
@@ -164,38 +163,12 @@ def _refuse_incomplete(recipe: Recipe, twins: Manifest) -> None:
         for sequence in recipe.data.sequences
     }
     problems = [
-        f"{len(ids)} synthetic case(s) have no {sequence} image: {_listed(ids)}"
+        f"{len(ids)} synthetic case(s) have no {sequence} image: {listed(ids)}"
         for sequence, ids in lacking.items()
         if ids
     ]
     if problems:
         raise UserError("\n".join(problems), legal=f"all of {', '.join(recipe.data.sequences)}")
-
-
-def _split(recipe: Recipe, split_of: dict[str, str]) -> str:
-    """Return the split whose synthetic and real cases are compared.
-
-    Asked for, or the only one; of a data set made from several splits, the first that the recipe
-    names. Anything else is a mix.
-    """
-    found = Counter(split_of.values())
-    asked, made = recipe.evaluate.real_split, recipe.sample.splits
-    if asked is not None and asked in found:
-        return asked
-    if asked is None and len(found) == 1:
-        return next(iter(found))
-    if asked is None and set(found) <= set(made):
-        return next(split for split in made if split in found)
-    wanted = asked or found.most_common(1)[0][0]
-    other = sorted(name for name, split in split_of.items() if split != wanted)
-    told = ", ".join(f"{count} from {split}" for split, count in sorted(found.items()))
-    raise UserError(
-        f"the synthetic cases are made from other splits than {wanted}, whose real cases they "
-        f"would be compared with ({told}), such as {_listed(other)}: a distance between mixed "
-        "splits has no meaning",
-        legal="synthetic cases made from reports of one split, or one of several by its name",
-        remedy=" or ".join(f"--set evaluate.real_split={split}" for split in sorted(found)),
-    )
 
 
 def _images(recipe: Recipe, manifest: Manifest, case: Case) -> tuple[Path, ...]:
@@ -254,7 +227,3 @@ def _range(cases: Sequence[Case]) -> tuple[Range, ...] | None:
     known = [case.extra["spacing_mm"] for case in cases if case.extra.get("spacing_mm")]
     low, high = 1 - _EDGE_TOLERANCE, 1 + _EDGE_TOLERANCE
     return tuple((min(e) * low, max(e) * high) for e in zip(*known, strict=True)) or None
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
