@@ -740,6 +740,68 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
         sample(bench.recipe(f"sample.prompts={path}", "sample.space=source"), bench.folder / "bad")
 
 
+IMPOSSIBLE = {
+    "zero": ([0, 0, 0], "an edge has to be a number above 0"),
+    "nan": ([math.nan, 8, 6], "an edge has to be a number above 0"),
+    "endless": ([8, 8, math.inf], "an edge has to be a number above 0"),
+    "negative": ([-8, 8, 6], "an edge has to be a number above 0"),
+    "two": ([8, 8], "spacing_mm has 2 entries, and there are 3 axes"),
+    "none": ([], "spacing_mm has 0 entries"),
+    "fine": ([0.5, 0.5, 3], "far from what the model was trained on (8 x 8 x 6 mm)"),
+    "coarse": ([8, 8, 60], "far from what the model was trained on (8 x 8 x 6 mm)"),
+    "words": (["8", 8, 6], "spacing_mm"),
+    "yes": ([True, 8, 6], "spacing_mm"),
+    "one": (8, "spacing_mm"),
+}
+
+
+def test_impossible_prompts_are_all_named_with_their_lines(bench: Bench, tmp_path: Path) -> None:
+    prompts: list[dict[str, Any]] = [
+        {"id": name, "report": "Mrs Smith", "label": "positive", "spacing_mm": spacing}
+        for name, (spacing, _) in IMPOSSIBLE.items()
+    ]
+    prompts += [
+        {"id": "good", "label": "positive", "spacing_mm": [8, 8, 6]},
+        {"id": "other", "label": "Mrs Smith has a lesion"},
+        {"id": "GOOD"},
+        {"id": "key", "Mrs Smith has a lesion": 1},
+    ]
+    path = tmp_path / "prompts.jsonl"
+    lines = [json.dumps(prompt) for prompt in prompts]
+    deep, digits = "[" * 100_000, '{"id": "a", "spacing_mm": [' + "9" * 5000 + "]}"
+    half = '{"id": "half", "report": "\\ud800"}'
+    path.write_text("\n".join([*lines, deep, digits, half]), encoding="utf-8-sig")
+    with pytest.raises(UserError) as caught:
+        sample(bench.recipe(f"sample.prompts={path}"), bench.run("impossible"))
+    said = caught.value.problem.splitlines()
+    told = {int(line.removeprefix(f"{path}:").split(":")[0]): line for line in said}
+    assert sorted(told) == [*range(1, 12), 13, 14, 15, 16, 17, 18]
+    for number, (_, words) in enumerate(IMPOSSIBLE.values(), start=1):
+        assert words in told[number]
+    assert "label is none of negative, positive" in told[13]
+    assert "id GOOD stands in line 12 already" in told[14]
+    assert told[15].endswith("a field that no prompt has")
+    assert told[16].endswith("not JSON")
+    assert told[17].endswith("not JSON")
+    assert "report" in told[18]
+    assert "Smith" not in str(caught.value)
+    assert not (bench.folder / "impossible" / "samples").exists()
+
+
+def test_prompts_are_judged_before_anything_is_imported(tmp_path: Path) -> None:
+    """What needs no model to be known is said at once, not after days of training."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "spacing_mm": [0, 8, 6]}\n{"id": "b", "label": "perhaps"}\n')
+    recipe = str(RECIPES / "ccella.yaml")
+    given = ["--profile", "smoke", "--out", str(tmp_path / "run")]
+    assert main(["sample", recipe, *given, "--set", f"sample.prompts={path}"]) == 2
+    assert not (tmp_path / "run").exists()
+    path.write_text('{"id": "a"}\n')
+    more = ["--set", f"sample.prompts={path}", "--set", "sample.space=source"]
+    assert main(["run", recipe, *given, *more]) == 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_released_spreadsheet_beside_the_volumes(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

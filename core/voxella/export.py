@@ -22,9 +22,9 @@ from voxella.recipe.load import dump_recipe, load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.record import versions
 
-__all__ = ["ModelFacts", "load_facts", "load_model", "save_model"]
+__all__ = ["FACTS", "ModelFacts", "load_facts", "load_model", "save_model"]
 
-_WEIGHTS, _CONDITIONS, _RECIPE, _FACTS = (
+_WEIGHTS, _CONDITIONS, _RECIPE, FACTS = (
     "model.safetensors",
     "conditions.safetensors",
     "recipe.yaml",
@@ -78,14 +78,14 @@ def save_model(
         facts: All but ``weights_sha256``, which is measured here.
         null_text: ``(1, L, F)`` features of the empty report, or None.
     """
-    (folder / _FACTS).unlink(missing_ok=True)
+    (folder / FACTS).unlink(missing_ok=True)
     with atomic_path(folder / _WEIGHTS) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
     with atomic_path(folder / _CONDITIONS) as temporary:
         save_file({} if null_text is None else {"null_text": null_text.contiguous()}, temporary)
     write_text_atomic(folder / _RECIPE, dump_recipe(recipe))
     measured = asdict(facts) | {"weights_sha256": sha256_file(folder / _WEIGHTS)}
-    write_json_atomic(folder / _FACTS, measured)
+    write_json_atomic(folder / FACTS, measured)
     return folder
 
 
@@ -95,10 +95,10 @@ def load_facts(folder: Path) -> ModelFacts:
     Raises:
         UserError: When the folder is not a whole exported model.
     """
-    path = Path(folder) / _FACTS
+    path = Path(folder) / FACTS
     if not path.is_file():
         raise UserError(
-            f"{folder} is not an exported model: {_FACTS} is missing",
+            f"{folder} is not an exported model: {FACTS} is missing",
             remedy="voxella train RECIPE writes RUN/model when it ends",
         )
     return ModelFacts(**json.loads(path.read_text(encoding="utf-8")))

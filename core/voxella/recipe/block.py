@@ -51,7 +51,10 @@ Label = Annotated[str, AfterValidator(_label)]
 class Block(BaseModel):
     """A block of a recipe: an unknown key is an error, and what is read once never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    # NaN and infinity pass every comparison that they should not, and no setting means them.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class Component(BaseModel):

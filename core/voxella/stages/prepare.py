@@ -23,7 +23,7 @@ from voxella.stages.prepare_cases import Job, done_cases, run_jobs
 from voxella.stages.prepare_origin import Origin
 from voxella.stages.record import StageRecord
 
-__all__ = ["prepare", "quarantined"]
+__all__ = ["check_prepare", "prepare", "quarantined"]
 
 # Raised when the same settings give other voxels than before.
 _METHOD = 1
@@ -62,7 +62,8 @@ def prepare(
             or ``out`` holds cases of another data set.
     """
     out = Path(out)
-    _check(recipe, workers)
+    check_prepare(recipe, workers)
+    _tell_unused(recipe)
     source = Manifest.read(dataset)
     if not source.cases:
         raise UserError(f"{source.folder / MANIFEST}: no case in it")
@@ -96,7 +97,12 @@ def quarantined(folder: Path) -> set[str]:
     return {entry["case"] for entry in json.loads(listed.read_text(encoding="utf-8"))}
 
 
-def _check(recipe: Recipe, workers: int) -> None:
+def check_prepare(recipe: Recipe, workers: int) -> None:
+    """Refuse settings that make no sense, all of them at once.
+
+    Raises:
+        UserError: What is wrong.
+    """
     settings, problems = recipe.prepare, []
     if len(settings.size) not in (2, 3) or len(settings.crop_mm) != len(settings.size):
         problems.append(
@@ -116,8 +122,11 @@ def _check(recipe: Recipe, workers: int) -> None:
         problems.append(f"workers: {workers} is below 0 (0: all cores)")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _tell_unused(recipe: Recipe) -> None:
     known = {name.lower() for name in recipe.data.sequences} | set(Prepare().intensity)
-    if unused := [name for name in settings.intensity if name.lower() not in known]:
+    if unused := [name for name in recipe.prepare.intensity if name.lower() not in known]:
         say(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
 
 

@@ -5,13 +5,11 @@ A prompt is report text: it goes to the text encoder and nowhere else. Messages 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from voxella.cache.text import TextCache, text_key
@@ -19,15 +17,11 @@ from voxella.case import Case
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed
 from voxella.errors import UserError
-from voxella.export import ModelFacts
-from voxella.files import sha256_bytes
-from voxella.machine import raise_if_machine
-from voxella.recipe.model import Recipe, Text
+from voxella.recipe.model import Text
 from voxella.stages.encode_text import TextEncoding
+from voxella.stages.prompt_files import read_prompts
 
-__all__ = ["CachedPrompts", "FilePrompts", "Prompts", "prompt_cases"]
-
-_LEGAL = '{"id": "a1", "report": "...", "label": "positive", "spacing_mm": [0.5, 0.5, 0.75]}'
+__all__ = ["CachedPrompts", "FilePrompts", "Prompts"]
 
 
 class Prompts(Protocol):
@@ -73,7 +67,8 @@ class FilePrompts:
     """
 
     def __init__(self, text: Text, path: Path, reports: Path, own: Path, ranks: Ranks) -> None:
-        texts = {prompt.id: prompt.report for prompt in _read(path) if prompt.report.strip()}
+        read = read_prompts(path)[0].values()  # judged before
+        texts = {prompt.id: prompt.report for prompt in read if prompt.report.strip()}
         cache = _opened(reports, text)
         caches = {} if cache is None else _known(cache, texts)
         new = {name: words for name, words in texts.items() if name not in caches}
@@ -117,82 +112,3 @@ def _known(cache: TextCache, texts: Mapping[str, str]) -> dict[str, TextCache]:
     """Return the cache by the names of those texts that are in it."""
     mark = cache.fingerprint
     return {name: cache for name, words in texts.items() if text_key(words, mark) in cache}
-
-
-class _Prompt(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)
-    report: str = ""
-    label: str | None = None
-    spacing_mm: list[float] | None = None
-
-
-def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
-    """Return a case for every prompt of ``sample.prompts``, in the file's order.
-
-    They are of the first split that the recipe samples. A prompt without ``spacing_mm`` takes the
-    middle of the range that the model was trained on.
-
-    Raises:
-        UserError: Naming every bad line.
-    """
-    assert recipe.sample.prompts is not None, "asked for only where there is a file"
-    usual = _usual_spacing(recipe, facts)
-    return [
-        Case(
-            id=prompt.id,
-            patient=f"prompt-{prompt.id}",
-            images={},
-            label=prompt.label,
-            label_source=None if prompt.label is None else "given",
-            report_sha256=sha256_bytes(prompt.report.encode()) if prompt.report.strip() else None,
-            split=recipe.sample.splits[0],
-            extra={"spacing_mm": prompt.spacing_mm or usual},
-        )
-        for prompt in _read(recipe.sample.prompts)
-    ]
-
-
-def _usual_spacing(recipe: Recipe, facts: ModelFacts) -> list[float]:
-    if facts.spacing_mm is None:
-        return [1.0] * len(recipe.latent.size)
-    pairs = zip(facts.spacing_mm["min"], facts.spacing_mm["max"], strict=True)
-    return [round((low + high) / 2, 6) for low, high in pairs]
-
-
-def _read(path: Path) -> list[_Prompt]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise_if_machine(error)
-        raise UserError(
-            f"sample.prompts: {path} cannot be read as UTF-8 ({type(error).__name__})",
-            legal=f"one object per line: {_LEGAL}",
-        ) from None
-    prompts: list[_Prompt] = []
-    problems: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            prompts.append(_Prompt.model_validate(json.loads(line)))
-        except ValidationError as error:
-            fields = {str(item["loc"][0]) for item in _errors(error) if item["loc"]}
-            problems.append(f"{path}:{number}: {', '.join(sorted(fields)) or 'not an object'}")
-        except json.JSONDecodeError:
-            problems.append(f"{path}:{number}: not JSON")
-    ids = [prompt.id for prompt in prompts]
-    problems += [
-        f"{path}: id {name} stands twice" for name in sorted({*ids}) if ids.count(name) > 1
-    ]
-    if not problems and not prompts:
-        problems.append(f"{path}: holds no prompt")
-    if problems:
-        raise UserError("\n".join(problems), legal=f"one object per line: {_LEGAL}")
-    return prompts
-
-
-def _errors(error: ValidationError) -> list[Any]:
-    # Without the input: it is a report.
-    return list(error.errors(include_input=False, include_url=False))

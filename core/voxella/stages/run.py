@@ -30,7 +30,8 @@ from voxella.stages.importing import import_for
 from voxella.stages.labels import check_training_labels, check_training_reports
 from voxella.stages.leaks import refuse_leaks
 from voxella.stages.preflight import check_encoders, check_model, check_training
-from voxella.stages.prepare import prepare, quarantined
+from voxella.stages.prepare import check_prepare, prepare, quarantined
+from voxella.stages.prompt_files import check_prompts
 from voxella.stages.reports import read_reports
 from voxella.stages.sample import cases_to_sample, sample
 from voxella.stages.train import train
@@ -76,10 +77,14 @@ def run_stages(
     check_training(recipe, ranks)
     wanted = _wanted(recipe, until)
     needs: frozenset[str] | None = None
+    if "prepare" in wanted:
+        check_prepare(recipe, workers)
     if "encode" in wanted:
         check_encoders(recipe)
     if "train" in wanted:
         needs = check_model(recipe)
+    if "sample" in wanted:
+        check_prompts(recipe, Folders.of(recipe, run).model)
     if "evaluate" in wanted:
         check_evaluation(recipe)
     if "classify" in wanted:

@@ -16,7 +16,7 @@ from voxella.progress import say
 from voxella.pseudonyms import Pseudonyms
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
-from voxella.stages.prompts import prompt_cases
+from voxella.stages.prompt_files import prompt_cases
 from voxella.stages.record import StageRecord
 from voxella.stages.sample_batches import make_missing
 from voxella.stages.sample_sheet import keep_sheet
@@ -137,11 +137,6 @@ def _names(recipe: Recipe, folders: Folders, cases: list[Case], ranks: Ranks) ->
 def _cases(recipe: Recipe, folders: Folders, facts: ModelFacts) -> list[Case]:
     """Return the cases to make twins of."""
     if recipe.sample.prompts is not None:
-        if recipe.sample.space == "source":
-            raise UserError(
-                "sample.space is source, but prompts have no scan whose grid could be taken",
-                remedy="--set sample.space=prepared",
-            )
         return prompt_cases(recipe, facts)[: recipe.sample.count]
     return cases_to_sample(recipe, Manifest.read(folders.prepared))
 
