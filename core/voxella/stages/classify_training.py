@@ -22,6 +22,8 @@ from voxella.engine.train import Training, train_loop
 from voxella.files import sha256_file, sha256_json
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.model import Train
+from voxella.stages.changes import keep_inputs, refuse_changed
+from voxella.stages.folders import Folders
 from voxella.stages.record import StageRecord
 
 __all__ = ["train_classifier"]
@@ -113,9 +115,14 @@ class _Phase:
             zero_stage(self.scenario.settings.deepspeed),
             1.0,
         )
+        begun = StageRecord(self.folder, "classify", decides)
+        if any((self.folder / "checkpoints").glob("step-*")):
+            folders = Folders.of(self.scenario.recipe, self.scenario.folder.parents[1])
+            refuse_changed(begun, run=folders.run, work=folders.work, named=self._named)
         barrier()
         if main:
             record.invalidate()
+            keep_inputs(begun)
         if not self._train(provenance, stop_after):
             return None
         barrier()
@@ -126,6 +133,16 @@ class _Phase:
             record.complete(**chosen, training_cases=len(self.cases))
         barrier()
         return chosen
+
+    def _named(self, key: str) -> str:
+        """Return the recipe's name of what :meth:`decides`."""
+        settings = self.scenario.settings
+        second = self.last and settings.training_set == "synthetic_then_real" and settings.finetune
+        outside = {"classes": "data.classes", "seed": "seed"}
+        length = "classify.finetune" if second else "classify.train"
+        if key.startswith("length."):
+            return f"{length}.{key.removeprefix('length.')}"
+        return outside.get(key, f"classify.{key}")
 
     def _train(self, provenance: Provenance, stop_after: int | None) -> bool:
         """Train to the end; False when stopped before."""

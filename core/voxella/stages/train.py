@@ -31,6 +31,7 @@ from voxella.model import build_model
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.load import dump_recipe
 from voxella.recipe.model import Dropout, Recipe
+from voxella.stages.changes import keep_inputs, refuse_changed
 from voxella.stages.folders import Folders
 from voxella.stages.panels import make_panel
 from voxella.stages.record import StageRecord
@@ -78,11 +79,14 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         ranks=ranks,
         zero_stage=stage,
     )
+    if checkpoints.complete():
+        refuse_changed(record, run=folders.run, work=folders.work)
     checkpoints.newest(provenance)  # before this run's recipe takes the place of the other's
     barrier()
     if ranks.is_main:
         make_folder(folders.run)
         record.invalidate()
+        keep_inputs(record)
         write_text_atomic(folders.run / "recipe.yaml", dump_recipe(recipe))
     observers = ObserverSet(recipe.observers, rank=ranks.rank)
     training = Training(
