@@ -13,13 +13,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from voxella.case import MANIFEST, Case, Manifest
+from voxella.case import MANIFEST, Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.imaging.sources import hash_images
 from voxella.progress import Steps, say
 from voxella.recipe.model import Prepare, Recipe
-from voxella.stages.prepare_cases import Job, done_cases, run_jobs
+from voxella.stages.prepare_cases import Job, carried, done_cases, prepared_case, run_jobs
 from voxella.stages.prepare_origin import Origin
 from voxella.stages.record import StageRecord
 
@@ -80,7 +80,7 @@ def prepare(
     pending = [job for job in jobs.values() if job.facts() is None]
     problems |= run_jobs(pending, workers)
     _judge(out, problems, total=len(source), quarantine=bool(quarantine))
-    manifest = Manifest(out, [_prepared(c, jobs[c.id]) for c in source if c.id not in problems])
+    manifest = Manifest(out, [prepared_case(c, jobs[c.id]) for c in source if c.id not in problems])
     manifest.write()
     facts = _summary(recipe.prepare, manifest)
     record.complete(
@@ -178,7 +178,7 @@ def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str,
     """Return what decides the whole stage: settings, voxels, what a manifest line carries over."""
     cases = [
         [
-            _carried(case).model_dump(mode="json", exclude={"images", "report", "truth"}),
+            carried(case).model_dump(mode="json", exclude={"images", "report", "truth"}),
             jobs[case.id].inputs_sha256 if case.id in jobs else None,
         ]
         for case in source
@@ -242,17 +242,3 @@ def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:
         )
         say(f"prepare: {oblique} of {len(extras)} cases are oblique by over {_OBLIQUE:g}°: {done}")
     return {"padded": padded, "oblique": oblique}
-
-
-def _carried(case: Case) -> Case:
-    """Return a case without what no longer holds of its voxels: they are in [0, 1] now."""
-    extra = {name: value for name, value in case.extra.items() if name != "int16_scale"}
-    return case.model_copy(update={"extra": extra})
-
-
-def _prepared(case: Case, job: Job) -> Case:
-    facts = job.facts() or {}
-    extra = {**_carried(case).extra, **facts, "prepared_sha256": job.inputs_sha256}
-    return case.model_copy(
-        update={"images": job.prepared, "report": None, "truth": None, "extra": extra}
-    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from voxella.case import Case
 from voxella.check.case_images import CaseImages
 from voxella.check.quick import case_headers, refuse_errors
 from voxella.check.settings import CheckSettings
@@ -25,7 +26,7 @@ from voxella.progress import Steps
 from voxella.recipe.model import Prepare
 from voxella.stages.pool import KilledError, processes_for, run_in_processes
 
-__all__ = ["Job", "done_cases", "run_jobs"]
+__all__ = ["Job", "carried", "done_cases", "prepared_case", "run_jobs"]
 
 _RECORDS = "cases"
 # By sequence, a hash of the source's voxels in RAS order: equal for one scan in any file.
@@ -176,3 +177,18 @@ def _parallel(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, str | 
 def _one_thread() -> None:
     """Keep SimpleITK to one thread: the processes already fill the cores."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def carried(case: Case) -> Case:
+    """Return a case without what no longer holds of its voxels: they are in [0, 1] now."""
+    extra = {name: value for name, value in case.extra.items() if name != "int16_scale"}
+    return case.model_copy(update={"extra": extra})
+
+
+def prepared_case(case: Case, job: Job) -> Case:
+    """Return the prepared manifest's entry of a case whose job is done."""
+    facts = job.facts() or {}
+    extra = {**carried(case).extra, **facts, "prepared_sha256": job.inputs_sha256}
+    return case.model_copy(
+        update={"images": job.prepared, "report": None, "truth": None, "extra": extra}
+    )
