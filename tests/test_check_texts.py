@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny_run import REPOSITORY
 from torch import Tensor
 
-from voxella.case import Case
+from voxella.case import Case, Manifest
 from voxella.check.balance import balance
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import TEXT_KINDS
@@ -26,6 +26,7 @@ from voxella.importers.phantom.facts import draw_facts
 from voxella.importers.phantom.plugin import phantom
 from voxella.importers.phantom.report import write_report
 from voxella.importers.picai_marksheet import read_marksheet
+from voxella.stages.reports import read_reports
 
 DATA = REPOSITORY.parent / "shared" / "data"
 CLASSES = ("negative", "positive")
@@ -121,6 +122,111 @@ def test_bad_report_files_are_all_found_at_once(tmp_path: Path) -> None:
     ]
     latin = next(f for f in findings if f.code == "report.undecodable")
     assert "byte 2 of 14" in latin.message
+
+
+def test_check_and_encode_judge_a_report_alike(tmp_path: Path) -> None:
+    reports: dict[str, bytes | None] = {
+        "bom": b"\xef\xbb\xbfLesion left.",
+        "pdf": b"%PDF-1.4",
+        "html": b"<p>Lesion</p>",
+        "json": b'{"text": "Lesion"}',
+        "nan": b"nan",
+        "dash": b" -\n",
+        "marks": b"___",
+        "latin": "Läsion".encode("latin-1"),
+        "fine": b"Lesion right.",
+    }
+    cases = dataset(tmp_path, reports)
+    findings = check_texts(tmp_path, cases, classes=CLASSES)
+    assert found(findings, "report.document", "report.placeholder", "report.undecodable") == [
+        ("report.document", "pdf", "report"),
+        ("report.document", "html", "report"),
+        ("report.document", "json", "report"),
+        ("report.placeholder", "nan", "report"),
+        ("report.placeholder", "dash", "report"),
+        ("report.placeholder", "marks", "report"),
+        ("report.undecodable", "latin", "report"),
+    ]
+    manifest = Manifest(tmp_path, cases)
+    with pytest.raises(UserError) as caught:
+        read_reports(manifest)
+    # Errors of the check, and they alone, are refused.
+    refused = {line.split(":")[0] for line in caught.value.problem.splitlines()}
+    errors = {finding.case for finding in findings if finding.severity == "error"}
+    assert refused == {f"case {name}" for name in errors} == {
+        "case pdf", "case html", "case json", "case latin"
+    }  # fmt: skip
+    assert "sion" not in str(caught.value)
+    texts = read_reports(manifest, without=["pdf", "html", "json", "latin"])
+    assert texts == {
+        "bom": "Lesion left.", "dash": "", "fine": "Lesion right.", "marks": "", "nan": "",
+    }  # fmt: skip
+
+
+def test_markers_of_de_identification_are_located_and_counted(tmp_path: Path) -> None:
+    reports: dict[str, bytes | None] = {
+        "a": b"Seen by ___ on [DATE]. Lesion.",
+        "b": b"Dr. XXXX reports: none.",
+        "c": b"Lesion left.",
+    }
+    cases = dataset(tmp_path, reports)
+    findings = check_texts(tmp_path, cases, classes=CLASSES)
+    marks = [finding for finding in findings if finding.code == "report.markers"]
+    assert [(f.case, f.where) for f in marks] == [
+        ("a", "report[8:11]"), ("b", "report[4:8]"), (None, None),
+    ]  # fmt: skip
+    assert marks[-1].message == "3 de-identification marks in 2 of 3 reports"
+    assert "text.replace_markers=true" in marks[0].remedy
+    replaced = check_texts(tmp_path, cases, classes=CLASSES, replace_markers=True)
+    assert not found(replaced, "report.markers")
+
+
+def test_reports_that_end_where_a_limit_lies_are_told(tmp_path: Path) -> None:
+    words = ("Prostate lesion left, " * 400).encode()
+    reports: dict[str, bytes | None] = {
+        "excel": words[:32_767].ljust(32_767, b"x"),
+        "column": words[:255],
+        "whole": words[:254] + b".",
+        "long": words[:300],
+    }
+    findings = check_texts(tmp_path, dataset(tmp_path, reports), classes=CLASSES)
+    cut = [name for _, name, _ in found(findings, "report.cut")]
+    assert cut == ["excel", "column"]
+    # Whatever the limit: three different reports do not end at the same character by chance.
+    alike = {f"c{n}": f"{n}{'abcd ' * 100}".encode()[:311] for n in range(3)}
+    findings = check_texts(tmp_path, dataset(tmp_path, alike), classes=CLASSES)
+    assert [name for _, name, _ in found(findings, "report.cut")] == ["c0", "c1", "c2"]
+
+
+def test_words_that_an_encoder_does_not_know_are_counted(tmp_path: Path) -> None:
+    class Knowing(Counting):
+        def unknown_counts(self, texts: Sequence[str]) -> list[int]:
+            return [sum(not word.isascii() for word in text.split()) for text in texts]
+
+    reports: dict[str, bytes | None] = {
+        "el": "Βλάβη left αριστερή".encode(), "en": b"Lesion left."
+    }  # fmt: skip
+    cases = dataset(tmp_path, reports)
+    findings = check_texts(tmp_path, cases, classes=CLASSES, encoder=Knowing(), max_tokens=9)
+    told = [(f.case, f.message) for f in findings if f.code == "report.unknown-words"]
+    assert told == [
+        ("el", "2 of 3 tokens stand for words or signs that are unknown"),
+        (None, "1 of 2 reports lose words or signs that the text encoder does not know, 2 in all"),
+    ]
+
+
+def test_patients_who_may_be_one_are_told_without_their_ids(tmp_path: Path) -> None:
+    cases = [
+        case("a", patient="P007"),
+        case("b", patient="p 7", split="test"),
+        case("c", patient="P8\u200b"),
+        case("d", patient="P9"),
+    ]
+    findings = check_texts(tmp_path, cases, classes=CLASSES)
+    told = [f for f in findings if f.code.startswith("patient.")]
+    assert [(f.code, f.case) for f in told] == [("patient.alike", "a"), ("patient.form", "c")]
+    assert told[0].message.endswith("1 other patients, over the splits test, train: b")
+    assert "P00" not in repr(told)
 
 
 def test_an_unchanged_report_has_its_hash(tmp_path: Path) -> None:
@@ -384,12 +490,17 @@ def test_real_reports_against_the_limit_of_a_real_tokenizer(tmp_path: Path) -> N
     encoder = Counting(lambda text: len(pieces.encode(text)) + 1)
     findings = check_texts(tmp_path, cases, classes=CLASSES, encoder=encoder, max_tokens=512)
     cut = {f.case for f in findings if f.code == "report.truncated"} - {None}
-    assert cut == {name for name, count in tokens.items() if count > 512}
+    # Some entries are lists of words in JSON: no plain text, and so not counted.
+    lists = {e["id"] for e in entries if e["text"].lstrip().startswith("[")}
+    assert {f.case for f in findings if f.code == "report.document"} == lists
+    assert cut == {name for name, count in tokens.items() if count > 512} - lists
     # Two of the three Dutch prostate reports exceed the paper's limit.
     assert {name for name in cut if str(name).startswith("rga")} == {"rga_sample_1", "rga_sample_2"}
-    # 132 reports, of which 111 are distinct.
+    # 132 reports, of which 111 are distinct; but for the lists.
+    kept = [" ".join(e["text"].split()) for e in entries if e["id"] not in lists]
+    assert (len(entries), len({" ".join(e["text"].split()) for e in entries})) == (132, 111)
     duplicates = [f for f in findings if f.code == "report.duplicate"]
-    assert sum(int(f.message.split()[0]) for f in duplicates) == 132 - 111
+    assert sum(int(f.message.split()[0]) for f in duplicates) == len(kept) - len({*kept})
     assert not found(findings, "report.empty", "report.undecodable", "report.missing")
 
 

@@ -237,3 +237,57 @@ def test_paper_mode_needs_text_and_a_float32_encoder(capfd: pytest.CaptureFixtur
     assert "next:  --set text.encoder.dtype=float32" in said
     with pytest.raises(SystemExit):
         main(["train", str(recipes / "ccella.yaml"), "--paper-mode"])
+
+
+def test_words_lost_are_told_and_kept_by_case(
+    t5: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset / "reports" / "a.txt").write_text("tumor lesion gross apex")
+    encode(settings(t5), dataset, tmp_path / "text")
+    told = capsys.readouterr()
+    assert (
+        "1 of 2 reports lose words or signs that the encoder does not know (<unk>), 2 in all"
+        in (told.out + told.err)
+    )
+    index = json.loads((tmp_path / "text" / "index.json").read_text())
+    assert {name: case["unknown"] for name, case in index["cases"].items()} == {
+        "a": 2, "b": 0, "c": 0,
+    }  # fmt: skip
+
+
+def test_markers_are_left_out_of_features_and_named_in_their_key(
+    t5: Path, dataset: Path, tmp_path: Path
+) -> None:
+    (dataset / "reports" / "a.txt").write_text("lesion ___ left [NAME] apex XXXX")
+    kept = encode(settings(t5), dataset, tmp_path / "kept")
+    left_out = settings(t5, replace_markers=True)
+    replaced = encode(left_out, dataset, tmp_path / "replaced")
+    (dataset / "reports" / "a.txt").write_text("lesion left apex")
+    plain = encode(settings(t5), dataset, tmp_path / "plain")
+    assert torch.equal(replaced.read("a")[0], plain.read("a")[0])
+    assert kept.length("a") > replaced.length("a") == 4
+    assert torch.equal(replaced.empty, plain.empty)
+    assert replaced.fingerprint != plain.fingerprint
+    # Neither is taken for the other, and nothing is overwritten.
+    with pytest.raises(UserError, match="replace_markers False, the recipe says True"):
+        TextCache.open(tmp_path / "plain", left_out)
+    with pytest.raises(UserError, match="replace_markers True, the recipe says False") as caught:
+        encode(settings(t5), dataset, tmp_path / "replaced")
+    assert "--set text.replace_markers=True" in str(caught.value.remedy)
+    # Placeholders are none here as everywhere.
+    (dataset / "reports" / "a.txt").write_text("nan")
+    assert not encode(settings(t5), dataset, tmp_path / "none").has_report("a")
+
+
+def test_features_from_before_markers_could_be_left_out_are_taken(
+    t5: Path, dataset: Path, tmp_path: Path
+) -> None:
+    encode(settings(t5), dataset, tmp_path / "text")
+    origin = json.loads((tmp_path / "text" / "made_with.json").read_text())
+    index = json.loads((tmp_path / "text" / "index.json").read_text())
+    assert "replace_markers" not in origin["settings"]
+    assert "replace_markers" not in index["settings"]
+    for case in index["cases"].values():
+        del case["unknown"]
+    (tmp_path / "text" / "index.json").write_text(json.dumps(index))
+    assert TextCache.open(tmp_path / "text", settings(t5)).has_report("a")

@@ -666,7 +666,8 @@ def test_a_file_of_prompts(bench: Bench, tmp_path: Path) -> None:
         {"id": "nothing", "label": "negative", "spacing_mm": [2.0, 2.0, 3.0]},
     ]
     path = tmp_path / "prompts.jsonl"
-    path.write_text("\n".join(json.dumps(prompt) for prompt in prompts), encoding="utf-8")
+    # As Windows saves it, with a byte-order mark.
+    path.write_text("\n".join(json.dumps(prompt) for prompt in prompts), encoding="utf-8-sig")
     out = sample(bench.recipe(f"sample.prompts={path}"), bench.run("prompted"))
     twin, nothing = Manifest.read(out)
     assert (twin.id, nothing.id) == ("twin-s000", "nothing-s000")
@@ -728,6 +729,7 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
     path = tmp_path / "prompts.jsonl"
     secret = "Mrs Smith has a lesion"
     lines = ["{", json.dumps({"id": "a b", "report": secret}), json.dumps({"report": [secret]})]
+    lines.append(json.dumps({"id": "c", "report": f"<p>{secret}</p>"}))
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         sample(bench.recipe(f"sample.prompts={path}"), bench.run("bad"))
@@ -735,7 +737,11 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
     assert ":1: not JSON" in said
     assert ":2: id" in said
     assert ":3: id, report" in said
+    assert ":4: its report is HTML and no plain text" in said
     assert "Smith" not in said
+    path.write_text(json.dumps({"id": "d", "report": "Lésion"}, ensure_ascii=False), "latin-1")
+    with pytest.raises(UserError, match=r"is not UTF-8 \(byte \d+ of \d+\).*; save it as UTF-8"):
+        sample(bench.recipe(f"sample.prompts={path}"), bench.run("bad-bytes"))
     with pytest.raises(UserError, match="no scan whose grid"):
         sample(bench.recipe(f"sample.prompts={path}", "sample.space=source"), bench.folder / "bad")
 

@@ -347,3 +347,33 @@ def test_nothing_asks_the_network(t5_folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert len(_build("t5", t5_folder).encode(["lesion"])) == 1
+
+
+def test_unknown_words_are_counted(t5_folder: Path, bert_folder: Path) -> None:
+    texts = ["lesion left", "", "tumor lesion gross", "<unk>"]
+    for name, path in (("t5", t5_folder), ("hf", bert_folder)):
+        encoder: Any = _build(name, path)
+        assert encoder.unknown_counts(texts) == [0, 0, 2, 1]
+        assert encoder.unknown_counts([]) == []
+
+
+@pytest.mark.skipif(not TOKENIZERS.is_dir(), reason=f"{TOKENIZERS} is absent")
+def test_the_t5_vocabulary_loses_chinese_and_greek(tmp_path: Path) -> None:
+    """Against sentencepiece itself: how many pieces of each text have its number of ``<unk>``."""
+    import sentencepiece
+
+    model = TOKENIZERS / "torchtune" / "sentencepiece.model"
+    T5EncoderModel(_t5_config(vocab_size=32_128)).save_pretrained(tmp_path)
+    shutil.copy(model, tmp_path / "spiece.model")
+    texts = [
+        "Lesion left apex.",
+        "Läsion größer",
+        "前列腺左侧外周带见结节",
+        "Βλάβη στην αριστερή ζώνη.",
+    ]
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    wanted = [pieces.encode(text).count(pieces.unk_id()) for text in texts]
+    encoder: Any = _build("t5", tmp_path)
+    assert encoder.unknown_counts(texts) == wanted
+    assert wanted[:2] == [0, 0]
+    assert all(wanted[2:])

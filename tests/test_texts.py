@@ -141,6 +141,7 @@ def test_documents_are_known_by_their_bytes(data: bytes, words: str) -> None:
         ("MSH|^~\\&|RIS|HOSP|||2024||ORU^R01", "an HL7 message"),
         ('{"report": "Lesion left"}', "JSON"),
         ('["Lesion left"]', "JSON"),
+        ("['Lesion', 'left']", "JSON"),
         ("MIME-Version: 1.0\nContent-Type: text/plain\n\nLesion", "an e-mail"),
         ("-----BEGIN PGP MESSAGE-----\n", "encrypted"),
         ("JVBERi0xLjQKJcOkw7zDtsOfCjIgMCBvYmoK" * 8, "base64"),

@@ -41,6 +41,9 @@ def text_settings(text: Text) -> dict[str, Any]:
     """Return the part of a recipe's ``text`` block that decides the features."""
     settings = text.model_dump(mode="json")
     settings["encoder"] = {k: v for k, v in settings["encoder"].items() if k not in _EXECUTION}
+    if not text.replace_markers:
+        # Features from before this could be chosen are those without it.
+        del settings["replace_markers"]
     return settings
 
 
@@ -53,12 +56,14 @@ class CaseText:
         has_report: Whether there is one; a blank file counts as none.
         tokens: Tokens before truncation.
         cut: Tokens that truncation cut off.
+        unknown: Tokens that stand for words or signs that the encoder does not know.
     """
 
     key: str
     has_report: bool
     tokens: int
     cut: int
+    unknown: int = 0
 
 
 class TextCache:

@@ -22,6 +22,8 @@ _ORIGIN = "made_with.json"
 # What is the recipe's to choose; the encoder and its width come with the weights.
 _SETTINGS = frozenset(Text.model_fields) - {"encoder", "width"}
 _COMPUTED = "encoder dtype"
+# What settings mean that are not written down: they are younger than the first caches.
+_ABSENT = {"replace_markers": False}
 _HASH = 64  # hexadecimal digits; shown shortened
 
 
@@ -87,21 +89,30 @@ class TextOrigin:
 def differences(folder: Path, made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each thing that is asked for otherwise than it was made."""
     return [
-        f"the text features in {folder} were made with {name} {_shown(made.get(name))}, "
-        f"the recipe says {_shown(value)}"
-        for name, value in asked.items()
-        if made.get(name) != value
+        f"the text features in {folder} were made with {name} {_shown(_value(made, name))}, "
+        f"the recipe says {_shown(_value(asked, name))}"
+        for name in _names(made, asked)
+        if _value(made, name) != _value(asked, name)
     ]
 
 
 def settings_as_made(made: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
     """Return the options that make a recipe ask for what was made; None where options cannot."""
-    other = [name for name, value in asked.items() if made.get(name) != value]
+    other = [n for n in _names(made, asked) if _value(made, n) != _value(asked, n)]
     if {"dtype", _COMPUTED} <= {*other} and made.get(_COMPUTED) == computed_in(made["dtype"]):
         other.remove(_COMPUTED)  # it follows
-    if not other or not all(name in {*_SETTINGS, _COMPUTED} and name in made for name in other):
+    told = {**_ABSENT, **made}
+    if not other or not all(name in {*_SETTINGS, _COMPUTED} and name in told for name in other):
         return None
-    return " ".join(f"--set text.{name.replace(' ', '.')}={made[name]}" for name in other)
+    return " ".join(f"--set text.{name.replace(' ', '.')}={told[name]}" for name in other)
+
+
+def _names(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    return [*asked, *(name for name in _ABSENT if name in made and name not in asked)]
+
+
+def _value(settings: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - any value of a recipe
+    return settings.get(name, _ABSENT.get(name))
 
 
 def _shown(value: object) -> str:

@@ -22,6 +22,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "import again: importers write UTF-8 from any encoding",
     ),
     (
+        "report.document",
+        "error",
+        "the report is a PDF, RTF, HTML or another document or record, and no plain text",
+        "convert it to plain text and import again",
+    ),
+    (
         "report.none",
         "note",
         "the case has no report",
@@ -34,6 +40,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "find the text, or leave the report out: it counts as none",
     ),
     (
+        "report.placeholder",
+        "warning",
+        "the report says nothing: nan, None, N/A, a dash or the like",
+        "find the text, or leave the report out: it counts as none",
+    ),
+    (
         "report.changed",
         "warning",
         "the report is not the one that was imported",
@@ -42,8 +54,14 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "report.garbled",
         "warning",
-        "the report holds control characters or letters of a wrong encoding",
+        "the report holds control characters, or lost, escaped or wrongly decoded letters",
         "import again from the source in its true encoding",
+    ),
+    (
+        "report.cut",
+        "warning",
+        "the report ends where a limit of a database or of Excel lies",
+        "export it again from its source, without a limit of length",
     ),
     (
         "report.duplicate",
@@ -56,6 +74,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "warning",
         "the report is longer than the text encoder takes, and is cut",
         "raise text.max_tokens, or set text.truncation to keep the end that matters",
+    ),
+    (
+        "report.unknown-words",
+        "warning",
+        "words or signs of the report are not in the text encoder's vocabulary, and are lost",
+        "take an encoder that knows the reports' language, or translate them",
     ),
     (
         "report.tokens",
@@ -74,6 +98,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "note",
         "likely identifiers of all reports, counted",
         "rules find only some: have reports de-identified before they come here",
+    ),
+    (
+        "report.markers",
+        "warning",
+        "the report holds marks of de-identification (___, [NAME]): what models memorise most",
+        "leave them out of what is encoded: --set text.replace_markers=true",
     ),
     (
         "report.pirads",
@@ -116,6 +146,18 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "warning",
         "the label is not what the report seems to say",
         "look here: read the report at this place and decide; nothing was changed",
+    ),
+    (
+        "patient.alike",
+        "warning",
+        "patients' ids differ only in letter case, padding, parting or Unicode form",
+        "if they are one patient, write them alike and import again, or splits may share it",
+    ),
+    (
+        "patient.form",
+        "warning",
+        "a patient's id holds what cannot be seen, or is a number that lost digits",
+        "mend it in the source and import again",
     ),
     ("split.balance", "note", "classes of a split, by site", "nothing to do"),
     (

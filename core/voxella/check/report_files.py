@@ -6,7 +6,6 @@ text mode reads it: UTF-8, every line end one character.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,11 @@ from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.files import sha256_bytes
 from voxella.machine import raise_if_machine
+from voxella.texts.garbled import find_garbled
+from voxella.texts.placeholders import stated
+from voxella.texts.stored import Document, stored_text
 
 __all__ = ["ReportTexts", "check_duplicates", "read_texts", "report_range"]
-
-# U+FFFD and control characters, and UTF-8 that was once read as Latin-1: two characters where one
-# accented letter stood.
-_GARBLED = re.compile(r"[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f]|[ÃÂ][\x80-\xbf]|â€.")
 
 
 @dataclass(frozen=True)
@@ -71,20 +69,25 @@ def _read(path: Path, case: Case) -> tuple[str, list[Finding]]:
         problem = "its report's hash is not the one recorded at import"
         found.append(text_finding("report.changed", problem, case.id, "report"))
     try:
-        text = data.decode("utf-8")
+        text = stored_text(data)
     except UnicodeDecodeError as error:
         # The exception itself carries the report's bytes: say only where it broke off.
         problem = f"its report is not UTF-8 from byte {error.start} of {len(data)}"
         return "", [*found, text_finding("report.undecodable", problem, case.id, "report")]
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    except Document as document:
+        problem = f"its report {document}"
+        return "", [*found, text_finding("report.document", problem, case.id, "report")]
     if not text.strip():
         problem = f"its report of {len(data)} bytes holds nothing but white space"
         return "", [*found, text_finding("report.empty", problem, case.id, "report")]
+    if not stated(text):
+        problem = f"its report of {len(data)} bytes says nothing"
+        return "", [*found, text_finding("report.placeholder", problem, case.id, "report")]
     return text, [*found, *_garbled(text, case.id)]
 
 
 def _garbled(text: str, case: str) -> list[Finding]:
-    places = [match.span() for match in _GARBLED.finditer(text)]
+    places = find_garbled(text)
     if not places:
         return []
     problem = f"{len(places)} garbled or control characters in its report, this the first"

@@ -1,4 +1,4 @@
-"""Reports longer than the text encoder takes: how many, how much is cut, from which end."""
+"""What a text encoder loses of reports: what is beyond its limit, and unknown words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT_A_TIME = 64
 def check_token_limit(
     texts: Mapping[str, str], encoder: TextEncoder, max_tokens: int, truncation: str
 ) -> list[Finding]:
-    """Count tokens and report every case whose report is cut, and how much in all.
+    """Count tokens and report every case whose report is cut or loses words, and how much in all.
 
     Args:
         texts: Report by case id.
@@ -27,6 +27,7 @@ def check_token_limit(
         truncation: ``right`` cuts the end, ``left`` the beginning.
     """
     counts, findings = _counts(texts, encoder)
+    findings += _unknown_words({case: texts[case] for case in counts}, encoder, counts)
     end = cut_end(truncation)
     beyond = {case: count for case, count in counts.items() if count > max_tokens}
     for case, count in beyond.items():
@@ -40,6 +41,37 @@ def check_token_limit(
             f"tokens are cut from their {end}; the longest has {max(beyond.values())}"
         )
         findings.append(text_finding("report.truncated", problem))
+    return findings
+
+
+def _unknown_words(
+    texts: Mapping[str, str], encoder: TextEncoder, tokens: Mapping[str, int]
+) -> list[Finding]:
+    """Name the reports of which words become ``<unk>``; nothing where an encoder does not tell."""
+    count = getattr(encoder, "unknown_counts", None)
+    if count is None:
+        return []
+    names = list(texts)
+    unknown: dict[str, int] = {}
+    for start in range(0, len(names), _AT_A_TIME):
+        batch = names[start : start + _AT_A_TIME]
+        unknown |= zip(batch, count([texts[name] for name in batch]), strict=True)
+    lossy = {case: number for case, number in unknown.items() if number}
+    findings = [
+        text_finding(
+            "report.unknown-words",
+            f"{number} of {tokens[case]} tokens stand for words or signs that are unknown",
+            case,
+            "report",
+        )
+        for case, number in lossy.items()
+    ]
+    if lossy:
+        problem = (
+            f"{len(lossy)} of {len(texts)} reports lose words or signs that the text encoder does "
+            f"not know, {sum(lossy.values())} in all"
+        )
+        findings.append(text_finding("report.unknown-words", problem))
     return findings
 
 

@@ -88,6 +88,9 @@ class Autoencoder(Protocol):
 class TextEncoder(Protocol):
     """Reports to token features. Holds weights; built only in the encode stage.
 
+    It may have a method ``unknown_counts(texts)`` beside these, which returns how many tokens of
+    each text stand for words that its vocabulary does not have; encode and check then tell.
+
     Attributes:
         width: Feature width F.
         fingerprint: Hash over weights, tokenizer and settings: the cache key.

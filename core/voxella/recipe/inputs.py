@@ -185,6 +185,9 @@ class Text(Block):
     dtype: Literal["bfloat16", "float32", "compact"] = Field(
         "bfloat16", description="compact: 6 bits a value, see docs/caches.md"
     )
+    replace_markers: bool = Field(
+        False, description="leave marks of de-identification (___, [NAME], XXXX) out of reports"
+    )
 
     @property
     def encoder_dtype(self) -> str:

@@ -17,6 +17,7 @@ from voxella.pseudonyms import Pseudonyms, read_synthetic
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
+from voxella.texts.encodings import decode
 
 __all__ = ["RECIPE", "RunFolder", "read_json"]
 
@@ -141,7 +142,11 @@ class RunFolder:
         if path is None or not path.is_file():
             return {}
         found = {}
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            text, _ = decode(path.read_bytes())
+        except (OSError, ValueError):  # it has changed since sampling has read it
+            return {}
+        for line in text.split("\n"):
             try:
                 prompt = json.loads(line)
                 found[str(prompt["id"])] = str(prompt["report"]).encode()

@@ -41,7 +41,7 @@ def text_findings(
             return _checked(manifest, settings, text, _encoder(text, quiet)), []
         except UserError as error:
             without = [f"{_LENGTH}: {error.problem.splitlines()[0]}"]
-    return _checked(manifest, settings), without
+    return _checked(manifest, settings, text), without
 
 
 def _encoder(text: Text, quiet: bool) -> TextEncoder:
@@ -65,4 +65,5 @@ def _checked(
         encoder=encoder,
         max_tokens=None if text is None else text.max_tokens,
         truncation="right" if text is None else text.truncation,
+        replace_markers=text is not None and text.replace_markers,
     )

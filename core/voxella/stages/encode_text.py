@@ -174,12 +174,14 @@ class TextEncoding:
         names = sorted(texts)
         counted = encoder.token_counts([texts[name] for name in names])
         tokens = dict(zip(names, counted, strict=True))
+        unknown = dict(zip(names, _unknown(encoder, [texts[n] for n in names]), strict=True))
         cases = {
             case_id: CaseText(
                 key=key,
                 has_report=self.reports[case_id] != "",
                 tokens=tokens[key],
                 cut=max(0, tokens[key] - self.settings.max_tokens),
+                unknown=unknown[key],
             )
             for case_id, key in keys.items()
         }
@@ -247,4 +249,16 @@ class TextEncoding:
                 f"tokens; {cache.truncated['tokens']} tokens were cut from their {end} "
                 f"(by case: {self.folder / INDEX})"
             )
+        lossy = [case.unknown for case in cases.values() if case.unknown]
+        if lossy:
+            say(
+                f"text: {len(lossy)} of {with_report} reports lose words or signs that the encoder "
+                f"does not know (<unk>), {sum(lossy)} in all (by case: {self.folder / INDEX})"
+            )
         return facts
+
+
+def _unknown(encoder: TextEncoder, texts: Sequence[str]) -> list[int]:
+    """Return how many tokens of each text are unknown; 0 where the encoder does not tell."""
+    count = getattr(encoder, "unknown_counts", None)
+    return [0] * len(texts) if count is None else list(count(texts))

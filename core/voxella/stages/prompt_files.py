@@ -19,6 +19,9 @@ from voxella.files import sha256_bytes
 from voxella.imaging.affine import edges_problem
 from voxella.machine import raise_if_machine
 from voxella.recipe.model import Recipe
+from voxella.texts.documents import document_of_text
+from voxella.texts.encodings import decode
+from voxella.texts.placeholders import stated
 
 __all__ = ["Prompt", "check_prompts", "prompt_cases", "read_prompts"]
 
@@ -72,7 +75,7 @@ def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
             images={},
             label=prompt.label,
             label_source=None if prompt.label is None else "given",
-            report_sha256=sha256_bytes(prompt.report.encode()) if prompt.report.strip() else None,
+            report_sha256=sha256_bytes(prompt.report.encode()) if stated(prompt.report) else None,
             split=recipe.sample.splits[0],
             extra={"spacing_mm": prompt.spacing_mm or usual},
         )
@@ -153,13 +156,17 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
     """Return the prompts by line, and what keeps other lines from being one."""
     try:
         # With the byte-order mark that Windows puts before it, or without.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decode(path.read_bytes(), remedy="")[0].split("\n")
+    except OSError as error:
         raise_if_machine(error)
         raise UserError(
-            f"sample.prompts: {path} cannot be read as UTF-8 ({type(error).__name__})",
+            f"sample.prompts: {path} cannot be read ({type(error).__name__})",
             legal=f"one object per line: {_LEGAL}",
         ) from None
+    except ValueError as error:
+        # Its message holds nothing of the file.
+        problem = f"sample.prompts: {path} {error}"
+        raise UserError(problem, legal=f"one object per line: {_LEGAL}") from None
     prompts: dict[int, Prompt] = {}
     problems: list[tuple[int, str]] = []
     for number, line in enumerate(lines, start=1):
@@ -177,6 +184,9 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
         except (ValueError, RecursionError):
             # Numbers of thousands of digits and nesting of thousands of levels as well.
             problems.append((number, "not JSON"))
+        else:
+            if (document := document_of_text(prompts[number].report)) is not None:
+                problems.append((number, f"its report {document}"))
     return prompts, problems
 
 

@@ -20,6 +20,7 @@ from voxella.errors import UserError
 from voxella.recipe.model import Text
 from voxella.stages.encode_text import TextEncoding
 from voxella.stages.prompt_files import read_prompts
+from voxella.texts.placeholders import stated
 
 __all__ = ["CachedPrompts", "FilePrompts", "Prompts"]
 
@@ -68,7 +69,7 @@ class FilePrompts:
 
     def __init__(self, text: Text, path: Path, reports: Path, own: Path, ranks: Ranks) -> None:
         read = read_prompts(path)[0].values()  # judged before
-        texts = {prompt.id: prompt.report for prompt in read if prompt.report.strip()}
+        texts = {prompt.id: prompt.report for prompt in read if stated(prompt.report)}
         cache = _opened(reports, text)
         caches = {} if cache is None else _known(cache, texts)
         new = {name: words for name, words in texts.items() if name not in caches}

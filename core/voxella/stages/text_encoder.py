@@ -13,10 +13,12 @@ from torch import Tensor
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import gathered
 from voxella.errors import UserError
+from voxella.files import sha256_json
 from voxella.machine import raise_if_machine
 from voxella.plugins import registry
 from voxella.plugins.contracts import TextEncoder
 from voxella.recipe.model import Text
+from voxella.texts.markers import without_markers
 
 __all__ = ["build_text_encoder", "encoding_ranks", "require_one_encoder"]
 
@@ -54,7 +56,9 @@ def build_text_encoder(text: Text, *, tokens_only: bool = False) -> TextEncoder:
             f"the recipe's text.width is {text.width}",
             remedy=f"--set text.width={encoder.width}",
         )
-    return _HeldEncoder(text.encoder.name, cast("TextEncoder", encoder))
+    return _HeldEncoder(
+        text.encoder.name, cast("TextEncoder", encoder), replace_markers=text.replace_markers
+    )
 
 
 def encoding_ranks(world: int) -> list[int]:
@@ -86,21 +90,41 @@ def require_one_encoder(fingerprint: str | None) -> None:
 
 
 class _HeldEncoder:
-    """A :class:`TextEncoder` about a plugin's."""
+    """A :class:`TextEncoder` about a plugin's.
 
-    def __init__(self, name: str, encoder: TextEncoder) -> None:
+    With ``replace_markers`` every text, a data set's or a prompt's, goes in without the marks of
+    de-identification; the fingerprint is another one then, and so are the keys of all features.
+    """
+
+    def __init__(self, name: str, encoder: TextEncoder, *, replace_markers: bool = False) -> None:
         self.width = encoder.width
         self.fingerprint = encoder.fingerprint
+        self._replace_markers = replace_markers
+        if replace_markers:
+            self.fingerprint = sha256_json([encoder.fingerprint, "without markers"])
         self.identity = dict(getattr(encoder, "identity", {}))
         self.batch_size = int(getattr(encoder, "batch_size", 1))
         self._name = name
         self._encoder = encoder
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
-        return _guarded("counting tokens", lambda: self._encoder.token_counts(texts))
+        given = self._given(texts)
+        return _guarded("counting tokens", lambda: self._encoder.token_counts(given))
+
+    def unknown_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens of each text are ``<unk>``; 0 where an encoder does not tell."""
+        count = getattr(self._encoder, "unknown_counts", None)
+        if count is None:
+            return [0] * len(texts)
+        given = self._given(texts)
+        return _guarded("counting unknown words", lambda: [int(n) for n in count(given)])
+
+    def _given(self, texts: Sequence[str]) -> list[str]:
+        return [without_markers(text) if self._replace_markers else text for text in texts]
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
-        found = _guarded("encoding", lambda: self._encoder.encode(texts))
+        given = self._given(texts)
+        found = _guarded("encoding", lambda: self._encoder.encode(given))
         for features in found:
             self._check(features)
         return found

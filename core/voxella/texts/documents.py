@@ -5,8 +5,10 @@ Most of them decode without an error, and a text encoder then learns their mark-
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from contextlib import suppress
 
 __all__ = ["document_of_bytes", "document_of_text"]
 
@@ -91,7 +93,7 @@ def document_of_text(text: str) -> str | None:
     if _DATA_URI.match(start) or (_BASE64.fullmatch(text.strip()) and _is_coded(text)):
         return "is a file coded in base64 and no plain text (base64 -d FILE)"
     if _is_record(start, text):
-        return f"is JSON and no plain text ({_EXPORT})"
+        return f"is a list or record (JSON) and no plain text ({_EXPORT})"
     line = text.strip()
     if _LINK.fullmatch(line):
         return f"is a link and no report ({_EXPORT})"
@@ -109,12 +111,18 @@ def _is_coded(text: str) -> bool:
 def _is_record(start: str, text: str) -> bool:
     if not start.startswith(("{", "[")):
         return False
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
+    found = _parsed(text)
     # An empty one is a placeholder rather.
     return isinstance(found, dict | list) and any(_leaves(found))
+
+
+def _parsed(text: str) -> object:
+    """Return what JSON, or what Python prints of a list, stands for; None where it is neither."""
+    for read in (json.loads, ast.literal_eval):
+        # ValueError, SyntaxError, and what very deep or long nonsense brings about
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return read(text)
+    return None
 
 
 def _leaves(value: dict[str, object] | list[object]) -> list[object]:

@@ -31,7 +31,9 @@ _BELIEFS = 4
 _USUAL = ("cp1252", "cp1251", "cp1250", "iso8859_2", "gb18030", "shift_jis", "big5")
 
 
-def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
+def decode(
+    data: bytes, encoding: str | None = None, *, remedy: str = "--set encoding=NAME"
+) -> tuple[str, str]:
     """Return the text and the name of its encoding.
 
     A byte-order mark decides, then UTF-8 where the bytes are that and more than ASCII, then
@@ -40,6 +42,7 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
     Args:
         data: A file's bytes.
         encoding: What files without a mark that are not UTF-8 are in; None: there are none.
+        remedy: How a user tells it, besides saving the file as UTF-8; "" where there is no way.
 
     Raises:
         ValueError: They are no text in the encoding that decides, or none decides. The message
@@ -53,12 +56,12 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         if encoding is None:
-            raise ValueError(_unknown(data, error.start)) from None
+            raise ValueError(_unknown(data, error.start, remedy)) from None
     else:
         if not unsuited and (encoding is None or not text.isascii()):
             return text, "utf-8"
         if encoding is None:
-            raise ValueError(_unsuited(data))
+            raise ValueError(_unsuited(data, remedy))
     return _told(data, encoding), encoding
 
 
@@ -97,24 +100,20 @@ def _told(data: bytes, encoding: str) -> str:
     return text
 
 
-def _unknown(data: bytes, start: int) -> str:
-    return (
-        f"is not UTF-8 (byte {start} of {len(data)}){_belief(data)}; tell which it is, "
-        "--set encoding=NAME, or save it as UTF-8"
-    )
+def _unknown(data: bytes, start: int, remedy: str) -> str:
+    ask = f"tell which it is, {remedy}, or save it as UTF-8" if remedy else "save it as UTF-8"
+    return f"is not UTF-8 (byte {start} of {len(data)}){_belief(data)}; {ask}"
 
 
-def _unsuited(data: bytes) -> str:
-    if b"\0" not in data:
-        return (
-            "holds escape sequences of ISO-2022 where text was expected; tell which, as --set "
-            "encoding=iso2022_jp, or save it as UTF-8"
-        )
-    odd = data[1::2].count(0) >= data[::2].count(0)
-    return (
-        "holds NUL bytes: UTF-16 without a byte-order mark, or no text; if it is text, --set "
-        f"encoding={'utf-16-le' if odd else 'utf-16-be'}, or save it as UTF-8"
-    )
+def _unsuited(data: bytes, remedy: str) -> str:
+    """Return what bytes seem to be that are UTF-8 by the letter, and no text."""
+    found, name = "holds escape sequences of ISO-2022 where text was expected", "iso2022_jp"
+    if b"\0" in data:
+        found = "holds NUL bytes: UTF-16 without a byte-order mark, or no text"
+        odd = data[1::2].count(0) >= data[::2].count(0)
+        name = "utf-16-le" if odd else "utf-16-be"
+    tell = f"{remedy.replace('NAME', name)}, or " if remedy else ""
+    return f"{found}; if it is text: {tell}save it as UTF-8"
 
 
 def _belief(data: bytes) -> str:

@@ -77,6 +77,23 @@ class TokenEncoder:
         """Return each text's full token count, before any truncation."""
         return [len(row) for row in self._token_ids(texts, truncation=False)]
 
+    def unknown_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens of each text are the unknown one, before any truncation.
+
+        Words and signs that the vocabulary does not have become that token. A tokenizer of bytes
+        has none that means only this, and loses nothing.
+        """
+        known = self._tokenizer
+        unknown = known.unk_token_id
+        if unknown is None or unknown in (
+            known.pad_token_id,
+            known.eos_token_id,
+            known.bos_token_id,
+        ):
+            return [0] * len(texts)
+        rows = self._token_ids(texts, truncation=False)
+        return [row.count(unknown) if text else 0 for text, row in zip(texts, rows, strict=True)]
+
     def _token_ids(self, texts: Sequence[str], *, truncation: bool) -> list[list[int]]:
         if not texts:
             return []
