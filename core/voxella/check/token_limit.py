@@ -9,6 +9,7 @@ from voxella.check.kinds_texts import text_finding
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.plugins.contracts import TextEncoder
+from voxella.texts.unknown import unknown_counts
 
 __all__ = ["check_token_limit", "cut_end"]
 
@@ -48,14 +49,11 @@ def _unknown_words(
     texts: Mapping[str, str], encoder: TextEncoder, tokens: Mapping[str, int]
 ) -> list[Finding]:
     """Name the reports of which words become ``<unk>``; nothing where an encoder does not tell."""
-    count = getattr(encoder, "unknown_counts", None)
-    if count is None:
-        return []
     names = list(texts)
     unknown: dict[str, int] = {}
     for start in range(0, len(names), _AT_A_TIME):
         batch = names[start : start + _AT_A_TIME]
-        unknown |= zip(batch, count([texts[name] for name in batch]), strict=True)
+        unknown |= zip(batch, unknown_counts(encoder, [texts[name] for name in batch]), strict=True)
     lossy = {case: number for case, number in unknown.items() if number}
     findings = [
         text_finding(

@@ -6,15 +6,12 @@ import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from voxella.cache.index import FORMAT, INDEX
-from voxella.cache.shards import stored_bytes
-from voxella.cache.space import human_bytes, require_space
+from voxella.cache.space import require_space
 from voxella.cache.storage import TEXT_STORAGE
 from voxella.cache.text import (
     CaseText,
-    TextCache,
     TextWriter,
     merge_text,
     text_key,
@@ -29,6 +26,8 @@ from voxella.progress import Steps, say
 from voxella.recipe.model import Text
 from voxella.stages.record import StageRecord
 from voxella.stages.text_encoder import build_text_encoder, encoding_ranks, require_one_encoder
+from voxella.stages.text_facts import tell_text_facts
+from voxella.texts.unknown import unknown_counts
 
 __all__ = ["TextEncoding"]
 
@@ -137,7 +136,9 @@ class TextEncoding:
             fingerprint=plan.encoder.fingerprint,
             cases=plan.survey.cases,
         )
-        plan.record.complete(marks=marks, **self._facts(cache, plan.survey.cases))
+        plan.record.complete(
+            marks=marks, **tell_text_facts(cache, plan.survey.cases, self.settings)
+        )
 
     def _marks(self) -> str | None:
         """Return a hash of settings, reports and the encoder's files by size and time.
@@ -174,7 +175,7 @@ class TextEncoding:
         names = sorted(texts)
         counted = encoder.token_counts([texts[name] for name in names])
         tokens = dict(zip(names, counted, strict=True))
-        unknown = dict(zip(names, _unknown(encoder, [texts[n] for n in names]), strict=True))
+        unknown = dict(zip(names, unknown_counts(encoder, [texts[n] for n in names]), strict=True))
         cases = {
             case_id: CaseText(
                 key=key,
@@ -223,42 +224,3 @@ class TextEncoding:
         missing = set(texts) - whole_texts(self.folder, key=key, texts=texts)
         say(f"text: {len(missing)} reports are left to other ranks", quiet=not missing)
         return not missing
-
-    def _facts(self, cache: TextCache, cases: dict[str, CaseText]) -> dict[str, Any]:
-        with_report = sum(case.has_report for case in cases.values())
-        lengths = [cache.length(case_id) for case_id in cache.ids]
-        stored = stored_bytes(self.folder)
-        facts: dict[str, Any] = {
-            "cases": len(cases),
-            "with_report": with_report,
-            "distinct": len({case.key for case in cases.values() if case.has_report}),
-            "tokens_longest": max(lengths, default=0),
-            "truncated": cache.truncated,
-            "bytes": stored,
-            "bytes_per_case": round(stored / len(cases)) if cases else 0,
-        }
-        say(
-            f"text: {with_report} of {len(cases)} cases have a report, {facts['distinct']} "
-            f"distinct; longest kept {facts['tokens_longest']} tokens; "
-            f"{human_bytes(facts['bytes_per_case'])} a case"
-        )
-        if cache.truncated["reports"]:
-            end = "beginning" if self.settings.truncation == "left" else "end"
-            say(
-                f"text: {cache.truncated['reports']} reports exceed {self.settings.max_tokens} "
-                f"tokens; {cache.truncated['tokens']} tokens were cut from their {end} "
-                f"(by case: {self.folder / INDEX})"
-            )
-        lossy = [case.unknown for case in cases.values() if case.unknown]
-        if lossy:
-            say(
-                f"text: {len(lossy)} of {with_report} reports lose words or signs that the encoder "
-                f"does not know (<unk>), {sum(lossy)} in all (by case: {self.folder / INDEX})"
-            )
-        return facts
-
-
-def _unknown(encoder: TextEncoder, texts: Sequence[str]) -> list[int]:
-    """Return how many tokens of each text are unknown; 0 where the encoder does not tell."""
-    count = getattr(encoder, "unknown_counts", None)
-    return [0] * len(texts) if count is None else list(count(texts))

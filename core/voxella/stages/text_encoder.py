@@ -19,6 +19,7 @@ from voxella.plugins import registry
 from voxella.plugins.contracts import TextEncoder
 from voxella.recipe.model import Text
 from voxella.texts.markers import without_markers
+from voxella.texts.unknown import unknown_counts
 
 __all__ = ["build_text_encoder", "encoding_ranks", "require_one_encoder"]
 
@@ -113,11 +114,8 @@ class _HeldEncoder:
 
     def unknown_counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens of each text are ``<unk>``; 0 where an encoder does not tell."""
-        count = getattr(self._encoder, "unknown_counts", None)
-        if count is None:
-            return [0] * len(texts)
         given = self._given(texts)
-        return _guarded("counting unknown words", lambda: [int(n) for n in count(given)])
+        return _guarded("counting unknown words", lambda: unknown_counts(self._encoder, given))
 
     def _given(self, texts: Sequence[str]) -> list[str]:
         return [without_markers(text) if self._replace_markers else text for text in texts]
