@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +28,7 @@ from voxella.stages.autoencoder_model import load_autoencoder
 from voxella.stages.autoencoder_report import evaluate_autoencoder
 from voxella.stages.encode import encode
 from voxella.stages.volumes import PreparedVolumes
+from voxella.stopping import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,25 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_continues(
     )
     assert seen == [2, 3]
     assert "step-00000002 is damaged: state.pt is not what was written" in capsys.readouterr().out
+    assert same_weights(whole, out)
+
+
+def test_a_signal_saves_the_step(prepared: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stop(step: int, losses: Mapping[str, float]) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    wanted = recipe({"steps": 5})
+    whole = train_autoencoder(wanted, prepared, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    with pytest.raises(Interrupted) as caught:
+        train_autoencoder(wanted, prepared, out, on_step=stop)
+    assert caught.value.number == signal.SIGTERM
+    assert caught.value.kept == str(out / "checkpoints" / "step-00000003")
+    train_autoencoder(wanted, prepared, out, on_step=lambda step, losses: seen.append(step))
+    assert seen == [4, 5]
     assert same_weights(whole, out)
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from voxella import __version__
 from voxella.cli import check, exporting, plugins, recipe, report, stages, study
@@ -17,6 +16,7 @@ from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.files import owner_only
 from voxella.machine import as_mistake
+from voxella.stopping import raised
 
 __all__ = ["main"]
 
@@ -27,9 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 a mistake that the user can mend."""
     words = _normalised(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
-    signal.signal(signal.SIGTERM, _terminated)
     try:
-        with running(words), owner_only():
+        with running(words), owner_only(), raised():
             code: int = arguments.func(arguments)
             # A full disk may be behind the standard output, too.
             sys.stdout.flush()
@@ -37,10 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A reader may have taken for its file's fault what was the machine's.
         tell(as_mistake(error) or error)
         return _leave(EXIT_MISTAKE)
-    except KeyboardInterrupt:
-        if Ranks.from_environment().is_main:
-            print("voxella: interrupted; the same command continues", file=sys.stderr, flush=True)
-        return _leave(128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        return _leave(_say_interrupted(stop))
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is left to say, and nothing is wrong.
         _let_go_of_stdout()
@@ -90,10 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    # A launcher ends the surviving processes this way when one has died.
-    _say_lost("was told to stop")
-    os._exit(128 + number)
+def _say_interrupted(stop: KeyboardInterrupt) -> int:
+    """Say what the work goes on from, once; return the exit code that shells give a signal."""
+    number, kept = getattr(stop, "number", signal.SIGINT), getattr(stop, "kept", "")
+    ranks = Ranks.from_environment()
+    if number == signal.SIGTERM and ranks.world > 1 and not kept:
+        # A launcher ends the surviving processes this way when one has died.
+        _say_lost("was told to stop")
+    elif ranks.is_main:
+        goes_on = f"the same command continues{kept and f' from {kept}'}"
+        print(f"voxella: interrupted; {goes_on}", file=sys.stderr, flush=True)
+    return 128 + number
 
 
 def _lost_a_process(error: RuntimeError) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "gather_state",
     "gathered",
     "initialize",
+    "largest",
     "load_deepspeed",
     "start_distributed",
 ]
@@ -148,6 +149,15 @@ def agreed(value: _T) -> _T:
     shared = [value]
     torch.distributed.broadcast_object_list(shared, src=0, group=_patient_group[0])
     return shared[0]
+
+
+def largest(number: int) -> int:
+    """Return the largest number that a process has, on every process; collective."""
+    if not _patient_group:
+        return number
+    found = torch.tensor(number)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, group=_patient_group[0])
+    return int(found)
 
 
 def gathered(value: _T) -> list[_T]:

@@ -27,11 +27,12 @@ from voxella.engine.order import Order
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.ranks import Ranks
 from voxella.engine.refusals import refuse_gradient, refuse_losses
-from voxella.engine.runtime import initialize
+from voxella.engine.runtime import initialize, largest
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.model import Optimizer, Recipe, Train
+from voxella.stopping import Interrupted, held_back, requested
 
 __all__ = ["Training", "train_loop"]
 
@@ -107,11 +108,13 @@ class Training:
                 yield partial(self.maker.make, visits, global_visits=everyone)
 
 
+@held_back()
 def train_loop(run: Training) -> tuple[Any, Ema | None]:
     """Train to the end and return the DeepSpeed engine and the averaged weights.
 
     Raises:
         UserError: When the loss is not finite, or a checkpoint does not belong to this run.
+        Interrupted: A signal has asked one of the processes to stop; a checkpoint is written.
     """
     ranks, total, length = run.ranks, run.total_steps, run.length
     config = deepspeed_config(run.deepspeed, world=ranks.world, device=ranks.device)
@@ -169,8 +172,11 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         # The checkpoint comes last: what a kill keeps out of the log is measured once more.
         if log is not None and scalars:
             log.write(step, scalars)
-        if saved:
-            checkpoints.save(engine, ema, step, run.provenance, scale.state_dict())
+        stop = largest(requested())
+        if saved or stop:
+            kept = checkpoints.save(engine, ema, step, run.provenance, scale.state_dict())
+        if stop:
+            raise Interrupted(stop, str(kept))
     return engine, ema
 
 

@@ -24,6 +24,7 @@ from voxella.stages.autoencoder_loss import autoencoder_losses
 from voxella.stages.autoencoder_model import build_autoencoder, fingerprint
 from voxella.stages.autoencoder_patches import Patches
 from voxella.stages.volumes import PreparedVolumes
+from voxella.stopping import Interrupted, held_back, requested
 
 __all__ = ["OnStep", "Trainer", "check_precision"]
 
@@ -131,8 +132,13 @@ class Trainer:
         path = begun / _STATE
         store.finish(begun, self.step, {"key": key}, {path: write_state(path, state)})
 
+    @held_back()
     def train(self, store: CheckpointStore, key: str, every: int, on_step: OnStep | None) -> None:
-        """Run to the last step."""
+        """Run to the last step.
+
+        Raises:
+            Interrupted: A signal has asked to stop; a checkpoint is written.
+        """
         total = self.training.steps
         with Steps("train-autoencoder", total, first=self.step) as progress:
             while self.step < total:
@@ -140,11 +146,14 @@ class Trainer:
                 self.step += 1
                 if self.step % self.training.log_every == 0 or self.step == total:
                     self.history.append({"step": self.step, **losses})
-                if self.step % every == 0 or self.step == total:
+                stop = requested()
+                if self.step % every == 0 or self.step == total or stop:
                     self.save(store, key)
                 progress.advance(f"loss {losses['loss']:.4f}")
                 if on_step is not None:
                     on_step(self.step, losses)
+                if stop:
+                    raise Interrupted(stop, str(store.path(self.step)))
 
     def _update(self) -> dict[str, float]:
         """Take one step of the autoencoder, then one of the discriminator; return the losses."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, get_context
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 from voxella.errors import UserError
 
-__all__ = ["KilledError", "processes_for", "run_in_processes"]
+__all__ = ["KilledError", "process_pool", "processes_for", "run_in_processes"]
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 def processes_for(jobs: int, workers: int, per_process: int) -> int:
@@ -77,37 +80,70 @@ def _together(
     initializer: Callable[[], None] | None,
 ) -> Iterator[tuple[int, _Result]]:
     """Yield the results of all jobs that were done before a process died."""
-    pool = _pool(processes, initializer)
     futures: dict[Future[_Result], int] = {}
-    try:
+    with process_pool(processes, initializer) as pool:
         with suppress(BrokenProcessPool):
             for index, job in jobs.items():
                 futures[pool.submit(function, job)] = index
         for future in as_completed(futures):
             with suppress(BrokenProcessPool):
                 yield futures[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _alone(
     function: Callable[[_Job], _Result], job: _Job, initializer: Callable[[], None] | None
 ) -> _Result | BrokenProcessPool:
-    pool = _pool(1, initializer)
     others = set(active_children())
+    with process_pool(1, initializer) as pool:
+        try:
+            future = pool.submit(function, job)
+            own = set(active_children()) - others
+            return future.result()
+        except BrokenProcessPool as error:
+            for process in own:
+                process.join()
+            killed = any(process.exitcode in _FROM_OUTSIDE for process in own)
+            return KilledError(*error.args) if killed else error
+
+
+@contextmanager
+def process_pool(
+    processes: int, initializer: Callable[[], None] | None = None
+) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool whose processes end with this one, however it ends.
+
+    Leaving early (an exception, Ctrl-C) ends them in the middle of their jobs.
+
+    Args:
+        processes: How many.
+        initializer: Called in each.
+    """
+    # Spawned, not forked: a fork would copy the held locks of SimpleITK's and torch's threads.
+    context = get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        processes, context, initializer=_begin, initargs=(watched, initializer)
+    )
     try:
-        future = pool.submit(function, job)
-        own = set(active_children()) - others
-        return future.result()
-    except BrokenProcessPool as error:
-        for process in own:
-            process.join()
-        killed = any(process.exitcode == -signal.SIGKILL for process in own)
-        return KilledError(*error.args) if killed else error
+        yield pool
+    except BaseException:
+        held.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        held.close()
+        watched.close()
 
 
-def _pool(processes: int, initializer: Callable[[], None] | None) -> ProcessPoolExecutor:
-    # Spawned, not forked: a fork would copy the held locks of SimpleITK's and torch's threads.
-    return ProcessPoolExecutor(processes, get_context("spawn"), initializer=initializer)
+def _begin(watched: Connection, initializer: Callable[[], None] | None) -> None:
+    # A terminal tells every process of Ctrl-C; the one that the user has started decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+    if initializer is not None:
+        initializer()
+
+
+def _end_with(watched: Connection) -> None:
+    # Nothing is ever sent: it wakes when the other end is closed, by a word or by a death.
+    watched.poll(None)
+    os._exit(1)

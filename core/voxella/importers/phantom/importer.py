@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
@@ -31,6 +30,7 @@ from voxella.importers.phantom.truth import read_truth, truth_of
 from voxella.importers.phantom.volume import render
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps
+from voxella.stages.pool import process_pool
 
 __all__ = ["PhantomImporter", "make_case"]
 
@@ -68,8 +68,7 @@ class PhantomImporter:
             for index in missing:
                 yield make_case(self.settings, index, out)
             return
-        # Spawned, not forked: the parent may hold threads, and a fork of those can hang.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with process_pool(workers) as pool:
             futures = [pool.submit(make_case, self.settings, index, out) for index in missing]
             try:
                 for future in as_completed(futures):
@@ -79,8 +78,6 @@ class PhantomImporter:
                     f"importer phantom: one of {workers} processes was stopped from outside",
                     remedy="run the same again with workers: 1; finished cases are kept",
                 ) from error
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
 
     def _case(self, index: int, out: Path) -> Case:
         """Return the manifest's entry, from the truth on disk."""
