@@ -35,6 +35,7 @@ CROP = ("prepare.crop_mm=[128,128,96]", "prepare.size=[8,8,8]")
 ELSEWHERE = {
     *("manifest.empty", "mask.crop", "geometry.no-scan"),
     *("label.grade", "report.truncated", "report.tokens"),
+    *("report.untrainable", "label.untrainable"),
 }
 
 
@@ -206,6 +207,37 @@ def test_a_recipe_of_single_slices(tmp_path: Path) -> None:
     recipe = tiny_recipe(*flat, name="base")
     found = check(data.folder, recipe, workers=1, quiet=True).findings
     assert {pair for pair in pairs(found) if pair[1].startswith("geometry")} == data.expected
+
+
+def test_what_a_training_would_refuse_of_all_cases_is_an_error_with_its_recipe(
+    tmp_path: Path,
+) -> None:
+    data = BrokenDataset(tmp_path / "dataset")
+    data.case("blank", report=b" \n", label=None)
+    data.case("none", report=None, label=None)
+    data.write()
+
+    def errors(name: str) -> set[str]:
+        found = check(data.folder, tiny_recipe(*CROP, name=name), workers=1, quiet=True).findings
+        return {f.code for f in found if f.severity == "error"}
+
+    assert errors("ccella") == {"report.untrainable", "label.untrainable"}
+    assert errors("ellabase") == {"report.untrainable"}
+    assert errors("radbase") == {"label.untrainable"}
+    assert errors("base") == set()
+
+
+def test_reports_that_a_recipe_does_not_read_stop_nothing(tmp_path: Path) -> None:
+    data = BrokenDataset(tmp_path / "dataset")
+    data.case("lost", report="reports/gone.txt")
+    data.case("sound")
+    data.write()
+    (data.folder / "reports" / "lost.txt").unlink()
+    silent = check(data.folder, tiny_recipe(*CROP, name="base"), workers=1, quiet=True)
+    assert [f.code for f in silent.findings if f.severity == "error"] == []
+    assert any("the recipe reads none" in line for line in silent.not_checked)
+    read = check(data.folder, tiny_recipe(*CROP, name="ellabase"), workers=1, quiet=True)
+    assert ("lost", "report.missing") in pairs(read.findings)
 
 
 def test_reports_beyond_the_encoders_limit(tmp_path: Path) -> None:

@@ -317,3 +317,17 @@ def test_the_command_line_needs_no_generator_for_real_images(
     assert "the paper's row (R) is not shown: the data are phantoms" in said
     assert main(["classify", *command[1:], "--seeds", "none"]) == 2
     assert "classify.seeds" in capsys.readouterr().err
+
+
+def test_samples_that_are_not_there_are_refused_before_anything_is_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(REPOSITORY / "recipes" / "downstream" / "synth_clinical.yaml")
+    command = ["classify", recipe, "--profile", "smoke", "--out", str(tmp_path / "run")]
+    assert main([*command, "--set", f"classify.samples={tmp_path / 'nowhere'}"]) == 2
+    assert "holds no synthetic data set" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "manifest.jsonl").write_text("\n")
+    assert main([*command, "--set", f"classify.samples={tmp_path / 'empty'}"]) == 2
+    assert "holds no case" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -7,16 +7,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from evaluation_bench import Hospital, anatomy, synthetic
 from numpy.typing import NDArray
+from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
+from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.stages.evaluate import evaluate
 from voxella.stages.run import run_stages
+from voxella.stages.synthetic_sets import check_samples
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +138,52 @@ def test_a_folder_that_holds_no_data_set(hospital: Hospital, tmp_path: Path) -> 
     manifest = Manifest.read(tmp_path / "samples")
     (tmp_path / "samples" / manifest.cases[0].images["t2w"]).unlink()
     assert "case-00-s000" in refusal(hospital, tmp_path)
+
+
+def test_a_folder_of_another_sort_is_refused_before_anything_is_prepared(
+    hospital: Hospital, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By manifests and headers alone: all problems of all data sets, and no traceback."""
+    many = tmp_path / "many"
+    sources = hospital.cases("train")
+    wrong: list[dict[str, Any]] = [
+        {"int16_scale": "SECRET words of a report"},
+        {"int16_scale": -962},
+        {"int16_scale": True},
+        {"spacing_mm": [6.0, 0.0, 6.0]},
+        {"spacing_mm": "6"},
+    ]
+    facts = dict(zip([case.id for case in sources], wrong, strict=False))
+    synthetic(hospital, many / "facts", sources, extra=lambda case: facts.get(case.id, {}))
+    coarse = synthetic(hospital, many / "grid", sources, make=lambda case: anatomy(1)[::2])
+    image = nib.load(coarse / "volumes" / f"{sources[0].id}-s000.nii.gz")
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, coarse / "volumes" / f"{sources[0].id}-s000.nii.gz")
+    (coarse / "volumes" / f"{sources[1].id}-s000.nii.gz").write_bytes(b"\x1f\x8b broken")
+    with pytest.raises(UserError) as caught:
+        check_samples(hospital.recipe(), many, on_grid=True)
+    said = caught.value.problem
+    assert "case case-00-s000: extra.int16_scale is" in said
+    assert "case case-01-s000: extra.int16_scale is -962, not a number above 0" in said
+    assert "case case-02-s000: extra.int16_scale is" in said
+    assert "case case-03-s000: extra.spacing_mm" in said
+    assert "case case-04-s000: extra.spacing_mm" in said
+    assert "case-05-s000: extra" not in said
+    assert "case case-00-s000: t2w: its header does not say how it lies" in said
+    assert "case case-01-s000: t2w: truncated or damaged" in said
+    assert "case case-05-s000: t2w: 8 x 16 x 16 voxels, where the prepared cases have" in said
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(UserError, match="int16_scale is -962"):
+        evaluate(hospital.recipe(), tmp_path, many / "facts")
+    good = synthetic(hospital, tmp_path / "good", sources)
+    check_samples(hospital.recipe(), good, on_grid=True)
+    base = str(REPOSITORY / "recipes" / "base.yaml")
+    command = ["evaluate", base, "--profile", "smoke", "--out", str(tmp_path / "run")]
+    assert main([*command, "--samples", str(many / "facts")]) == 2
+    assert main([*command, "--samples", str(tmp_path / "nowhere")]) == 2
+    assert "holds no data set" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_damaged_features_are_named(hospital: Hospital, tmp_path: Path) -> None:

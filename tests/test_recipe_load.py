@@ -215,6 +215,22 @@ def test_blocks_that_contradict_each_other_are_refused(
     assert message in failure(write(MINI), *sets)
 
 
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("optimizer.lr", "sample.guidance", "latent.scale", "train.ema_decay", "loss.focal_gamma"),
+        *("prepare.crop_mm.0", "autoencoder_check.psnr_db", "evaluate.size_tolerance_mm"),
+        *("prepare.intensity.adc.window", "vectors.0.scale", "sample.sweep.guidance"),
+    ],
+)
+def test_no_setting_is_endless_or_no_number(write: Write, key: str, value: str) -> None:
+    path = write(MINI + "vectors: [{name: spacing}]\n")
+    given = f"[0, {value}]" if key.endswith("window") else value
+    given = f"[{value}]" if key.endswith("sweep.guidance") else given
+    assert key.split(".")[0] in failure(path, f"{key}={given}")
+
+
 @pytest.mark.parametrize(
     "sets",
     [

@@ -82,6 +82,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "take an encoder that knows the reports' language, or translate them",
     ),
     (
+        "report.untrainable",
+        "error",
+        "the recipe learns from reports, and no training case has one",
+        "import again with reports, or take recipes/radbase.yaml (labels) or recipes/base.yaml",
+    ),
+    (
         "report.tokens",
         "error",
         "the text encoder failed on the report",
@@ -116,6 +122,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "warning",
         "the case has no label",
         "add it to the source's table and import again, or take the case out",
+    ),
+    (
+        "label.untrainable",
+        "error",
+        "the recipe learns from labels, and no training case has one",
+        "import again with labels, or take recipes/ellabase.yaml (reports) or recipes/base.yaml",
     ),
     (
         "label.unknown",

@@ -143,7 +143,10 @@ def _stage(arguments: argparse.Namespace) -> int:
     last = "evaluate" if recipe.classify is None else "classify"
     until = last if arguments.verb == "run" else arguments.verb
     if arguments.verb == "evaluate" and arguments.samples is not None:
+        from voxella.stages.synthetic_sets import check_samples
+
         # Of another's volumes nothing is made here: the real cases are all that is needed.
+        check_samples(recipe, Path(arguments.samples), on_grid=True)
         until = "prepare"
     # Later verbs keep what `prepare --quarantine` decided; `prepare` without it tries all again.
     keep = None if arguments.verb != "prepare" else False

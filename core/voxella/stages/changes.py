@@ -65,7 +65,7 @@ def refuse_changed(
     keys = [key for key in changed if not _is_data(key, now)]
     lines = [f"  {named(key)}: {_told(old, key)} -> {_told(new, key)}" for key in keys]
     more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    problem = f"{record.folder} holds a training that was begun with other settings than these:"
+    problem = f"{record.folder} was trained by another recipe than the one given, or on other data:"
     raise UserError(
         "\n".join([problem, *lines[:_SHOWN], *more, *(f"  {what}" for what in data)]),
         remedy=_remedy({named(key): old[key] for key in keys if key in old}, data, run, work),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
 from voxella.case import Manifest
 from voxella.check.finding import Finding
+from voxella.check.kinds_texts import text_finding
 from voxella.check.settings import CheckSettings
 from voxella.check.texts import check_texts
 from voxella.errors import UserError
 from voxella.plugins.contracts import TextEncoder
 from voxella.progress import say
 from voxella.recipe.model import Recipe, Text
+from voxella.stages.reports import read_reports
 
 __all__ = ["text_findings"]
 
@@ -30,6 +35,18 @@ def text_findings(
     Returns:
         The findings, and a line for what was not checked and why.
     """
+    findings, without = _of_texts(manifest, settings, recipe, quiet=quiet)
+    if recipe is None:
+        return findings, without
+    if recipe.text is None and any(_unreadable(finding) for finding in findings):
+        without = [*without, "whether reports can be read: the recipe reads none"]
+        findings = [finding for finding in findings if not _unreadable(finding)]
+    return [*findings, *_untrainable(manifest, recipe)], without
+
+
+def _of_texts(
+    manifest: Manifest, settings: CheckSettings, recipe: Recipe | None, *, quiet: bool
+) -> tuple[list[Finding], list[str]]:
     text = None if recipe is None else recipe.text
     without = [f"{_LENGTH}: no recipe was given (--recipe)"]
     if recipe is not None:
@@ -42,6 +59,35 @@ def text_findings(
         except UserError as error:
             without = [f"{_LENGTH}: {error.problem.splitlines()[0]}"]
     return _checked(manifest, settings, text), without
+
+
+def _unreadable(finding: Finding) -> bool:
+    # What a recipe without text never reads stops nothing.
+    return finding.severity == "error" and finding.code.startswith("report.")
+
+
+def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
+    """Name what a training of the recipe would refuse of all cases together, as it would."""
+    # It imports torch.
+    from voxella.stages.labels import check_training_labels, check_training_reports
+    from voxella.stages.preflight import check_model
+
+    with suppress(UserError):  # unreadable reports, a wrong recipe: told elsewhere
+        texts = read_reports(manifest)
+        if told := _refused(lambda: check_training_reports(recipe, manifest, texts, quiet=True)):
+            yield text_finding("report.untrainable", told)
+    with suppress(UserError):
+        needs = check_model(recipe)
+        if told := _refused(lambda: check_training_labels(recipe, manifest, needs, quiet=True)):
+            yield text_finding("label.untrainable", told)
+
+
+def _refused(ask: Callable[[], None]) -> str | None:
+    try:
+        ask()
+    except UserError as error:
+        return error.problem
+    return None
 
 
 def _encoder(text: Text, quiet: bool) -> TextEncoder:

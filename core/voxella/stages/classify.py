@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from voxella.case import MANIFEST, Manifest
+from voxella.case import Manifest
 from voxella.classification.examples import Examples, select
 from voxella.classification.predict import PREDICTIONS
 from voxella.classification.scenario import Scenario
@@ -20,14 +20,13 @@ from voxella.classification.store import InputStore
 from voxella.classification.summary import show_scenario, write_scenario
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier, start_distributed
-from voxella.errors import UserError
 from voxella.files import sha256_file, write_text_atomic
 from voxella.progress import say
 from voxella.pseudonyms import read_synthetic
 from voxella.recipe.classification import Classify
 from voxella.recipe.load import dump_recipe
 from voxella.recipe.model import Recipe
-from voxella.stages.classify_check import check_classify, settings_of
+from voxella.stages.classify_check import check_classify, samples_folder, settings_of
 from voxella.stages.classify_training import train_classifier
 from voxella.stages.folders import Folders
 from voxella.stages.record import StageRecord
@@ -106,14 +105,7 @@ def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manife
     """Return the synthetic data set that is trained on, or None when none is."""
     if settings.training_set == "real":
         return None
-    folder = settings.samples or folders.samples
-    if not (folder / MANIFEST).is_file():
-        inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
-        raise UserError(
-            f"{folder} holds no synthetic data set ({MANIFEST} is absent)",
-            legal=f"of a sweep, one of {', '.join(inside)}" if inside else None,
-            remedy="voxella sample RECIPE --out RUN, then --set classify.samples=RUN/samples",
-        )
+    folder = samples_folder(settings, folders.samples)
     return read_synthetic(folder, prepared)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
+from voxella.case import MANIFEST
 from voxella.classification.task import build_task
 from voxella.engine.ranks import Ranks
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
+from voxella.stages.synthetic_sets import check_samples
 
-__all__ = ["check_classify", "settings_of"]
+__all__ = ["check_classify", "samples_folder", "settings_of"]
 
 
 def settings_of(recipe: Recipe) -> Classify:
@@ -42,6 +45,13 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
         deepspeed_config(settings.deepspeed, world=ranks.world, device=ranks.device)
     except UserError as error:
         problems.append(f"classify.{error.problem}")
+    if settings.samples is not None and settings.training_set != "real":
+        try:
+            # Of a study, the recipe before may still have to make them.
+            if _is_there(settings.samples):
+                check_samples(recipe, settings.samples, on_grid=False)
+        except UserError as error:
+            problems.append(f"classify.samples: {error.problem}")
     if problems:
         raise UserError("\n".join(problems))
     try:
@@ -50,6 +60,31 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return
+
+
+def samples_folder(settings: Classify, own: Path) -> Path:
+    """Return the folder of the synthetic data set that is learnt from.
+
+    Args:
+        settings: May name one.
+        own: The run's samples.
+
+    Raises:
+        UserError: No data set is there.
+    """
+    folder = settings.samples or own
+    if not _is_there(folder):
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+        raise UserError(
+            f"{folder} holds no synthetic data set ({MANIFEST} is absent)",
+            legal=f"of a sweep, one of {', '.join(inside)}" if inside else None,
+            remedy="voxella sample RECIPE --out RUN, then --set classify.samples=RUN/samples",
+        )
+    return folder
+
+
+def _is_there(samples: Path | None) -> bool:
+    return samples is not None and (samples / MANIFEST).is_file()
 
 
 def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:

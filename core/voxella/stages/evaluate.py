@@ -9,7 +9,7 @@ from typing import Any
 
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
-from voxella.case import MANIFEST, Manifest
+from voxella.case import Manifest
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
@@ -34,6 +34,7 @@ from voxella.stages.folders import Folders
 from voxella.stages.record import StageRecord
 from voxella.stages.results import observe_results
 from voxella.stages.sample import variants
+from voxella.stages.synthetic_sets import data_sets_in
 
 __all__ = ["evaluate"]
 
@@ -109,14 +110,7 @@ def _data_sets(recipe: Recipe, folders: Folders, samples: Path | None) -> Iterat
             yield _DataSet(variant, folder, folders.evaluation / name, name, own=True)
         return
     samples = Path(samples).absolute()
-    found = [samples] if (samples / MANIFEST).is_file() else sorted(samples.glob(f"*/{MANIFEST}"))
-    if not found:
-        raise UserError(
-            f"{samples} holds no data set",
-            legal=f"a folder with {MANIFEST}, or a folder of such folders",
-        )
-    for path in found:
-        folder = path if path.is_dir() else path.parent
+    for folder in data_sets_in(samples):
         name = f"external/{folder.relative_to(samples.parent).as_posix()}"
         yield _DataSet(recipe, folder, folders.evaluation / name, name, own=False)
 

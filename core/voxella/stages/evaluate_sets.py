@@ -13,7 +13,8 @@ from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.pseudonyms import read_synthetic
 from voxella.recipe.model import Recipe
-from voxella.stages.evaluate_split import compared_split, listed
+from voxella.stages.evaluate_split import compared_split
+from voxella.stages.synthetic_sets import refuse_unfit
 
 __all__ = ["Sets", "Subject", "read_sets"]
 
@@ -108,12 +109,11 @@ def read_sets(
             split has no real case.
     """
     twins = read_synthetic(samples, prepared)
-    _refuse_incomplete(recipe, twins)
+    refuse_unfit(recipe, twins)
     known = {case.id: case for case in prepared}
     split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
     split = compared_split(recipe, split_of)
     files = {case.id: _images(recipe, twins, case) for case in twins}
-    _refuse_absent(files)
     foreign = [c for c in prepared if not c.extra.get("prepared_sha256")]
     unhashed = [path for case in foreign for path in _images(recipe, prepared, case)]
     hashes = shared_hashes([*(p for paths in files.values() for p in paths), *unhashed], ranks)
@@ -155,35 +155,8 @@ def _source(case: Case, known: dict[str, Case]) -> Case | None:
     return known.get(str(case.extra.get("source_case")))
 
 
-def _refuse_incomplete(recipe: Recipe, twins: Manifest) -> None:
-    if len(twins) == 0:
-        raise UserError(f"{twins.folder} holds no case", remedy="voxella sample RECIPE")
-    lacking = {
-        sequence: [case.id for case in twins if sequence not in case.images]
-        for sequence in recipe.data.sequences
-    }
-    problems = [
-        f"{len(ids)} synthetic case(s) have no {sequence} image: {listed(ids)}"
-        for sequence, ids in lacking.items()
-        if ids
-    ]
-    if problems:
-        raise UserError("\n".join(problems), legal=f"all of {', '.join(recipe.data.sequences)}")
-
-
 def _images(recipe: Recipe, manifest: Manifest, case: Case) -> tuple[Path, ...]:
     return tuple(manifest.image_path(case, name) for name in recipe.data.sequences)
-
-
-def _refuse_absent(files: Mapping[str, Sequence[Path]]) -> None:
-    absent = [
-        f"case {name}: {path} is absent"
-        for name, paths in files.items()
-        for path in paths
-        if not path.is_file()
-    ]
-    if absent:
-        raise UserError("\n".join(absent), remedy="voxella sample RECIPE")
 
 
 def _maker(

@@ -13,13 +13,16 @@ from voxella.recipe.model import Recipe
 __all__ = ["check_training_labels", "check_training_reports"]
 
 
-def check_training_labels(recipe: Recipe, manifest: Manifest, needs: Collection[str]) -> None:
+def check_training_labels(
+    recipe: Recipe, manifest: Manifest, needs: Collection[str], *, quiet: bool = False
+) -> None:
     """Refuse to train a class on cases of which none has one; count those that lack it.
 
     Args:
         recipe: Its class loss is read.
         manifest: The data set.
         needs: What the recipe's conditioner reads; ``label`` among it: a class vector.
+        quiet: Only refuse.
 
     Raises:
         UserError: No case of the split train has a label, and the recipe learns from labels.
@@ -38,12 +41,17 @@ def check_training_labels(recipe: Recipe, manifest: Manifest, needs: Collection[
     if bare:
         say(
             f"warning: {len(bare)} of {len(cases)} training cases have no label and {lost}: "
-            f"{listed(bare)}"
+            f"{listed(bare)}",
+            quiet=quiet,
         )
 
 
 def check_training_reports(
-    recipe: Recipe, manifest: Manifest, texts: Mapping[str, str] | None = None
+    recipe: Recipe,
+    manifest: Manifest,
+    texts: Mapping[str, str] | None = None,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Refuse to train a text model on cases of which none has a report; count those that lack it.
 
@@ -52,6 +60,7 @@ def check_training_reports(
         manifest: The data set.
         texts: By case, "" for a report that holds nothing, of the cases that take part; None where
             none has been read yet: whether there is a file decides.
+        quiet: Only refuse.
 
     Raises:
         UserError: No case of the split train has a report.
@@ -75,7 +84,8 @@ def check_training_reports(
     if bare:
         say(
             f"warning: {len(bare)} of {len(cases)} training cases have no report and are shown "
-            f"with the empty one: {listed(bare)}"
+            f"with the empty one: {listed(bare)}",
+            quiet=quiet,
         )
 
 

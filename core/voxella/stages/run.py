@@ -21,7 +21,7 @@ from voxella.stages.autoencoder_check import check_autoencoder
 from voxella.stages.autoencoder_model import WEIGHTS
 from voxella.stages.check_quick import tell_quick_check
 from voxella.stages.classify import classify
-from voxella.stages.classify_check import check_classify, settings_of
+from voxella.stages.classify_check import check_classify, samples_folder, settings_of
 from voxella.stages.encode import encode
 from voxella.stages.evaluate import evaluate
 from voxella.stages.evaluate_networks import check_evaluation
@@ -89,6 +89,9 @@ def run_stages(
         check_evaluation(recipe)
     if "classify" in wanted:
         check_classify(recipe, ranks)
+        settings = settings_of(recipe)
+        if settings.samples is not None and settings.training_set != "real":
+            samples_folder(settings, settings.samples)
     folders = Folders.of(recipe, run)
     steps: dict[str, Callable[[], object]] = {
         "import": lambda: _import(recipe, folders, needs),
