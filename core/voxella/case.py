@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 import os
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from voxella.errors import UserError
 from voxella.files import write_text_atomic
+from voxella.limits import TEXT_BYTES
+from voxella.plain_json import parse_json
 
-__all__ = ["MANIFEST", "Case", "Manifest", "Split"]
+__all__ = ["MANIFEST", "Case", "Fault", "Manifest", "Split", "read_cases", "relations"]
 
 MANIFEST = "manifest.jsonl"
 Split = Literal["train", "val", "test"]
+_LONGEST_ID = 128
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 
 
 class Case(BaseModel):
@@ -36,7 +42,7 @@ class Case(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=128)
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=_LONGEST_ID)
     patient: str
     images: dict[str, str]
     report: str | None = None
@@ -77,7 +83,7 @@ class Manifest:
         """Return the report's text, empty when the case has none. Handle it as patient data."""
         if case.report is None:
             return ""
-        return (self.folder / case.report).read_text(encoding="utf-8-sig")
+        return TEXT_BYTES.read(self.folder / case.report).decode("utf-8-sig")
 
     def write(self) -> Path:
         """Write ``manifest.jsonl`` atomically and return its path."""
@@ -86,59 +92,122 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read ``folder/manifest.jsonl``, checking ids, patients' splits and paths' form."""
+        """Read ``folder/manifest.jsonl``.
+
+        Raises:
+            UserError: There is none, or anything is wrong with it: all of that.
+        """
         path = Path(folder) / MANIFEST
-        if not path.is_file():
+        cases, faults = read_cases(Path(folder))
+        if faults:
             raise UserError(
-                f"no data set here: {path} does not exist",
-                remedy="voxella import NAME SOURCE --out DATASET   (NAME: see voxella plugins)",
+                "\n".join(fault.told(path) for fault in faults),
+                remedy="mend these lines, or import again; voxella check tells more",
             )
-        try:
-            # Not splitlines(): JSON may hold other characters that it takes for line ends. A mark
-            # at the beginning is an editor's.
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            # The exception itself carries the file's bytes.
-            raise UserError(
-                f"{path} is not UTF-8 (byte {error.start})", remedy="import the data set again"
-            ) from None
-        cases: list[Case] = []
-        problems: list[str] = []
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                cases.append(Case.model_validate(json.loads(line)))
-            except json.JSONDecodeError:
-                problems.append(f"{path}:{number}: not a JSON object")
-            except ValidationError as error:
-                for item in error.errors(include_input=False, include_url=False):
-                    where = ".".join(str(part) for part in item["loc"])
-                    problems.append(f"{path}:{number}: {where}: {item['msg']}")
-        problems += _relations(cases, path)
-        if problems:
-            raise UserError("\n".join(problems), remedy="mend these lines, or import again")
         return cls(Path(folder), cases)
 
 
-def _relations(cases: list[Case], path: Path) -> list[str]:
-    """Problems between cases: an id used twice, a patient in two splits, a path that escapes."""
-    problems: list[str] = []
-    seen: set[str] = set()
-    split_of: dict[str, str] = {}
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a manifest; what is said never quotes it.
+
+    Attributes:
+        code: Its kind, of :data:`voxella.check.catalogue.CATALOGUE`.
+        message: What was found.
+        line: Where, from 1; None for what lies between cases.
+        case: Id of the case, where there is a sound one.
+        where: The image or field, of a path.
+    """
+
+    code: str
+    message: str
+    line: int | None = None
+    case: str | None = None
+    where: str | None = None
+
+    def told(self, path: Path) -> str:
+        """Return file, line and what was found."""
+        line = "" if self.line is None else f":{self.line}"
+        case = "" if self.case is None else f" case {self.case}:"
+        return f"{path}{line}:{case} {self.message}"
+
+
+def read_cases(folder: Path) -> tuple[list[Case], list[Fault]]:
+    """Return the cases that can be read, in file order, and all that is wrong with the manifest.
+
+    Of cases with one id the first is kept.
+
+    Raises:
+        UserError: There is no manifest, or it is longer than the limit.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"no data set here: {path} does not exist",
+            remedy="voxella import NAME SOURCE --out DATASET   (NAME: see voxella plugins)",
+        )
+    cases: dict[str, Case] = {}
+    faults: list[Fault] = []
+    # A mark at the beginning is an editor's. Not splitlines(): JSON may hold other characters that
+    # it takes for line ends.
+    lines = TEXT_BYTES.read(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        case = _case(line, number, faults)
+        if case is not None and case.id in cases:
+            faults.append(Fault("manifest.duplicate-id", "its id stands twice", number, case.id))
+        elif case is not None:
+            cases[case.id] = case
+    return list(cases.values()), [*faults, *relations(cases.values())]
+
+
+def _case(line: bytes, number: int, faults: list[Fault]) -> Case | None:
+    try:
+        entry = parse_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        # The exception itself carries the file's bytes.
+        faults.append(Fault("manifest.line", f"is not UTF-8 (byte {error.start})", number))
+        return None
+    except ValueError as error:
+        faults.append(Fault("manifest.line", f"not a JSON object: {error}", number))
+        return None
+    if not isinstance(entry, dict):
+        faults.append(Fault("manifest.line", "not a JSON object", number))
+        return None
+    try:
+        return Case.model_validate(entry)
+    except ValidationError as error:
+        given = entry.get("id")
+        sound = given if isinstance(given, str) and _ID.fullmatch(given) else None
+        for item in error.errors(include_input=False, include_url=False):
+            # Only the field's own name: what stands in a wrong place may be anything.
+            name = str(item["loc"][0])
+            known = name if name in Case.model_fields else "a field that no case has"
+            faults.append(Fault("manifest.field", f"{known}: {item['msg']}", number, sound))
+    return None
+
+
+def relations(cases: Iterable[Case]) -> Iterator[Fault]:
+    """Name paths that leave the data set, and all cases of patients who stand in two splits."""
+    cases = list(cases)
+    splits: dict[str, set[str]] = {}
     for case in cases:
-        if case.id in seen:
-            problems.append(f"{path}: case id {case.id} stands twice")
-        seen.add(case.id)
-        if split_of.setdefault(case.patient, case.split) != case.split:
-            problems.append(
-                f"{path}: patient of case {case.id} is in {split_of[case.patient]} and {case.split}"
-            )
-        for relative in [*case.images.values(), case.report, case.truth]:
-            if (
-                relative is not None
-                and ".." in Path(relative).parts
-                and not os.path.isabs(relative)
-            ):
-                problems.append(f"{path}: case {case.id}: a path leaves the data set folder")
-    return problems
+        splits.setdefault(case.patient, set()).add(case.split)
+        yield from _paths(case)
+    for case in cases:
+        if others := splits[case.patient] - {case.split}:
+            # The patient is not named: some hospitals' numbers identify.
+            named = ", ".join(sorted(others))
+            message = f"in {case.split}, and its patient has other cases in {named}"
+            yield Fault("split.patient", message, case=case.id)
+
+
+def _paths(case: Case) -> Iterator[Fault]:
+    named = {**case.images, "report": case.report, "truth": case.truth}
+    for where, relative in named.items():
+        if relative is None or os.path.isabs(relative):
+            continue
+        if ".." in Path(relative).parts:
+            message = "its path has '..' in it"
+            yield Fault("manifest.path", message, case=case.id, where=where)

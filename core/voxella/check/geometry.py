@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,10 @@ from voxella.check.image_header import ImageHeader
 from voxella.imaging.affine import affine_problem, shown_edges
 from voxella.imaging.geometry import Grid
 from voxella.imaging.problem import Problem
+from voxella.limits import VOXELS
 
 __all__ = ["Placement", "header_problems", "placement"]
 
-# 17 GB as float32, a cube of 1625 voxels. Not even micro-CT of an organ needs more.
-_MOST_VOXELS = 1 << 32
 _FINEST_MM, _COARSEST_MM = 0.05, 20.0
 # Slices this much further apart than pixels tell the plane of acquisition.
 _ANISOTROPY = 1.5
@@ -94,11 +94,11 @@ def _shape_problems(header: ImageHeader) -> Iterator[Problem]:
         yield "image.no-voxels", f"size {size}"
     elif len(header.shape) < 2 or any(count > 1 for count in header.shape[3:]):
         yield "image.not-3d", f"{len(header.shape)}D image ({size})"
-    elif header.claimed_bytes > _MOST_VOXELS * header.voxel_bytes:
+    elif (count := math.prod(header.shape)) > VOXELS.most:
         yield (
             "image.impossible-size",
             f"the header claims {size} voxels, {header.claimed_bytes:,} bytes; "
-            f"the file holds {header.held_bytes:,}",
+            f"the file holds {header.held_bytes:,} ({VOXELS.remedy(count)})",
         )
 
 

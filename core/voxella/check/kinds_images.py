@@ -50,8 +50,8 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "image.impossible-size",
         "error",
-        "the header claims more voxels than any scan has; nothing was allocated",
-        "the header is damaged: copy the file again, or convert it from its DICOM again",
+        "the header claims more voxels than the limit allows; nothing was allocated",
+        "copy the file again, or convert it from its DICOM again; or raise VOXELLA_MAX_VOXELS",
     ),
     (
         "image.unreadable",

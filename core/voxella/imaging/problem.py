@@ -5,9 +5,14 @@ Reading and preparing raise it, the check reports it, so both judge by the same 
 
 from __future__ import annotations
 
-from voxella.errors import UserError
+import math
+from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["ImageError", "Problem"]
+from voxella.errors import UserError
+from voxella.limits import VOXELS
+
+__all__ = ["ImageError", "Problem", "check_size"]
 
 # Code and message; the message names neither file nor sequence.
 Problem = tuple[str, str]
@@ -34,3 +39,20 @@ class ImageError(UserError):
     ) -> None:
         super().__init__(problem, legal=legal, remedy=remedy)
         self.code = code
+
+
+def check_size(path: Path, shape: Sequence[int]) -> None:
+    """Refuse an image of more voxels than :data:`voxella.limits.VOXELS`.
+
+    Raises:
+        ImageError: It claims more.
+    """
+    count = math.prod(int(voxels) for voxels in shape)
+    if count > VOXELS.most:
+        size = " x ".join(str(voxels) for voxels in shape)
+        raise ImageError(
+            f"{path}: its header claims {size} = {count:,} voxels",
+            code="image.impossible-size",
+            legal=f"at most {VOXELS.most:,}",
+            remedy=f"copy the file again; {VOXELS.remedy(count)}",
+        )

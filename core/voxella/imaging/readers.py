@@ -27,7 +27,7 @@ from voxella.imaging.headers import (
     read_text_header,
 )
 from voxella.imaging.nifti_header import HeaderFault, NiftiHeader, read_nifti_header
-from voxella.imaging.problem import ImageError
+from voxella.imaging.problem import ImageError, check_size
 from voxella.imaging.text_geometry import geometry_problem
 from voxella.machine import raise_if_machine
 
@@ -70,6 +70,7 @@ def read_nifti(path: Path) -> tuple[Array, Affine]:
         kind = header.dtype
         _check_kind(path, colour=kind.fields is not None, is_complex=kind.kind == "c")
         shape = _three_axes(path, header.shape)
+        check_size(path, header.shape)
         claimed = int(np.prod(header.shape, dtype=object)) * kind.itemsize
         before = 0 if packed else header.offset
         expansion = DEFLATE_MOST if packed else 1
@@ -133,6 +134,7 @@ def read_itk(path: Path) -> tuple[Array, Affine]:
         shape = _three_axes(path, size)
         if len(size) > 3:
             raise _not_3d(path, size)
+        check_size(path, size)
         if (unsaid := geometry_problem(header.fields)) is not None:
             raise _unsaid(path, *unsaid)
         bits = re.search(r"(\d+)-bit", kind)

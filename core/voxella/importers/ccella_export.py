@@ -28,7 +28,7 @@ from voxella.importers.ccella_sheet import COLUMNS
 from voxella.importers.drafts import warn
 from voxella.importers.grouping import Problems, image_problem, spans
 from voxella.importers.mask_grids import read_grid
-from voxella.texts.placeholders import stated
+from voxella.stages.reports import read_reports
 
 __all__ = ["SHEET", "CcellaExport", "export_ccella", "write_sheet"]
 
@@ -87,11 +87,14 @@ def export_ccella(
     _check_labels(cases, settings.classes)
     if left := [case.id for case in dataset if case.label is None]:
         warn(f"{len(left)} cases without a label are left out: {spans(left)}")
+    texts = read_reports(Manifest(dataset.folder, cases)) if settings.with_text else {}
     images = _images(cases, dataset if prepared is None else prepared)
     for case in cases:
         for sequence, path in images[case.id].items():
             _place(path, out / "images" / image_name(case, sequence), copy=settings.copy)
-    entries = {case.id: _entry(case, images[case.id], dataset, settings) for case in cases}
+    entries = {
+        case.id: _entry(case, images[case.id], texts.get(case.id, ""), settings) for case in cases
+    }
     features = _features(cases, text_cache, out)
     written = [write_sheet(cases, out / SHEET, settings.classes[1])]
     for split in _SPLITS:
@@ -178,9 +181,8 @@ def _place(source: Path, target: Path, *, copy: bool) -> None:
 
 
 def _entry(
-    case: Case, images: Mapping[str, Path], dataset: Manifest, settings: CcellaExport
+    case: Case, images: Mapping[str, Path], text: str, settings: CcellaExport
 ) -> dict[str, Any]:
-    text = dataset.read_report(case) if settings.with_text else ""
     _, affine = read_grid(images["t2w"])
     return entry_of(
         case,
@@ -188,7 +190,7 @@ def _entry(
         # A header holds float32: more digits would be noise.
         spacing_mm=np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(),
         positive=case.label == settings.classes[1],
-        text=stated(text),
+        text=text,
         name=settings.name,
     )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
 from voxella.importers.dicom_stack import Refusal, Stack
+from voxella.limits import VOXELS
 from voxella.machine import raise_if_machine
 
 __all__ = ["check_decodable", "write_stack"]
@@ -33,6 +34,7 @@ def write_stack(volume: Stack, target: Path) -> None:
     Raises:
         Refusal: SimpleITK cannot read it, or sees another geometry than the headers'.
     """
+    _require_size(volume)
     with _quiet_itk():
         image = _read(volume)
     affine = _affine(image)
@@ -51,11 +53,27 @@ def check_decodable(volume: Stack) -> None:
     """Decode compressed pixels once, so that what cannot be is named with all other problems.
 
     Raises:
-        Refusal: SimpleITK cannot decode them.
+        Refusal: SimpleITK cannot decode them, or they are more than the limit.
     """
+    _require_size(volume)
     with _quiet_itk():
         for path in dict.fromkeys(one.path for one in volume.slices):
             _execute(path)
+
+
+def _require_size(volume: Stack) -> None:
+    """Refuse more voxels than the limit before any is decoded: compressed files need not be long.
+
+    Raises:
+        Refusal: The headers claim more.
+    """
+    rows, columns = volume.slices[0].size
+    count = rows * columns * len(volume.slices)
+    if count > VOXELS.most:
+        raise Refusal(
+            f"its headers claim {columns} x {rows} x {len(volume.slices)} = {count:,} voxels, at "
+            f"most {VOXELS.most:,} are read; {VOXELS.remedy(count)}"
+        )
 
 
 def _read(volume: Stack) -> sitk.Image:

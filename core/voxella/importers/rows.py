@@ -16,6 +16,7 @@ from voxella.importers.drafts import warn
 from voxella.importers.rows_json import from_json
 from voxella.importers.rows_table import Row, Table, from_cells, shown, unreadable
 from voxella.importers.rows_workbook import WORKBOOKS, is_workbook, read_workbook
+from voxella.limits import CELLS, TEXT_BYTES
 from voxella.texts.encodings import decode
 
 __all__ = ["Row", "Table", "read_table", "read_text", "shown"]
@@ -79,7 +80,7 @@ def read_text(path: Path, encoding: str | None = None) -> tuple[str, str]:
         UserError: It cannot be opened, is no text, or is in another encoding.
     """
     try:
-        return decode(path.read_bytes(), encoding)
+        return decode(TEXT_BYTES.read(path), encoding)
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError as error:
@@ -99,7 +100,12 @@ def _from_csv(
     except TypeError:
         raise UserError(f"{path}: a delimiter is one character, not {len(delimiter)}") from None
     try:
-        lines = [[_shown_by_excel(cell) for cell in line] for line in reader]
+        lines = []
+        cells = 0
+        for line in reader:
+            cells += len(line)
+            CELLS.require(cells, f"{path}: lines 1 to {reader.line_num:,}")
+            lines.append([_shown_by_excel(cell) for cell in line])
     except csv.Error as error:
         raise UserError(
             f"{path}:{reader.line_num}: not CSV: {error}",

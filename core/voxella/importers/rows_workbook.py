@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxella.errors import UserError
+from voxella.importers.rows_archive import require_bounded
 from voxella.importers.rows_cells import cell_note, cell_problem, shown_text
 from voxella.importers.rows_page import Page, look_at
 from voxella.importers.rows_table import shown, unreadable
+from voxella.limits import CELLS
 from voxella.machine import raise_if_machine
 
 if TYPE_CHECKING:
@@ -75,13 +77,17 @@ def read_workbook(
             the place of ids, texts that Excel has cut. All of them are named, by row and column.
     """
     _check_kind(path)
+    require_bounded(path)
     with _opened(path, data_only=True) as values, _opened(path, data_only=False) as formulas:
         title = _sheet(path, values, sheet)
         rows: list[list[str]] = []
         problems: list[str] = []
         odd: Counter[tuple[str, str]] = Counter()
+        cells = 0
         pages = zip(_cells(values, title), _cells(formulas, title), strict=False)
         for number, (row, written) in enumerate(pages, start=1):
+            cells += len(row)  # with those that it leaves out before its last
+            CELLS.require(cells, f"{path}: rows 1 to {number:,} of sheet {shown([title])}")
             rows.append([shown_text(cell) for cell in row])
             for index, name in enumerate(rows[0][: len(row)]):
                 if name not in expected or number == 1:
@@ -107,7 +113,7 @@ def read_workbook(
     if visible_only:
         # Left empty, so that the others keep their numbers.
         rows = [[] if n in page.hidden_rows and n > 1 else row for n, row in enumerate(rows, 1)]
-    return Sheet(_even(rows), notes)
+    return Sheet(_even(path, rows), notes)
 
 
 def _check_kind(path: Path) -> None:
@@ -212,9 +218,10 @@ def _at(rows: list[list[str]], row: int, column: int) -> str:
     return rows[row - 1][column - 1] if there else ""
 
 
-def _even(rows: list[list[str]]) -> list[list[str]]:
+def _even(path: Path, rows: list[list[str]]) -> list[list[str]]:
     """Cut empty rows and columns at the end; make all rows equally long."""
     while rows and not any(rows[-1]):
         rows.pop()
     width = max((index for row in rows for index, text in enumerate(row, 1) if text), default=0)
+    CELLS.require(len(rows) * width, f"{path}: its last cells with text span")
     return [(row + [""] * width)[:width] for row in rows]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from voxella.diffusion.samplers import misfits, quickest
+from voxella.limits import VOXELS
 from voxella.recipe.model import Recipe
 from voxella.recipe.problems import Problem
 from voxella.recipe.shape import KeyPath
@@ -43,6 +45,11 @@ def _grids(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     if len(latent) != len(size):
         yield ("latent", "size"), f"has {len(latent)} axes, prepare.size has {len(size)}"
         return
+    if (voxels := math.prod(size)) > VOXELS.most:
+        yield (
+            ("prepare", "size"),
+            f"{voxels:,} voxels; legal: at most {VOXELS.most:,} ({VOXELS.remedy(voxels)})",
+        )
     # An autoencoder has one factor for all axes (contracts.Autoencoder.factor).
     factors = {voxels / cells for voxels, cells in zip(size, latent, strict=True)}
     if len(factors) != 1 or not next(iter(factors)).is_integer():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from voxella.recipe.block import Block, Component
+from voxella.recipe.ranges import Voxels
 from voxella.recipe.training import Optimizer, Train
 
 __all__ = ["Augment", "Classify", "Focal"]
@@ -53,7 +54,7 @@ class Classify(Block):
     samples: Path | None = Field(
         None, description="synthetic data set folder; None: the run's own samples"
     )
-    size: list[PositiveInt] = Field([256, 256, 32], description="voxels along R, A, S")
+    size: list[Voxels] = Field([256, 256, 32], description="voxels along R, A, S")
     percentiles: tuple[float, float] = Field((0.0, 98.0), description="mapped to 0 and 1")
     foreground_crop: bool = Field(True, description="cut off what is empty around the body")
     slice_mm: float | None = Field(
@@ -74,7 +75,7 @@ class Classify(Block):
         None, description="length of the second half of synthetic_then_real; None: as `train`"
     )
     deepspeed: dict[str, Any] = Field(description="DeepSpeed's configuration, in its own words")
-    seeds: PositiveInt = Field(1, description="trainings that differ in the seed alone")
+    seeds: int = Field(1, ge=1, le=1000, description="trainings that differ in the seed alone")
     on_one_class: Literal["stop", "warn"] = Field(
         "stop", description="where a training set lacks a class: nothing can be learnt"
     )

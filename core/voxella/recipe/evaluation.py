@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from voxella.recipe.block import Block
+from voxella.recipe.ranges import Pairs, Resamples, ResamplesOrNone, Seed, Width
 
 __all__ = ["Evaluate"]
 
@@ -36,20 +37,20 @@ class Evaluate(Block):
         description="RUN/classify/NAME, trained on real images: how far it agrees with the labels, "
         "and 3D features where medicalnet names none; None: neither",
     )
-    feature_seed: int = Field(0, ge=0, description="of the random networks")
-    feature_dim: PositiveInt = Field(
+    feature_seed: Seed = Field(0, description="of the random networks")
+    feature_dim: Width = Field(
         16, description="features of the random networks; FID needs more cases than features"
     )
-    bootstrap: PositiveInt = Field(1000, description="resamples of every interval but FID's")
-    fid_bootstrap: NonNegativeInt = Field(
+    bootstrap: Resamples = Field(1000, description="resamples of every interval but FID's")
+    fid_bootstrap: ResamplesOrNone = Field(
         200, description="resamples of FID's interval; 0: no interval"
     )
     fid_singular: Literal["refuse", "note"] = Field(
         "refuse",
         description="FID of fewer cases than features; note: as published numbers were taken",
     )
-    floor_halves: PositiveInt = Field(20, description="random halves of the real cases")
-    ms_ssim_pairs: PositiveInt = Field(100, description="pairs of volumes for the diversity")
+    floor_halves: Resamples = Field(20, description="random halves of the real cases")
+    ms_ssim_pairs: Pairs = Field(100, description="pairs of volumes for the diversity")
     level: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     gate: float | None = Field(
         None, ge=0, le=1, description="largest share of copies of training cases that is exported"

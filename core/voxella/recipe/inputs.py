@@ -6,9 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from voxella.recipe.block import Block, Component, Label, PartOfName
+from voxella.recipe.ranges import Batch, Count, CountOrNone, Tokens, Voxels, Width
 
 __all__ = [
     "Adversarial",
@@ -77,7 +78,7 @@ class Prepare(Block):
         False,
         description="resample oblique scans onto the scanner's axes; false keeps the scan's own",
     )
-    size: list[PositiveInt] = Field([256, 256, 128], description="voxels along R, A, S")
+    size: list[Voxels] = Field([256, 256, 128], description="voxels along R, A, S")
     percentiles: tuple[float, float] = Field(
         (0.0, 99.5), description="mapped to 0 and 1, then clipped"
     )
@@ -111,9 +112,11 @@ class Adversarial(Block):
     weight: float = Field(
         0.1, gt=0, description="of the term that asks to be taken for an original"
     )
-    from_step: int = Field(0, ge=0, description="steps done before the discriminator comes in")
-    channels: PositiveInt = Field(32, description="width of its first level")
-    layers: PositiveInt = Field(3, description="levels; patches need edges of 3 * 2^layers voxels")
+    from_step: CountOrNone = Field(0, description="steps done before the discriminator comes in")
+    channels: Width = Field(32, description="width of its first level")
+    layers: int = Field(
+        3, ge=1, le=12, description="levels; patches need edges of 3 * 2^layers voxels"
+    )
 
 
 class AutoencoderTraining(Block):
@@ -122,11 +125,9 @@ class AutoencoderTraining(Block):
     Where `autoencoder.weights` names a file as well, training starts from it.
     """
 
-    steps: PositiveInt = 1000
-    batch_size: PositiveInt = 2
-    patch_size: list[PositiveInt] | None = Field(
-        None, description="voxels; None uses whole volumes"
-    )
+    steps: Count = 1000
+    batch_size: Batch = 2
+    patch_size: list[Voxels] | None = Field(None, description="voxels; None uses whole volumes")
     lr: float = Field(1e-3, gt=0)
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: networks under autocast, weights and losses in fp32"
@@ -139,13 +140,13 @@ class AutoencoderTraining(Block):
         0.0, ge=0, description="weight of the L1 between log amplitudes of the spectra"
     )
     adversarial: Adversarial | None = Field(None, description="a discriminator; None: none")
-    log_every: PositiveInt = 10
+    log_every: Count = 10
 
 
 class AutoencoderCheck(Block):
     """`voxella check-autoencoder`: what reconstructions must reach; null asks for nothing."""
 
-    cases: PositiveInt = Field(8, description="cases of val at most; of train where val is empty")
+    cases: Count = Field(8, description="cases of val at most; of train where val is empty")
     bands: list[float] = Field(
         [0.1, 0.3, 0.6],
         description="where bands of the original's intensity end, between 0 and 1, rising",
@@ -154,8 +155,8 @@ class AutoencoderCheck(Block):
     ssim: float | None = Field(0.8, le=1, description="mean over the cases, at least")
     mae: float | None = Field(None, ge=0, description="mean over the cases, at most")
     band_mae: float | None = Field(None, ge=0, description="mean error of any band, at most")
-    dead_channels: int | None = Field(
-        None, ge=0, description="latent channels that hold nothing but noise, at most"
+    dead_channels: CountOrNone | None = Field(
+        None, description="latent channels that hold nothing but noise, at most"
     )
     on_failure: Literal["warn", "stop"] = Field(
         "warn", description="before encoding, when the autoencoder is not trusted"
@@ -174,8 +175,8 @@ class Text(Block):
     """Reports to cached token features."""
 
     encoder: Component
-    width: PositiveInt = Field(description="feature width F; the encoder's must equal it")
-    max_tokens: PositiveInt = 512
+    width: Width = Field(description="feature width F; the encoder's must equal it")
+    max_tokens: Tokens = 512
     truncation: Literal["right", "left"] = Field(
         "right", description="which END of a long report is cut off"
     )
@@ -207,14 +208,14 @@ def computed_in(stored: str) -> str:
 class Latent(Block):
     """What the diffusion model sees."""
 
-    channels: PositiveInt = 4
-    size: list[PositiveInt] = Field(
+    channels: Width = 4
+    size: list[Voxels] = Field(
         [64, 64, 32], min_length=2, max_length=3, description="voxels per axis"
     )
     dtype: Literal["bfloat16", "float32", "compact"] = Field(
         "float32", description="compact: 8 bits for the mean and 4 for log sigma"
     )
-    tiling: Literal["auto", "never"] | list[PositiveInt] = Field(
+    tiling: Literal["auto", "never"] | list[Voxels] = Field(
         "auto",
         description="windows the autoencoder works in: when memory is short, never, or voxels",
     )

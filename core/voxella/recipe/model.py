@@ -23,6 +23,7 @@ from voxella.recipe.inputs import (
     Prepare,
     Text,
 )
+from voxella.recipe.ranges import Seed
 from voxella.recipe.sampling import Sample
 from voxella.recipe.training import Diffusion, Dropout, Loss, Optimizer, Train, Vector
 
@@ -70,7 +71,7 @@ class Recipe(Block):
 
     name: FolderName
     description: str = ""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     workspace: Path | None = Field(
         None, description="folder of prepared data and caches, shared between runs; None: the run's"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator
 
 from voxella.diffusion.samplers import SAMPLERS
 from voxella.recipe.block import Block
+from voxella.recipe.ranges import Batch, Copies, Count, SolverSteps
 
 __all__ = ["Sample", "Sweep"]
 
@@ -32,15 +33,17 @@ SamplerName = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_li
 class Sweep(Block):
     """Several data sets in one call: every number of steps with every guidance."""
 
-    steps: list[PositiveInt] = Field([], description="empty: sample.steps alone")
-    guidance: list[NonNegativeFloat] = Field([], description="empty: sample.guidance alone")
+    steps: list[SolverSteps] = Field([], max_length=100, description="empty: sample.steps alone")
+    guidance: list[NonNegativeFloat] = Field(
+        [], max_length=100, description="empty: sample.guidance alone"
+    )
 
 
 class Sample(Block):
     """Generation."""
 
     sampler: SamplerName = "ddpm"
-    steps: PositiveInt = 1000
+    steps: SolverSteps = 1000
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance scale; 1 is off")
     guidance_null: list[Literal["text", "label"]] = Field(
         ["text", "label"], description="what the null twin lacks"
@@ -54,9 +57,9 @@ class Sample(Block):
         description="JSON lines {id, report, label, spacing_mm} to generate from; None: the "
         "reports of the splits",
     )
-    count: PositiveInt | None = Field(None, description="cases of each split; None: all")
-    per_case: PositiveInt = 1
-    batch_size: PositiveInt = Field(
+    count: Count | None = Field(None, description="cases of each split; None: all")
+    per_case: Copies = 1
+    batch_size: Batch = Field(
         1,
         description="1 is the reference; of other sizes volumes differ from it by rounding "
         "(float32: at most one grey of int16)",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from voxella.diffusion.names import Prediction, Reconstruction, ScheduleName, family_of
 from voxella.recipe.block import Block
+from voxella.recipe.ranges import Count, CountOrNone, SolverSteps
 
 __all__ = ["Diffusion", "Dropout", "Loss", "Optimizer", "Train", "Vector"]
 
@@ -21,7 +22,7 @@ class Diffusion(Block):
     """The forward process and what the network predicts."""
 
     schedule: ScheduleName = "scaled_linear"
-    steps: PositiveInt = 1000
+    steps: SolverSteps = 1000
     beta_start: float = Field(0.0015, gt=0, lt=1)
     beta_end: float = Field(0.0195, gt=0, lt=1)
     prediction: Prediction = "epsilon"
@@ -63,25 +64,25 @@ class Optimizer(Block):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     decay_power: float = Field(2.0, ge=0, description="0 keeps the rate constant")
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: CountOrNone = 0
 
 
 class Train(Block):
     """Length and bookkeeping of the training stage. The batch is `deepspeed.train_batch_size`."""
 
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = Field(
-        None, description="optimizer steps; exactly one of epochs, steps"
-    )
+    epochs: Count | None = None
+    steps: Count | None = Field(None, description="optimizer steps; exactly one of epochs, steps")
     ema_decay: float | None = Field(0.9999, gt=0, lt=1, description="None: no average is kept")
     gradient_checkpointing: bool = False
     compile: bool = False
-    checkpoint_every: PositiveInt = Field(1000, description="steps")
-    keep_checkpoints: PositiveInt = 2
-    log_every: PositiveInt = Field(10, description="steps")
-    panel_every: int = Field(0, ge=0, description="steps between fixed-seed sample panels; 0: none")
-    panel_steps: PositiveInt = Field(20, description="sampler steps of a panel")
-    validate_every: int = Field(0, ge=0, description="steps between validation losses; 0: none")
+    checkpoint_every: Count = Field(1000, description="steps")
+    keep_checkpoints: Count = 2
+    log_every: Count = Field(10, description="steps")
+    panel_every: CountOrNone = Field(
+        0, description="steps between fixed-seed sample panels; 0: none"
+    )
+    panel_steps: SolverSteps = Field(20, description="sampler steps of a panel")
+    validate_every: CountOrNone = Field(0, description="steps between validation losses; 0: none")
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import yaml
 
 from voxella.errors import UserError
+from voxella.limits import RECIPE_BYTES
 
 __all__ = [
     "Data",
@@ -33,6 +34,10 @@ Scalar: TypeAlias = str | int | float | bool | None
 Data: TypeAlias = "Scalar | list[Data] | dict[str, Data]"
 
 _STANDARD = "tag:yaml.org,2002:"
+_DEEPEST = 32
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+# Far more than 64 bits hold; Python refuses to read more than 4,300.
+_DIGITS = 100
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def read_yaml(path: Path) -> Node:
             stands twice or a key that is not a word.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = RECIPE_BYTES.read(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{shown(path)}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
@@ -131,6 +136,8 @@ def parse_text(text: str, source: str, folder: Path, *, lines: bool = True) -> N
     """
     try:
         root = yaml.compose(text, Loader=_Loader)
+    except RecursionError:
+        raise UserError(f"{source}: nested more than {_DEEPEST} levels deep") from None
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         line = at.line + 1 if at is not None and lines else None
@@ -155,7 +162,7 @@ class _Converter:
         line = node.start_mark.line + 1 if self.lines else None
         return Mark(self.source, line, self.folder)
 
-    def convert(self, node: yaml.Node, mark: Mark | None = None) -> Node:
+    def convert(self, node: yaml.Node, mark: Mark | None = None, depth: int = 0) -> Node:
         mark = mark or self.mark(node)
         if id(node) in self.seen:
             # An alias yields its anchor's node a second time; expanding them can also explode.
@@ -164,15 +171,17 @@ class _Converter:
                 remedy="share values between files with extends, or repeat them",
             )
         self.seen.add(id(node))
-        if isinstance(node, yaml.MappingNode) and node.tag == _STANDARD + "map":
-            return Node(self.mapping(node), mark)
-        if isinstance(node, yaml.SequenceNode) and node.tag == _STANDARD + "seq":
-            return Node([self.convert(item) for item in node.value], mark)
         if isinstance(node, yaml.ScalarNode):
             return Node(self.scalar(node), mark)
+        if depth == _DEEPEST:  # everything that reads the tree goes down by recursion
+            raise UserError(f"{mark}: nested more than {_DEEPEST} levels deep")
+        if isinstance(node, yaml.MappingNode) and node.tag == _STANDARD + "map":
+            return Node(self.mapping(node, depth + 1), mark)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _STANDARD + "seq":
+            return Node([self.convert(item, depth=depth + 1) for item in node.value], mark)
         raise self.refused(node)
 
-    def mapping(self, node: yaml.MappingNode) -> dict[str, Node]:
+    def mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
         children: dict[str, Node] = {}
         for key_node, value_node in node.value:
             mark = self.mark(key_node)
@@ -184,11 +193,14 @@ class _Converter:
                     f"{mark}: the key {key!r} stands twice, first in {children[key].mark}",
                     remedy="keep one of the two",
                 )
-            children[key] = self.convert(value_node, mark)
+            children[key] = self.convert(value_node, mark, depth)
         return children
 
     def scalar(self, node: yaml.ScalarNode) -> Scalar:
         text: str = node.value
+        if _UNWRITABLE.search(text):
+            what = "half of a character (a lone surrogate), or a null"
+            raise UserError(f"{self.mark(node)}: holds {what}")
         match node.tag.removeprefix(_STANDARD):
             case "str":
                 return text
@@ -197,6 +209,8 @@ class _Converter:
             case "bool":
                 return text.lower() == "true"
             case "int":
+                if len(text) > _DIGITS:
+                    raise UserError(f"{self.mark(node)}: a whole number of {len(text):,} digits")
                 return int(text)
             case "float":
                 return float(text.replace(".inf", "inf").replace(".nan", "nan").lower())

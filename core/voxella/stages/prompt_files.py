@@ -5,7 +5,6 @@ A prompt is report text: it goes to the text encoder and nowhere else. Messages 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from voxella.errors import UserError
 from voxella.export import FACTS, ModelFacts, load_facts
 from voxella.files import sha256_bytes
 from voxella.imaging.affine import edges_problem
+from voxella.limits import TEXT_BYTES
 from voxella.machine import raise_if_machine
+from voxella.plain_json import parse_json
 from voxella.recipe.model import Recipe
 from voxella.texts.documents import document_of_text
 from voxella.texts.encodings import decode
@@ -156,7 +157,7 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
     """Return the prompts by line, and what keeps other lines from being one."""
     try:
         # With the byte-order mark that Windows puts before it, or without.
-        lines = decode(path.read_bytes(), remedy="")[0].split("\n")
+        lines = decode(TEXT_BYTES.read(path), remedy="")[0].split("\n")
     except OSError as error:
         raise_if_machine(error)
         raise UserError(
@@ -173,17 +174,12 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
         if not line.strip():
             continue
         try:
-            prompts[number] = Prompt.model_validate(json.loads(line))
-            prompts[number].report.encode()
+            prompts[number] = Prompt.model_validate(parse_json(line))
         except ValidationError as error:
             fields = {_field(str(item["loc"][0])) for item in _errors(error) if item["loc"]}
             problems.append((number, ", ".join(sorted(fields)) or "not an object"))
-        except UnicodeEncodeError:
-            # Half of a pair of surrogates, which JSON can write and no text can hold.
-            problems.append((number, "report holds half of a character"))
-        except (ValueError, RecursionError):
-            # Numbers of thousands of digits and nesting of thousands of levels as well.
-            problems.append((number, "not JSON"))
+        except ValueError as error:
+            problems.append((number, f"not JSON: {error}"))
         else:
             if (document := document_of_text(prompts[number].report)) is not None:
                 problems.append((number, f"its report {document}"))

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
+from voxella.limits import TEXT_BYTES
 from voxella.machine import raise_if_machine
 from voxella.texts.placeholders import stated
 from voxella.texts.stored import Document, stored_text
@@ -48,4 +49,4 @@ def read_reports(manifest: Manifest, without: Collection[str] = ()) -> dict[str,
 def _read_report(manifest: Manifest, case: Case) -> str:
     if case.report is None:
         return ""
-    return stated(stored_text((manifest.folder / case.report).read_bytes()))
+    return stated(stored_text(TEXT_BYTES.read(manifest.folder / case.report)))

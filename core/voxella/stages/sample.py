@@ -12,6 +12,7 @@ from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
 from voxella.export import ModelFacts, load_facts
 from voxella.files import sha256_json
+from voxella.limits import SAMPLES
 from voxella.progress import say
 from voxella.pseudonyms import Pseudonyms
 from voxella.recipe.model import Recipe
@@ -169,7 +170,12 @@ def cases_to_sample(recipe: Recipe, prepared: Manifest, *, quiet: bool = True) -
 def _jobs(
     recipe: Recipe, cases: list[Case], origin: dict[str, Any], names: Pseudonyms
 ) -> list[SampleJob]:
-    """Return a job for every volume; pseudonyms and prompts' ids leave room for its number."""
+    """Return a job for every volume; pseudonyms and prompts' ids leave room for its number.
+
+    Raises:
+        UserError: There would be more than the limit.
+    """
+    SAMPLES.require(len(cases) * recipe.sample.per_case, "sample.per_case and sample.count ask for")
     return [
         SampleJob(
             case,
