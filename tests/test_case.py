@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from voxella.case import MANIFEST, Case, Manifest
+from voxella.check.manifest import read_leniently
 from voxella.errors import UserError
 
 
@@ -48,17 +49,40 @@ def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
         json.dumps({"id": "a", "patient": "p", "images": {}, "colour": "red"}),
         "",
         json.dumps({"id": "b", "patient": "p", "images": {}, "split": "train"}),
-        json.dumps({"id": "b", "patient": "p", "images": {"t2w": "../x.nii"}, "split": "test"}),
+        json.dumps({"id": "b", "patient": "p", "images": {}, "split": "test"}),
+        json.dumps({"id": "c", "patient": "p", "images": {"t2w": "../x.nii"}, "split": "test"}),
+        "[" * 2000 + "]" * 2000,
+        '{"id": "d", "patient": "\\ud800", "images": {}}',
+        '{"id": "e", "patient": "p", "images": {}, "extra": {"age": ' + "9" * 5000 + "}}",
     ]
     (tmp_path / MANIFEST).write_text("\n".join(lines), encoding="utf-8")
     said = refused(tmp_path)
     assert f"{MANIFEST}:1: not a JSON object" in said
     assert f"{MANIFEST}:2: id:" in said
-    assert f"{MANIFEST}:3: colour:" in said
-    assert "case id b stands twice" in said
-    assert "patient of case b is in train and test" in said
-    assert "case b: a path leaves the data set folder" in said
+    # A key may be a report's text as well.
+    assert f"{MANIFEST}:3: case a: a field that no case has:" in said
+    assert f"{MANIFEST}:6: case b: its id stands twice" in said
+    assert "case b: in train, and its patient has other cases in test" in said
+    assert "case c: its path has '..' in it" in said
+    assert f"{MANIFEST}:8: not a JSON object: nested more than" in said
+    assert f"{MANIFEST}:9: not a JSON object: half of a character" in said
+    assert f"{MANIFEST}:10: not a JSON object: a whole number of thousands of digits" in said
     assert "red" not in said
+    assert "colour" not in said
+
+
+def test_the_check_reads_as_every_stage_does(tmp_path: Path) -> None:
+    """One reader: what one refuses the other tells, with the same words."""
+    lines = ["{", "[" * 2000, json.dumps({"id": "a", "patient": 1}), '{"id": "b"}']
+    (tmp_path / MANIFEST).write_text("\n".join(lines), encoding="utf-8")
+    said = refused(tmp_path)
+    findings = [f for f in read_leniently(tmp_path)[1] if f.code != "manifest.empty"]
+    told = [line.partition(MANIFEST)[2] for line in said.splitlines()[:-1]]
+    assert len(findings) == len(told) == 6
+    for finding, line in zip(findings, told, strict=True):
+        number, message = finding.message.removeprefix("line ").split(": ", 1)
+        assert line.startswith(f":{number}:")
+        assert line.endswith(message)
 
 
 def test_a_manifest_that_is_no_text_or_not_there(tmp_path: Path) -> None:

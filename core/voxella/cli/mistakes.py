@@ -33,7 +33,12 @@ _REMEDIES = {
         "a file stands where a folder belongs, or the other way round: move it away, or write "
         "elsewhere: another --out",
     ),
+    **dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.ENODEV),
+        "name a file or folder that can be there",
+    ),
 }
+_LONGEST_NAME = 300
 
 
 def tell(problem: object) -> None:
@@ -55,5 +60,8 @@ def from_file_system(error: Exception) -> UserError | None:
     remedy = _REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
     if remedy is None or not isinstance(error, OSError):
         return None
-    where = "" if error.filename is None else f": {without_temporary(error.filename)}"
+    name = "" if error.filename is None else without_temporary(error.filename)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}... ({len(name):,} characters)"
+    where = f": {name}" if name else ""
     return UserError(f"{error.strerror}{where}", remedy=remedy)

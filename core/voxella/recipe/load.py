@@ -32,7 +32,12 @@ from voxella.recipe.layers import Document, read_chain, stack
 from voxella.recipe.model import Recipe
 from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.paths import absolute, anchored
-from voxella.recipe.problems import Problem, from_validation, raise_problems
+from voxella.recipe.problems import (
+    Problem,
+    from_validation,
+    impossible_numbers,
+    raise_problems,
+)
 from voxella.recipe.profiles import find_profile
 from voxella.recipe.yaml_lines import Node, dump_yaml, plain, shown
 
@@ -105,6 +110,7 @@ def resolve(tree: Node, source: str, lookup: Lookup = registered_builder) -> Rec
     Raises:
         UserError: One, that lists every problem.
     """
+    raise_problems(impossible_numbers(tree), source)
     bound = bind(tree, lookup)
     problems: list[Problem] = []
     try:

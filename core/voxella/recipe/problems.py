@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from voxella.quoting import quoted
 from voxella.recipe.shape import KeyPath, block_at, dotted, homes, nearest
 from voxella.recipe.yaml_lines import Node, locate
 
-__all__ = ["Problem", "from_validation", "raise_problems"]
+__all__ = ["Problem", "from_validation", "impossible_numbers", "raise_problems"]
 
 # pydantic's words for a JSON reader -> a recipe writer's
 _WORDS = {
@@ -53,6 +54,26 @@ def raise_problems(problems: Iterable[Problem], source: str) -> None:
         "\n".join([f"{source}: {count}", *(f"  {line}" for line in lines)]),
         remedy="mend these lines (every key: voxella recipe schema; every name: voxella plugins)",
     )
+
+
+def impossible_numbers(tree: Node, path: KeyPath = ()) -> Iterator[Problem]:
+    """Yield every number that no setting means, a plugin's and DeepSpeed's among them.
+
+    NaN passes every comparison that it should not; beyond 64 bits lie numbers that torch refuses
+    where they are used, hours later.
+    """
+    value = tree.value
+    children: Iterable[tuple[str | int, Node]] = ()
+    if isinstance(value, dict):
+        children = value.items()
+    elif isinstance(value, list):
+        children = enumerate(value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem(str(tree.mark), path, f"received {value}; legal: a finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield Problem(str(tree.mark), path, "a whole number of more than 64 bits")
+    for key, child in children:
+        yield from impossible_numbers(child, (*path, key))
 
 
 def from_validation(error: ValidationError, tree: Node, prefix: KeyPath = ()) -> list[Problem]:

@@ -99,8 +99,8 @@ def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - py
     written, depth = locate(tree, tuple(item["loc"]))
     missing = item["type"] == "missing"
     place = item["loc"] if missing or item["type"] == "extra_forbidden" else item["loc"][:depth]
-    block = Claim if item["loc"][0] == "claims" and len(item["loc"]) > 2 else kind
-    key = str(item["loc"][-1])
+    block = Claim if item["loc"][:1] == ("claims",) and len(item["loc"]) > 2 else kind
+    key = str(item["loc"][-1]) if item["loc"] else ""
     if item["type"] == "extra_forbidden":
         close = nearest(key, block.model_fields)
         legal = ", ".join(block.model_fields)
@@ -114,4 +114,5 @@ def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - py
         )
     else:
         text = f"received {quoted(item['input'])}; {item['msg']}"
-    return f"{written.mark}: {'.'.join(str(part) for part in place)}: {text}"
+    key = ".".join(str(part) for part in place)
+    return f"{written.mark}: {key}: {text}" if key else f"{written.mark}: {text}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json
+from voxella.plain_json import parse_json
 
 __all__ = ["ModelFolder", "identity", "open_folder"]
 
@@ -120,9 +120,16 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
         if (path / name).is_file():
             if not name.endswith(".json"):
                 return (path / name,)
-            shards = set(_read_json(path / name).get("weight_map", {}).values())
-            return tuple(path / shard for shard in sorted(shards))
+            return _shards(path, _read_json(path / name).get("weight_map"))
     return ()
+
+
+def _shards(path: Path, weight_map: object) -> tuple[Path, ...]:
+    """Return the shards that an index names, none where it names files of other folders."""
+    shards = set(map(str, weight_map.values())) if isinstance(weight_map, dict) else set()
+    if any(Path(shard).name != shard for shard in shards):
+        return ()
+    return tuple(path / shard for shard in sorted(shards))
 
 
 def _present(path: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
@@ -131,7 +138,7 @@ def _present(path: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
+from voxella.machine import raise_if_machine
 from voxella_conditioners.text_encoder import TokenEncoder
 from voxella_conditioners.text_folder import ModelFolder, identity, open_folder
 from voxella_conditioners.text_settings import TextSettings
@@ -27,17 +26,6 @@ __all__ = ["load_any", "load_t5"]
 _POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
 # Parts that the last hidden state does not need.
 _UNUSED_PARTS = ("pooler", "decoder.", "lm_head", "logit_scale")
-# What transformers, safetensors and torch raise on folders that are damaged or of another kind.
-_LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    pickle.UnpicklingError,
-)
 
 
 def load_t5(path: Path, settings: TextSettings, *, tokens_only: bool = False) -> TokenEncoder:
@@ -119,7 +107,7 @@ def _tokenizer(folder: ModelFolder, settings: TextSettings) -> Any:  # noqa: ANN
             truncation_side=settings.truncation,
             padding_side="right",
         )
-    except _LOAD_ERRORS as error:
+    except Exception as error:
         raise _unreadable(folder, settings, "tokenizer", error) from error
 
 
@@ -136,7 +124,7 @@ def _outline(folder: ModelFolder, settings: TextSettings, family: Any) -> Any:  
             if hasattr(family, "from_config"):
                 return family.from_config(config, trust_remote_code=False).eval()
             return family(config).eval()
-    except _LOAD_ERRORS as error:
+    except Exception as error:
         raise _unreadable(folder, settings, "model", error) from error
 
 
@@ -151,7 +139,7 @@ def _whole(folder: ModelFolder, settings: TextSettings, from_pretrained: Callabl
             output_loading_info=True,
             **how,
         )
-    except _LOAD_ERRORS as error:
+    except Exception as error:
         raise _unreadable(folder, settings, "model", error) from error
     _check_complete(folder, settings, report["missing_keys"])
     return model if how else model.to(settings.place())
@@ -161,7 +149,7 @@ def _streamed(folder: ModelFolder, settings: TextSettings, outline: Any) -> nn.M
     try:
         stored = StoredWeights(folder.weights)
         missing = stream_blocks(outline, stored, settings.place(), dtypes_of(outline, settings))
-    except _LOAD_ERRORS as error:
+    except Exception as error:
         raise _unreadable(folder, settings, "model", error) from error
     _check_complete(folder, settings, missing)
     return _text_part(outline)
@@ -178,6 +166,12 @@ def _text_part(model: Any) -> nn.Module:  # noqa: ANN401 - untyped library
 def _unreadable(
     folder: ModelFolder, settings: TextSettings, what: str, error: Exception
 ) -> Exception:
+    """Return what to say of a folder over which a library has raised: over a damaged one, anything.
+
+    Raises:
+        OSError: It is the machine that has refused.
+    """
+    raise_if_machine(error, folder.path)
     if "trust_remote_code" in str(error):
         return settings.error(
             f"the {what} in {folder.path} is defined by Python code of its own (auto_map in "
