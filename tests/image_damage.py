@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-__all__ = ["REWRITTEN", "SHAPE", "damaged", "make_bases"]
+__all__ = ["BYTE_KINDS", "REWRITTEN", "SHAPE", "damaged", "make_bases"]
 
 SHAPE = (12, 10, 6)
 _AFFINE = np.array(
@@ -225,4 +225,8 @@ _KINDS: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
     "field": _field,
     "extremes": _field,
     "trailer": _trailer,
+}
+# Those that ask nothing of the file.
+BYTE_KINDS = {
+    name: _KINDS[name] for name in ("flip", "truncate", "splice", "zero", "repeat", "noise")
 }
