@@ -271,11 +271,25 @@ def test_what_is_kept_is_of_its_kind(
     assert case.extra == ({} if kept is None else {keyword: kept})
 
 
+def test_patients_who_may_be_one_are_told_by_their_studies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for study, patient in {"a": "ZEBRA-007", "b": "zebra 7", "c": "ZEBRA-70"}.items():
+        write_series(tmp_path / "in", study=study, PatientID=patient)
+    manifest = dicom(source=tmp_path / "in", val_share=0, test_share=0)(tmp_path / "out")
+    told = capsys.readouterr().err
+    (line,) = (line for line in told.splitlines() if "differ only in letter case" in line)
+    named = [case.id for case in manifest if case.id in line]
+    assert len({case.patient for case in manifest}) == 3
+    assert len(named) == 2
+    assert "zebra" not in told.lower()
+
+
 def test_studies_without_a_patient_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for study in "ab":
-        write_series(tmp_path / "in", study=study, PatientID=None)
+    for study, patient in {"a": None, "b": "N/A"}.items():
+        write_series(tmp_path / "in", study=study, PatientID=patient)
     manifest = dicom(source=tmp_path / "in", val_share=0, test_share=0)(tmp_path / "out")
     assert len({case.patient for case in manifest}) == 2
     assert "no PatientID, so each is taken for a patient of its own" in capsys.readouterr().err

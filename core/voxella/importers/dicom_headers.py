@@ -17,6 +17,8 @@ from voxella.importers.dicom_slice import Slice, frames_of, slice_of
 from voxella.importers.dicom_values import integer, numbers, text, words
 from voxella.importers.dicom_words import known_modality, shown_description
 from voxella.machine import raise_if_machine
+from voxella.texts.ids import id_likeness
+from voxella.texts.placeholders import is_nothing
 
 __all__ = ["Asked", "Header", "read_header"]
 
@@ -56,6 +58,7 @@ class Header:
         path: The file.
         case: Keyed hash of the study.
         patient: Keyed hash of the patient, None where the file names none.
+        likeness: Keyed hash of what patients' ids that differ only in case or padding share.
         join: Keyed hash of the identifier that tables are keyed by, None where there is none.
         series: Keyed hash of the series.
         number: SeriesNumber.
@@ -72,6 +75,7 @@ class Header:
     path: Path
     case: str
     patient: str | None
+    likeness: str | None
     join: str | None
     series: str
     number: int | None
@@ -126,10 +130,12 @@ def _header(path: Path, dataset: Dataset, begin: int, asked: Asked) -> Header | 
     if fits and kind is None:
         found, defect = _slices(path, dataset, begin, asked.identity)
     patient, join = text(dataset, "PatientID"), text(dataset, _JOINS[asked.keyed_by])
+    named = bool(patient) and not is_nothing(patient)
     return Header(
         path=path,
         case=asked.identity.case(study),
-        patient=asked.identity.patient(patient) if patient else None,
+        patient=asked.identity.patient(patient) if named else None,
+        likeness=asked.identity.digest("alike", id_likeness(patient)) if named else None,
         join=asked.identity.digest("join", join) if join else None,
         series=asked.identity.digest("series", series),
         number=integer(dataset, "SeriesNumber"),

@@ -116,8 +116,22 @@ def tell(found: Scan, judged: Judged) -> None:
         warn(f"no PatientID, so each is taken for a patient of its own: {_few(nameless)}")
     if len(judged.patients) > 1 and len(set(judged.patients.values())) == 1:
         warn(f"all {len(judged.patients)} studies have one PatientID, and so share one split")
+    for cases in _alike(found, judged):
+        warn(
+            f"the PatientIDs of {_few(cases)} differ only in letter case, zeros in front or "
+            "parting; they count as different patients, who may stand in different splits"
+        )
     if found.ignored:
         warn(f"{found.ignored} of {found.files} files are no images by their kind; not read")
+
+
+def _alike(found: Scan, judged: Judged) -> list[list[str]]:
+    """Return the cases of patients who may be one; by hashes, for nothing else is kept of ids."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for case in judged.patients:
+        if (likeness := found.studies[case].likeness) is not None:
+            groups[likeness].append(case)
+    return [cases for cases in groups.values() if len({judged.patients[c] for c in cases}) > 1]
 
 
 def _volumes(study: Study, settings: DicomSettings) -> tuple[dict[str, Chosen], list[str]]:

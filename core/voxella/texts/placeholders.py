@@ -7,7 +7,7 @@ import unicodedata
 
 from voxella.texts.markers import without_markers
 
-__all__ = ["is_placeholder", "stated"]
+__all__ = ["is_nothing", "is_placeholder", "stated"]
 
 # Letters and digits only, small: "N/A", "[n.a.]" and "<NA>" are all "na".
 _WORDS = frozenset(
@@ -31,6 +31,21 @@ _ERROR = re.compile(
     r"#(?:n/?a|ref!|value!|name\?|div/0!|num!|null!|spill!|calc!|field!|getting_data|n/v|wert!|bezug!)",
     re.I,
 )
+
+
+# Of single cells less counts than of reports: a label may be "no", a code "0".
+_NOTHING = frozenset(
+    {"", "nan", "none", "null", "nil", "nat", "na", "n/a", "n.a.", "<na>", "#n/a", "-", "--", "?"}
+)
+
+
+def is_nothing(cell: str) -> bool:
+    """Tell whether a cell of ids, labels or numbers is empty, or says that it is: nan, N/A, a dash.
+
+    Programs write these for empty cells; taken by the letter, all patients without a number are
+    one patient called nan.
+    """
+    return cell.strip().casefold() in _NOTHING
 
 
 def is_placeholder(text: str) -> bool:
