@@ -21,21 +21,22 @@ _SAME = 3
 def check_cut(texts: Mapping[str, str]) -> list[Finding]:
     """Name reports that end where a system's limit lies.
 
-    Either they have as many characters or bytes as a known limit and end within a sentence, or
+    They end within a sentence, and either have as many characters or bytes as a known limit, or
     several different ones are exactly as long as the longest.
     """
     lengths = {case: len(text) for case, text in texts.items()}
     longest = max(lengths.values(), default=0)
-    distinct = Counter(len(text) for text in set(texts.values()))
+    broken = {case: text for case, text in texts.items() if text[-1:].isalnum()}
+    distinct = Counter(len(text) for text in {*broken.values()})
     shared = longest >= _LONG and distinct[longest] >= _SAME
     findings = []
-    for case, text in texts.items():
+    for case, text in broken.items():
         sizes = {len(text), len(text.encode()), len(text.encode("utf-16-le")) // 2}
         if shared and lengths[case] == longest:
             problem = (
                 f"its report has {longest} characters, as the {distinct[longest]} longest all have"
             )
-        elif sizes & _LIMITS and text[-1:].isalnum():
+        elif sizes & _LIMITS:
             problem = f"its report ends within a sentence after {lengths[case]} characters"
         else:
             continue
