@@ -222,6 +222,31 @@ def test_cases_that_differ_in_letter_case_only_are_refused(source: Path, tmp_pat
     )
 
 
+def test_cells_that_say_there_is_nothing_are_empty(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What pandas and databases write for empty cells makes no patient, label, file or value."""
+    lines = ["id,patient,t2w,label,report_file,psa", "a,nan,a.nii.gz,N/A,None,NaN"]
+    lines += ["b,nan,a.nii.gz,positive,NULL,5.1", "c,P1,a.nii.gz,nan,,<NA>"]
+    path = write(source / "t.csv", "\n".join(lines))
+    made = table(source=path, extra=["psa"], **KEEP)(tmp_path / "out")
+    assert [(c.patient, c.label, c.report, c.extra.get("psa")) for c in made] == [
+        ("a", None, None, None), ("b", "positive", None, 5.1), ("P1", None, None, None),
+    ]  # fmt: skip
+    assert "2 rows name no patient (nan, N/A, - or the like)" in capsys.readouterr().err
+    # Where the user gives such a word a meaning, it has that meaning.
+    path = write(source / "t.csv", "id,t2w,label\na,a.nii.gz,-\nb,a.nii.gz,none\n")
+    given: dict[str, Any] = {"labels": {"-": "none"}, "classes": ["none", "some"], **KEEP}
+    assert [c.label for c in table(source=path, **given)(tmp_path / "two")] == ["none", "none"]
+
+
+def test_file_names_in_another_unicode_form_are_found(source: Path, tmp_path: Path) -> None:
+    (source / "a.nii.gz").rename(source / "Mu\u0308ller.nii.gz")
+    path = write(source / "t.csv", "id,t2w\na,M\u00fcller.nii.gz\n")
+    (case,) = table(source=path, **KEEP)(tmp_path / "out")
+    assert case.images["t2w"].endswith("Mu\u0308ller.nii.gz")
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"{CASES} is absent")
 def test_what_users_brought(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = table(source=CASES / "07-placeholder-report" / "t.csv", **KEEP)(tmp_path / "07")

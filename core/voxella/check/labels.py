@@ -15,6 +15,7 @@ from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.check.pirads_reader import POSITIVE_FROM, read_pirads
 from voxella.check.report_files import report_range
+from voxella.texts.placeholders import is_nothing
 
 __all__ = ["check_labels", "check_labels_against_reports"]
 
@@ -22,7 +23,6 @@ __all__ = ["check_labels", "check_labels_against_reports"]
 _PIRADS_KEYS = ("pirads", "lesionpirads", "casepirads", "maxpirads", "piradsscore")
 _ISUP_KEYS = ("isup", "caseisup", "lesionisup", "isupgrade", "maxisup")
 _SIGNIFICANT_ISUP = 2
-_NONE_GIVEN = {"", "N/A", "NA", "NAN", "NONE", "NULL", "-", "X"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ def _score(case: Case, keys: Sequence[str], lowest: int) -> tuple[int | None, bo
             continue
         values = value if isinstance(value, list) else re.split(r"[,;\s]+", str(value))
         parts = [str(part).strip().removesuffix(".0") for part in values]
-        given = [part for part in parts if part.upper() not in _NONE_GIVEN]
+        # PI-RADS X: a scan that could not be judged
+        given = [part for part in parts if not is_nothing(part) and part.upper() != "X"]
         legal = [int(part) for part in given if part.isdigit() and lowest <= int(part) <= 5]
         return max(legal, default=None), len(legal) == len(given)
     return None, True

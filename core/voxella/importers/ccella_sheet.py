@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from voxella.case import Split
 from voxella.errors import UserError
 from voxella.importers.rows import Row, read_table, shown
+from voxella.texts.placeholders import is_nothing
 
 __all__ = ["COLUMNS", "Marks", "read_sheet"]
 
@@ -21,7 +22,6 @@ _WORDS = {
     **dict.fromkeys(("1", "positive", "pos", "true", "yes"), True),
     **dict.fromkeys(("0", "negative", "neg", "false", "no"), False),
 }
-_NOTHING = ("", "nan", "na", "n/a", "none")
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _LONGEST_CODE = 32
 
@@ -101,7 +101,7 @@ def _marks(row: Row, problems: list[str]) -> Marks:
 
 def _truth(row: Row, column: str, problems: list[str]) -> bool | None:
     cell = row.cells.get(column, "").lower()
-    if cell in _NOTHING:
+    if is_nothing(cell):
         return None
     if cell not in _WORDS:
         problems.append(f"row {row.number}: {column} is neither positive (1) nor negative (0)")

@@ -20,6 +20,7 @@ from voxella.importers.report_map import read_report_map, reports_in
 from voxella.importers.reports import Report, ReportReader
 from voxella.importers.rows import read_table
 from voxella.texts.ids import trimmed
+from voxella.texts.placeholders import is_nothing
 
 __all__ = ["Joined", "join_tables"]
 
@@ -160,6 +161,8 @@ def _labels(
     for row in table.rows:
         cell = row.cells[names[1]]
         label = settings.label_names.get(cell, cell)
+        if label not in settings.classes and is_nothing(label):
+            label = ""
         if label and label not in settings.classes:
             # Not quoted: an identifier's column may be mapped to it.
             legal = ", ".join([*settings.classes, *settings.label_names])

@@ -12,6 +12,7 @@ from typing import Any
 
 from voxella.errors import UserError
 from voxella.importers.rows import Row, read_table
+from voxella.texts.placeholders import is_nothing
 
 __all__ = ["Mark", "read_marksheet"]
 
@@ -74,10 +75,11 @@ def read_marksheet(
 
 def _mark(row: Row) -> Mark:
     pirads = _highest_pirads(row.cells.get("lesion_PIRADS", ""))
-    isup = _grade("case_ISUP", row.cells["case_ISUP"], 0) if row.cells["case_ISUP"] else None
+    told = row.cells["case_ISUP"]
+    isup = None if is_nothing(told) else _grade("case_ISUP", told, 0)
     facts: dict[str, Any] = {"pirads": pirads, "isup": isup, "center": row.cells.get("center")}
     for name in _NUMBERS:
-        if cell := row.cells.get(name, ""):
+        if not is_nothing(cell := row.cells.get(name, "")):
             facts[name] = _number(name, cell)
     return Mark(pirads, isup, {key: value for key, value in facts.items() if value is not None})
 
@@ -85,7 +87,7 @@ def _mark(row: Row) -> Mark:
 def _highest_pirads(cell: str) -> int | None:
     """Return the highest score of a list such as ``4,N/A,3``; lesions without one do not count."""
     scores = [part.strip() for part in cell.split(",")]
-    known = [_grade("lesion_PIRADS", s, 1) for s in scores if s.upper() not in {"", "N/A", "NA"}]
+    known = [_grade("lesion_PIRADS", s, 1) for s in scores if not is_nothing(s)]
     return max(known, default=None)
 
 

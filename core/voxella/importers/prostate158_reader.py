@@ -14,6 +14,7 @@ from voxella.importers.mask_grids import off_grid, read_grid
 from voxella.importers.prostate158_files import CaseFolders
 from voxella.importers.rows import Row, read_table
 from voxella.texts.encodings import encoding_problem
+from voxella.texts.placeholders import is_nothing
 
 __all__ = ["Prostate158Importer", "Prostate158Settings"]
 
@@ -211,4 +212,4 @@ class _Join:
 
 def _drawn(cell: str) -> bool:
     """Tell whether a cell names a lesion: blank and ``empty.nii.gz`` both say there is none."""
-    return bool(cell) and PurePosixPath(cell.replace("\\", "/")).name != _EMPTY
+    return not is_nothing(cell) and PurePosixPath(cell.replace("\\", "/")).name != _EMPTY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 from voxella.case import Split
@@ -23,11 +24,18 @@ SPLITS: dict[str, Split] = {
 
 
 def located(folder: Path, cell: str) -> Path:
-    """Return a file that a cell names, with the backslashes of a table made on Windows."""
-    path = folder / cell
-    # A cell may be too long for a name, or hold NUL: asking for it would raise.
-    slashed = "\\" in cell and os.sep == "/" and not os.path.exists(path)
-    return folder / cell.replace("\\", "/") if slashed else path
+    """Return a file that a cell names, as another system may have written its name.
+
+    Windows parts folders with backslashes; macOS writes an accent as a character of its own.
+    """
+    names = [cell]
+    if "\\" in cell and os.sep == "/":
+        names.append(cell.replace("\\", "/"))
+    if not cell.isascii():
+        names += [unicodedata.normalize(form, names[-1]) for form in ("NFC", "NFD")]
+    # A cell may be too long for a name, or hold NUL: asking a Path for it would raise.
+    there = (folder / name for name in names if os.path.exists(folder / name))
+    return next(there, folder / names[min(1, len(names) - 1)])
 
 
 def number_or_text(cell: str, *, decimal_comma: bool) -> int | float | str:
