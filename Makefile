@@ -14,7 +14,10 @@ WORKERS ?= 2
 # Nothing is fetched at run time; the encoder of the demo comes from a package.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test lint types wheel faults clean
+# Trials of `make faults`, and their seed.
+N ?= 200
+SEED ?= 0
 
 demo: $(STAMP)  ## phantom data to generated volumes, in minutes on two cores
 	$(BIN)/voxella run recipes/ccella.yaml --profile demo --out runs/demo
@@ -34,6 +37,11 @@ types: $(STAMP)
 
 wheel: $(STAMP)  ## dist/*.whl, of the files that tests/test_packaging.py expects
 	$(BIN)/python -m build --wheel --no-isolation
+
+faults: export OMP_NUM_THREADS := 1
+faults: $(STAMP)  ## kill, fill, limit and damage a smoke run N times; an hour for 200
+	$(BIN)/python tests/faults/reliability.py --trials $(N) --seed $(SEED) \
+	  --write docs/results/reliability.md
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,14 +6,15 @@ empty report's features), ``recipe.yaml`` (resolved) and ``model.json``. No repo
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_file, write_json_atomic, write_text_atomic
@@ -21,8 +22,17 @@ from voxella.model import LatentDiffusion, build_model
 from voxella.recipe.load import dump_recipe, load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.record import versions
+from voxella.state import StateFile, tell_once
 
-__all__ = ["FACTS", "ModelFacts", "load_facts", "load_model", "save_model"]
+__all__ = [
+    "FACTS",
+    "ModelFacts",
+    "facts_sha256",
+    "is_whole",
+    "load_facts",
+    "load_model",
+    "save_model",
+]
 
 _WEIGHTS, _CONDITIONS, _RECIPE, FACTS = (
     "model.safetensors",
@@ -30,6 +40,21 @@ _WEIGHTS, _CONDITIONS, _RECIPE, FACTS = (
     "recipe.yaml",
     "model.json",
 )
+_AGAIN = "rm {path}, then voxella train RECIPE with the same --out: it exports the model again"
+
+
+class _Facts(TypedDict):
+    latent_scale: float
+    step: int
+    averaged: bool
+    classes: list[str]
+    vectors: list[str]
+    spacing_mm: dict[str, list[float]] | None
+    text: dict[str, Any] | None
+    autoencoder_fingerprint: str
+    weights_sha256: str
+    files: NotRequired[dict[str, str]]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,6 +72,7 @@ class ModelFacts:
         text: Width and encoder fingerprint of the features trained on, or None.
         autoencoder_fingerprint: Of the autoencoder whose latents were learnt.
         weights_sha256: Hash of ``model.safetensors``.
+        files: Hashes of the other files.
         versions: Packages at export.
     """
 
@@ -59,7 +85,11 @@ class ModelFacts:
     text: dict[str, Any] | None
     autoencoder_fingerprint: str
     weights_sha256: str = ""
+    files: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
+
+
+_FORM: StateFile[dict[str, Any]] = StateFile(_Facts, _AGAIN)
 
 
 def save_model(
@@ -84,8 +114,9 @@ def save_model(
     with atomic_path(folder / _CONDITIONS) as temporary:
         save_file({} if null_text is None else {"null_text": null_text.contiguous()}, temporary)
     write_text_atomic(folder / _RECIPE, dump_recipe(recipe))
-    measured = asdict(facts) | {"weights_sha256": sha256_file(folder / _WEIGHTS)}
-    write_json_atomic(folder / FACTS, measured)
+    files = {name: sha256_file(folder / name) for name in (_CONDITIONS, _RECIPE)}
+    measured = {"weights_sha256": sha256_file(folder / _WEIGHTS), "files": files}
+    write_json_atomic(folder / FACTS, asdict(facts) | measured)
     return folder
 
 
@@ -95,13 +126,40 @@ def load_facts(folder: Path) -> ModelFacts:
     Raises:
         UserError: When the folder is not a whole exported model.
     """
-    path = Path(folder) / FACTS
-    if not path.is_file():
+    found = _FORM.read(Path(folder) / FACTS)
+    if found is None:
         raise UserError(
             f"{folder} is not an exported model: {FACTS} is missing",
             remedy="voxella train RECIPE writes RUN/model when it ends",
         )
-    return ModelFacts(**json.loads(path.read_text(encoding="utf-8")))
+    return ModelFacts(**found)
+
+
+def facts_sha256(folder: Path) -> str:
+    """Return the hash of ``model.json``, for the record of the training that exported it."""
+    return sha256_file(folder / FACTS)
+
+
+def is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Tell whether a model is exported, and its small files are as they were written.
+
+    Args:
+        folder: ``RUN/model``.
+        record: What the training's record says of it.
+    """
+    found = _FORM.read_or_remake(folder / FACTS)
+    if found is None:
+        return False
+    known = record.get("model_json_sha256")
+    files = {**found.get("files", {}), **({} if known is None else {FACTS: known})}
+    damaged = [name for name, sha256 in files.items() if not _has(folder / name, sha256)]
+    for name in damaged:
+        tell_once(f"{folder / name} is damaged; the model is exported again")
+    return not damaged and (folder / _WEIGHTS).is_file()
+
+
+def _has(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_file(path) == sha256
 
 
 def load_model(folder: Path | str) -> LatentDiffusion:
@@ -114,12 +172,15 @@ def load_model(folder: Path | str) -> LatentDiffusion:
     """
     folder = Path(folder)
     facts = load_facts(folder)
+    for name, sha256 in {**facts.files, _WEIGHTS: facts.weights_sha256}.items():
+        if not _has(folder / name, sha256):
+            raise UserError(
+                f"{folder / name} is not the file that was exported: its hash differs, or it is "
+                "gone",
+                remedy="copy the whole folder again; or "
+                + _AGAIN.format(path=folder / FACTS, folder=folder),
+            )
     model = build_model(load_recipe(folder / _RECIPE))
-    if sha256_file(folder / _WEIGHTS) != facts.weights_sha256:
-        raise UserError(
-            f"{folder / _WEIGHTS} is not the file that was exported: its hash differs",
-            remedy="copy the whole folder again, or train again",
-        )
     missing, unexpected = model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
     if missing or unexpected:
         raise UserError(

@@ -6,19 +6,35 @@ hands the data set on asks :func:`require_gate` first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from voxella.case import Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json, write_json_atomic
+from voxella.state import StateFile, sealed
 
-__all__ = ["GATE", "hold", "judge", "require_gate", "samples_sha256"]
+__all__ = ["GATE", "GATES", "hold", "judge", "require_gate", "samples_sha256"]
 
 GATE = "gate.json"
 _AGAIN = "voxella evaluate RECIPE --gate LIMIT"
+
+
+class _Verdict(TypedDict):
+    limit: float
+    passed: bool
+    share: float | None
+    high: NotRequired[float | None]
+    space: NotRequired[str | None]
+    unknown: NotRequired[dict[str, str]]
+    samples_sha256: NotRequired[str | None]
+
+
+GATES: StateFile[dict[str, Any]] = StateFile(_Verdict, f"{_AGAIN} judges the data set again")
 
 
 def samples_sha256(samples: Manifest, known: Mapping[Path, str] = MappingProxyType({})) -> str:
@@ -47,7 +63,7 @@ def hold(folder: Path, limit: float) -> None:
     nothing = dict.fromkeys(("share", "high", "space", "samples_sha256"))
     unknown = dict.fromkeys(("latent", "image"), why)
     verdict = {**nothing, "limit": limit, "passed": False, "unknown": unknown}
-    write_json_atomic(folder / GATE, verdict)
+    write_json_atomic(folder / GATE, sealed(verdict))
 
 
 def judge(
@@ -72,15 +88,17 @@ def judge(
     passed = share is not None and share <= limit
     write_json_atomic(
         samples.folder / GATE,
-        {
-            "limit": limit,
-            "share": share,
-            "high": high,
-            "passed": passed,
-            "space": worst,
-            "unknown": {space: why for space, why in shares.items() if isinstance(why, str)},
-            "samples_sha256": samples_sha256(samples, known),
-        },
+        sealed(
+            {
+                "limit": limit,
+                "share": share,
+                "high": high,
+                "passed": passed,
+                "space": worst,
+                "unknown": {space: why for space, why in shares.items() if isinstance(why, str)},
+                "samples_sha256": samples_sha256(samples, known),
+            }
+        ),
     )
     return passed
 
@@ -91,14 +109,11 @@ def require_gate(folder: Path) -> None:
     A data set that nobody asked to be judged has no ``gate.json`` and is not held back.
 
     Raises:
-        UserError: It may not be handed on; says why.
+        UserError: It may not be handed on; says why. The verdict is damaged: nobody knows.
     """
-    try:
-        verdict = json.loads((folder / GATE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    verdict = GATES.read(folder / GATE)
+    if verdict is None:
         return
-    except json.JSONDecodeError:
-        verdict = {}
     held = verdict.get("passed") is False and verdict.get("samples_sha256") is None
     if not held and verdict.get("samples_sha256") != samples_sha256(Manifest.read(folder)):
         raise UserError(

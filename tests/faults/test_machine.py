@@ -108,7 +108,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np, SimpleITK as sitk, torch
 from safetensors.torch import save_file
-from voxella.cache.shards import ShardReader
+from voxella.cache.shard_reader import ShardReader
 from voxella.imaging.volume import read_volume, write_volume
 from voxella.machine import as_mistake
 from voxella.weights import read_state_dict

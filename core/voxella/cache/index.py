@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from voxella.errors import UserError
+from typing_extensions import TypedDict
 
-__all__ = ["ENCODE", "FORMAT", "INDEX", "listed", "read_index", "require_known"]
+from voxella.cache.shard_reader import ENCODE
+from voxella.errors import UserError
+from voxella.state import StateFile
+
+__all__ = ["AGAIN", "ENCODE", "FORMAT", "INDEX", "listed", "read_index", "require_known"]
 
 INDEX = "index.json"
 FORMAT = 2
-ENCODE = "voxella encode RECIPE"
+# What was encoded stands in the shards: they are joined anew.
+AGAIN = f"rm {{path}}, then {ENCODE}: what is encoded is kept"
 _LISTED = 50
 
 
-def read_index(folder: Path, what: str) -> dict[str, Any]:
+class _Any(TypedDict):
+    format: int
+
+
+_ANY: StateFile[dict[str, Any]] = StateFile(_Any, AGAIN)
+
+
+def read_index(folder: Path, what: str, kind: StateFile[dict[str, Any]]) -> dict[str, Any]:
     """Read a cache's index.
 
     Args:
         folder: The cache's folder.
         what: What it caches, for messages.
+        kind: The form of its index.
 
     Raises:
         UserError: The index is absent, unreadable, or of another version of the format.
     """
     path = Path(folder) / INDEX
-    try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no {what} here: {path} does not exist", remedy=ENCODE) from None
-    except json.JSONDecodeError:
-        raise UserError(f"{path} is damaged", remedy=f"delete {folder}, then {ENCODE}") from None
-    if index.get("format") != FORMAT:
+    any_format = _ANY.read(path)
+    if any_format is None:
+        raise UserError(f"no {what} here: {path} does not exist", remedy=ENCODE)
+    if any_format["format"] != FORMAT:
         raise UserError(
-            f"{path} has format {index.get('format')}; this version reads {FORMAT}",
+            f"{path} has format {any_format['format']}; this version reads {FORMAT}",
             remedy=f"delete {folder}, then {ENCODE}",
         )
+    index = kind.read(path)
+    assert index is not None, "it was there a moment ago"
     return index
 
 

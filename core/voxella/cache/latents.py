@@ -8,21 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from voxella.cache.index import ENCODE, FORMAT, INDEX, listed, read_index, require_known
+from voxella.cache.index import AGAIN, ENCODE, FORMAT, INDEX, listed, read_index, require_known
 from voxella.cache.latent_writer import ROUNDING, LatentWriter, bytes_per_case
-from voxella.cache.shards import ShardReader, collect_shards
+from voxella.cache.shard_reader import ShardReader
+from voxella.cache.shards import collect_shards, whole_entries
 from voxella.cache.statistics import LatentStatistics, latent_statistics
 from voxella.cache.storage import LATENT_STORAGE
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.recipe.model import Latent
+from voxella.state import StateFile, sealed
 
 __all__ = ["LatentCache", "LatentWriter", "bytes_per_case", "merge_latents"]
+
+
+class _Case(TypedDict):
+    shard: str
+    shape: list[int]
+    source: str
+
+
+class _Index(TypedDict):
+    format: int
+    key: str
+    autoencoder: str
+    dtype: Literal["bfloat16", "float32", "compact"]
+    shape: list[int]
+    statistics: dict[str, float | int | list[float]] | None
+    cases: dict[str, _Case]
+
+
+_INDEX_FILE: StateFile[dict[str, Any]] = StateFile(_Index, AGAIN)
 
 
 class LatentCache:
@@ -59,7 +81,7 @@ class LatentCache:
         Raises:
             UserError: There is no cache, or it was made with another shape or dtype.
         """
-        cache = cls(Path(folder), read_index(folder, "latents"))
+        cache = cls(Path(folder), read_index(folder, "latents", _INDEX_FILE))
         if settings is not None:
             wanted = {"shape": (settings.channels, *settings.size), "dtype": settings.dtype}
             differing = [
@@ -70,6 +92,15 @@ class LatentCache:
             if differing:
                 raise UserError("\n".join(differing), remedy=ENCODE)
         return cache
+
+    @staticmethod
+    def is_whole(folder: Path) -> bool:
+        """Tell whether index and shards are there; a damaged shard may have been removed."""
+        index = _INDEX_FILE.read_or_remake(folder / INDEX)
+        if index is None:
+            return False
+        sources = {case_id: case["source"] for case_id, case in index["cases"].items()}
+        return whole_entries(folder, key=index["key"], wanted=sources) == sources.keys()
 
     @property
     def statistics(self) -> LatentStatistics:
@@ -157,7 +188,7 @@ def merge_latents(
             for i, shape in shapes.items()
         },
     }
-    write_json_atomic(folder / INDEX, index)
+    write_json_atomic(folder / INDEX, sealed(index))
     return LatentCache(folder, index)
 
 

@@ -9,21 +9,21 @@ older data is recognised and removed and never read.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from voxella.cache.shard_reader import checksum, sums_of
 from voxella.files import atomic_path, make_folder, sweep
-from voxella.machine import naming, raise_if_machine
+from voxella.machine import raise_if_machine
 from voxella.process import PARTIAL
+from voxella.progress import say
 
-__all__ = ["ShardReader", "ShardWriter", "collect_shards", "stored_bytes", "whole_entries"]
+__all__ = ["ShardWriter", "collect_shards", "keys_of", "stored_bytes", "whole_entries"]
 
 SHARD_BYTES = 256 * 2**20
 SHARD_ENTRIES = 64
@@ -73,7 +73,7 @@ class ShardWriter:
         for path in unusable:
             # Another rank may be writing; only the merge touches files that are not ours.
             if path.name.startswith(self._stem):
-                path.unlink(missing_ok=True)
+                _discard(path)
         self.done = set(whole)
         numbers = [int(path.stem.removeprefix(self._stem)) for path in self._own()]
         self._next = max(numbers, default=-1) + 1
@@ -105,7 +105,8 @@ class ShardWriter:
         flat = {f"{e}/{part}": t for e, parts in self._held.items() for part, t in parts.items()}
         with atomic_path(self.folder / f"{self._stem}{self._next:05d}{_SUFFIX}") as temporary:
             marks = json.dumps({entry: self._wanted[entry] for entry in self._held})
-            save_file(flat, temporary, metadata={"key": self._key, "marks": marks})
+            sums = json.dumps({name: checksum(tensor) for name, tensor in flat.items()})
+            save_file(flat, temporary, metadata={"key": self._key, "marks": marks, "sums": sums})
         self._next += 1
         self.done.update(self._held)
         self._held, self._held_bytes = {}, 0
@@ -129,13 +130,24 @@ def collect_shards(folder: Path, *, key: str, wanted: Mapping[str, str]) -> dict
     sweep(folder)
     whole, unusable = _survey(folder, key, wanted)
     for path in unusable:
-        path.unlink(missing_ok=True)
+        _discard(path)
     return whole
+
+
+def _discard(path: Path) -> None:
+    if _metadata(path) is None and path.is_file():
+        say(f"warning: {path} is damaged; what was in it is made again")
+    path.unlink(missing_ok=True)
 
 
 def whole_entries(folder: Path, *, key: str, wanted: Mapping[str, str]) -> frozenset[str]:
     """Return the entries that stand in whole shards of any rank; changes nothing."""
     return frozenset(_survey(folder, key, wanted)[0])
+
+
+def keys_of(folder: Path) -> set[str | None]:
+    """Return the keys of a folder's shards; None stands for those that cannot be read."""
+    return {(_metadata(path) or {}).get("key") for path in sorted(folder.glob(f"*{_SUFFIX}"))}
 
 
 def stored_bytes(folder: Path) -> int:
@@ -160,49 +172,25 @@ def _survey(folder: Path, key: str, wanted: Mapping[str, str]) -> tuple[dict[str
 
 
 def _marks(path: Path, key: str) -> dict[str, str] | None:
-    """Return a shard's ``{entry: mark}``; None when it is cut short, gone, or of another key."""
+    """Return a shard's ``{entry: mark}``; None when it is damaged, gone, or of another key."""
+    metadata = _metadata(path)
+    if metadata is None or metadata.get("key") != key:
+        return None
+    try:
+        marks = json.loads(metadata["marks"])
+    except (ValueError, RecursionError, KeyError):
+        return None
+    if not isinstance(marks, dict) or sums_of(metadata) is None:
+        return None
+    return {str(entry): str(mark) for entry, mark in marks.items()}
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
     try:
         # Opening checks the header against the file's length, so a cut shard does not open.
         with safe_open(path, framework="pt") as shard:
-            metadata = shard.metadata() or {}
-            if metadata.get("key") != key:
-                return None
-            marks: dict[str, str] = json.loads(metadata["marks"])
-            return marks
+            found: dict[str, str] = shard.metadata() or {}
+            return found
     except (SafetensorError, OSError) as error:
         raise_if_machine(error, path)
         return None
-
-
-class ShardReader:
-    """Reads tensors in place: each is a view of the memory-mapped file, nothing is copied.
-
-    Files are opened at first use in each process, so an object that was made before a fork, or
-    sent to a spawned worker, opens its own. The mapping is private: writing into a tensor that
-    was read never reaches the file.
-
-    Args:
-        folder: Where the shards lie.
-        shard_of: ``{entry: shard file}``.
-    """
-
-    def __init__(self, folder: Path, shard_of: Mapping[str, str]) -> None:
-        self.folder = Path(folder)
-        self._shard_of = dict(shard_of)
-        self._open: dict[str, Any] = {}
-        self._process = os.getpid()
-
-    def tensor(self, entry: str, part: str) -> Tensor:
-        """Return one tensor as a view of the file, in the dtype it is stored in."""
-        if self._process != os.getpid():
-            self._open, self._process = {}, os.getpid()
-        name = self._shard_of[entry]
-        if name not in self._open:
-            with naming(self.folder / name):
-                self._open[name] = safe_open(self.folder / name, framework="pt")
-        tensor: Tensor = self._open[name].get_tensor(f"{entry}/{part}")
-        return tensor
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave open files out: they belong to this process."""
-        return self.__dict__ | {"_open": {}, "_process": -1}

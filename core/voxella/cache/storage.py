@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from voxella.cache.compact import pack, packed_bytes, unpack
-from voxella.cache.shards import ShardReader
+from voxella.cache.shard_reader import ShardReader
 
 __all__ = ["LATENT_STORAGE", "TEXT_STORAGE", "Storage"]
 

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from voxella.cache.index import ENCODE, FORMAT, INDEX, listed, read_index, require_known
-from voxella.cache.shards import ShardReader, collect_shards
+from voxella.cache.index import AGAIN, ENCODE, FORMAT, INDEX, listed, read_index, require_known
+from voxella.cache.shard_reader import ShardReader
+from voxella.cache.shards import collect_shards
 from voxella.cache.storage import TEXT_STORAGE
 from voxella.cache.text_origin import differences, settings_as_made
 from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_texts
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.recipe.model import Text
+from voxella.state import StateFile, sealed
 
 __all__ = [
     "CaseText",
@@ -66,6 +69,32 @@ class CaseText:
     unknown: int = 0
 
 
+class _Case(TypedDict):
+    key: str
+    has_report: bool
+    tokens: int
+    cut: int
+
+
+class _Text(TypedDict):
+    shard: str
+    length: int
+
+
+class _Index(TypedDict):
+    format: int
+    key: str
+    encoder: str
+    settings: dict[str, Any]
+    empty: str
+    truncated: dict[str, int]
+    texts: dict[str, _Text]
+    cases: dict[str, _Case]
+
+
+_INDEX_FILE: StateFile[dict[str, Any]] = StateFile(_Index, AGAIN)
+
+
 class TextCache:
     """Token features read in place from memory-mapped files; safe for forked or spawned workers.
 
@@ -101,7 +130,7 @@ class TextCache:
         Raises:
             UserError: There is no cache, or it was made with other settings; says which.
         """
-        cache = cls(Path(folder), read_index(folder, "text features"))
+        cache = cls(Path(folder), read_index(folder, "text features", _INDEX_FILE))
         if settings is not None:
             asked = text_settings(settings)
             if differing := differences(Path(folder), cache.settings, asked):
@@ -109,6 +138,15 @@ class TextCache:
                 keep = f"; to take them as they are: {as_made}" if as_made else ""
                 raise UserError("\n".join(differing), remedy=f"{ENCODE}{keep}")
         return cache
+
+    @staticmethod
+    def is_whole(folder: Path) -> bool:
+        """Tell whether index and shards are there; a damaged shard may have been removed."""
+        index = _INDEX_FILE.read_or_remake(folder / INDEX)
+        if index is None:
+            return False
+        texts = index["texts"]
+        return whole_texts(folder, key=index["key"], texts=texts) == set(texts)
 
     @property
     def empty(self) -> Tensor:
@@ -192,5 +230,5 @@ def merge_text(
         },
         "cases": {case_id: asdict(case) for case_id, case in sorted(cases.items())},
     }
-    write_json_atomic(folder / INDEX, index)
+    write_json_atomic(folder / INDEX, sealed(index))
     return TextCache(folder, index)

@@ -6,15 +6,18 @@ changed. Whoever asks for others is told what differs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
+from voxella.cache.shards import keys_of
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.recipe.inputs import Text, computed_in
+from voxella.state import DamagedError, StateFile, sealed, tell_once
 
 __all__ = ["TextOrigin", "differences", "settings_as_made"]
 
@@ -25,6 +28,19 @@ _COMPUTED = "encoder dtype"
 # What settings mean that are not written down: they are younger than the first caches.
 _ABSENT = {"replace_markers": False}
 _HASH = 64  # hexadecimal digits; shown shortened
+
+
+class _Written(TypedDict):
+    key: str
+    fingerprint: str
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+
+
+_ORIGINS: StateFile[_Written] = StateFile(
+    _Written,
+    "name another --out or --workspace, or rm -r {folder}   (gives up the features that are there)",
+)
 
 
 @dataclass(frozen=True)
@@ -46,15 +62,17 @@ class TextOrigin:
 
     def write(self, folder: Path) -> None:
         """Write it into the cache's folder."""
-        write_json_atomic(folder / _ORIGIN, asdict(self))
+        write_json_atomic(folder / _ORIGIN, sealed(asdict(self)))
 
     @classmethod
     def of(cls, folder: Path) -> TextOrigin | None:
-        """Return what the features in ``folder`` were made with; None where there are none."""
-        try:
-            return cls(**json.loads((folder / _ORIGIN).read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
-            return None
+        """Return what the features in ``folder`` were made with; None where there are none.
+
+        Raises:
+            DamagedError: It cannot be told, and hours of features might be given up.
+        """
+        found = _ORIGINS.read(folder / _ORIGIN)
+        return None if found is None else cls(**found)
 
     def refuse_other(self, folder: Path) -> None:
         """Refuse to replace features that were made otherwise.
@@ -62,7 +80,14 @@ class TextOrigin:
         Raises:
             UserError: Naming everything that differs.
         """
-        found = TextOrigin.of(folder)
+        try:
+            found = TextOrigin.of(folder)
+        except DamagedError as damage:
+            # The shards say it, too, though not in words.
+            if not keys_of(folder) <= {self.key}:
+                raise
+            tell_once(f"{damage.problem}; it is made again")
+            return
         if found is None or found.key == self.key:
             return
         made, asked = found._named(), self._named()

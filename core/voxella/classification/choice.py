@@ -9,27 +9,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from voxella.classification.batches import ImageMaker
 from voxella.classification.predict import as_predictions, predict
 from voxella.engine.checkpoints import Checkpoints
 from voxella.engine.ema import Ema
 from voxella.engine.masters import held, joined
-from voxella.engine.monitor import LossLog
+from voxella.engine.monitor import LOSSES, LossLog
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed, gather_state
 from voxella.errors import UserError
 from voxella.files import atomic_path
+from voxella.machine import naming
 from voxella.metrics.delong import auc_estimate
+from voxella.state import DamagedError
 
 __all__ = ["EpochChoice", "ResumedCheckpoints", "read_best"]
 
 BEST = "best.safetensors"
 JOURNAL = "validation.jsonl"
 _HEADER = "voxella"
+
+
+class _Facts(TypedDict):
+    step: int
+    auc: float | None
+    loss: float
+    training: str
+
+
+_FACTS: TypeAdapter[_Facts] = TypeAdapter(_Facts)
 
 
 class EpochChoice:
@@ -150,16 +164,25 @@ def read_best(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = folder / BEST
     if not path.is_file():
         raise UserError(f"{path} does not exist", remedy="voxella classify RECIPE --out RUN")
-    with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}
     header = _header(path)
+    if not header:
+        again = f"rm {path}, then voxella classify RECIPE with the same --out trains again"
+        raise DamagedError(path, "it does not say what its weights are", again)
+    with naming(path), safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}
     return weights, {name: header[name] for name in ("step", "auc", "loss")}
 
 
 def _header(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
-        found: dict[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-    return found
+    """Return what is said of the weights; nothing where the file is damaged."""
+    try:
+        with naming(path), safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+        _FACTS.validate_python(found, strict=True)
+    except (SafetensorError, ValueError, RecursionError):
+        return {}
+    facts: dict[str, Any] = found
+    return facts
 
 
 def _rank(auc: float | None, loss: float) -> tuple[float, float]:
@@ -168,9 +191,7 @@ def _rank(auc: float | None, loss: float) -> tuple[float, float]:
 
 
 def _steps(journal: Path) -> set[int]:
-    if not journal.is_file():
-        return set()
-    return {json.loads(line)["step"] for line in journal.read_text("utf-8").splitlines()}
+    return {int(line["step"]) for line in LOSSES.read(journal, quiet=True)}
 
 
 def _present(parameter: nn.Parameter) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +9,29 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from typing_extensions import TypedDict
 
 from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.metrics.comparison import PairedTest, compare_accuracy, compare_auc
 from voxella.metrics.predictions import Predictions, aligned
+from voxella.state import StateFile, sealed
 from voxella.terminal import make_console
+from voxella.workspace.lock import holding
 
 __all__ = ["compare_scenarios"]
 
 COMPARISON = "comparison.json"
+
+
+class _Compared(TypedDict):
+    comparisons: dict[str, dict[str, Any]]
+
+
+_COMPARED: StateFile[_Compared] = StateFile(
+    _Compared, "rm {path}, then compare again; the comparisons in it are lost"
+)
 _SEED = re.compile(r"seed-(\d+)$")
 
 
@@ -59,7 +70,9 @@ def compare_scenarios(first: Path, second: Path, out: Path | None = None) -> Pat
     }
     name = f"{first.name} - {second.name}"
     path = (first.parent if out is None else Path(out)) / COMPARISON
-    write_json_atomic(path, {"format": 1, "comparisons": _kept(path) | {name: entry}})
+    # Not the whole run: its training may go on.
+    with holding(path.parent, name=f".{COMPARISON}.lock"):
+        write_json_atomic(path, sealed({"format": 1, "comparisons": _kept(path) | {name: entry}}))
     _show(name, len(together[0]), tests)
     return path
 
@@ -93,11 +106,8 @@ def _mean(trainings: list[Predictions]) -> Predictions:
 
 def _kept(path: Path) -> dict[str, Any]:
     """Return the comparisons that are there already."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["comparisons"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return {}
-    return found
+    found = _COMPARED.read(path)
+    return {} if found is None else found["comparisons"]
 
 
 def _show(name: str, cases: int, tests: dict[str, PairedTest]) -> None:

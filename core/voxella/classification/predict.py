@@ -6,17 +6,20 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from voxella.classification.batches import ImageBatch, ImageMaker
 from voxella.classification.examples import Example
 from voxella.engine.order import Visit
 from voxella.engine.ranks import Ranks
-from voxella.errors import UserError
 from voxella.files import write_text_atomic
 from voxella.metrics.predictions import Predictions
+from voxella.state import StateLines
 
 __all__ = [
     "PREDICTIONS",
@@ -28,6 +31,19 @@ __all__ = [
 ]
 
 PREDICTIONS = "predictions.jsonl"
+
+
+class _Row(TypedDict):
+    case: str
+    patient: str
+    split: str
+    truth: Annotated[int, Field(ge=0, le=1)]
+    probability: Annotated[float, Field(ge=0, le=1)]
+
+
+_ROWS: StateLines[dict[str, Any]] = StateLines(
+    _Row, "rm {path}, then voxella classify RECIPE with the same --out predicts again"
+)
 
 
 @dataclass(frozen=True)
@@ -124,14 +140,8 @@ def read_predictions(path: Path, split: str) -> Predictions | None:
     Raises:
         UserError: There is no such file, or a line cannot be read.
     """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        chosen = [row for row in rows if row["split"] == split]
-        columns = [[row[k] for row in chosen] for k in ("case", "truth", "probability", "patient")]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} holds no predictions ({type(error).__name__})",
-            remedy="voxella classify RECIPE --out RUN",
-        ) from None
+    rows = _ROWS.all_of(path)
+    chosen = [row for row in rows if row["split"] == split]
+    columns = [[row[k] for row in chosen] for k in ("case", "truth", "probability", "patient")]
     ids, truth, scores, patients = columns
     return Predictions.of(ids, truth, scores, patients=patients) if ids else None

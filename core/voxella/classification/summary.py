@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from typing_extensions import TypedDict
 
 from voxella.classification.examples import Examples
 from voxella.classification.outcome import curves, over_seeds, seed_metrics
@@ -15,12 +15,33 @@ from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.files import write_json_atomic
 from voxella.metrics.estimate import Estimate
 from voxella.recipe.model import Recipe
+from voxella.state import StateFile, sealed
 from voxella.terminal import make_console
 
-__all__ = ["show_scenario", "write_scenario"]
+__all__ = ["CURVES", "SCENARIOS", "show_scenario", "write_scenario"]
 
 _PERCENT = "percent_positive"
 _PAPERS_NETWORK = "efficientnet"
+_AGAIN = "rm {path}, then voxella classify RECIPE with the same --out measures again"
+
+
+class _Scenario(TypedDict):
+    metrics: dict[str, dict[str, Any]]
+    scenario: str
+    training_set: str
+    classifier: str
+    cases: dict[str, int]
+    not_comparable_with_paper: str | None
+    paper: dict[str, Any] | None
+    seeds: dict[str, dict[str, Any]]
+
+
+class _Curves(TypedDict):
+    seeds: dict[str, dict[str, Any] | None]
+
+
+SCENARIOS: StateFile[dict[str, Any]] = StateFile(_Scenario, _AGAIN)
+CURVES: StateFile[dict[str, Any]] = StateFile(_Curves, _AGAIN)
 
 
 def write_scenario(
@@ -52,31 +73,35 @@ def write_scenario(
     metrics[_PERCENT] = {**_percent_positive(recipe, examples), "split": "train", **beside}
     write_json_atomic(
         folder / "curves.json",
-        {"format": 1, "split": "test", "seeds": {str(s): curves(t) for s, t in tests.items()}},
+        sealed(
+            {"format": 1, "split": "test", "seeds": {str(s): curves(t) for s, t in tests.items()}}
+        ),
     )
     return write_json_atomic(
         folder / "metrics.json",
-        {
-            "format": 1,
-            "metrics": metrics,
-            "scenario": recipe.name,
-            "training_set": settings.training_set,
-            "label": settings.label,
-            "classifier": settings.classifier.name,
-            "classes": recipe.data.classes,
-            "threshold": 0.5,
-            "cases": _counts(examples),
-            "left_out": examples.left_out,
-            "not_comparable_with_paper": differs,
-            "paper": recipe.paper.model_dump(mode="json") if recipe.paper else None,
-            "seeds": {
-                str(seed): {
-                    **trainings[seed],
-                    "metrics": {name: found.as_json() for name, found in by_seed[seed].items()},
-                }
-                for seed in trainings
-            },
-        },
+        sealed(
+            {
+                "format": 1,
+                "metrics": metrics,
+                "scenario": recipe.name,
+                "training_set": settings.training_set,
+                "label": settings.label,
+                "classifier": settings.classifier.name,
+                "classes": recipe.data.classes,
+                "threshold": 0.5,
+                "cases": _counts(examples),
+                "left_out": examples.left_out,
+                "not_comparable_with_paper": differs,
+                "paper": recipe.paper.model_dump(mode="json") if recipe.paper else None,
+                "seeds": {
+                    str(seed): {
+                        **trainings[seed],
+                        "metrics": {name: found.as_json() for name, found in by_seed[seed].items()},
+                    }
+                    for seed in trainings
+                },
+            }
+        ),
     )
 
 
@@ -93,7 +118,8 @@ def incomparable(recipe: Recipe, examples: Examples) -> str | None:
 
 def show_scenario(folder: Path) -> None:
     """Print a scenario's numbers, with the paper's beside them where the two can be compared."""
-    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    found = SCENARIOS.read(folder / "metrics.json")
+    assert found is not None, "written, or seen to be whole, a moment ago"
     paper, differs = found["paper"], found["not_comparable_with_paper"]
     seeds, cases = len(found["seeds"]), found["cases"]
     over = "test cases" if seeds == 1 else f"{seeds} trainings (of each, over test cases: the file)"

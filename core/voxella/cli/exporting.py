@@ -45,6 +45,7 @@ def _export_ccella(arguments: argparse.Namespace) -> int:
     from voxella.gate import require_gate
     from voxella.importers.ccella_export import SHEET, CcellaExport, export_ccella
     from voxella.progress import say
+    from voxella.workspace.lock import holding
 
     dataset, out = Manifest.read(Path(arguments.dataset)), Path(arguments.out)
     require_gate(dataset.folder)
@@ -54,13 +55,16 @@ def _export_ccella(arguments: argparse.Namespace) -> int:
         classes=arguments.classes,
         name=arguments.name,
     )
-    written = export_ccella(
-        dataset,
-        out,
-        settings,
-        prepared=None if arguments.prepared is None else Manifest.read(Path(arguments.prepared)),
-        text_cache=None if arguments.features is None else Path(arguments.features),
-    )
+    with holding(out):
+        written = export_ccella(
+            dataset,
+            out,
+            settings,
+            prepared=None
+            if arguments.prepared is None
+            else Manifest.read(Path(arguments.prepared)),
+            text_cache=None if arguments.features is None else Path(arguments.features),
+        )
     say(f"written under {out}: {', '.join(path.name for path in written)}, images/")
     reports = sum(case.report is not None for case in dataset)
     if reports and not arguments.with_text:

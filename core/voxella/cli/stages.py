@@ -160,8 +160,10 @@ def _stage(arguments: argparse.Namespace) -> int:
     )
     if arguments.verb == "evaluate" and arguments.samples is not None:
         from voxella.stages.evaluate import evaluate
+        from voxella.workspace.lock import holding
 
-        evaluate(recipe, run, Path(arguments.samples))
+        with holding(folders.run, folders.work):
+            evaluate(recipe, run, Path(arguments.samples))
         until = "evaluate"
     from voxella.stages.summary import summarise
 

@@ -71,7 +71,8 @@ def _file_store(ranks: Ranks) -> Store:
         return FileStore(str(_appointed(folder, job, ranks)), ranks.world)
     for left in folder.iterdir():
         mark = ProcessMark.parse(left.name.partition("-")[2])
-        if mark is None or mark.is_gone():
+        # A folder is something else, which shares this place.
+        if left.is_file() and (mark is None or mark.is_gone()):
             left.unlink(missing_ok=True)
     path = folder / f"{job}-{ProcessMark.own()}"
     path.unlink(missing_ok=True)  # of an earlier group of this process

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from voxella.engine.ranks import Ranks
-from voxella.files import write_text_atomic
+from voxella.files import append_line, write_text_atomic
 from voxella.model import Batch
+from voxella.state import StateLines
 
-__all__ = ["LossLog", "Monitor", "NonFiniteLossError", "peak_memory_gib"]
+__all__ = ["LOSSES", "LossLog", "Monitor", "NonFiniteLossError", "peak_memory_gib"]
 
 _QUARTILES = 4
+# A step and its scalars; a step is a whole number, though the form does not say it.
+LOSSES: StateLines[dict[str, float]] = StateLines(dict[str, float], needs=("step",))
 
 
 class NonFiniteLossError(RuntimeError):
@@ -152,17 +155,9 @@ class LossLog:
 
     def __init__(self, path: Path, *, first_step: int) -> None:
         self.path = path
-        kept = []
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= first_step:
-                        kept.append(line)
-                except json.JSONDecodeError:
-                    break  # the line a kill cut short
-        write_text_atomic(path, "".join(line + "\n" for line in kept))
+        kept = [line for line in LOSSES.read(path) if line["step"] <= first_step]
+        write_text_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Append one step."""
-        with self.path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"step": step, **scalars}) + "\n")
+        append_line(self.path, json.dumps({"step": step, **scalars}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +11,13 @@ from voxella.errors import UserError
 from voxella.files import sha256_bytes, sha256_file, write_json_atomic
 from voxella.imaging.headers import file_parts
 from voxella.machine import raise_if_machine
+from voxella.state import StateFile, sealed
 
 __all__ = ["hash_images"]
 
 _THREADS = 4
+# By path: size, time of change, hash.
+_MEMORY: StateFile[dict[str, list[int | str]]] = StateFile(dict[str, list[int | str]], "rm {path}")
 
 
 def hash_images(
@@ -45,7 +47,7 @@ def hash_images(
                 state = part.stat()
                 now = [state.st_size, state.st_mtime_ns]
                 entry = known.get(str(part))
-                digest = entry[2] if entry and entry[:2] == now else sha256_file(part)
+                digest = str(entry[2]) if entry and entry[:2] == now else sha256_file(part)
                 found[str(part)] = [*now, digest]
                 digests.append(digest)
             one = len(digests) == 1
@@ -62,13 +64,9 @@ def hash_images(
         for _ in pool.map(visit, dict.fromkeys(paths)):
             advance()
     if found != known:
-        write_json_atomic(memory, dict(sorted(found.items())))
+        write_json_atomic(memory, sealed(dict(sorted(found.items()))))
     return hashes, problems
 
 
 def _remembered(memory: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(memory.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
+    return dict(_MEMORY.read_or_remake(memory) or {})

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from voxella.check.summary import counted
+from voxella.classification.summary import CURVES
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import Chart, line_chart
 from voxella.report.curves import Points, read_log
 from voxella.report.measured import PHANTOMS
 from voxella.report.numbers import Group, make_row
 from voxella.report.published import Published
-from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
+from voxella.stages.evaluate_report import NUMBERS
 
 __all__ = ["Scenario", "classifiers_section"]
 
@@ -68,7 +70,7 @@ def classifiers_section(run: RunFolder) -> Section | None:
 
 
 def _scenario(run: RunFolder, folder: Path) -> Scenario:
-    found = read_json(folder / "metrics.json") or {}
+    found = NUMBERS.read(folder / "metrics.json") or {}
     row = found.get("paper")
     differs = found.get("not_comparable_with_paper")
     published = Published(
@@ -95,7 +97,7 @@ def _facts(found: dict[str, Any]) -> str:
 
 
 def _charts(folder: Path, chosen: Mapping[str, Any]) -> list[Chart]:
-    curves = (read_json(folder / "curves.json") or {}).get("seeds", {})
+    curves = (CURVES.read(folder / "curves.json") or {}).get("seeds", {})
     charts: list[Chart | None] = []
     for key, (title, across, up) in _CURVES.items():
         series = {

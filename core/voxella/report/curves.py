@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
+from voxella.engine.monitor import LOSSES
 from voxella.report.charts import Chart, line_chart
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
@@ -57,12 +57,7 @@ def curves_section(run: RunFolder) -> Section:
 def read_log(path: Path) -> dict[str, Points]:
     """Return a log's scalars as points over the step; empty without a log."""
     found: dict[str, Points] = defaultdict(list)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for line in lines:
-        try:
-            scalars = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the line that a kill cut short
+    for scalars in LOSSES.read(path):
         step = float(scalars.pop("step"))
         for name, value in scalars.items():
             found[name].append((step, float(value)))

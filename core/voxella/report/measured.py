@@ -10,8 +10,9 @@ from voxella.report.metric_names import name_of
 from voxella.report.numbers import Group, grouped_rows
 from voxella.report.paths import shortened
 from voxella.report.published import Published
-from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
+from voxella.stages.evaluate_report import METRICS, NUMBERS
 
 __all__ = ["PHANTOMS", "Measurements", "evaluation_of", "measured_section"]
 
@@ -66,7 +67,7 @@ class Measurements:
 
 def evaluation_of(run: RunFolder) -> dict[str, Any] | None:
     """Return the ``metrics.json`` of the data set that is looked at, or None."""
-    return read_json(run.evaluation / "metrics.json")
+    return NUMBERS.read(run.evaluation / METRICS)
 
 
 def measured_section(run: RunFolder) -> Section:

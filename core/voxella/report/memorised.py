@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, Manifest
-from voxella.gate import GATE
+from voxella.gate import GATE, GATES
 from voxella.imaging.montage import montage
 from voxella.report.numbers import shown
 from voxella.report.pairs import read_shown
 from voxella.report.paths import shortened
-from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
 from voxella.report.sprites import data_uri
+from voxella.stages.evaluate_copies import COPIES
 
 __all__ = ["Copies", "Space", "memorised_section"]
 
@@ -92,7 +93,7 @@ def memorised_section(run: RunFolder) -> Section:
         UserError: A volume of a pair cannot be read.
     """
     head = ("copies", "Copies of training cases", "memorised.html")
-    found = read_json(run.evaluation / "memorisation.json")
+    found = COPIES.read(run.evaluation / "memorisation.json")
     if found is None:
         why = "Whether synthetic cases are copies of training cases was not examined yet."
         return Section(*head, absent=Absent(why, run.command("evaluate")))
@@ -102,7 +103,7 @@ def memorised_section(run: RunFolder) -> Section:
 
 
 def _gate(run: RunFolder) -> tuple[bool, str] | None:
-    verdict = read_json(run.samples / GATE)
+    verdict = GATES.read(run.samples / GATE)
     if verdict is None:
         return None
     share = "unknown" if verdict["share"] is None else _percent(verdict["share"])

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from voxella.report.numbers import shown
-from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
 from voxella.report.sprites import data_uri
-from voxella.stages.autoencoder_check import CHECK, PICTURE
+from voxella.stages.autoencoder_check import CHECK, CHECKS, PICTURE
 
 __all__ = ["Quality", "quality_section"]
 
@@ -40,7 +40,7 @@ class Quality:
 def quality_section(run: RunFolder) -> Section:
     """Return the section."""
     head = ("autoencoder", "Autoencoder", "quality.html")
-    found = read_json(run.folders.autoencoder / CHECK)
+    found = CHECKS.read(run.folders.autoencoder / CHECK)
     if found is None:
         absent = Absent("The autoencoder was not checked.", run.command("check-autoencoder"))
         return Section(*head, absent=absent)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from voxella.files import sha256_file
 from voxella.recipe.yaml_lines import dump_yaml
@@ -13,10 +15,22 @@ from voxella.report.paths import command_shown, without_folders
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Section
 from voxella.stages.record import versions
+from voxella.state import StateFile
 
 __all__ = ["Reproduction", "reproduce_section"]
 
 _SHOWN = 16
+
+
+class _Model(TypedDict):
+    weights_sha256: NotRequired[str]
+    autoencoder_fingerprint: str
+    text: dict[str, Any] | None
+
+
+_MODEL: StateFile[dict[str, Any]] = StateFile(
+    _Model, "rm {path}, then voxella train RECIPE with the same --out: it exports the model again"
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def _clock(seconds: float) -> str:
 
 
 def _hashes(run: RunFolder) -> list[tuple[str, str]]:
-    model = run.json("model", "model.json") or {}
+    model = _MODEL.read(run.folders.model / "model.json") or {}
     prepared = (run.records.get("prepare") or {}).get("inputs", {})
     found = {
         "recipe.yaml": sha256_file(run.kept),

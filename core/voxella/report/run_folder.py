@@ -17,28 +17,12 @@ from voxella.pseudonyms import Pseudonyms, read_synthetic
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
+from voxella.stages.record import RECORDS
 from voxella.texts.encodings import decode
 
-__all__ = ["RECIPE", "RunFolder", "read_json"]
+__all__ = ["RECIPE", "RunFolder"]
 
 RECIPE = "recipe.yaml"
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None where there is no such file.
-
-    Raises:
-        UserError: The file holds something else.
-    """
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        loaded = None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} holds no JSON object", remedy="remove it and run its stage again")
-    return loaded
 
 
 @dataclass(frozen=True)
@@ -87,18 +71,14 @@ class RunFolder:
         recipe = shlex.quote(f"{self.name}/{kept}")
         return f"voxella {verb} {recipe} --out {shlex.quote(self.name)}"
 
-    def json(self, *parts: str) -> dict[str, Any] | None:
-        """Return a JSON file of the run folder, or None."""
-        return read_json(self.folders.run.joinpath(*parts))
-
     @cached_property
     def records(self) -> dict[str, dict[str, Any]]:
         """Return the stages' records, by the stage's name, in the order of the stages."""
         f = self.folders
         places = [f.dataset, f.prepared, f.autoencoder, f.latents, f.text, f.run / "train"]
         places += [self.samples, self.evaluation, *sorted((f.run / "classify").glob("*/seed-*"))]
-        found = [read_json(place / "stage.json") for place in places]
-        return {str(record["stage"]): record for record in found if record is not None}
+        found = [RECORDS.read(place / "stage.json") for place in places]
+        return {str(record.get("stage")): record for record in found if record is not None}
 
     @property
     def is_phantom(self) -> bool:

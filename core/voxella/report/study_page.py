@@ -10,8 +10,9 @@ from typing import Any
 from voxella.report.cells import Cell, make_cell
 from voxella.report.page import PICTURES, Chapter, page_html, run_chapter
 from voxella.report.paths import shortened
-from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.run_folder import RunFolder
 from voxella.report.side_by_side import side_by_side
+from voxella.study.written import TABLES
 
 __all__ = ["TABLE", "StudyTable", "study_page"]
 
@@ -55,7 +56,7 @@ def study_page(folder: Path, *, cases: int, with_reports: bool) -> str:
     Raises:
         UserError: A file of a run cannot be read.
     """
-    found = read_json(folder / TABLE) or {}
+    found = TABLES.read(folder / TABLE) or {}
     tables: list[dict[str, Any]] = found.get("tables", [])
     names = dict.fromkeys(str(row["run"]) for table in tables for row in table["rows"])
     runs = {name: _open(folder / name) for name in names}

@@ -10,9 +10,10 @@ from voxella.report.cells import Cell, make_cell
 from voxella.report.charts import Chart, line_chart
 from voxella.report.measured import evaluation_of
 from voxella.report.metric_names import name_of
-from voxella.report.run_folder import RunFolder, read_json
+from voxella.report.run_folder import RunFolder
 from voxella.report.section import Section
 from voxella.report.side_by_side import Grid, side_by_side
+from voxella.stages.record import RECORDS
 
 __all__ = ["DataSet", "Sweep", "sweep_section"]
 
@@ -103,7 +104,7 @@ def sweep_section(run: RunFolder) -> Section | None:
 
 
 def _data_set(run: RunFolder, view: RunFolder) -> DataSet:
-    made = (read_json(view.samples / "stage.json") or {}).get("inputs", {})
+    made = (RECORDS.read(view.samples / "stage.json") or {}).get("inputs", {})
     return DataSet(
         view.data_set or "",
         str(made.get("sampler") or ""),

@@ -9,6 +9,7 @@ from voxella.files import write_text_atomic
 from voxella.report.page import run_page
 from voxella.report.run_folder import RECIPE, RunFolder
 from voxella.report.study_page import TABLE, study_page
+from voxella.workspace.lock import holding
 
 __all__ = ["PAGE", "write_report"]
 
@@ -37,8 +38,12 @@ def write_report(
     target = folder / PAGE if out is None else Path(out)
     if target.is_dir():
         raise UserError(f"{target} is a folder", remedy=f"--out {target / PAGE}")
+    # The page alone: to look at a run while it goes on is what pages are for.
+    with holding(target.absolute().parent, name=f".{target.name}.lock"):
+        return write_text_atomic(target, _page(folder, cases, with_reports=with_reports))
+
+
+def _page(folder: Path, cases: int, *, with_reports: bool) -> str:
     if (folder / TABLE).is_file() and not (folder / RECIPE).is_file():
-        page = study_page(folder, cases=cases, with_reports=with_reports)
-    else:
-        page = run_page(RunFolder.open(folder), cases=cases, with_reports=with_reports)
-    return write_text_atomic(target, page)
+        return study_page(folder, cases=cases, with_reports=with_reports)
+    return run_page(RunFolder.open(folder), cases=cases, with_reports=with_reports)

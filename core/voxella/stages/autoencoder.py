@@ -81,7 +81,7 @@ def train_autoencoder(
     store = CheckpointStore(out / CHECKPOINTS, keep=_KEPT, ranks=Ranks(0, 0, 1))
     trainer.resume(store, record.hash)
     trainer.train(store, record.hash, checkpoint_every, on_step)
-    record.complete(**_export(trainer, out))
+    record.complete([WEIGHTS, FACTS], **_export(trainer, out))
     # The weights are exported and the stage is complete: nothing will resume from it.
     remove(out / CHECKPOINTS)
     return out

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
+from typing_extensions import TypedDict
 
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
@@ -23,11 +23,34 @@ from voxella.stages.autoencoder_report import (
 )
 from voxella.stages.tiling import tiled
 from voxella.stages.volumes import PreparedVolumes
+from voxella.state import StateFile, sealed
 
-__all__ = ["CHECK", "PICTURE", "Criterion", "check_autoencoder", "judge", "require_trusted"]
+__all__ = [
+    "CHECK",
+    "CHECKS",
+    "PICTURE",
+    "Criterion",
+    "check_autoencoder",
+    "judge",
+    "require_trusted",
+]
 
 CHECK = "check.json"
 PICTURE = "check.png"
+
+
+class _Found(TypedDict):
+    key: NotRequired[str]
+    fingerprint: NotRequired[str]
+    trusted: NotRequired[bool | None]
+    criteria: list[dict[str, Any]]
+    reconstruction: dict[str, Any]
+    latents: dict[str, Any]
+
+
+CHECKS: StateFile[dict[str, Any]] = StateFile(
+    _Found, "rm {path}, then voxella check-autoencoder RECIPE with the same --out"
+)
 
 
 @dataclass(frozen=True)
@@ -113,9 +136,9 @@ def check_autoencoder(
     asked = settings.model_dump(mode="json", exclude={"on_failure"})
     key = sha256_json([coder.fingerprint, volumes.fingerprint, asked])
     found = _read(folder)
-    if found is None or found["key"] != key or not (folder / PICTURE).is_file():
+    if found is None or found.get("key") != key or not (folder / PICTURE).is_file():
         found = {"key": key, **_examine(recipe, coder, volumes, folder, place)}
-        write_json_atomic(folder / CHECK, found)
+        write_json_atomic(folder / CHECK, sealed(found))
     _tell(found, folder)
     if settings.on_failure == "stop":
         require_trusted(folder)
@@ -129,7 +152,7 @@ def require_trusted(folder: Path) -> None:
         UserError: Naming every criterion that was not met.
     """
     found = _read(folder)
-    if found is not None and found["trusted"] is False:
+    if found is not None and found.get("trusted") is False:
         raise UserError(
             f"the autoencoder is not trusted: {'; '.join(_failed(found))}",
             remedy=f"look at {folder / PICTURE}; train it longer (autoencoder_training.steps), "
@@ -175,9 +198,9 @@ def _verdict(criteria: list[Criterion]) -> dict[str, Any]:
 
 
 def _tell(found: dict[str, Any], folder: Path) -> None:
-    if found["trusted"] is None:
+    if found.get("trusted") is None:
         say(f"check-autoencoder: the recipe asks for nothing; numbers in {folder / CHECK}")
-    elif found["trusted"]:
+    elif found.get("trusted"):
         told = "; ".join(row["told"] for row in found["criteria"])
         say(f"check-autoencoder: trusted. {told}")
     else:
@@ -192,8 +215,4 @@ def _failed(found: dict[str, Any]) -> list[str]:
 
 def _read(folder: Path) -> dict[str, Any] | None:
     """Return the last check, or None where there is none that can be read."""
-    try:
-        found: dict[str, Any] = json.loads((folder / CHECK).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return found
+    return CHECKS.read_or_remake(folder / CHECK)

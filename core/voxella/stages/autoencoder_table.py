@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from voxella.errors import UserError
-from voxella.stages.autoencoder_check import CHECK
+from voxella.stages.autoencoder_check import CHECK, CHECKS
 from voxella.terminal import make_console
 
 __all__ = ["show_check"]
@@ -21,12 +20,12 @@ def show_check(folder: Path) -> None:
     Raises:
         UserError: There is none.
     """
-    if not (folder / CHECK).is_file():
+    found = CHECKS.read(folder / CHECK)
+    if found is None:
         raise UserError(
             f"the autoencoder was not checked: {folder / CHECK} is absent",
             remedy="give cases the split `val` in the manifest, then voxella check-autoencoder",
         )
-    found: dict[str, Any] = json.loads((folder / CHECK).read_text(encoding="utf-8"))
     console = make_console()
     for table in (_numbers(found), _bands(found), _channels(found)):
         console.print(table)

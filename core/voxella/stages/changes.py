@@ -12,10 +12,12 @@ from voxella.command import command_line
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.stages.record import StageRecord
+from voxella.state import StateFile, sealed
 
 __all__ = ["keep_inputs", "refuse_changed"]
 
 _KEPT = "inputs.json"
+_INPUTS: StateFile[dict[str, Any]] = StateFile(dict[str, Any], "rm {path}")
 # What a training is made of besides its recipe, as hashes: told in words.
 _DATA = {
     "latents": "the latents: images, prepare settings or autoencoder",
@@ -35,7 +37,7 @@ def _as_in_recipe(key: str) -> str:
 
 def keep_inputs(record: StageRecord) -> None:
     """Remember what a training is begun with; its record is written when it has ended."""
-    write_json_atomic(record.folder / _KEPT, record.inputs)
+    write_json_atomic(record.folder / _KEPT, sealed(record.inputs))
 
 
 def refuse_changed(
@@ -74,11 +76,8 @@ def refuse_changed(
 
 def _begun(record: StageRecord) -> dict[str, Any] | None:
     """Return the inputs of the training that is there; None where they are not known."""
-    try:
-        kept = json.loads((record.folder / _KEPT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = (record.previous() or {}).get("inputs")
-    return kept if isinstance(kept, dict) else None
+    kept = _INPUTS.read_or_remake(record.folder / _KEPT)
+    return kept or (record.previous() or {}).get("inputs")
 
 
 def _is_data(key: str, inputs: Mapping[str, Any]) -> bool:

@@ -30,6 +30,7 @@ from voxella.stages.check_cases import CheckJob, look_at_cases
 from voxella.stages.check_page import write_page
 from voxella.stages.check_texts import text_findings
 from voxella.stages.record import StageRecord
+from voxella.workspace.lock import holding
 
 __all__ = ["CheckReport", "check", "sorted_findings"]
 
@@ -97,10 +98,27 @@ def check(
         quiet: Show no progress.
 
     Raises:
-        UserError: There is no manifest. What is wrong with the cases is a finding, never an error.
+        UserError: There is no manifest, or another check is under way. What is wrong with the cases
+            is a finding, never an error.
     """
     folder = Path(dataset) / "check" if out is None else Path(out)
-    manifest, findings = read_leniently(Path(dataset))
+    found = read_leniently(Path(dataset))
+    place = folder / PAGE if page is None else Path(page)
+    with holding(folder):
+        return _checked(*found, recipe, folder, place, workers, show_all=show_all, quiet=quiet)
+
+
+def _checked(
+    manifest: Manifest,
+    findings: list[Finding],
+    recipe: Recipe | None,
+    folder: Path,
+    page: Path,
+    workers: int,
+    *,
+    show_all: bool,
+    quiet: bool,
+) -> CheckReport:
     settings = CheckSettings.of(recipe)
     record = StageRecord(folder, "check", _inputs(recipe))
     record.invalidate()
@@ -118,7 +136,7 @@ def check(
         sorted_findings([*findings, *texts]),
         not_checked,
         folder,
-        folder / PAGE if page is None else Path(page),
+        page,
         jobs,
     )
     write_json_atomic(folder / _RESULT, report.as_json())

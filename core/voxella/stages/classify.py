@@ -8,7 +8,6 @@ recipe's. Killed at any moment, the stage goes on where it was.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from voxella.classification.examples import Examples, select
 from voxella.classification.predict import PREDICTIONS
 from voxella.classification.scenario import Scenario
 from voxella.classification.store import InputStore
-from voxella.classification.summary import show_scenario, write_scenario
+from voxella.classification.summary import CURVES, SCENARIOS, show_scenario, write_scenario
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier, start_distributed
 from voxella.files import sha256_file, write_text_atomic
@@ -87,16 +86,17 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
         "sure": recipe.evaluate.model_dump(include={"bootstrap", "level"}),
     }
     record = StageRecord(folder, "classify", made_of)
-    there = all((folder / name).is_file() for name in ("metrics.json", "curves.json"))
+    there = SCENARIOS.read_or_remake(folder / "metrics.json") is not None
+    there = CURVES.read_or_remake(folder / "curves.json") is not None and there
     if record.is_current() and there:
         say(f"classify: up to date, {folder}")
     else:
         record.invalidate()
         write_text_atomic(folder / "recipe.yaml", dump_recipe(recipe))
         written = write_scenario(recipe, folder, scenario.examples, trainings)
-        metrics = json.loads(written.read_text(encoding="utf-8"))["metrics"]
-        observe_results(recipe, folders, f"classify/{recipe.name}", metrics)
-        record.complete(seeds=sorted(trainings))
+        found = SCENARIOS.read(written) or {}
+        observe_results(recipe, folders, f"classify/{recipe.name}", found["metrics"])
+        record.complete(["metrics.json", "curves.json"], seeds=sorted(trainings))
     show_scenario(folder)
     say(f"classify: {folder / 'metrics.json'}")
 

@@ -130,7 +130,7 @@ class _Phase:
             self.scenario.predict_held_out(self.seed, self.folder)
         _, chosen = read_best(self.folder)
         if main:
-            record.complete(**chosen, training_cases=len(self.cases))
+            record.complete(wanted, **chosen, training_cases=len(self.cases))
         barrier()
         return chosen
 

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from voxella.cache.index import FORMAT, INDEX, listed
-from voxella.cache.latents import LatentCache, LatentWriter, bytes_per_case, merge_latents
+from voxella.cache.latents import (
+    LatentCache,
+    LatentWriter,
+    bytes_per_case,
+    merge_latents,
+)
 from voxella.cache.shards import stored_bytes, whole_entries
 from voxella.cache.space import human_bytes, require_space
 from voxella.engine.runtime import barrier
@@ -82,7 +87,7 @@ class LatentEncoding:
         key = sha256_json(settings)
         inputs = {**settings, "prepared": self.volumes.fingerprint}
         record = StageRecord(self.folder, "encode latents", inputs)
-        if record.is_current() and (self.folder / INDEX).is_file():
+        if record.is_current() and LatentCache.is_whole(self.folder):
             say(f"latents: up to date ({self.folder})", quiet=quiet)
             return
         barrier()  # No process may still be reading the record when rank 0 removes it.
@@ -100,7 +105,7 @@ class LatentEncoding:
                 sources=self.volumes.sources,
                 train_ids=self.volumes.ids_of("train"),
             )
-            record.complete(**self._facts(cache))
+            record.complete([INDEX], **self._facts(cache))
         barrier()
 
     def _settings(self, fingerprint: str, autoencoder: TiledAutoencoder) -> dict[str, Any]:

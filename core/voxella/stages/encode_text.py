@@ -12,6 +12,7 @@ from voxella.cache.space import require_space
 from voxella.cache.storage import TEXT_STORAGE
 from voxella.cache.text import (
     CaseText,
+    TextCache,
     TextWriter,
     merge_text,
     text_key,
@@ -122,7 +123,7 @@ class TextEncoding:
             "reports": {case_id: case.key for case_id, case in survey.cases.items()},
         }
         record = StageRecord(self.folder, "encode text", inputs)
-        done = record.is_current() and (self.folder / INDEX).is_file()
+        done = record.is_current() and TextCache.is_whole(self.folder)
         return _Plan(encoder, origin, survey, record, done)
 
     def _join(self, plan: _Plan, marks: str | None) -> None:
@@ -137,7 +138,7 @@ class TextEncoding:
             cases=plan.survey.cases,
         )
         plan.record.complete(
-            marks=marks, **tell_text_facts(cache, plan.survey.cases, self.settings)
+            [INDEX], marks=marks, **tell_text_facts(cache, plan.survey.cases, self.settings)
         )
 
     def _marks(self) -> str | None:
@@ -155,8 +156,8 @@ class TextEncoding:
 
     def _is_unchanged(self, marks: str | None) -> bool:
         previous = StageRecord(self.folder, "encode text", {}).previous()
-        known = previous is not None and previous["facts"].get("marks") == marks
-        return marks is not None and known and (self.folder / INDEX).is_file()
+        known = previous is not None and previous.get("facts", {}).get("marks") == marks
+        return marks is not None and known and TextCache.is_whole(self.folder)
 
     def _origin(self, encoder: TextEncoder) -> TextOrigin:
         """Return what decides features; where the weights lie is not part of it."""

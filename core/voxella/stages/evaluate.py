@@ -27,7 +27,7 @@ from voxella.stages.evaluate_features import extract_all
 from voxella.stages.evaluate_networks import Network, networks_of
 from voxella.stages.evaluate_numbers import all_numbers
 from voxella.stages.evaluate_plan import make_plan
-from voxella.stages.evaluate_report import read_metrics, write_metrics
+from voxella.stages.evaluate_report import METRICS, read_metrics, write_metrics
 from voxella.stages.evaluate_sets import Sets, read_sets
 from voxella.stages.evaluate_table import show_metrics
 from voxella.stages.folders import Folders
@@ -137,7 +137,7 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
             known = write_metrics(out, recipe, sets, data_set.samples, eyes.networks, numbers)
             stage = f"evaluate/{data_set.name}" if data_set.name else "evaluate"
             observe_results(recipe, folders, stage, known["metrics"])
-            record.complete(metrics=len(numbers.metrics))
+            record.complete([METRICS], metrics=len(numbers.metrics))
         barrier()
     if ranks.is_main and known is not None:
         where = f" ({data_set.name})" if data_set.name else ""

@@ -25,7 +25,7 @@ from voxella.recipe.classification import Classify
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_measured import reason
-from voxella.stages.record import RECORD
+from voxella.state import RECORD, DamagedError
 
 __all__ = ["HELD_OUT", "TRAIN_ONE", "KeptClassifier", "kept_classifier"]
 
@@ -103,7 +103,7 @@ class KeptClassifier:
         task = build_task(self.recipe, seed)
         try:
             task.load_state_dict(read_best(self.home(seed))[0])
-        except (RuntimeError, SafetensorError) as error:
+        except (RuntimeError, SafetensorError, DamagedError) as error:
             raise_if_machine(error, self.home(seed) / BEST)
             raise UserError(
                 f"{_KEY}: {self.home(seed) / BEST} holds no weights of the classifier "

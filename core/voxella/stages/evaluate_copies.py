@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import TypedDict
 
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
@@ -24,11 +25,23 @@ from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_measured import Measured, reason
 from voxella.stages.evaluate_sets import Sets
 from voxella.stages.evaluate_volumes import read_subject
+from voxella.state import StateFile, sealed
 
 __all__ = ["SPACES", "Copied", "Space", "copies", "show_pairs", "write_pairs"]
 
 SPACES = ("latent", "image")
 _SHOWN = 10
+
+
+class _Pairs(TypedDict):
+    unseen_split: str | None
+    unseen: int
+    spaces: dict[str, dict[str, Any]]
+
+
+COPIES: StateFile[dict[str, Any]] = StateFile(
+    _Pairs, "rm {path} {folder}/stage.json, then voxella evaluate RECIPE with the same --out"
+)
 _PICTURE_PAIRS = 5
 _PIXELS = 960
 
@@ -116,7 +129,7 @@ def _looked(
 def write_pairs(out: Path, found: Copied, sets: Sets) -> Path:
     """Write ``memorisation.json``: the worst pairs by id, thresholds and shares."""
     facts = {"unseen_split": sets.unseen_split, "unseen": len(sets.unseen), "spaces": found.facts}
-    return write_json_atomic(out / "memorisation.json", facts)
+    return write_json_atomic(out / "memorisation.json", sealed(facts))
 
 
 def show_pairs(out: Path, pairs: Sequence[NearestCase], sets: Sets, name: str) -> Path:

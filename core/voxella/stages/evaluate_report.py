@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from voxella.files import write_json_atomic
 from voxella.recipe.model import Recipe
 from voxella.stages.evaluate_networks import Network, told
 from voxella.stages.evaluate_numbers import Numbers
 from voxella.stages.evaluate_sets import Sets
+from voxella.state import StateFile, sealed
 
-__all__ = ["METRICS", "read_metrics", "write_metrics"]
+__all__ = ["MEASURED", "METRICS", "NUMBERS", "read_metrics", "write_metrics"]
 
 METRICS = "metrics.json"
 _FORMAT = 1
+
+
+class _Measured(TypedDict):
+    format: int
+    samples: str
+    split: str
+    cases: dict[str, int]
+    networks: list[dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+
+
+class _Numbers(TypedDict):
+    metrics: dict[str, dict[str, Any]]
+
+
+# Of an evaluation or of classifiers, for those who show it beside others.
+NUMBERS: StateFile[dict[str, Any]] = StateFile(
+    _Numbers, "rm {path}, then run its stage again with the same --out: it measures again"
+)
+MEASURED: StateFile[dict[str, Any]] = StateFile(
+    _Measured, "rm {path}, then voxella evaluate RECIPE with the same --out measures again"
+)
 
 
 def write_metrics(
@@ -61,17 +85,13 @@ def write_metrics(
             for name, value in row.items()
             if name == "model" or _same_network(numbers, name, every=every)
         }
-    write_json_atomic(out / METRICS, found)
+    write_json_atomic(out / METRICS, sealed(found))
     return found
 
 
 def read_metrics(out: Path) -> dict[str, Any] | None:
     """Return what :func:`write_metrics` has written, or None."""
-    try:
-        found: dict[str, Any] = json.loads((out / METRICS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return found
+    return MEASURED.read_or_remake(out / METRICS)
 
 
 def _same_network(numbers: Numbers, name: str, *, every: bool) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
@@ -20,11 +20,25 @@ from voxella.progress import Steps
 from voxella.stages.evaluate_sets import Subject
 from voxella.stages.evaluate_volumes import read_subject
 from voxella.stages.pool import processes_for, run_in_processes
+from voxella.state import StateFile, sealed
 
 __all__ = ["Look", "sightings", "take_all", "unseen"]
 
 # Starting a process costs about as much as looking at this many volumes.
 _VOLUMES_PER_PROCESS = 12
+
+
+class _Seen(TypedDict):
+    present: bool
+    side: str | None
+    zone: str | None
+    size_mm: float | None
+    score: float
+    likeness: float
+    volume_ml: float
+
+
+_SEEN: StateFile[dict[str, Any]] = StateFile(_Seen, "rm {path}, then voxella evaluate RECIPE")
 
 
 @dataclass(frozen=True)
@@ -54,11 +68,8 @@ class Look:
 
     def known(self) -> Sighting | None:
         """Return what was seen before, or None."""
-        try:
-            found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-            return Sighting(**found)
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
-            return None
+        found = _SEEN.read_or_remake(self.path)
+        return None if found is None else Sighting(**found)
 
     def take(self) -> Sighting:
         """Look at the volume and keep what is seen.
@@ -72,7 +83,7 @@ class Look:
             image = read_subject(self.subject)[self.channel].numpy()
         r, a, s = self.subject.case.extra["spacing_mm"]
         seen = look_for_lesion(image, (float(r), float(a), float(s)))
-        write_json_atomic(self.path, seen.as_json())
+        write_json_atomic(self.path, sealed(seen.as_json()))
         return seen
 
 

@@ -11,7 +11,8 @@ from voxella.files import sha256_json, stat_marks
 from voxella.plugins import registry
 from voxella.recipe.model import Component, Recipe
 from voxella.stages.folders import Folders
-from voxella.stages.record import StageRecord
+from voxella.stages.record import RECORDS, StageRecord
+from voxella.workspace.lock import holding
 
 __all__ = ["import_dataset", "import_for"]
 
@@ -26,8 +27,15 @@ def import_dataset(importer: Component, out: Path) -> Manifest:
     marks = {k: stat_marks(v) for k, v in importer.arguments.items() if isinstance(v, Path)}
     inputs = {"importer": importer.model_dump(mode="json"), "sources_sha256": sha256_json(marks)}
     record = StageRecord(out, "import", inputs)
+    # Damaged, it is refused: whose data set this is would be forgotten, and another put over it.
+    RECORDS.read(record.path)
     if record.is_current():
         return Manifest.read(out)
+    with holding(out):
+        return _imported(importer, out, record)
+
+
+def _imported(importer: Component, out: Path, record: StageRecord) -> Manifest:
     if record.previous() is not None:
         raise UserError(
             f"{out} holds a data set made by other importer settings, or from files that have "

@@ -9,18 +9,18 @@ is. Killed at any moment, the stage goes on where it was.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from voxella.case import MANIFEST, Manifest
 from voxella.errors import UserError
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import sha256_json
 from voxella.imaging.sources import hash_images
 from voxella.progress import Steps, say
 from voxella.recipe.model import Prepare, Recipe
 from voxella.stages.prepare_cases import Job, carried, done_cases, prepared_case, run_jobs
 from voxella.stages.prepare_origin import Origin
+from voxella.stages.quarantine import QUARANTINE, judge_cases, quarantined, tell_left_out
 from voxella.stages.record import StageRecord
 
 __all__ = ["check_prepare", "prepare", "quarantined"]
@@ -29,7 +29,6 @@ __all__ = ["check_prepare", "prepare", "quarantined"]
 _METHOD = 1
 # Raised when cases are judged by other rules than before.
 _RULES = 2
-_QUARANTINE = "quarantine.json"
 # Below this the angle is the rounding of a header (degrees).
 _OBLIQUE = 0.1
 
@@ -74,27 +73,24 @@ def prepare(
     record = StageRecord(out, "prepare", _inputs(recipe, source, jobs))
     if _is_current(record, quarantine):
         say(f"prepare: up to date, {out}")
-        _tell_left_out(out, len(source))
+        tell_left_out(out, len(source))
         return Manifest.read(out)
     record.invalidate()
     pending = [job for job in jobs.values() if job.facts() is None]
     problems |= run_jobs(pending, workers)
-    _judge(out, problems, total=len(source), quarantine=bool(quarantine))
+    judge_cases(out, problems, total=len(source), quarantine=bool(quarantine))
     manifest = Manifest(out, [prepared_case(c, jobs[c.id]) for c in source if c.id not in problems])
     manifest.write()
     facts = _summary(recipe.prepare, manifest)
+    listed = [QUARANTINE] if problems else []
     record.complete(
-        cases=len(manifest), newly_prepared=len(pending), quarantined=len(problems), **facts
+        [MANIFEST, *listed],
+        cases=len(manifest),
+        newly_prepared=len(pending),
+        quarantined=len(problems),
+        **facts,
     )
     return manifest
-
-
-def quarantined(folder: Path) -> set[str]:
-    """Return the ids of the cases that a prepared data set was told to leave out."""
-    listed = Path(folder) / _QUARANTINE
-    if not listed.is_file():
-        return set()
-    return {entry["case"] for entry in json.loads(listed.read_text(encoding="utf-8"))}
 
 
 def check_prepare(recipe: Recipe, workers: int) -> None:
@@ -197,34 +193,10 @@ def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
     previous = record.previous()
     if previous is None or not record.is_current() or not (record.folder / MANIFEST).is_file():
         return False
-    if previous["facts"]["quarantined"] and quarantine is False:
+    if previous.get("facts", {}).get("quarantined") != 0 and quarantine is False:
         return False
     manifest = Manifest.read(record.folder)
     return all((record.folder / path).is_file() for c in manifest for path in c.images.values())
-
-
-def _judge(out: Path, problems: dict[str, str], *, total: int, quarantine: bool) -> None:
-    """Put bad cases in quarantine where that was asked for, or refuse with all of them."""
-    listed = out / _QUARANTINE
-    listed.unlink(missing_ok=True)
-    if not problems:
-        return
-    if not quarantine or len(problems) == total:
-        every = len(problems) == total
-        rest = "no case is left" if every else "the others are done"
-        head = f"{len(problems)} of {total} cases cannot be prepared; {rest}:"
-        lines = [f"  case {case}: {problem}" for case, problem in sorted(problems.items())]
-        leave_out = "" if every else ", or leave these cases out: --quarantine"
-        raise UserError(
-            "\n".join([head, *lines]), remedy=f"mend these files and run again{leave_out}"
-        )
-    write_json_atomic(listed, [{"case": c, "problem": p} for c, p in sorted(problems.items())])
-    _tell_left_out(out, total)
-
-
-def _tell_left_out(out: Path, total: int) -> None:
-    if count := len(quarantined(out)):
-        say(f"warning: {count} of {total} cases left out, see {out / _QUARANTINE}")
 
 
 def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:

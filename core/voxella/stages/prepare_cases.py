@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
+from typing_extensions import TypedDict
 
 from voxella.case import Case
 from voxella.check.case_images import CaseImages
@@ -25,6 +25,7 @@ from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 from voxella.recipe.model import Prepare
 from voxella.stages.pool import KilledError, processes_for, run_in_processes
+from voxella.state import StateFile, sealed
 
 __all__ = ["Job", "carried", "done_cases", "prepared_case", "run_jobs"]
 
@@ -34,6 +35,14 @@ _VOXELS = "voxels_sha256"
 # Starting a process costs about as much as preparing this many cases.
 _CASES_PER_PROCESS = 4
 _DIED = "its process died, in a library that reads images or for want of memory"
+
+
+class _Done(TypedDict):
+    inputs_sha256: str
+    facts: dict[str, Any]
+
+
+_DONE: StateFile[_Done] = StateFile(_Done, "rm {path}, then voxella prepare RECIPE")
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,9 @@ class Job:
 
     def facts(self) -> dict[str, Any] | None:
         """Return what preparing the case found, or None when it is not done on these inputs."""
-        try:
-            done = json.loads(self._record.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
+        done = _DONE.read_or_remake(self._record)
         there = all((self.out / path).is_file() for path in self.prepared.values())
-        if done.get("inputs_sha256") != self.inputs_sha256 or not there:
+        if done is None or done["inputs_sha256"] != self.inputs_sha256 or not there:
             return None
         facts: dict[str, Any] = done["facts"]
         # Without it the case was judged by fewer rules.
@@ -95,7 +101,7 @@ class Job:
         voxels = {n: content_hash(v) for n, v in volumes.items() if n not in own.masks}
         facts = {**prepared.facts, _VOXELS: voxels}
         record = {"inputs_sha256": self.inputs_sha256, "facts": facts}
-        write_json_atomic(self._record, record)
+        write_json_atomic(self._record, sealed(record))
 
     @property
     def _asked(self) -> CheckSettings:

@@ -6,18 +6,32 @@ shrink and change; another folder is the same data set where it holds the same i
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
+from voxella.state import StateFile, sealed
 
 __all__ = ["Origin"]
 
 _ORIGIN = "dataset.json"
+
+
+class _Written(TypedDict):
+    folder: str
+    from_here: str
+    cases: dict[str, str | None]
+
+
+_ORIGINS: StateFile[_Written] = StateFile(
+    _Written,
+    "rm {path}, if {folder} is made from the data set that the command names; else another --out",
+)
 
 
 @dataclass(frozen=True)
@@ -42,16 +56,18 @@ class Origin:
 
     @classmethod
     def read(cls, out: Path) -> Origin | None:
-        """Return what ``out`` was made from; None where it does not say."""
-        try:
-            return cls(**json.loads((out / _ORIGIN).read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
-            return None
+        """Return what ``out`` was made from; None where it does not say.
+
+        Raises:
+            DamagedError: It cannot be told, and another data set might take its place.
+        """
+        found = _ORIGINS.read(out / _ORIGIN)
+        return None if found is None else cls(**found)
 
     def write(self, out: Path) -> None:
         """Write it into the prepared folder, unless it stands there."""
         if Origin.read(out) != self:
-            write_json_atomic(out / _ORIGIN, asdict(self))
+            write_json_atomic(out / _ORIGIN, sealed(asdict(self)))
 
     def refuse_another(self, out: Path, prepared: set[str]) -> None:
         """Refuse to put this data set in the place of another.

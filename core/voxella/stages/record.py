@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from voxella.command import command_line
 from voxella.files import sha256_json, write_json_atomic
+from voxella.state import RECORD, StateFile, hashes_of, is_as_written, tell_once
 
-__all__ = ["StageRecord", "versions"]
+__all__ = ["RECORDS", "StageRecord", "versions"]
 
-RECORD = "stage.json"
+
+class _Record(TypedDict):
+    inputs_sha256: NotRequired[str]
+    stage: NotRequired[str]
+    inputs: NotRequired[dict[str, Any]]
+    facts: NotRequired[dict[str, Any]]
+    files: NotRequired[dict[str, str]]
+    versions: NotRequired[dict[str, str]]
+    command: NotRequired[str]
+    seconds: NotRequired[float]
+
+
+RECORDS: StateFile[dict[str, Any]] = StateFile(
+    _Record, "rm {path}, then run its stage again: what it has done already is kept"
+)
 
 
 def versions() -> dict[str, str]:
@@ -53,25 +69,40 @@ class StageRecord:
 
     def previous(self) -> dict[str, Any] | None:
         """Return the record on disk, or None when there is none that can be read."""
-        try:
-            loaded: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        return loaded
+        return RECORDS.read_or_remake(self.path)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the facts of the record on disk; none where there is none."""
+        found: dict[str, Any] = (self.previous() or {}).get("facts", {})
+        return found
 
     def is_current(self) -> bool:
-        """Tell whether the stage ran to its end on exactly these inputs."""
+        """Tell whether the stage ran to its end on exactly these inputs, and its files stand yet.
+
+        A file that is not as the stage wrote it is told, for the stage is then done again.
+        """
         previous = self.previous()
-        return previous is not None and previous.get("inputs_sha256") == self.hash
+        if previous is None or previous.get("inputs_sha256") != self.hash:
+            return False
+        changed = [n for n in previous.get("files", {}) if not is_as_written(self.folder / n)]
+        for name in changed:
+            tell_once(f"{self.folder / name} is not as {self.stage} wrote it; it is made again")
+        return not changed
 
     def invalidate(self) -> None:
         """Remove the record before work that changes the stage's folder."""
         self.path.unlink(missing_ok=True)
 
-    def complete(self, **facts: Any) -> Path:  # noqa: ANN401 - any JSON value
-        """Write the record; ``facts`` are results worth keeping (counts, measured numbers).
+    def complete(self, files: Iterable[str] = (), /, **facts: Any) -> Path:  # noqa: ANN401 - any JSON value
+        """Write the record.
 
         How the stage was called is told too, and decides nothing: it is no input.
+
+        Args:
+            files: Names of files in the folder whose content the record vouches for: those that
+                are small, and on which numbers or later stages rest.
+            facts: Results worth keeping (counts, measured numbers).
         """
         called = command_line()
         return write_json_atomic(
@@ -81,6 +112,7 @@ class StageRecord:
                 "inputs_sha256": self.hash,
                 "inputs": self.inputs,
                 "facts": facts,
+                "files": hashes_of(self.folder, [self.folder / name for name in files]),
                 "versions": versions(),
                 **({} if called is None else {"command": called}),
                 "seconds": round(time.monotonic() - self._started, 2),

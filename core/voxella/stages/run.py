@@ -6,7 +6,7 @@ the others wait; encoding, training, sampling and evaluating are shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from voxella.case import Manifest
@@ -35,6 +35,7 @@ from voxella.stages.prompt_files import check_prompts
 from voxella.stages.reports import read_reports
 from voxella.stages.sample import cases_to_sample, sample
 from voxella.stages.train import train
+from voxella.workspace.lock import holding
 
 __all__ = ["STAGES", "run_stages"]
 
@@ -66,7 +67,7 @@ def run_stages(
         quarantine: Leave out cases that cannot be prepared, see :func:`prepare`.
 
     Raises:
-        UserError: What a stage refuses.
+        UserError: What a stage refuses; or another command works in one of the folders.
     """
     if until not in STAGES:
         raise UserError(f"there is no stage {until!r}", legal=", ".join(STAGES))
@@ -109,6 +110,18 @@ def run_stages(
         "evaluate": lambda: evaluate(recipe, folders.run),
         "classify": lambda: classify(recipe, folders.run, stop_after=stop_after),
     }
+    made = [] if recipe.data.dataset is not None else [folders.dataset]
+    with holding(folders.run, folders.work, *made):
+        _run(steps, wanted, ranks, stop_after)
+    return folders
+
+
+def _run(
+    steps: Mapping[str, Callable[[], object]],
+    wanted: list[str],
+    ranks: Ranks,
+    stop_after: int | None,
+) -> None:
     start_distributed(ranks)
     for stage in wanted:
         if ranks.is_main:
@@ -122,7 +135,6 @@ def run_stages(
                 quiet=not ranks.is_main,
             )
             break
-    return folders
 
 
 def _wanted(recipe: Recipe, until: str) -> list[str]:

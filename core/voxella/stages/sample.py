@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from voxella.case import Case, Manifest
+from voxella.case import MANIFEST, Case, Manifest
 from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
@@ -120,7 +120,7 @@ def _sample_one(
     if ranks.is_main:
         write_dataset(recipe, out, jobs)
         keep_sheet(recipe, out, anew=True)
-        record.complete(volumes=len(jobs))
+        record.complete([MANIFEST], volumes=len(jobs))
     barrier()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from voxella.case import Case, Manifest
 from voxella.files import write_json_atomic
@@ -21,6 +21,7 @@ from voxella.pseudonyms import Pseudonyms
 from voxella.recipe.model import Recipe
 from voxella.stages.folders import Folders
 from voxella.stages.sample_space import Scans, placed
+from voxella.state import StateFile, sealed
 
 __all__ = [
     "SampleJob",
@@ -35,6 +36,14 @@ __all__ = [
 _MONTAGE_CASES = 8
 # Small volumes are shown enlarged to about this width.
 _MONTAGE_PIXELS = 640
+
+
+class _Made(TypedDict):
+    decides_sha256: str
+    case: dict[str, Any]
+
+
+_MADE: StateFile[_Made] = StateFile(_Made, "rm {path}, then voxella sample RECIPE makes it again")
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ def keep_volume(
     )
     write_json_atomic(
         _sidecar(out, job),
-        {"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")},
+        sealed({"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")}),
     )
 
 
@@ -164,13 +173,14 @@ def _sidecar(samples: Path, job: SampleJob) -> Path:
 
 def is_done(samples: Path, job: SampleJob) -> bool:
     """Tell whether a volume is there, whole, and made of what it would be made of now."""
-    try:
-        known = json.loads(_sidecar(samples, job).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    known = _MADE.read_or_remake(_sidecar(samples, job))
+    if known is None or known["decides_sha256"] != job.decides_sha256:
         return False
-    if known.get("decides_sha256") != job.decides_sha256:
-        return False
-    return all((samples / path).is_file() for path in known["case"]["images"].values())
+    return all((samples / path).is_file() for path in _case(known).images.values())
+
+
+def _case(known: _Made) -> Case:
+    return Case.model_validate(known["case"])
 
 
 def drop_real_names(samples: Path, jobs: Sequence[SampleJob]) -> None:
@@ -184,9 +194,8 @@ def drop_real_names(samples: Path, jobs: Sequence[SampleJob]) -> None:
 
 def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
     """Write the manifest of the volumes that stand there whole, and a picture of the first."""
-    cases = [
-        Case.model_validate(json.loads(_sidecar(out, job).read_text())["case"]) for job in jobs
-    ]
+    made = [_MADE.read(_sidecar(out, job)) for job in jobs]
+    cases = [_case(known) for known in made if known is not None]
     manifest = Manifest(out, cases)
     manifest.write()
     shown = cases[:_MONTAGE_CASES]

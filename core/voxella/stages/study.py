@@ -31,6 +31,7 @@ from voxella.study.plan import Plan, Step
 from voxella.study.results import Result, read_result
 from voxella.study.table import Filled, fill
 from voxella.study.written import write_tables
+from voxella.workspace.lock import holding
 
 __all__ = ["problems_of", "run_study", "tables_of", "write_study"]
 
@@ -55,6 +56,13 @@ def run_study(
     """
     ranks = Ranks.from_environment()
     chosen = _chosen(plan, only)
+    with holding(plan.folder):
+        return _run_all(plan, chosen, ranks, partial(_run_step, workers, quarantine))
+
+
+def _run_all(
+    plan: Plan, chosen: Sequence[Step], ranks: Ranks, run: Callable[[Step], None]
+) -> dict[str, str]:
     start_distributed(ranks)
     failures = problems_of(chosen, ranks)
     for name, why in failures.items():
@@ -62,7 +70,7 @@ def run_study(
     ready = [step for step in chosen if step.name not in failures]
     for number, step in enumerate(ready, start=1):
         say(f"== study {plan.name}, {number} of {len(ready)}: {step.name}", quiet=not ranks.is_main)
-        stopped = _stopped_by(partial(_run_step, step, workers, quarantine), ranks)
+        stopped = _stopped_by(partial(run, step), ranks)
         if stopped is not None:
             failures[step.name] = stopped
             say(f"== {step.name} failed: {stopped}", quiet=not ranks.is_main)
@@ -150,7 +158,7 @@ def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
     return checks if step.until == "sample" else [*checks, lambda: check_evaluation(recipe)]
 
 
-def _run_step(step: Step, workers: int, quarantine: bool | None) -> None:
+def _run_step(workers: int, quarantine: bool | None, step: Step) -> None:
     """Take one recipe to its last stage; what is up to date is left alone."""
     first = "prepare" if step.until == "classify" else "sample"
     run_stages(step.recipe, step.folder, until=first, workers=workers, quarantine=quarantine)

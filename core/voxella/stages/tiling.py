@@ -5,7 +5,6 @@ The recipe's windows, or the largest that memory allows; of a batch, as many as 
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import TypedDict
 
 from voxella.cache.space import human_bytes
 from voxella.engine.runtime import agreed
@@ -23,6 +23,7 @@ from voxella.machine import raise_if_machine
 from voxella.progress import say
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_model import LoadedAutoencoder
+from voxella.state import StateFile, sealed
 from voxella.tiling.autoencoder import HALO, TiledAutoencoder, Windows
 from voxella.tiling.memory import available_bytes, pass_bytes
 from voxella.tiling.windows import window_sizes
@@ -30,6 +31,17 @@ from voxella.tiling.windows import window_sizes
 __all__ = ["RECORD", "tiled"]
 
 RECORD = "tiling.json"
+
+
+class _Choice(TypedDict):
+    settings: str
+    encode: list[int] | None
+    decode: list[int] | None
+    batch_size: int
+    decode_batch: int
+
+
+_CHOICES: StateFile[dict[str, Any]] = StateFile(_Choice, "rm {path}")
 
 
 def tiled(
@@ -72,7 +84,7 @@ def tiled(
     windows, at_once = (found, number) if alone else agreed((found, number))
     if record is not None and (count is None or (recipe.latent.tiling == "auto" and not known)):
         kept = {"batch_size": batch_size, "decode_batch": at_once}
-        write_json_atomic(record, {"settings": settings, **windows.as_json(), **kept})
+        write_json_atomic(record, sealed({"settings": settings, **windows.as_json(), **kept}))
     if recipe.latent.tiling == "auto":
         _tell(windows, quiet=quiet)
     if windows.decode is None and at_once < batch_size:
@@ -132,11 +144,8 @@ def _given(window: Sequence[int], coder: LoadedAutoencoder, recipe: Recipe) -> W
 
 def _known(record: Path, settings: str) -> dict[str, Any]:
     """Return what an earlier run chose, if it was for the same; else nothing."""
-    try:
-        written: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return written if written.get("settings") == settings else {}
+    written = _CHOICES.read_or_remake(record)
+    return written if written is not None and written["settings"] == settings else {}
 
 
 def _known_count(known: dict[str, Any], windows: Windows, batch_size: int) -> int | None:

@@ -26,6 +26,7 @@ from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.engine.validation import Validation
 from voxella.errors import UserError
+from voxella.export import facts_sha256, is_whole
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.model import build_model
 from voxella.observers.dispatch import ObserverSet
@@ -62,7 +63,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     cases = _training_cases(folders)
     latents, text = _caches(recipe, folders, cases)
     record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents, text, cases))
-    if agreed(record.is_current() and (folders.model / "model.json").is_file()):
+    if agreed(record.is_current() and is_whole(folders.model, record.facts)):
         return folders.model
 
     model = build_model(recipe)
@@ -124,7 +125,11 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         return None
     export(recipe, folders, training, maker, engine, ema)
     if ranks.is_main:
-        record.complete(steps=training.total_steps, latent_scale=model.latent_scale)
+        record.complete(
+            steps=training.total_steps,
+            latent_scale=model.latent_scale,
+            model_json_sha256=facts_sha256(folders.model),
+        )
     barrier()
     return folders.model
 

@@ -12,6 +12,7 @@ from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.imaging.volume import read_volume
+from voxella.machine import raise_if_machine
 from voxella.stages.record import StageRecord
 
 __all__ = ["PreparedVolumes"]
@@ -50,7 +51,7 @@ class PreparedVolumes:
         self.manifest = Manifest.read(self.folder)
         self.sequences = tuple(sequences)
         self.spatial_dims = spatial_dims
-        self._prepared = str(record["inputs_sha256"])
+        self._prepared = str(record.get("inputs_sha256"))
         self._kept: dict[str, Tensor] = {}
         self._room = keep_bytes
         self._check()
@@ -120,7 +121,14 @@ class PreparedVolumes:
 
     def _channel(self, case: Case, sequence: str) -> Tensor:
         path = self.manifest.image_path(case, sequence)
-        image = torch.from_numpy(read_volume(path).array).to(torch.float32)
+        try:
+            image = torch.from_numpy(read_volume(path).array).to(torch.float32)
+        except UserError as error:
+            raise_if_machine(error, path)
+            # A file of our own: it is made again where it is gone.
+            raise UserError(
+                error.problem, remedy=f"rm {path}, then voxella prepare RECIPE with the same --out"
+            ) from error
         while image.ndim > self.spatial_dims and image.shape[-1] == 1:
             image = image[..., 0]
         if image.ndim != self.spatial_dims:

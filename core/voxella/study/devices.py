@@ -107,7 +107,7 @@ def _results(bench: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(bench.glob("*.json")):
         try:
             loaded = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(loaded, dict) and loaded.get("achieved_tflops"):
             yield loaded

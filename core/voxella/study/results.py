@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from voxella.metrics.estimate import LEVEL, Estimate
+from voxella.stages.evaluate_report import NUMBERS
+from voxella.state import RECORD, DamagedError, StateFile
 from voxella.study.names import paper_field
 from voxella.study.plan import Step
 
 __all__ = ["Number", "Result", "is_phantom", "read_result"]
+
+
+class _Imported(TypedDict):
+    inputs: dict[str, Any]
+
+
+_IMPORTS: StateFile[dict[str, Any]] = StateFile(_Imported, "import the data set again")
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,10 @@ def read_result(step: Step, failure: str | None = None) -> Result:
     if failure is not None:
         return Result(step, failure=failure, phantom=phantom)
     try:
-        loaded = json.loads(step.metrics.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        loaded = NUMBERS.read(step.metrics)
+    except DamagedError as damage:
+        return Result(step, failure=str(damage), phantom=phantom)
+    if loaded is None:
         return Result(step, phantom=phantom)
     differs = loaded.get("not_comparable_with_paper")
     return Result(step, loaded.get("metrics", {}), phantom=phantom, differs=differs)
@@ -107,10 +119,7 @@ def is_phantom(step: Step) -> bool:
     data = step.recipe.data
     if data.dataset is None:
         return data.importer is not None and data.importer.name == "phantom"
-    try:
-        record = json.loads((Path(data.dataset) / "stage.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return False
+    record = _IMPORTS.read(Path(data.dataset) / RECORD) or {}
     importer = record.get("inputs", {}).get("importer") or {}
     return bool(importer.get("name") == "phantom")
 

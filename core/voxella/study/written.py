@@ -8,15 +8,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from voxella.files import write_json_atomic, write_text_atomic
 from voxella.metrics.estimate import Estimate
+from voxella.state import StateFile, sealed
 from voxella.study.names import KNOWN
 from voxella.study.plan import Plan
 from voxella.study.table import Filled
 
-__all__ = ["FORMAT", "as_markdown", "write_tables"]
+__all__ = ["FORMAT", "TABLES", "as_markdown", "write_tables"]
 
 FORMAT = 1
+
+
+class _Row(TypedDict):
+    run: str
+
+
+class _Table(TypedDict):
+    rows: list[_Row]
+
+
+class _Tables(TypedDict):
+    study: str
+    tables: list[_Table]
+
+
+TABLES: StateFile[dict[str, Any]] = StateFile(
+    _Tables, "voxella study STUDY --out {folder} --table-only writes it again"
+)
 _CSV = ("table", "recipe", "metric", "value", "low", "high", "n", "level", "network", "paper")
 _DASH = "-"
 
@@ -25,7 +46,7 @@ def write_tables(plan: Plan, tables: Sequence[Filled]) -> list[Path]:
     """Write ``table.json``, ``table.md`` and ``table.csv`` into the study's folder."""
     data = {"format": FORMAT, "study": plan.name, "tables": [table.as_json() for table in tables]}
     return [
-        write_json_atomic(plan.folder / "table.json", data),
+        write_json_atomic(plan.folder / "table.json", sealed(data)),
         write_text_atomic(plan.folder / "table.md", as_markdown(tables)),
         write_text_atomic(plan.folder / "table.csv", _as_csv(tables)),
     ]

@@ -1,0 +1,1 @@
+"""Folders that commands work in: who holds one, and what was left in it."""
