@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -250,10 +251,13 @@ def test_compile_reaches_the_backbone_and_changes_no_name(
         genuine(module, backend="eager")
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     recipe = tiny_recipe("train.compile=true", "train.steps=2")
     encoded_run(recipe, tmp_path)
     train(recipe, tmp_path)
     assert compiled == ["MaisiUNet"]
+    kept = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
     voxella.load_model(tmp_path / "model")
 
 

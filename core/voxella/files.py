@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from voxella.errors import UserError
 from voxella.machine import naming
 from voxella.process import PARTIAL, ProcessMark
 
@@ -28,6 +29,7 @@ __all__ = [
     "append_line",
     "atomic_path",
     "make_folder",
+    "own_folder",
     "owner_only",
     "publish_folder",
     "remove",
@@ -132,6 +134,23 @@ def make_folder(folder: Path) -> None:
     for path in reversed(absent):
         path.mkdir(_FOLDER, exist_ok=True)
         _sync(path.parent)
+
+
+def own_folder() -> Path:
+    """Return a temporary folder on this host that nobody else can read or write.
+
+    Raises:
+        UserError: Somebody else has taken its name, or can enter it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"voxella-{os.getuid()}"
+    folder.mkdir(mode=_FOLDER, exist_ok=True)
+    found = folder.lstat()
+    if folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise UserError(
+            f"{folder} is not this user's alone; what others could plant there would be used",
+            remedy="export TMPDIR=FOLDER, one of your own on this host, and start again",
+        )
+    return folder
 
 
 def sweep(folder: Path) -> int:

@@ -53,8 +53,9 @@ _BY_WORDS = {os.strerror(number): number for number in _REMEDIES if number != er
     "bad_alloc": errno.ENOMEM,
     "can't start new thread": errno.EAGAIN,
 }
-# torch's writer knows that something went wrong, and not what.
-_TORCH_WRITER = "inline_container.cc"
+# torch's writer knows that something went wrong, and not what. Its reader, over a damaged file,
+# speaks of the same source file.
+_TORCH_WRITER = ("PytorchStreamWriter", "unexpected pos")
 # A disk with less than that free is taken to be full where a library does not say what it met.
 _FULL_BYTES = 2**20
 
@@ -79,7 +80,8 @@ def machine_fault(error: BaseException, path: Path | None = None) -> OSError | N
         return None
     if isinstance(error, UserError):
         return None
-    number = _asked(path, writing=_TORCH_WRITER in str(error))
+    writing = any(words in str(error) for words in _TORCH_WRITER)
+    number = _asked(path, writing=writing)
     return None if number is None else _fault(number, path)
 
 

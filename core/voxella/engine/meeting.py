@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import socket
-import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch._C._distributed_c10d import FileStore, HashStore, Store  # the types 
 
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.files import own_folder
 from voxella.process import ProcessMark
 
 __all__ = ["connect"]
@@ -66,13 +66,12 @@ def _keep_to_loopback() -> None:
 
 
 def _file_store(ranks: Ranks) -> Store:
-    folder, job = _own_folder(), _job()
+    folder, job = own_folder(), _job()
     if not ranks.is_main:
         return FileStore(str(_appointed(folder, job, ranks)), ranks.world)
     for left in folder.iterdir():
         mark = ProcessMark.parse(left.name.partition("-")[2])
-        # A folder is something else, which shares this place.
-        if left.is_file() and (mark is None or mark.is_gone()):
+        if mark is not None and mark.is_gone():
             left.unlink(missing_ok=True)
     path = folder / f"{job}-{ProcessMark.own()}"
     path.unlink(missing_ok=True)  # of an earlier group of this process
@@ -95,19 +94,6 @@ def _appointed(folder: Path, job: str, ranks: Ranks) -> Path:
         "the first process of its job on this host",
         remedy="start all processes by one launcher: deepspeed --module voxella RECIPE",
     )
-
-
-def _own_folder() -> Path:
-    """Return a folder on this host that nobody else can read or write."""
-    folder = Path(tempfile.gettempdir()) / f"voxella-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise UserError(
-            f"{folder} is not this user's alone; processes of a job would meet there",
-            remedy="export TMPDIR=FOLDER, one of your own on this host, before the launcher",
-        )
-    return folder
 
 
 def _job() -> str:

@@ -6,6 +6,7 @@ a resumed run continues bit for bit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from voxella.engine.refusals import refuse_gradient, refuse_losses
 from voxella.engine.runtime import initialize, largest
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating
+from voxella.files import own_folder
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.model import Optimizer, Recipe, Train
 from voxella.stopping import Interrupted, held_back, requested
@@ -183,6 +185,9 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
 def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None, LossScale]:
     model = run.model.to(run.ranks.device)
     if run.length.compile:
+        # What is compiled is kept for the next run, by default in a folder of a name that anybody
+        # on this host could have taken, and filled with code.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(own_folder() / "compiled"))
         # In place, so that parameter names, checkpoints and exports do not change.
         getattr(model, "backbone", model).compile()
     optimizer, schedule = build_optimizer(
