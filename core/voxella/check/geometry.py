@@ -56,7 +56,7 @@ class Placement(Grid):
 
 def placement(header: ImageHeader) -> Placement | None:
     """Return where the image lies, or None where its header does not say it."""
-    if any(_shape_problems(header)) or header.refused is not None:
+    if any(_shape_problems(header)) or header.refused:
         return None
     if affine_problem(header.affine) is not None:
         return None
@@ -76,12 +76,16 @@ def header_problems(header: ImageHeader) -> list[Problem]:
         # What an affine says of a time series or of no voxels is of no use.
         return shape
     size = list(_size_problems(header))
-    wrong = header.refused or affine_problem(header.affine)
-    if wrong is None:
+    affine = affine_problem(header.affine)
+    wrong = header.refused or (() if affine is None else (affine,))
+    if not wrong:
         return [*size, *_spacing_doubts(header), *_orientation_doubts(header)]
     # That a file is cut short may be why its header is odd.
-    named = wrong[0] != "image.unreadable" or "image.truncated" not in dict(size)
-    return [*size, wrong] if named else size
+    cut = "image.truncated" in dict(size)
+    return [
+        *size,
+        *(problem for problem in wrong if not (cut and problem[0] == "image.unreadable")),
+    ]
 
 
 def _shape_problems(header: ImageHeader) -> Iterator[Problem]:

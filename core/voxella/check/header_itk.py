@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from voxella.check.image_header import ImageHeader
 from voxella.imaging.headers import TextHeader
-from voxella.imaging.text_geometry import geometry_problem
+from voxella.imaging.text_geometry import geometry_problems
 
 __all__ = ["itk_header"]
 
@@ -44,6 +44,6 @@ def itk_header(path: Path, text: TextHeader) -> ImageHeader:
         held_bytes=text.data_file.stat().st_size - text.data_offset,
         expansion=text.expansion,
         affine=np.asarray(_LPS_TO_RAS @ lps, dtype=np.float64),
-        refused=geometry_problem(text.fields),
+        refused=tuple(geometry_problems(text.fields)),
         offset_known=not {"headersize", "line skip", "byte skip"} & text.fields.keys(),
     )

@@ -62,14 +62,14 @@ def nifti_header(path: Path) -> ImageHeader:
     )
 
 
-def _refusal(start: bytes) -> Problem | None:
+def _refusal(start: bytes) -> tuple[Problem, ...]:
     try:
         read_nifti_header(io.BytesIO(start))
     except HeaderFault as fault:
-        return fault.code, str(fault)
+        return ((fault.code, str(fault)),)
     except (ValueError, HeaderDataError) as error:
-        return "image.unreadable", str(error)
-    return None
+        return (("image.unreadable", str(error)),)
+    return ()
 
 
 def _nifti_forms(header: Any, scale: float) -> dict[str, Affine]:  # noqa: ANN401 - untyped nibabel

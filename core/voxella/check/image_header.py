@@ -40,7 +40,7 @@ class ImageHeader:
         affine: ``(4, 4)`` voxel index to RAS+ mm, as preparing uses it; NaN where there is none.
         offset_known: False where the header tells to skip some of ``held_bytes``.
         stream_offset: Bytes before the voxels inside a compressed stream.
-        refused: Why reading does not take the header, code and message; None: it does.
+        refused: Why reading does not take the header; empty: it does.
         others: Further affines that the header holds, by name: ``qform`` beside the sform.
     """
 
@@ -53,7 +53,7 @@ class ImageHeader:
     affine: Affine
     offset_known: bool = True
     stream_offset: int = 0
-    refused: Problem | None = None
+    refused: tuple[Problem, ...] = ()
     others: dict[str, Affine] = field(default_factory=dict)
 
     @property

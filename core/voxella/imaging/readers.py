@@ -28,7 +28,7 @@ from voxella.imaging.headers import (
 )
 from voxella.imaging.nifti_header import HeaderFault, NiftiHeader, read_nifti_header
 from voxella.imaging.problem import ImageError, check_size
-from voxella.imaging.text_geometry import geometry_problem
+from voxella.imaging.text_geometry import geometry_problems
 from voxella.machine import raise_if_machine
 
 __all__ = ["Affine", "Array", "read_itk", "read_nifti"]
@@ -135,8 +135,8 @@ def read_itk(path: Path) -> tuple[Array, Affine]:
         if len(size) > 3:
             raise _not_3d(path, size)
         check_size(path, size)
-        if (unsaid := geometry_problem(header.fields)) is not None:
-            raise _unsaid(path, *unsaid)
+        if unsaid := geometry_problems(header.fields):
+            raise _unsaid(path, unsaid[0][0], "; ".join(told for _, told in unsaid))
         bits = re.search(r"(\d+)-bit", kind)
         claimed = int(np.prod(size, dtype=object)) * (int(bits[1]) if bits else 8) // 8
         held = header.data_file.stat().st_size - header.data_offset

@@ -13,8 +13,9 @@ import numpy as np
 from voxella.imaging.affine import edges_problem
 from voxella.imaging.problem import Problem
 from voxella.imaging.text_fields import VECTOR
+from voxella.quoting import quoted
 
-__all__ = ["geometry_problem"]
+__all__ = ["geometry_problems"]
 
 _DIRECTIONS = ("transformmatrix", "rotation", "orientation")
 # What SimpleITK turns into its own axes; of the other spaces of NRRD it says nothing.
@@ -30,8 +31,8 @@ _UNSAID = {"", "?", "???", "none"}
 _UNIT = 1e-3
 
 
-def geometry_problem(fields: dict[str, str]) -> Problem | None:
-    """Return what keeps a header from telling where its voxels lie; None: nothing.
+def geometry_problems(fields: dict[str, str]) -> list[Problem]:
+    """Return everything that keeps a header from telling where its voxels lie.
 
     A flat image need not say how it is turned: its left and right are nowhere else, either.
 
@@ -41,43 +42,47 @@ def geometry_problem(fields: dict[str, str]) -> Problem | None:
     nrrd = "sizes" in fields
     counts = [int(word) for word in fields["sizes" if nrrd else "dimsize"].split()]
     flat = len(counts) < 3 or counts[2] == 1
-    if (unit := _foreign_unit(fields)) is not None:
-        return "geometry.units", f"its header counts in {unit}; only mm are read"
-    return _nrrd_problem(fields, flat) if nrrd else _meta_problem(fields, flat)
+    unit = _foreign_unit(fields)
+    spacing = _nrrd_spacing(fields) if nrrd else _meta_spacing(fields)
+    turned = None if flat else _nrrd_orientation(fields) if nrrd else _meta_orientation(fields)
+    units = None if unit is None else ("geometry.units", f"its header counts in {unit}, not in mm")
+    return [problem for problem in (units, spacing, turned) if problem is not None]
 
 
-def _meta_problem(fields: dict[str, str], flat: bool) -> Problem | None:
+def _meta_spacing(fields: dict[str, str]) -> Problem | None:
     spacing = fields.get("elementspacing", fields.get("elementsize"))
     if spacing is None:
         return _without_spacing("ElementSpacing")
-    if (wrong := edges_problem(_numbers(spacing)[:3])) is not None:
-        return wrong
+    return edges_problem(_numbers(spacing)[:3])
+
+
+def _meta_orientation(fields: dict[str, str]) -> Problem | None:
     said = next((fields[key] for key in _DIRECTIONS if key in fields), None)
     if said is None:
-        return None if flat else _without_orientation("no TransformMatrix")
+        return _without_orientation("no TransformMatrix")
     lengths = np.linalg.norm(_square(said), axis=1)
     if not (np.abs(lengths - 1.0) <= _UNIT).all():
         return "geometry.affine", "the directions of its TransformMatrix do not have length 1"
     return None
 
 
-def _nrrd_problem(fields: dict[str, str], flat: bool) -> Problem | None:
+def _nrrd_spacing(fields: dict[str, str]) -> Problem | None:
     directions = fields.get("space directions")
-    if directions is None and "spacings" not in fields:
-        return _without_spacing("space directions")
-    # Of vectors, those of an axis that is none of space (`none`) say nothing.
-    vectors = [_numbers(v.strip("()")) for v in VECTOR.findall(directions or "") if v[0] == "("]
-    edges = [float(np.linalg.norm(vector)) for vector in vectors]
-    stated = edges if directions is not None else _numbers(fields["spacings"])
-    if (wrong := edges_problem(stated[:3])) is not None:
-        return wrong
-    if flat:
-        return None
     if directions is None:
+        stated = fields.get("spacings")
+        missing = "space directions"
+        return _without_spacing(missing) if stated is None else edges_problem(_numbers(stated)[:3])
+    # Of vectors, those of an axis that is none of space (`none`) say nothing.
+    vectors = [_numbers(v.strip("()")) for v in VECTOR.findall(directions) if v[0] == "("]
+    return edges_problem([float(np.linalg.norm(vector)) for vector in vectors][:3])
+
+
+def _nrrd_orientation(fields: dict[str, str]) -> Problem | None:
+    if "space directions" not in fields:
         return _without_orientation("no space directions")
     space = fields.get("space", "").lower()
     if space not in _SPACES:
-        return _without_orientation(f"the space {space}" if space else "no space")
+        return _without_orientation(f"the space {quoted(space)}" if space else "no space")
     return None
 
 
@@ -97,7 +102,7 @@ def _foreign_unit(fields: dict[str, str]) -> str | None:
     words = re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))
     words.append(fields.get("distanceunits", "").strip('"'))
     known = _MILLIMETRES | _UNSAID
-    return next((word[:20] for word in words if word.strip().lower() not in known), None)
+    return next((quoted(word) for word in words if word.strip().lower() not in known), None)
 
 
 def _numbers(words: str) -> list[float]:
