@@ -14,9 +14,8 @@ WORKERS ?= 2
 # Nothing is fetched at run time; the encoder of the demo comes from a package.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types wheel faults clean
-# Trials of `make faults`, and their seed.
-N ?= 200
+.PHONY: demo test lint types wheel faults fuzz clean
+# The seed of `make faults`.
 SEED ?= 0
 
 demo: $(STAMP)  ## phantom data to generated volumes, in minutes on two cores
@@ -38,10 +37,16 @@ types: $(STAMP)
 wheel: $(STAMP)  ## dist/*.whl, of the files that tests/test_packaging.py expects
 	$(BIN)/python -m build --wheel --no-isolation
 
+faults: N ?= 200
 faults: export OMP_NUM_THREADS := 1
 faults: $(STAMP)  ## kill, fill, limit and damage a smoke run N times; an hour for 200
 	$(BIN)/python tests/faults/reliability.py --trials $(N) --seed $(SEED) \
 	  --write docs/results/reliability.md
+
+fuzz: N ?= 10000
+fuzz: export OMP_NUM_THREADS := 1
+fuzz: $(STAMP)  ## N spoilt inputs of every kind, each taken or refused in one message; N=10000
+	$(BIN)/python tests/fuzz/run.py --count $(N) --workers $(WORKERS) --write docs/results/inputs.md
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

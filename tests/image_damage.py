@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-__all__ = ["BYTE_KINDS", "REWRITTEN", "SHAPE", "damaged", "make_bases"]
+__all__ = ["BYTE_KINDS", "IMAGE_KINDS", "REWRITTEN", "SHAPE", "damaged", "make_bases"]
 
 SHAPE = (12, 10, 6)
 _AFFINE = np.array(
@@ -226,6 +226,7 @@ _KINDS: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
     "extremes": _field,
     "trailer": _trailer,
 }
+IMAGE_KINDS = _KINDS
 # Those that ask nothing of the file.
 BYTE_KINDS = {
     name: _KINDS[name] for name in ("flip", "truncate", "splice", "zero", "repeat", "noise")

@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fuzz.doors import DOORS, Door
+from fuzz.doors import DOORS
 from voxella.errors import UserError
 
 _SEED = 20261128
@@ -50,20 +50,22 @@ def main(folder: Path, first: int, count: int, names: list[str]) -> None:
         assert code == 0, f"{name}: not even sound files are taken: {said.getvalue()}"
         sound[name] = place, victims
     _limit_memory()
+    (folder / "so-far.json").write_text('{"outcomes": {}, "wrong": [], "slowest": 0.0}')
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
     slowest = 0.0
     for number in range(first, first + count):
         name = list(sound)[number % len(sound)]
         began = time.monotonic()
-        outcome, told = _tried(DOORS[name], *sound[name], number, folder)
+        outcome, told = _tried(name, *sound[name], number, folder)
         took = time.monotonic() - began
         slowest = max(slowest, took)
         outcomes[f"{name}: {outcome}"] += 1
         if outcome == "wrong":
             wrong.append(f"{number} ({name}, {told}")
-    found = {"outcomes": outcomes, "wrong": wrong, "slowest": slowest}
-    (folder / "outcomes.json").write_text(json.dumps(found, indent=1))
+        found = {"outcomes": outcomes, "wrong": wrong, "slowest": slowest}
+        (folder / "so-far.json").write_text(json.dumps(found))
+    (folder / "so-far.json").replace(folder / "outcomes.json")
 
 
 def _limit_memory() -> None:
@@ -79,21 +81,21 @@ def _copied(sound: Path, folder: Path) -> Path:
 
 
 def _tried(
-    door: Door, sound: Path, victims: list[str], number: int, folder: Path
+    name: str, sound: Path, victims: list[str], number: int, folder: Path
 ) -> tuple[str, str]:
     """Spoil one file, use it, and judge how that ended."""
     random = np.random.default_rng([_SEED, number])
     work = _copied(sound, folder)
     victim = work / str(random.choice(victims))
-    kind = door.spoil(victim, random)
+    kind = DOORS[name].spoil(victim, random)
     what = f"{kind} of {victim.name})"
-    (folder / "now").write_text(f"{number} ({what}")
+    (folder / "now").write_text(f"{number} ({name}, {what}")
     errors = io.StringIO()
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(_SECONDS)
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-            code = door.call(work)
+            code = DOORS[name].call(work)
     except UserError as error:
         code = 2
         errors.write(str(error))

@@ -14,17 +14,19 @@ import nibabel as nib
 import numpy as np
 import torch
 from dicom_writer import image
+from image_damage import make_bases
 from openpyxl import Workbook
 from pydicom import dcmread
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from fuzz.mutate import Random, spoilt, spoilt_archive, spoilt_bytes
+from fuzz.mutate import Random, spoilt, spoilt_archive, spoilt_bytes, spoilt_image
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.export import ModelFacts, load_facts
+from voxella.imaging.volume import read_volume
 from voxella.plugins.registry import builder
 from voxella.recipe.load import load_recipe
 from voxella.stages.prompt_files import prompt_cases
@@ -92,10 +94,13 @@ _BY_SUFFIX: dict[str, Spoil] = {
     ".bin": spoilt_archive,
     ".safetensors": spoilt_bytes,
     ".dcm": _spoilt_dicom,
+    **dict.fromkeys((".nii", ".gz", ".mha", ".mhd", ".nrrd", ".nhdr"), spoilt_image),
+    **dict.fromkeys((".raw", ".zraw"), spoilt_bytes),
 }
 
 
-_ALL_TRAIN = ("--set", "val_share=0", "--set", "test_share=0")
+_HELD_OUT = ("val_share=0", "test_share=0")
+_ALL_TRAIN = ("--set", _HELD_OUT[0], "--set", _HELD_OUT[1])
 
 
 def _write(path: Path, text: str) -> Path:
@@ -147,9 +152,12 @@ def _validate(folder: Path) -> int:
 
 
 def _override(folder: Path) -> int:
-    words = (folder / "set.txt").read_text("utf-8", "surrogateescape").replace("\0", "").split("\n")
-    options = [word for setting in words for word in ("--set", setting) if setting]
-    return main(["recipe", "validate", str(RECIPES / "ccella.yaml"), *options])
+    return main(["recipe", "validate", str(RECIPES / "ccella.yaml"), *_options(folder)])
+
+
+def _options(folder: Path) -> list[str]:
+    words = (folder / "set.txt").read_text("utf-8", "surrogateescape").replace("\0", "")
+    return [word for setting in words.split("\n") for word in ("--set", setting) if setting]
 
 
 def _study(folder: Path) -> list[Path]:
@@ -321,6 +329,34 @@ def _settings(folder: Path) -> list[Path]:
     return [_write(folder / "set.txt", "\n".join(lines))]
 
 
+def _images(folder: Path) -> list[Path]:
+    make_bases(folder)
+    return sorted(folder.iterdir())
+
+
+def _read_images(folder: Path) -> int:
+    refused = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in (".raw", ".zraw"):
+            try:
+                volume = read_volume(path)
+                assert np.isfinite(volume.affine).all(), "an affine that is not finite"
+            except UserError as error:
+                refused.append(error)
+    if refused:
+        raise refused[0]
+    return 0
+
+
+def _phantom(folder: Path) -> list[Path]:
+    lines = ["cases=1", "seed=3", "spacing_mm=[8, 8, 8]", "size=[20, 20, 12]", "workers=1"]
+    return [_write(folder / "set.txt", "\n".join([*lines, "positive_share=0.5", *_HELD_OUT]))]
+
+
+def _import_phantom(folder: Path) -> int:
+    return main(["import", "phantom", "--out", str(folder / "out"), *_options(folder)])
+
+
 DOORS: dict[str, Door] = {
     "recipe": Door(_recipe, _validate),
     "--set": Door(_settings, _override),
@@ -332,6 +368,8 @@ DOORS: dict[str, Door] = {
     "json": Door(_json, _import_table),
     "xlsx": Door(_xlsx, _import_table),
     "dicom": Door(_dicom, _import_dicom),
+    "image": Door(_images, _read_images),
+    "phantom": Door(_phantom, _import_phantom),
     "weights": Door(_weights, _read_weights),
     "encoder": Door(_encoder, _build_encoder),
 }

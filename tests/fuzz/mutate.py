@@ -10,9 +10,9 @@ import re
 import zipfile
 
 import numpy as np
-from image_damage import BYTE_KINDS
+from image_damage import BYTE_KINDS, IMAGE_KINDS
 
-__all__ = ["EXTREMES", "spoilt", "spoilt_archive", "spoilt_bytes", "spoilt_text"]
+__all__ = ["EXTREMES", "spoilt", "spoilt_archive", "spoilt_bytes", "spoilt_image", "spoilt_text"]
 
 Random = np.random.Generator
 
@@ -41,6 +41,12 @@ def spoilt_bytes(data: bytes, random: Random) -> tuple[bytes, str]:
     """Return bytes with some flipped, cut, repeated, zeroed or made up."""
     kind = str(random.choice(sorted(BYTE_KINDS)))
     return BYTE_KINDS[kind](data, random), kind
+
+
+def spoilt_image(data: bytes, random: Random) -> tuple[bytes, str]:
+    """Return an image with its bytes spoilt, or a field of its header extreme."""
+    kind = str(random.choice(sorted(IMAGE_KINDS)))
+    return IMAGE_KINDS[kind](data, random), kind
 
 
 def spoilt_text(data: bytes, random: Random) -> tuple[bytes, str]:

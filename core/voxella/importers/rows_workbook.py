@@ -154,10 +154,10 @@ def _opened(path: Path, *, data_only: bool, read_only: bool = True) -> Iterator[
                 yield book
     except UserError:
         raise
-    except (OSError, MemoryError):
-        raise
     except Exception as error:
         raise_if_machine(error, path)
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of the file itself; a damaged archive sends its reader to impossible places
         cut = isinstance(error, zipfile.BadZipFile)
         kind = "truncated" if cut else "damaged or of another kind"
         raise UserError(

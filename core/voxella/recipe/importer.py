@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from voxella.recipe.bind import bind
 from voxella.recipe.model import Component
 from voxella.recipe.overrides import apply, parse_overrides
-from voxella.recipe.problems import raise_problems
+from voxella.recipe.problems import impossible_numbers, raise_problems
 from voxella.recipe.yaml_lines import Node
 
 __all__ = ["importer_component"]
@@ -33,6 +33,7 @@ def importer_component(name: str, source: str | None, settings: Sequence[str]) -
     words = [f"{'.'.join(_SLOT)}.{word}" for word in (*given, *settings)]
     overrides = parse_overrides(words)
     tree = apply(Node({}, overrides[0].value.mark), overrides)
+    raise_problems(impossible_numbers(tree), f"voxella import {name}")
     bound = bind(tree)
     raise_problems(bound.problems, f"voxella import {name}")
     return Component(name=name, **bound.arguments[_SLOT])

@@ -33,7 +33,8 @@ def processes_for(jobs: int, workers: int, per_process: int) -> int:
     # A container or a scheduler may allow fewer cores than the machine has.
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return workers or max(1, min(cores, -(-jobs // per_process)))
+    # A pool starts all its processes at once, whatever there is to do.
+    return max(1, min(workers or min(cores, -(-jobs // per_process)), jobs))
 
 
 class KilledError(BrokenProcessPool):

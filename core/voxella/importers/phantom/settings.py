@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from voxella.files import sha256_json
+from voxella.limits import VOXELS
 
 __all__ = ["PhantomSettings"]
 
@@ -55,8 +57,8 @@ class PhantomSettings:
         found = []
         if not 1 <= self.cases <= 99_999:
             found.append(f"cases is {self.cases}; legal: 1 to 99999")
-        if self.seed < 0:
-            found.append(f"seed is {self.seed}; legal: 0 or more")
+        if not 0 <= self.seed < 2**63:
+            found.append(f"seed is {self.seed}; legal: 0 to 2^63 - 1")
         if self.workers < 1:
             found.append(f"workers is {self.workers}; legal: 1 or more, or null for one per core")
         return found
@@ -87,6 +89,11 @@ class PhantomSettings:
         found = []
         if min(self.size) < 8 or any(voxels != int(voxels) for voxels in self.size):
             found.append(f"size is {list(self.size)}; legal: whole numbers of voxels, 8 or more")
+        elif (voxels := math.prod(self.size)) > VOXELS.most:
+            found.append(
+                f"size is {list(self.size)}, {voxels:,} voxels; legal: at most {VOXELS.most:,} "
+                f"({VOXELS.remedy(voxels)})"
+            )
         if min(self.spacing_mm) <= 0:
             found.append(f"spacing_mm is {list(self.spacing_mm)}; legal: above 0 mm")
         for axis, voxels, step, least in zip(
