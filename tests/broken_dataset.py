@@ -319,11 +319,21 @@ def _manifest(data: BrokenDataset) -> None:
 
 def _reports(data: BrokenDataset) -> None:
     data.case("no-report", "report.none", report=None)
+    data.case("two-ways", "patient.alike", patient="P 0017")
+    data.case("two-ways-b", patient="p 0017")
+    data.case("unseen", "patient.form", patient="17\u200b")
     data.case("lost-report", "report.missing", report="reports/gone.txt", report_sha256=None)
     (data.folder / "reports" / "lost-report.txt").unlink()
     data.case("latin-1", "report.undecodable", report="Läsion, PI-RADS 4.".encode("latin-1"))
     data.case("blank", "report.empty", report=b" \n\t\n")
     data.case("changed", "report.changed", report_sha256="0" * 64)
+    data.case("document", "report.document", report=b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\n%%EOF\n")
+    data.case("placeholder", "report.placeholder", report="N/A")
+    # As long as a cell of Excel can be, and no sentence ends there.
+    text = "PI-RADS 4 " + "lesions " * 5000
+    data.case("cut", "report.cut", report=text[:32767])
+    data.case("marked", "report.markers", report="Lesion of 66 mm, seen by [NAME]. PI-RADS 4.")
+    data.expected.add((None, "report.markers"))
     data.case("garbled", "report.garbled", report="L\u00c3\u00a4sion of 60 mm. PI-RADS 4.")
     for name, codes in (("same-a", ("report.duplicate",)), ("same-b", ())):
         data.case(name, *codes, report="Lesion of 61 mm on the right. PI-RADS 4.")

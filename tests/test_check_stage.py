@@ -34,7 +34,7 @@ CROP = ("prepare.crop_mm=[128,128,96]", "prepare.size=[8,8,8]")
 # What the big data set cannot hold; each has a test of its own.
 ELSEWHERE = {
     *("manifest.empty", "mask.crop", "geometry.no-scan"),
-    *("label.grade", "report.truncated", "report.tokens"),
+    *("label.grade", "report.truncated", "report.tokens", "report.unknown-words"),
     *("report.untrainable", "label.untrainable"),
 }
 

@@ -165,7 +165,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train(recipe, tmp_path, stop_after=2)
     with pytest.raises(UserError, match="trained by another recipe") as caught:
         train(tiny_recipe("optimizer.lr=0.5"), tmp_path)
-    assert "voxella recipe diff" in str(caught.value)
+    assert "optimizer.lr: 0.0001 -> 0.5" in str(caught.value)
+    assert "--set optimizer.lr=0.0001" in str(caught.value)
     with pytest.raises(UserError, match="ZeRO stage") as caught:
         train(tiny_recipe("deepspeed.zero_optimization.stage=1"), tmp_path)
 

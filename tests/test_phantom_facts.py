@@ -255,7 +255,7 @@ def test_settings_that_cannot_be_are_all_named_at_once() -> None:
     message = str(raised.value)
     for part in (
         "cases is 0; legal: 1 to 99999",
-        "seed is -1; legal: 0 or more",
+        "seed is -1; legal: 0 to 2^63 - 1",
         "positive_share is 1.5; legal: 0 to 1",
         "leave nothing to train on",
         "lesion_size_mm is [3, 40]; legal: smallest and largest, whole mm from 5 to 25",

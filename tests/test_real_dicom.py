@@ -39,8 +39,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert main(["check", dataset, "--json", "--workers", "1"]) == 0
     few = ["autoencoder_training.steps=2", "train.steps=2", "deepspeed.train_batch_size=1"]
     words = [
-        # The study comes without a label: a recipe that learns a class would be refused.
-        *(str(REPOSITORY / "recipes" / "ellabase.yaml"), "--profile", "two-cores"),
+        # The study has neither label nor report: a recipe that learns from them is refused.
+        *(str(REPOSITORY / "recipes" / "base.yaml"), "--profile", "two-cores"),
         *("--dataset", dataset, "--out", str(folder / "run"), "--workers", "1"),
         *(word for value in few for word in ("--set", value)),
     ]

@@ -88,9 +88,15 @@ class Pseudonyms:
             )
 
     def write_table(self, run: Path, cases: Iterable[Case]) -> Path:
-        """Write which pseudonym is whose, for people who have the run; return the file."""
-        lines = ["pseudonym,case", *(f"{self.case(case.id)},{case.id}" for case in cases)]
-        return write_text_atomic(run / TABLE, "\n".join(lines) + "\n")
+        """Write which pseudonym is whose, for people who have the run; return the file.
+
+        Rows of earlier cases stay; a file that has all rows is not written again.
+        """
+        path = run / TABLE
+        known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        rows = [f"{self.case(case.id)},{case.id}" for case in cases]
+        lines = list(dict.fromkeys(["pseudonym,case", *known, *rows]))
+        return path if lines == known else write_text_atomic(path, "\n".join(lines) + "\n")
 
 
 def read_synthetic(

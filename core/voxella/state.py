@@ -111,7 +111,7 @@ class StateLines(Generic[T]):
 
     Args:
         shape: Of a line.
-        again: As for :class:`StateFile`.
+        again: What makes the file again; of a damaged one it is told to remove it first.
         needs: Keys that a line has to have, where the shape does not say it.
     """
 
@@ -130,11 +130,12 @@ class StateLines(Generic[T]):
         remedy = self._again.format(path=path, folder=path.parent)
         if data is None:
             raise UserError(f"{path} does not exist", remedy=remedy)
+        removed = f"rm {path}, then {remedy}"
         if not is_as_written(path, data):
-            raise DamagedError(path, "its content is not what its stage wrote", remedy)
+            raise DamagedError(path, "its content is not what its stage wrote", removed)
         found, bad = self._sorted(data)
         if bad:
-            raise DamagedError(path, f"line {bad[0]} cannot be read", remedy)
+            raise DamagedError(path, f"line {bad[0]} cannot be read", removed)
         return found
 
     def _sorted(self, data: bytes) -> tuple[list[T], list[int]]:

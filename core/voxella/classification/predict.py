@@ -42,7 +42,7 @@ class _Row(TypedDict):
 
 
 _ROWS: StateLines[dict[str, Any]] = StateLines(
-    _Row, "rm {path}, then voxella classify RECIPE with the same --out predicts again"
+    _Row, "voxella classify RECIPE with the same --out predicts again"
 )
 
 
