@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
+from voxella.case_fields import GUARDED, field_problem
 from voxella.errors import UserError
 from voxella.files import write_text_atomic
 from voxella.limits import TEXT_BYTES
@@ -40,7 +42,8 @@ class Case(BaseModel):
         extra: Anything an importer wants kept (scanner, site, age); never free text.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An exception's words may go anywhere; what stands in a wrong field may be a report.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=_LONGEST_ID)
     patient: str
@@ -52,6 +55,13 @@ class Case(BaseModel):
     split: Split = "train"
     truth: str | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator(*GUARDED)
+    @classmethod
+    def _no_sentence(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - any field
+        if (why := field_problem(str(info.field_name), value)) is not None:
+            raise ValueError(f"{why}: free text is not kept in a manifest")
+        return value
 
 
 class Manifest:
@@ -184,7 +194,8 @@ def _case(line: bytes, number: int, faults: list[Fault]) -> Case | None:
             # Only the field's own name: what stands in a wrong place may be anything.
             name = str(item["loc"][0])
             known = name if name in Case.model_fields else "a field that no case has"
-            faults.append(Fault("manifest.field", f"{known}: {item['msg']}", number, sound))
+            message = str(item["msg"]).removeprefix("Value error, ")
+            faults.append(Fault("manifest.field", f"{known}: {message}", number, sound))
     return None
 
 

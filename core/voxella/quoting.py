@@ -7,13 +7,32 @@ And whatever is shown cannot steer the terminal: control characters are spelled 
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path, PurePath
 
-__all__ = ["LONGEST_CODE", "MOST_WORDS", "quoted", "quoted_list", "visible", "why_no_code"]
+__all__ = [
+    "LONGEST_CODE",
+    "LONGEST_NAME",
+    "MOST_WORDS",
+    "MOST_WORDS_OF_NAME",
+    "named",
+    "named_list",
+    "quoted",
+    "quoted_list",
+    "shown_path",
+    "visible",
+    "why_no_code",
+    "why_no_name",
+    "why_sentence",
+]
 
 LONGEST_CODE = 64
 MOST_WORDS = 4  # "Gleason 3 + 4" is a class, not a sentence
+# A file's or a scanner's name, which a manifest keeps: "T2 TSE axial 3 mm (2).nii.gz".
+LONGEST_NAME = 128
+MOST_WORDS_OF_NAME = 8
 # What is quoted in a message is seen by more people than a manifest.
 _LONGEST_QUOTED = 40
 _LONGEST_LIST = 60
@@ -49,13 +68,65 @@ def why_no_code(
         return "is empty"
     if len(value.splitlines()) > 1:
         return "has several lines"
-    if len(value) > longest:
-        return f"has {len(value)} characters, at most {longest} are legal"
+    if (why := why_sentence(value, longest=longest, most_words=most_words)) is not None:
+        return why
     if visible(value) != value or "\t" in value:
         return "holds characters that cannot be seen"
+    return None
+
+
+def why_sentence(
+    value: str, *, longest: int = LONGEST_CODE, most_words: int = MOST_WORDS
+) -> str | None:
+    """Return why a value may be free text, or None; what else is odd about it does not count.
+
+    Args:
+        value: Never quoted in the answer.
+        longest: Characters that it may have.
+        most_words: Words that it may have.
+    """
+    if "\n" in value or "\r" in value:
+        return "has several lines"
+    if len(value) > longest:
+        return f"has {len(value)} characters, at most {longest} are legal"
     if (words := _words(value)) > most_words:
         return f"has {words} words, at most {most_words} are legal"
     return None
+
+
+def why_no_name(value: str) -> str | None:
+    """Return why the name of a file or a machine may be free text; else None."""
+    return why_sentence(value, longest=LONGEST_NAME, most_words=MOST_WORDS_OF_NAME)
+
+
+def named(text: str) -> str:
+    """Return a key or a column's name as a message shows it; of what may be a sentence its size."""
+    return text if text == "" or why_no_code(text) is None else _size(text)
+
+
+def named_list(texts: Iterable[str]) -> str:
+    """Return keys or columns' names as a message lists them."""
+    return ", ".join(named(text) for text in texts)
+
+
+def shown_path(path: str | PurePath, *, most_words: int = MOST_WORDS_OF_NAME) -> str:
+    """Return a path that somebody wrote as a message shows it.
+
+    Parts that are there are names, whatever they are. Of the others, those that may be sentences
+    are given by their size.
+
+    Args:
+        path: As written; never read, only looked for.
+        most_words: Words that the name of one part may have.
+    """
+    whole = Path(path)
+    shown = list(whole.parts)
+    for index in range(len(shown) - 1, -1, -1):
+        if os.path.lexists(Path(*whole.parts[: index + 1])):
+            break
+        if why_no_code(shown[index], longest=LONGEST_NAME, most_words=most_words) is not None:
+            shown[index] = _size(shown[index])
+    return str(Path(*shown)) if shown else str(path)
 
 
 def quoted(value: object) -> str:
@@ -68,7 +139,7 @@ def quoted(value: object) -> str:
         return f"a whole number of {value.bit_length()} bits"
     if isinstance(value, str):
         blank = value == "" or why_no_code(value, longest=_LONGEST_QUOTED, most_words=1) is None
-        return repr(value) if blank else f"text of {len(value)} characters"
+        return repr(value) if blank else _size(value)
     if isinstance(value, list | tuple):
         shown = f"[{', '.join(quoted(item) for item in value[:_LONGEST_LIST])}]"
         return shown if len(shown) <= _LONGEST_LIST else f"a list of {len(value)}"
@@ -83,6 +154,10 @@ def quoted_list(values: Iterable[object]) -> str:
     return ", ".join(quoted(value) for value in values)
 
 
+def _size(text: str) -> str:
+    return f"text of {len(text)} characters"
+
+
 def _is_visible(letter: str) -> bool:
     if letter in "\n\t" or letter in _JOINERS or letter.isprintable():
         return True
@@ -95,5 +170,7 @@ def _spelled(letter: str) -> str:
 
 
 def _words(value: str) -> int:
+    if value.isascii():
+        return len(value.split())
     unspaced = sum(unicodedata.name(letter, "").startswith(_UNSPACED) for letter in value)
     return len(value.split()) + unspaced // _LETTERS_A_WORD

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.importers.ccella import KEYS
+from voxella.quoting import quoted
 from voxella.texts.encodings import encoding_problem
 
 __all__ = ["CcellaSettings"]
@@ -29,7 +30,7 @@ class CcellaSettings:
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         found = [
-            f"sequences: {name!r} is none of {', '.join(KEYS)}"
+            f"sequences: {quoted(name)} is none of {', '.join(KEYS)}"
             for name in self.sequences
             if name not in KEYS
         ]

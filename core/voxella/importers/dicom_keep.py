@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 
+from voxella.quoting import quoted
+
 __all__ = ["keep_problems", "kept_values"]
 
 Kept = int | float | str | list[float]
@@ -35,7 +37,7 @@ def keep_problems(keywords: Iterable[str]) -> list[str]:
     for keyword in keywords:
         tag = tag_for_keyword(keyword)
         if tag is None:
-            problems.append(f"keep: {keyword!r} is no DICOM keyword")
+            problems.append(f"keep: {quoted(keyword)} is no DICOM keyword")
             continue
         kind = dictionary_VR(tag)
         if keyword in _DENIED or (keyword not in _TEXTS and kind not in _NUMBERS | _CODES):

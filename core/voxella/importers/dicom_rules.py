@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from voxella.quoting import quoted
 from voxella.recipe.block import Block
 
 __all__ = ["DEFAULT_RULES", "KeyedBy", "Plane", "SeriesRule", "rules_for"]
@@ -86,18 +87,18 @@ def rules_for(
     rules = {**DEFAULT_RULES, **given}
     legal = ", ".join(DEFAULT_RULES)
     problems += [
-        f"sequences: {name!r} has no rule, and only {legal} have one by default "
+        f"sequences: {quoted(name)} has no rule, and only {legal} have one by default "
         f"(--set 'rules.{name}={{description: ...}}')"
         for name in wanted
         if name not in rules
     ]
     problems += [
-        f"rules: {name!r} is not among the sequences {', '.join(wanted)}"
+        f"rules: {quoted(name)} is not among the sequences {', '.join(wanted)}"
         for name in given
         if name not in wanted
     ]
     problems += [
-        f"sequences: {name!r} cannot name a file; letters, digits and _ only"
+        f"sequences: {quoted(name)} cannot name a file; letters, digits and _ only"
         for name in wanted
         if not re.fullmatch(r"[A-Za-z0-9_]+", name)
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voxella.importers.dicom_keep import keep_problems
 from voxella.importers.dicom_rules import KeyedBy, SeriesRule, rules_for
+from voxella.quoting import quoted
 from voxella.texts.encodings import encoding_problem
 
 __all__ = ["COLUMNS", "DicomSettings"]
@@ -51,12 +52,12 @@ class DicomSettings:
         """Return what is wrong with these settings."""
         found = [*rules_for(self.sequences, self.given_rules)[1], *keep_problems(self.keep)]
         found += [
-            f"columns: {name!r} is none of {', '.join(COLUMNS)}"
+            f"columns: {quoted(name)} is none of {', '.join(COLUMNS)}"
             for name in self.columns
             if name not in COLUMNS
         ]
         found += [
-            f"label_names: {value!r} is none of the classes {', '.join(self.classes)}"
+            f"label_names: {quoted(value)} is none of the classes {', '.join(self.classes)}"
             for value in dict.fromkeys(self.label_names.values())
             if value not in self.classes
         ]

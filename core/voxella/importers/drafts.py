@@ -10,6 +10,7 @@ from typing import Any
 
 from voxella.cache.index import listed
 from voxella.case import Case, Manifest, Split
+from voxella.case_fields import field_problem
 from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.importers.reports import Report, write_report
@@ -72,9 +73,10 @@ class Assembly:
         """Write reports, images where they are copied, and the manifest, last.
 
         Raises:
-            UserError: No case is left for training, ids differ in letter case only, or detached
-                voxels would be left behind.
+            UserError: A field holds what may be free text, no case is left for training, ids differ
+                in letter case only, or detached voxels would be left behind.
         """
+        _refuse_sentences(drafts, copied=self.copy)
         splits = {draft.id: draft.split or self._split(draft.patient) for draft in drafts}
         _check_splits(drafts, splits)
         _refuse_case_only(drafts)
@@ -120,6 +122,30 @@ class Assembly:
 def warn(line: str) -> None:
     """Tell the user, on stderr, what was left out or assumed. Counts and ids, never report text."""
     complain(f"warning: {line}")
+
+
+def _refuse_sentences(drafts: Sequence[Draft], *, copied: bool) -> None:
+    """Refuse what may be a report's text: all fields of all cases at once, none of it quoted."""
+    found: dict[str, list[str]] = {}
+    for draft in drafts:
+        fields = {
+            "patient": draft.patient,
+            # A copy is called after its case.
+            "images": {n: "" if copied else str(p.resolve()) for n, p in draft.images.items()},
+            "label": draft.label,
+            "label_source": draft.label_source,
+            "extra": draft.extra,
+        }
+        for name, value in fields.items():
+            if (why := field_problem(name, value)) is not None:
+                found.setdefault(f"{name} {why}", []).append(draft.id)
+    if found:
+        lines = [f"{what} (cases {listed(sorted(cases))})" for what, cases in found.items()]
+        raise UserError(
+            "\n".join(["free text is not kept in a manifest:", *lines]),
+            remedy="give codes: ids, classes, files' names; the text of a report belongs into the "
+            "column or the files of reports",
+        )
 
 
 def _check_splits(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:

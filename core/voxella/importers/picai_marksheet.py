@@ -12,6 +12,7 @@ from typing import Any
 
 from voxella.errors import UserError
 from voxella.importers.rows import Row, read_table
+from voxella.quoting import named, quoted
 from voxella.texts.placeholders import is_nothing
 
 __all__ = ["Mark", "read_marksheet"]
@@ -63,7 +64,7 @@ def read_marksheet(
     for row in table.rows:
         case = f"{row.cells['patient_id']}_{row.cells['study_id']}"
         if case in marks:
-            problems.append(f"{path}: row {row.number}: study {case} stands twice")
+            problems.append(f"{path}: row {row.number}: study {named(case)} stands twice")
         try:
             marks[case] = _mark(row)
         except ValueError as error:
@@ -95,7 +96,7 @@ def _grade(column: str, text: str, lowest: int) -> int:
     # pandas turns a column of integers with gaps into 3.0.
     number = text.removesuffix(".0")
     if number not in {str(grade) for grade in range(lowest, 6)}:
-        raise ValueError(f"{column} is {text[:8]!r}, not {lowest} to 5")
+        raise ValueError(f"{column} is {quoted(text)}, not {lowest} to 5")
     return int(number)
 
 
@@ -103,5 +104,5 @@ def _number(column: str, text: str) -> float | int:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"{column} is {text[:8]!r}, not a number") from None
+        raise ValueError(f"{column} is {quoted(text)}, not a number") from None
     return int(value) if value.is_integer() else value

@@ -16,6 +16,7 @@ from voxella.errors import UserError
 from voxella.importers.drafts import Draft, warn
 from voxella.importers.grouping import Problems, image_problem
 from voxella.importers.mask_grids import Grid, off_grid, read_grid
+from voxella.quoting import quoted
 
 __all__ = ["MASKS", "add_masks", "mask_problems"]
 
@@ -53,7 +54,7 @@ def mask_problems(masks: Sequence[str]) -> Iterator[str]:
     taken: dict[str, str] = {}
     for name in masks:
         if name not in MASKS:
-            yield f"masks: {name!r} is none of {', '.join(MASKS)}"
+            yield f"masks: {quoted(name)} is none of {', '.join(MASKS)}"
         elif (kind := MASKS[name][0]) in taken:
             yield f"masks: {taken[kind]} and {name} are both a mask of the {kind}"
         else:

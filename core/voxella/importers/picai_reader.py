@@ -17,6 +17,7 @@ from voxella.importers.picai_masks import add_masks, mask_problems
 from voxella.importers.picai_reports import add_reports
 from voxella.importers.picai_splits import read_splits
 from voxella.importers.reports import ReportReader
+from voxella.quoting import quoted
 from voxella.texts.encodings import encoding_problem
 
 __all__ = ["PicaiImporter", "PicaiSettings"]
@@ -47,7 +48,7 @@ class PicaiSettings:
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         found = [
-            f"sequences: {name!r} is none of {', '.join(SEQUENCES)}"
+            f"sequences: {quoted(name)} is none of {', '.join(SEQUENCES)}"
             for name in self.sequences
             if name not in SEQUENCES
         ]

@@ -13,6 +13,7 @@ from voxella.importers.grouping import Problems, image_problem
 from voxella.importers.mask_grids import off_grid, read_grid
 from voxella.importers.prostate158_files import CaseFolders
 from voxella.importers.rows import Row, read_table
+from voxella.quoting import quoted
 from voxella.texts.encodings import encoding_problem
 from voxella.texts.placeholders import is_nothing
 
@@ -46,7 +47,7 @@ class Prostate158Settings:
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         found = [
-            f"{argument}: {name!r} is none of {', '.join(legal)}"
+            f"{argument}: {quoted(name)} is none of {', '.join(legal)}"
             for argument, given, legal in (
                 ("sequences", self.sequences, _SEQUENCES),
                 ("masks", self.masks, _MASKS),

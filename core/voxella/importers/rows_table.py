@@ -11,12 +11,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.quoting import named_list
 from voxella.texts.ids import trimmed
 
 __all__ = ["Row", "Table", "cut_problem", "from_cells", "refuse", "shown", "unreadable"]
 
-# A longer "column name" is rather a report in a table that has no header.
-_LONGEST_NAME = 40
 _KINDS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm")
 _NEAREST = 3
 # UTF-16 units in a cell of Excel; what was longer has lost its end, in whatever it was saved as.
@@ -55,8 +54,8 @@ class Table:
 
 
 def shown(names: Iterable[str]) -> str:
-    """List column names for a message, leaving out what is too long to be a name."""
-    return ", ".join(name if len(name) <= _LONGEST_NAME else "(long text)" for name in names)
+    """List column names for a message; in a table that has no header one may be a report."""
+    return named_list(names)
 
 
 def unreadable(path: Path, error: OSError) -> UserError:

@@ -52,6 +52,7 @@ class TableImporter:
         drafts = [draft for row in read.rows if (draft := rows.draft(row)) is not None]
         rows.check_relations(drafts)
         rows.check_images()
+        rows.check_texts()
         if rows.problems:
             count = len(rows.problems)
             raise UserError(

@@ -17,7 +17,9 @@ from voxella.importers.grouping import image_problem, spans
 from voxella.importers.reports import Report, ReportReader
 from voxella.importers.rows import Row, Table, shown
 from voxella.importers.table_cells import SPLITS, located, number_or_text
+from voxella.importers.table_sentences import Sentences
 from voxella.importers.table_settings import TableSettings
+from voxella.quoting import MOST_WORDS, quoted, shown_path, why_no_code
 from voxella.texts.ids import id_problem, trimmed
 from voxella.texts.placeholders import is_nothing
 
@@ -37,8 +39,9 @@ class TableRows:
         self.reports = ReportReader(out, settings.encoding)
         self.nameless = 0
         self._row_of: dict[str, int] = {}
+        self._sentences = Sentences(len(table.rows))
         # Rows without their image file, and the first such file, by sequence.
-        self._absent: dict[str, list[tuple[int, Path]]] = {}
+        self._absent: dict[str, list[tuple[int, str]]] = {}
 
     def check_columns(self) -> None:
         """Refuse a table without the columns that are needed or named.
@@ -70,7 +73,7 @@ class TableRows:
             images=dict(self._images(row)),
             report=self._report(row),
             label=self._label(row),
-            label_source=self._cell(row, "label_source") or self.settings.label_source,
+            label_source=self._label_source(row),
             split=self._split(row),
             extra=dict(self._extra(row)),
         )
@@ -83,6 +86,10 @@ class TableRows:
             if other.split != draft.split:
                 rows = f"rows {self._row_of[other.id]} and {self._row_of[draft.id]}"
                 self.problems.append(f"{rows}: one patient in {other.split} and {draft.split}")
+
+    def check_texts(self) -> None:
+        """Note cells that hold free text where a code belongs."""
+        self.problems += self._sentences.lines()
 
     def check_images(self) -> None:
         """Note image files that are absent: a wrong folder is one problem, not one a row."""
@@ -139,9 +146,15 @@ class TableRows:
         if is_nothing(patient):
             self.nameless += bool(patient)
             return ""
+        if self._is_sentence(row, "patient", patient):
+            return ""
         if problem := id_problem(patient):
             self._note(row, f"its patient {problem}")
         return patient
+
+    def _is_sentence(self, row: Row, field: str, value: object, column: str = "") -> bool:
+        name = column or self.settings.column(field)
+        return self._sentences.has(row.number, field, name, value)
 
     def _images(self, row: Row) -> Iterator[tuple[str, Path]]:
         for sequence in self.settings.sequences:
@@ -153,10 +166,15 @@ class TableRows:
                 self._note(row, f"{sequence} does not name an image file (.nii.gz, .mha, ...)")
             else:
                 path = located(self.settings.images, cell)
+                # What is no file may be a sentence; it ends like a file's name by chance.
+                shown = shown_path(path, most_words=MOST_WORDS)
+                column = self.settings.column(sequence)
                 if not os.path.exists(path):
-                    self._absent.setdefault(sequence, []).append((row.number, path))
+                    self._absent.setdefault(sequence, []).append((row.number, shown))
+                elif self._is_sentence(row, "images", str(path), column):
+                    continue
                 elif problem := image_problem(sequence, path):
-                    self._note(row, f"{problem} ({path})")
+                    self._note(row, f"{problem} ({shown})")
                 yield sequence, path
 
     def _report(self, row: Row) -> Report | None:
@@ -185,10 +203,16 @@ class TableRows:
             return label
         if is_nothing(label):
             return None
-        quoted = f" {cell!r}" if len(cell) <= _LONGEST_CODE and len(cell.split()) == 1 else ""
-        legal = ", ".join([*self.settings.classes, *self.settings.labels])
-        self._note(row, f"label{quoted} is none of {legal} (map it: --set 'labels={{...}}')")
+        told = "" if why_no_code(cell, longest=_LONGEST_CODE, most_words=1) else f" {quoted(cell)}"
+        legal = shown([*self.settings.classes, *self.settings.labels])
+        self._note(row, f"label{told} is none of {legal} (map it: --set 'labels={{...}}')")
         return None
+
+    def _label_source(self, row: Row) -> str:
+        source = self._cell(row, "label_source")
+        if self._is_sentence(row, "label_source", source):
+            return ""
+        return source or self.settings.label_source
 
     def _split(self, row: Row) -> Split | None:
         if self.settings.column("split") not in self.table.columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxella.quoting import named_list, quoted, why_no_code
 from voxella.texts.encodings import encoding_problem
 
 __all__ = ["FIELDS", "TableSettings"]
@@ -35,17 +36,29 @@ class TableSettings:
         """Return what is wrong with these settings."""
         legal = [*FIELDS, *self.sequences]
         found = [
-            f"columns: {key!r} is none of {', '.join(legal)}"
+            f"columns: {quoted(key)} is none of {named_list(legal)}"
             for key in self.columns
             if key not in legal
         ]
         found += [
-            f"labels: {value!r} is none of the classes {', '.join(self.classes)}"
+            f"labels: {quoted(value)} is none of the classes {named_list(self.classes)}"
             for value in dict.fromkeys(self.labels.values())
             if value not in self.classes
         ]
+        kept = {
+            "classes": self.classes,
+            "sequences": self.sequences,
+            "label_source": (self.label_source,),
+            "extra": self.extra,
+        }
+        found += [
+            f"{argument}: a name that {why}"
+            for argument, names in kept.items()
+            for name in names
+            if name and (why := why_no_code(name)) is not None
+        ]
         taken = [name for name in self.sequences if name in FIELDS]
-        found += [f"sequences: {name!r} is a column of another meaning" for name in taken]
+        found += [f"sequences: {quoted(name)} is a column of another meaning" for name in taken]
         found += [problem for problem in (encoding_problem(self.encoding),) if problem]
         return found if self.sequences else [*found, "sequences: at least one is needed"]
 

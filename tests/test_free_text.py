@@ -1,0 +1,183 @@
+"""A report in a wrong place: no field of a case keeps it, no message shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from voxella.case import Case, Manifest
+from voxella.case_fields import GUARDED, field_problem
+from voxella.errors import UserError
+from voxella.imaging.volume import write_volume
+from voxella.importers.drafts import Assembly, Draft
+from voxella.importers.table import table
+from voxella.quoting import named, shown_path, why_sentence
+
+REPORTS = (
+    "Mevrouw Jansen: PI-RADS 4 in de perifere zone links",
+    "Kein Befund.\nJansen",
+    "Jansen" * 40,
+    "前列腺左侧外周带可见一个结节考虑恶性病变可能性大建议进一步检查穿刺活检",
+)
+CODES = (
+    "PI-RADS 4",
+    "Gleason 3 + 4",
+    "clinically significant",
+    "10000_1000000",
+    "site 7",
+    "Ω-12/b",
+    "nan",
+)
+KEEP: dict[str, Any] = {"val_share": 0, "test_share": 0}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_codes_stand_in_every_field(code: str) -> None:
+    assert [field_problem(field, code) for field in GUARDED] == [None] * len(GUARDED)
+    assert named(code) == code
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_stands_in_no_field(report: str) -> None:
+    nested = {"extra": {"scanner": {"note": [report]}}, "images": {"t2w": f"images/{report}"}}
+    for field in GUARDED:
+        assert field_problem(field, nested.get(field, report)) is not None
+        with pytest.raises(ValidationError) as caught:
+            Case.model_validate(
+                {"id": "a", "patient": "p", "images": {}, field: nested.get(field, report)}
+            )
+        assert "Jansen" not in str(caught.value)
+        assert report not in str(caught.value)
+    assert field_problem("extra", {report: 1}) is not None
+    assert field_problem("images", {report: "a.nii"}) is not None
+    assert "Jansen" not in named(report)
+
+
+def test_names_of_files_and_folders_that_users_have() -> None:
+    for path in (
+        "images/T2 TSE axial 3 mm (2).nii.gz",
+        "/home/a b/Study of the prostate at our hospital in the year 2021/x 1.nii.gz",
+        "C:\\Data\\MR\\scan one.mha",
+    ):
+        assert field_problem("images", {"t2w": path}) is None
+    assert field_problem("extra", {"SoftwareVersions": "syngo MR E11 v 2 b"}) is None
+    assert field_problem("patient", "") is None
+    assert why_sentence("a b c d e") == "has 5 words, at most 4 are legal"
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_manifest_with_a_report_in_a_field_is_refused_by_line(
+    report: str, tmp_path: Path
+) -> None:
+    entries: list[dict[str, Any]] = [
+        {"id": "a", "patient": report, "images": {}},
+        {"id": "b", "patient": "p", "images": {}, "label_source": report, report: 1},
+        {"id": "c", "patient": "p", "images": {report: "c.nii"}, "split": report},
+    ]
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("\n".join(json.dumps(entry) for entry in entries), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        Manifest.read(tmp_path)
+    said = str(caught.value)
+    assert f"{path}:1: case a: patient: has " in said
+    assert f"{path}:2: case b: label_source: has " in said
+    assert f"{path}:2: case b: a field that no case has" in said
+    assert f"{path}:3: case c: images: has a key that has " in said
+    assert f"{path}:3: case c: split: " in said
+    assert report not in said
+    assert "Jansen" not in said
+
+
+def source(folder: Path, rows: int, **cells: str) -> Path:
+    """A table of that many rows; ``cells`` of the columns besides id and t2w."""
+    write_volume(folder / "a.nii.gz", np.ones((3, 3, 3)), np.eye(4))
+    records = [{"id": f"c{n}", "t2w": "a.nii.gz", **cells} for n in range(rows)]
+    path = folder / "t.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
+
+
+def refused(out: Path, path: Path, **settings: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        table(source=path, **KEEP, **settings)(out)
+    assert not out.exists()
+    said = str(caught.value)
+    for report in REPORTS:
+        assert report not in said
+    assert "Jansen" not in said
+    return said
+
+
+@pytest.mark.parametrize("report", REPORTS)
+@pytest.mark.parametrize("field", ["patient", "label_source"])
+def test_a_column_of_reports_taken_for_another_is_one_message(
+    report: str, field: str, tmp_path: Path
+) -> None:
+    columns = {field: "Befund"}
+    few = refused(tmp_path / "out", source(tmp_path, 2, Befund=report), columns=columns)
+    for row in (1, 2):
+        assert f"row {row}: column Befund as {field}: has " in few
+    many = refused(tmp_path / "out", source(tmp_path, 30, Befund=report), columns=columns)
+    assert f"column Befund as {field}: free text is not kept in a manifest, and 30 of 30 " in many
+    assert "1 problems" in many
+
+
+@pytest.mark.parametrize("report", REPORTS[:3])
+@pytest.mark.parametrize("column", ["id", "label", "split", "t2w", "report_file"])
+def test_a_report_in_a_cell_is_never_shown(column: str, report: str, tmp_path: Path) -> None:
+    cell = f"{report}.nii.gz" if column == "t2w" else report
+    said = refused(tmp_path / "out", source(tmp_path, 1, **{column: cell}))
+    assert "row 1: " in said
+
+
+@pytest.mark.parametrize("report", REPORTS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda text: {"classes": ["negative", text]},
+        lambda text: {"label_source": text},
+        lambda text: {"columns": {text: "id"}},
+        lambda text: {"columns": {"id": text}},
+        lambda text: {"labels": {"0": text}},
+        lambda text: {"labels": {text: "negative"}},
+        lambda text: {"sequences": [text]},
+        lambda text: {"extra": [text]},
+    ],
+)
+def test_settings_that_are_reports_are_not_shown(
+    settings: Any, report: str, tmp_path: Path
+) -> None:
+    refused(tmp_path / "out", source(tmp_path, 1, label="maybe"), **settings(report))
+
+
+def test_a_key_of_json_that_is_a_report_is_not_listed(tmp_path: Path) -> None:
+    path = source(tmp_path, 1, **{REPORTS[0]: "x"})
+    said = refused(tmp_path / "out", path, columns={"patient": "Pat"})
+    assert "no column Pat" in said
+    assert f"text of {len(REPORTS[0])} characters" in said
+
+
+def test_every_importer_ends_at_the_same_rule(tmp_path: Path) -> None:
+    drafts = [
+        Draft(id=f"c{n}", patient=REPORTS[0], images={"t2w": tmp_path / "a.nii"}, label=REPORTS[1])
+        for n in range(3)
+    ]
+    with pytest.raises(UserError, match=r"patient has .* \(cases c0, c1, c2\)") as caught:
+        Assembly(**KEEP).write(drafts, tmp_path / "out")
+    assert "label has several lines (cases c0, c1, c2)" in str(caught.value)
+    assert "Jansen" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_there_is_called_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder that somebody has called by all of these words"
+    folder.mkdir()
+    assert shown_path(folder / "x.nii") == str(folder / "x.nii")
+    hidden = shown_path(folder / REPORTS[0].replace("/", ""), most_words=4)
+    assert hidden == str(folder / f"text of {len(REPORTS[0])} characters")
+    assert shown_path(REPORTS[0]) == f"text of {len(REPORTS[0])} characters"
