@@ -207,12 +207,14 @@ class Importer:
         voxels = np.random.default_rng(None if self.fault == "random" else 0).random((3, 4, 5))
         nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), out / "a.nii.gz")
         digest = hashlib.sha256(b"" if self.fault == "hash" else text.encode()).hexdigest()
-        extra = {"note": text} if self.fault == "leak" else {}
         image = "b.nii.gz" if self.fault == "image" else "a.nii.gz"
         case = Case(
             id="a", patient="a", images={"t2w": image}, report="a.txt",
-            report_sha256=digest, extra=extra,
+            report_sha256=digest,
         )  # fmt: skip
+        if self.fault == "leak":
+            # Past the case's own rule, as a manifest that a plugin writes by itself.
+            case = case.model_copy(update={"extra": {"note": text}})
         manifest = Manifest(out, [case])
         manifest.write()
         return Manifest(out, []) if self.fault == "empty" else manifest

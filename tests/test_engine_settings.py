@@ -56,7 +56,7 @@ def test_the_gpu_profiles_cut_the_papers_batch(
 @pytest.mark.parametrize(
     ("block", "words"),
     [
-        ({}, "train_batch_size is None"),
+        ({}, "train_batch_size is null"),
         ({"train_batch_size": 5}, "does not divide among 2 processes"),
         ({"train_batch_size": 4, "gradient_cliping": 1}, "did you mean gradient_clipping?"),
         ({"train_batch_size": 4, "optimizer": {}}, "the recipe's optimizer: block"),
@@ -74,7 +74,7 @@ def test_the_gpu_profiles_cut_the_papers_batch(
             {"train_batch_size": 4, "bf16": {"enabled": True, "immediate_grad_update": True}},
             "bf16.immediate_grad_update is not supported; legal: enabled",
         ),
-        ({"train_batch_size": 4, "bf16": True}, "bf16 is True; legal: {enabled: ...}"),
+        ({"train_batch_size": 4, "bf16": True}, "bf16 is true; legal: {enabled: ...}"),
         ({"train_batch_size": 4, "communication_data_type": "fp16"}, "legal: fp32, bf16"),
         (
             {

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
 from voxella.case_fields import GUARDED, field_problem
+from voxella.cli import main
+from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
 from voxella.importers.drafts import Assembly, Draft
 from voxella.importers.table import table
 from voxella.quoting import named, shown_path, why_sentence
+from voxella.recipe.load import load_recipe
 
 REPORTS = (
     "Mevrouw Jansen: PI-RADS 4 in de perifere zone links",
@@ -181,3 +185,140 @@ def test_a_file_that_is_there_is_called_by_its_name(tmp_path: Path) -> None:
     hidden = shown_path(folder / REPORTS[0].replace("/", ""), most_words=4)
     assert hidden == str(folder / f"text of {len(REPORTS[0])} characters")
     assert shown_path(REPORTS[0]) == f"text of {len(REPORTS[0])} characters"
+
+
+RECIPE = str(REPOSITORY / "recipes" / "ccella.yaml")
+ONE_LINE = REPORTS[0]
+
+
+def told(capfd: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that is a mistake; return what it says, which is none of the report."""
+    capfd.readouterr()
+    try:
+        assert main(words) == 2
+    except SystemExit as stop:
+        assert stop.code == 2  # noqa: PT017 - argparse's way to end
+    captured = capfd.readouterr()
+    said = captured.out + captured.err
+    assert "Traceback" not in said
+    for part in ("Jansen", "perifere", "zone links"):
+        assert part not in said, said
+    return said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", RECIPE, ONE_LINE),
+        ("sample", RECIPE, *ONE_LINE.split()),
+        ("sample", ONE_LINE),
+        ("sample", RECIPE, "--workers", ONE_LINE),
+        ("sample", RECIPE, f"--{ONE_LINE}"),
+        ("sample", RECIPE, "--profile", ONE_LINE),
+        ("sample", RECIPE, "--set", ONE_LINE),
+        ("sample", RECIPE, "--set", f"{ONE_LINE}=1"),
+        ("sample", RECIPE, "--set", f"train.steps={ONE_LINE}"),
+        ("sample", RECIPE, "--set", f"train.{ONE_LINE}=1"),
+        ("sample", RECIPE, "--set", f"data.classes=[negative, {ONE_LINE!r}]"),
+        ("sample", RECIPE, "--set", f"sample.prompts={ONE_LINE!r}", "--dataset", "."),
+        ("sample", RECIPE, "--profile", "smoke", "--dataset", ONE_LINE),
+        ("evaluate", RECIPE, "--profile", "smoke", "--samples", ONE_LINE),
+        (ONE_LINE,),
+        ("import", ONE_LINE, "--out", "x"),
+        ("import", "table", ONE_LINE, "--out", "x"),
+        ("import", "table", "t.csv", "--out", "x", "--set", f"label_source={ONE_LINE!r}"),
+        ("import", "table", "t.csv", "--out", "x", "--set", f"{ONE_LINE}=1"),
+        ("import", "dicom", ".", "--out", "x", "--set", f"keep=[{ONE_LINE!r}]"),
+        ("check", ONE_LINE),
+        ("classify", "--compare", ONE_LINE, ONE_LINE),
+        ("report", ONE_LINE),
+        ("export", "ccella", ONE_LINE, "--out", "x"),
+        ("export", "ccella", ".", "--out", "x", "--name", ONE_LINE),
+        ("recipe", "validate", ONE_LINE),
+        ("recipe", "diff", RECIPE, ONE_LINE),
+        ("plugins", "check", ONE_LINE),
+        ("plugins", "check", "cnn", "--set", ONE_LINE),
+        ("study", ONE_LINE),
+        ("study", str(REPOSITORY / "recipes" / "studies" / "table1.yaml"), "--only", ONE_LINE),
+    ],
+)
+def test_a_report_among_the_words_of_a_command_is_not_repeated(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert told(capfd, *words)
+    for path in tmp_path.rglob("*"):
+        assert "Jansen" not in str(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{report}",
+        "{report}: 1",
+        "'{report}': 1",
+        "? ['{report}']\n: 1",
+        "'{report}': 1\n'{report}': 2",
+        "name: '{report}'",
+        "name: [a, '{report}",
+        "train: '{report}'",
+        "train: {{'{report}': 1}}",
+        "train: !<{tag}> 1",
+        "train: {{steps: '{report}'}}",
+        "sample: {{sampler: '{report}'}}",
+        "data: {{importer: {{name: '{report}'}}}}",
+        "data: {{importer: {{name: table, source: x, '{report}': 1}}}}",
+        "data: {{importer: {{name: table, source: x, copy: '{report}'}}}}",
+        "data: {{sequences: ['{report}']}}",
+        "conditioner: {{name: ella, width: '{report}'}}",
+        "extends: '{report}'",
+        "extends: [['{report}']]",
+        "when: '{report}'",
+        "when: ['{report}']",
+        "when: [{{if: {{'{report}': 1}}, set: {{}}}}]",
+        "when: [{{if: {{name: {{'{report}': 1}}}}, set: {{}}}}]",
+        "deepspeed: {{'{report}': 1}}",
+        "deepspeed: {{train_batch_size: '{report}'}}",
+        "deepspeed: {{zero_optimization: {{'{report}': 1}}}}",
+        "deepspeed: {{bf16: '{report}'}}",
+        "observers: [{{name: '{report}'}}]",
+    ],
+)
+def test_a_report_in_a_recipe_is_not_repeated(
+    text: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = text.format(report=ONE_LINE, tag=2 * ONE_LINE.replace(" ", "_"))
+    path = tmp_path / "recipe.yaml"
+    base = "" if text.startswith("extends") else f"extends: {RECIPE}\n"
+    path.write_text(f"{base}{given}\n", encoding="utf-8")
+    if "deepspeed" in text:
+        with pytest.raises(UserError) as caught:
+            deepspeed_config(load_recipe(path).deepspeed, world=1, device=None)
+        assert "Jansen" not in str(caught.value)
+    else:
+        assert str(path) in told(capfd, "recipe", "validate", str(path))
+
+
+def test_a_report_as_a_path_in_a_recipe_is_not_repeated(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"extends: {RECIPE}\ndata: {{dataset: {ONE_LINE!r}}}\n", encoding="utf-8")
+    run = ("--profile", "smoke", "--out", str(tmp_path / "run"))
+    assert "no data set here" in told(capfd, "prepare", str(path), *run)
+
+
+def test_what_is_no_sentence_is_still_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Messages teach: they show a misspelt word, a number, the folder that is not there."""
+    monkeypatch.chdir(tmp_path)
+    assert "'forty'" in told(capfd, "sample", RECIPE, "--workers", "forty")
+    assert "--wrong 7" in told(capfd, "sample", RECIPE, "--wrong", "7")
+    assert "received 'many'" in told(capfd, "sample", RECIPE, "--set", "train.steps=many")
+    assert "my data/set 1" in told(capfd, "check", "my data/set 1")
+    (tmp_path / "a folder with quite a few words").mkdir()
+    assert "few words/manifest" in told(capfd, "check", "a folder with quite a few words")

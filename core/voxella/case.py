@@ -18,6 +18,7 @@ from voxella.errors import UserError
 from voxella.files import write_text_atomic
 from voxella.limits import TEXT_BYTES
 from voxella.plain_json import parse_json
+from voxella.quoting import shown_path
 
 __all__ = ["MANIFEST", "Case", "Fault", "Manifest", "Split", "read_cases", "relations"]
 
@@ -153,7 +154,7 @@ def read_cases(folder: Path) -> tuple[list[Case], list[Fault]]:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(
-            f"no data set here: {path} does not exist",
+            f"no data set here: {shown_path(path)} does not exist",
             remedy="voxella import NAME SOURCE --out DATASET   (NAME: see voxella plugins)",
         )
     cases: dict[str, Case] = {}

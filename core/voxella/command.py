@@ -11,6 +11,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
+
+from voxella.quoting import MOST_WORDS, shown_path
 
 __all__ = ["LEFT_OUT", "command_line", "running"]
 
@@ -38,7 +41,8 @@ def running(words: Sequence[str]) -> Iterator[None]:
 def command_line() -> str | None:
     """Return the running command as a shell would take it, or None outside of one.
 
-    Values of ``--set`` that hold a sentence are left out: a record holds no free text.
+    Values of ``--set`` that hold a sentence are left out, and so are other words that do and are
+    no path that is there: a record holds no free text.
     """
     words = _WORDS.get()
     if words is None:
@@ -48,6 +52,8 @@ def command_line() -> str | None:
 
 def _without_prose(word: str) -> str:
     found = _SETTING.fullmatch(word)
+    if found is None and shown_path(word, most_words=MOST_WORDS) != str(Path(word)):
+        return LEFT_OUT
     if found is None or _PATH.match(found[2]):
         return word
     told = len(found[2]) > _LONGEST or _PROSE.search(found[2]) is not None

@@ -8,6 +8,7 @@ And whatever is shown cannot steer the terminal: control characters are spelled 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -22,10 +23,12 @@ __all__ = [
     "quoted",
     "quoted_list",
     "shown_path",
+    "unquoted",
     "visible",
     "why_no_code",
     "why_no_name",
     "why_sentence",
+    "without_sentences",
 ]
 
 LONGEST_CODE = 64
@@ -99,9 +102,10 @@ def why_no_name(value: str) -> str | None:
     return why_sentence(value, longest=LONGEST_NAME, most_words=MOST_WORDS_OF_NAME)
 
 
-def named(text: str) -> str:
+def named(text: str, *, most_words: int = MOST_WORDS) -> str:
     """Return a key or a column's name as a message shows it; of what may be a sentence its size."""
-    return text if text == "" or why_no_code(text) is None else _size(text)
+    bare = text == "" or why_no_code(text, most_words=most_words) is None
+    return text if bare else _size(text)
 
 
 def named_list(texts: Iterable[str]) -> str:
@@ -124,7 +128,7 @@ def shown_path(path: str | PurePath, *, most_words: int = MOST_WORDS_OF_NAME) ->
     for index in range(len(shown) - 1, -1, -1):
         if os.path.lexists(Path(*whole.parts[: index + 1])):
             break
-        if why_no_code(shown[index], longest=LONGEST_NAME, most_words=most_words) is not None:
+        if why_sentence(shown[index], longest=LONGEST_NAME, most_words=most_words) is not None:
             shown[index] = _size(shown[index])
     return str(Path(*shown)) if shown else str(path)
 
@@ -156,6 +160,29 @@ def quoted_list(values: Iterable[object]) -> str:
 
 def _size(text: str) -> str:
     return f"text of {len(text)} characters"
+
+
+def unquoted(message: str | None) -> str:
+    """Return a library's message; of what it quotes, only what cannot be a sentence."""
+    return re.sub(r"'(.*)'", lambda found: quoted(found[1]), message or "", flags=re.DOTALL)
+
+
+def without_sentences(message: str, words: Iterable[str]) -> str:
+    """Return a message in which no word of the command that may be free text is repeated.
+
+    Args:
+        message: What is to be said.
+        words: Of the command line. Paths that are there are names, whatever they are.
+    """
+    values = {part for word in words for part in (word, word.partition("=")[2]) if part}
+    for value in sorted(values, key=len, reverse=True):
+        told = shown_path(value, most_words=MOST_WORDS)
+        if told == str(Path(value)):
+            continue
+        # As it is, as a message prints it, and as its Python literal.
+        for form in (value, str(Path(value)), visible(value), repr(value)[1:-1]):
+            message = message.replace(form, told)
+    return message
 
 
 def _is_visible(letter: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from voxella import __version__
 from voxella.cli import check, exporting, plugins, recipe, report, stages, study
 from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, tell
+from voxella.cli.parser import Parser
 from voxella.command import running
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
@@ -26,7 +26,7 @@ _RECIPE_SUFFIXES = (".yaml", ".yml")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 a mistake that the user can mend."""
     words = _normalised(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(words)
+    arguments = _parser(words).parse()
     try:
         with running(words), owner_only(), raised():
             code: int = arguments.func(arguments)
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except UserError as error:
         # A reader may have taken for its file's fault what was the machine's.
-        tell(as_mistake(error) or error)
+        tell(as_mistake(error) or error, words)
         return _leave(EXIT_MISTAKE)
     except KeyboardInterrupt as stop:
         return _leave(_say_interrupted(stop))
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _leave(1)
         if (mistake := from_file_system(error)) is None:
             raise
-        tell(mistake)
+        tell(mistake, words)
         try:
             sys.stdout.flush()
         except OSError:
@@ -69,8 +69,9 @@ def _normalised(argv: Sequence[str]) -> list[str]:
     return kept
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(words: Sequence[str]) -> Parser:
+    parser = Parser(
+        words=words,
         prog="voxella",
         description="3D latent diffusion for medical imaging, from DICOM to a table.",
         epilog="A recipe alone is trained: deepspeed --module voxella recipes/ccella.yaml",

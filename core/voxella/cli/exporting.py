@@ -42,11 +42,16 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 def _export_ccella(arguments: argparse.Namespace) -> int:
     from voxella.case import Manifest
+    from voxella.errors import UserError
     from voxella.gate import require_gate
     from voxella.importers.ccella_export import SHEET, CcellaExport, export_ccella
     from voxella.progress import say
+    from voxella.quoting import why_no_code
     from voxella.workspace.lock import holding
 
+    for name in (arguments.name, *arguments.classes):
+        if (why := why_no_code(name)) is not None:
+            raise UserError(f"--name and --classes go into the lists; one of them {why}")
     dataset, out = Manifest.read(Path(arguments.dataset)), Path(arguments.out)
     require_gate(dataset.folder)
     settings = CcellaExport(

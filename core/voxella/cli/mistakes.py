@@ -11,10 +11,12 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.machine import as_mistake, without_temporary
+from voxella.quoting import shown_path, without_sentences
 from voxella.terminal import complain
 
 __all__ = ["EXIT_MISTAKE", "from_file_system", "tell"]
@@ -41,16 +43,22 @@ _REMEDIES = {
 _LONGEST_NAME = 300
 
 
-def tell(problem: object) -> None:
-    """Print a mistake; on a process that is not the first, when the first has had its time."""
+def tell(problem: object, words: Sequence[str] = ()) -> None:
+    """Print a mistake; on a process that is not the first, when the first has had its time.
+
+    Args:
+        problem: What is wrong.
+        words: Of the command; what may be free text among them is not repeated.
+    """
+    told = without_sentences(str(problem), words)
     ranks = Ranks.from_environment()
     if ranks.is_main:
-        complain(f"voxella: {problem}")
+        complain(f"voxella: {told}")
         return
     # Ended while it waits, it has nothing to add.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(EXIT_MISTAKE))
     time.sleep(_PATIENCE_SECONDS)
-    complain(f"voxella: process {ranks.rank}: {problem}")
+    complain(f"voxella: process {ranks.rank}: {told}")
 
 
 def from_file_system(error: Exception) -> UserError | None:
@@ -61,6 +69,8 @@ def from_file_system(error: Exception) -> UserError | None:
     if remedy is None or not isinstance(error, OSError):
         return None
     name = "" if error.filename is None else without_temporary(error.filename)
+    # What is not there may be a sentence in the place of a path.
+    name = shown_path(name) if name else ""
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}... ({len(name):,} characters)"
     where = f": {name}" if name else ""

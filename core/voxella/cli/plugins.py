@@ -12,6 +12,7 @@ from voxella.errors import UserError
 from voxella.plugins.discovery import find
 from voxella.plugins.registry import PluginInfo, list_plugins
 from voxella.plugins.specs import KINDS
+from voxella.quoting import quoted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,11 +83,13 @@ def _chosen(name: str, kind: str | None) -> PluginInfo:
     if not kinds:
         names = sorted({plugin.name for plugin in list_plugins()})
         raise UserError(
-            f"no plugin {name!r} of any kind", legal=", ".join(names), remedy="voxella plugins"
+            f"no plugin {quoted(name)} of any kind",
+            legal=", ".join(names),
+            remedy="voxella plugins",
         )
     if len(kinds) > 1:
         raise UserError(
-            f"{name!r} is the name of plugins of {len(kinds)} kinds",
+            f"{quoted(name)} is the name of plugins of {len(kinds)} kinds",
             legal=", ".join(kinds),
             remedy=f"voxella plugins check {name} --kind {kinds[0]}",
         )
@@ -100,11 +103,11 @@ def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier():
-            raise UserError(f"--set {pair!r} is not KEY=VALUE", remedy="--set width=32")
+            raise UserError(f"--set {quoted(pair)} is not KEY=VALUE", remedy="--set width=32")
         try:
             found[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UserError(f"--set {pair!r}: the value is not YAML") from None
+            raise UserError(f"--set {quoted(pair)}: the value is not YAML") from None
     return found
 
 

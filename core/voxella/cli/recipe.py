@@ -91,6 +91,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _validate(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
+    from voxella.quoting import shown_path
     from voxella.recipe.load import load_recipe
     from voxella.terminal import make_console
 
@@ -101,7 +102,7 @@ def _validate(arguments: argparse.Namespace) -> int:
             recipe = load_recipe(path, arguments.profile, arguments.set)
         except UserError as error:
             failures.append(error)
-            console.print(Text.assemble(("wrong", "red"), f"  {path}"), soft_wrap=True)
+            console.print(Text.assemble(("wrong", "red"), f"  {shown_path(path)}"), soft_wrap=True)
         else:
             console.print(
                 Text.assemble(("ok", "green"), f"     {path}  {recipe.name}"), soft_wrap=True

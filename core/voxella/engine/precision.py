@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voxella.quoting import named, quoted
+
 if TYPE_CHECKING:
     import torch
 
@@ -85,15 +87,15 @@ def _shapes(block: dict[str, Any]) -> list[str]:
     for key, legal in _SUB_KEYS.items():
         value = block.get(key) or {}
         if not isinstance(value, dict):
-            problems.append(f"{key} is {value!r}; legal: {{{': ..., '.join(legal)}: ...}}")
+            problems.append(f"{key} is {quoted(value)}; legal: {{{': ..., '.join(legal)}: ...}}")
             continue
         for name in sorted(set(value) - set(legal)):
-            problems.append(f"{key}.{name} is not supported; legal: {', '.join(legal)}")
+            problems.append(f"{key}.{named(name)} is not supported; legal: {', '.join(legal)}")
         if not isinstance(value.get("enabled", False), bool):
-            problems.append(f"{key}.enabled is {value['enabled']!r}; legal: true, false")
+            problems.append(f"{key}.enabled is {quoted(value['enabled'])}; legal: true, false")
     dtype = (block.get("torch_autocast") or {}).get("dtype", "bfloat16") if not problems else ""
     if not problems and str(dtype) not in _DTYPES:
-        problems.append(f"torch_autocast.dtype is {dtype!r}; legal: bfloat16, float16")
+        problems.append(f"torch_autocast.dtype is {quoted(dtype)}; legal: bfloat16, float16")
     return problems
 
 
@@ -103,7 +105,7 @@ def _communication(block: dict[str, Any], enabled: list[str]) -> list[str]:
     if name is None:
         return []
     if name not in ("fp32", "bf16"):
-        return [f"communication_data_type is {name!r}; legal: fp32, bf16 (float16 overflows)"]
+        return [f"communication_data_type is {quoted(name)}; legal: fp32, bf16 (float16 overflows)"]
     if "torch_autocast" in enabled:
         return [
             "communication_data_type has no effect under torch_autocast: bfloat16 sends gradients "

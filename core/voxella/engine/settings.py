@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from voxella.engine.precision import precision_problems, without_ours
 from voxella.engine.sharding import sharding_problems, with_sharding
 from voxella.errors import UserError
+from voxella.quoting import named, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +113,7 @@ def _keys(block: dict[str, Any]) -> list[str]:
         elif key not in _LEGAL:
             near = difflib.get_close_matches(key, _LEGAL, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; legal: {', '.join(_LEGAL)}"
-            problems.append(f"unknown key {key}{hint}")
+            problems.append(f"unknown key {named(key)}{hint}")
     return problems
 
 
@@ -121,7 +122,9 @@ def _values(block: dict[str, Any]) -> list[str]:
     clipping = block.get("gradient_clipping")
     number = isinstance(clipping, (int, float)) and not isinstance(clipping, bool)
     if clipping is not None and not (number and 0 <= clipping < math.inf):
-        problems.append(f"gradient_clipping is {clipping!r}; legal: a number, 0 (none) and more")
+        problems.append(
+            f"gradient_clipping is {quoted(clipping)}; legal: a number, 0 (none) and more"
+        )
     if block.get("zero_force_ds_cpu_optimizer"):
         problems.append(
             "zero_force_ds_cpu_optimizer is not supported: it asks for DeepSpeed's own AdamW, "
@@ -129,10 +132,10 @@ def _values(block: dict[str, Any]) -> list[str]:
         )
     for key in ("wall_clock_breakdown", "memory_breakdown"):
         if not isinstance(block.get(key) or False, bool):
-            problems.append(f"{key} is {block[key]!r}; legal: true, false")
+            problems.append(f"{key} is {quoted(block[key])}; legal: true, false")
     profiler = block.get("flops_profiler") or {}
     if not isinstance(profiler, dict) or set(profiler) - set(_PROFILER):
-        problems.append(f"flops_profiler is {profiler!r}; legal: {{{', '.join(_PROFILER)}}}")
+        problems.append(f"flops_profiler is {quoted(profiler)}; legal: {{{', '.join(_PROFILER)}}}")
     return problems
 
 
@@ -156,7 +159,7 @@ def _sizes(block: dict[str, Any], world: int) -> list[str]:
         value = block.get(key)
         optional = key != "train_batch_size" and value is None
         if not optional and (not isinstance(value, int) or value < 1):
-            problems.append(f"{key} is {value!r}; legal: a whole number, at least 1")
+            problems.append(f"{key} is {quoted(value)}; legal: a whole number, at least 1")
     if problems:
         return problems
     micro, accumulation = _cut(block, world)

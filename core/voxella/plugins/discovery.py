@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from voxella.errors import UserError
 from voxella.plugins.specs import KINDS, PROJECT
+from voxella.quoting import quoted
 
 __all__ = ["ENVIRONMENT", "PluginInfo", "find", "list_plugins", "nearest"]
 
@@ -64,7 +65,7 @@ def find(kind: str, name: str) -> PluginInfo:
     """
     if kind not in KINDS:
         raise UserError(
-            f"no plugin kind {kind!r}{nearest(kind, KINDS)}",
+            f"no plugin kind {quoted(kind)}{nearest(kind, KINDS)}",
             legal=", ".join(KINDS),
             remedy="voxella plugins",
         )
@@ -73,14 +74,14 @@ def find(kind: str, name: str) -> PluginInfo:
     if not owners:
         names = sorted({plugin.name for plugin in of_kind})
         raise UserError(
-            f"no plugin {name!r} among the {kind}{nearest(name, names)}",
+            f"no plugin {quoted(name)} among the {kind}{nearest(name, names)}",
             legal=", ".join(names) or f"none is installed (group {PROJECT}.{kind})",
             remedy="voxella plugins",
         )
     if len(owners) > 1:
         claims = " and ".join(f"{plugin.owner} ({plugin.target})" for plugin in owners)
         raise UserError(
-            f"{kind}: {name!r} has {len(owners)} owners: {claims}",
+            f"{kind}: {quoted(name)} has {len(owners)} owners: {claims}",
             remedy=f"uninstall one of them, or take it out of {ENVIRONMENT}",
         )
     return owners[0]
@@ -123,9 +124,11 @@ def _from_environment(text: str) -> list[PluginInfo]:
         kind, _, name = (part.strip() for part in address.partition(":"))
         module, colon, attribute = target.partition(":")
         if kind not in KINDS:
-            problems.append(f"{ENVIRONMENT}: {entry!r}: no kind {kind!r}{nearest(kind, KINDS)}")
+            problems.append(
+                f"{ENVIRONMENT}: {quoted(entry)}: no kind {quoted(kind)}{nearest(kind, KINDS)}"
+            )
         elif not name or not _is_dotted(module) or (colon and not _is_dotted(attribute)):
-            problems.append(f"{ENVIRONMENT}: {entry!r} is not kind:name=module:attr")
+            problems.append(f"{ENVIRONMENT}: {quoted(entry)} is not kind:name=module:attr")
         else:
             plugins.append(PluginInfo(kind, name, ENVIRONMENT, "", target))
     if problems:

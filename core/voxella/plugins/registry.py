@@ -12,6 +12,7 @@ from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.plugins.discovery import PluginInfo, find, list_plugins, nearest
 from voxella.plugins.specs import PROJECT, FactorySpec
+from voxella.quoting import quoted
 
 if TYPE_CHECKING:
     from voxella.recipe.model import Component
@@ -52,19 +53,19 @@ def build(kind: str, component: Component, **wired: Any) -> Any:  # noqa: ANN401
     make = builder(kind, component.name)
     signature = inspect.signature(make)
     problems = [
-        f"{kind}: {component.name}: the engine supplies {key!r}, so a recipe cannot set it"
+        f"{kind}: {component.name}: the engine supplies {quoted(key)}, so a recipe cannot set it"
         for key in component.arguments
         if key in wired
     ]
     legal = [key for key in signature.parameters if key not in wired]
     problems += [
-        f"{kind}: {component.name}: no argument {key!r}{nearest(key, legal)}"
+        f"{kind}: {component.name}: no argument {quoted(key)}{nearest(key, legal)}"
         for key in component.arguments
         if key not in signature.parameters
     ]
     given = component.arguments | {k: v for k, v in wired.items() if k in signature.parameters}
     problems += [
-        f"{kind}: {component.name}: argument {key!r} is missing"
+        f"{kind}: {component.name}: argument {quoted(key)} is missing"
         for key, parameter in signature.parameters.items()
         if parameter.default is parameter.empty and key not in given
     ]

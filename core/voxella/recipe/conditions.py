@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from voxella.errors import UserError
+from voxella.quoting import named, quoted
 from voxella.recipe.layers import FILE_KEYS, Document, merge
 from voxella.recipe.model import Component
 from voxella.recipe.shape import block_at, default_at, nearest
@@ -69,12 +70,14 @@ def _clause(entry: Node) -> Clause:
         or set(entry.value if isinstance(entry.value, dict) else ()) != {"if", "set"}
     ):
         raise UserError(
-            f"{entry.mark}: when: received {plain(entry)!r}",
+            f"{entry.mark}: when: received {quoted(plain(entry))}",
             legal="{if: {dotted.key: value, or a list of values, or {not: ...}}, set: {...}}",
         )
     for key in FILE_KEYS:
         if (wrong := values.get(key)) is not None:
-            raise UserError(f"{wrong.mark}: when: set cannot hold {key!r}, which belongs to a file")
+            raise UserError(
+                f"{wrong.mark}: when: set cannot hold {quoted(key)}, which belongs to a file"
+            )
     for key, test in conditions.value.items():
         _check_key(key, test)
         _check_test(key, test)
@@ -91,7 +94,7 @@ def _check_key(key: str, test: Node) -> None:
         if not part.isdecimal() and part not in block.model_fields:
             close = nearest(part, block.model_fields)
             raise UserError(
-                f"{test.mark}: when: no recipe has a key {key!r}",
+                f"{test.mark}: when: no recipe has a key {quoted(key)}",
                 legal=", ".join(block.model_fields),
                 remedy=None
                 if close is None
@@ -105,7 +108,7 @@ def _check_test(key: str, test: Node) -> None:
         negated = test.get("not")
         if negated is None or len(test.value) != 1:
             raise UserError(
-                f"{test.mark}: when: {key}: received {plain(test)!r}",
+                f"{test.mark}: when: {named(key)}: received {quoted(plain(test))}",
                 legal="a value, a list, {not: ...}",
             )
         inner = negated
@@ -115,7 +118,8 @@ def _check_test(key: str, test: Node) -> None:
         for option in options
     ):
         raise UserError(
-            f"{test.mark}: when: {key}: only words, numbers, booleans and null can be compared"
+            f"{test.mark}: when: {named(key)}: only words, numbers, booleans and null can be "
+            "compared"
         )
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.quoting import quoted
 from voxella.recipe.paths import absolute
 from voxella.recipe.shape import KeyPath, kind_at, nearest
-from voxella.recipe.yaml_lines import Mark, Node, read_yaml, shown
+from voxella.recipe.yaml_lines import Mark, Node, plain, read_yaml, shown
 
 __all__ = ["Document", "merge", "read_chain", "stack"]
 
@@ -95,7 +96,7 @@ def _entries(document: Document) -> list[Node]:
     for entry in entries:
         if not isinstance(entry.value, str):
             raise UserError(
-                f"{entry.mark}: extends: received {entry.value!r}",
+                f"{entry.mark}: extends: received {quoted(plain(entry))}",
                 legal="a path, or a list of paths",
             )
     return entries

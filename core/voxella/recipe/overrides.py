@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.errors import UserError
-from voxella.quoting import why_no_code
+from voxella.quoting import named, quoted, why_no_code
 from voxella.recipe.layers import merge
 from voxella.recipe.shape import dotted
 from voxella.recipe.yaml_lines import Node, parse_text, plain
@@ -49,14 +49,14 @@ def parse_overrides(texts: Sequence[str]) -> list[Override]:
     return found
 
 
-_SHOWN, _WORDS = 80, 8
+_SHOWN = 80
 
 
 def _parse(text: str) -> Override:
     key, equals, value = text.partition("=")
     # A value that may be a sentence (a label pasted from a report) is not repeated.
-    shown = value if why_no_code(value, longest=_SHOWN, most_words=_WORDS) is None else "..."
-    source = f"--set {key}{equals}{shown}" if value else f"--set {text}"
+    shown = value if not value or why_no_code(value, longest=_SHOWN) is None else "..."
+    source = f"--set {named(key)}{equals}{shown}"
     parts = tuple(part.strip() for part in key.split("."))
     if not equals:
         raise UserError(f"{source}: there is no '='")
@@ -99,7 +99,7 @@ def _overlay(
     if current is not None and isinstance(current.value, list):
         return _element(current, parts, value, at)
     if current is not None and current.value is not None and not isinstance(current.value, dict):
-        raise _Impossible(f"{dotted(at)} is {plain(current)!r} and has no keys")
+        raise _Impossible(f"{dotted(map(named, at))} is {quoted(plain(current))} and has no keys")
     child = None if current is None else current.get(part)
     return Node({part: _overlay(child, rest, value, (*at, part))}, mark)
 
@@ -110,7 +110,8 @@ def _element(current: Node, parts: tuple[str, ...], value: Node, at: tuple[str, 
     element = current.get(parts[0])
     if element is None:
         raise _Impossible(
-            f"{dotted(at)} is a list of {len(current.value)}: index {parts[0]} is not in it"
+            f"{dotted(map(named, at))} is a list of {len(current.value)}: index "
+            f"{named(parts[0])} is not in it"
         )
     index, path = int(parts[0]), (*at, parts[0])
     items = list(current.value)

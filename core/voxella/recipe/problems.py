@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from voxella.errors import UserError
-from voxella.quoting import quoted
+from voxella.quoting import named, quoted
 from voxella.recipe.shape import KeyPath, block_at, dotted, homes, nearest
 from voxella.recipe.yaml_lines import Node, locate
 
@@ -40,7 +40,8 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        key = dotted(self.path)
+        # A key may be a report, as a line of one is that has lost its indent; ours are one word.
+        key = dotted(named(str(part), most_words=1) for part in self.path)
         return f"{self.where}: {key}: {self.text}" if key else f"{self.where}: {self.text}"
 
 

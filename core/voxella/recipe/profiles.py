@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.quoting import named, shown_path
 from voxella.recipe.layers import Document
 from voxella.recipe.paths import absolute
 from voxella.recipe.shape import nearest
@@ -33,7 +34,7 @@ def find_profile(profile: str, chain: Sequence[Document]) -> Path:
     if profile.endswith((".yaml", ".yml")) or os.sep in profile:
         path = absolute(profile, Path.cwd())
         if not path.is_file():
-            raise UserError(f"--profile {profile}: there is no file {shown(path)}")
+            raise UserError(f"--profile {shown_path(profile)}: there is no file {shown(path)}")
         return path
     folders = _folders(chain)
     for folder in folders:
@@ -43,7 +44,7 @@ def find_profile(profile: str, chain: Sequence[Document]) -> Path:
     close = nearest(profile, known)
     places = ", ".join(shown(folder) for folder in folders)
     raise UserError(
-        f"--profile {profile}: no {profile}.yaml in {places}",
+        f"--profile {named(profile)}: no {named(profile)}.yaml in {places}",
         legal=f"{', '.join(known) or 'no named profile'}, or the path of a .yaml file",
         remedy=None if close is None else f"--profile {close}",
     )

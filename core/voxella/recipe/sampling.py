@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator
 
 from voxella.diffusion.samplers import SAMPLERS
+from voxella.quoting import quoted
 from voxella.recipe.block import Block
 from voxella.recipe.ranges import Batch, Copies, Count, SolverSteps
 
@@ -19,7 +20,7 @@ Split = Literal["train", "val", "test"]
 
 def _known(name: str) -> str:
     if name not in SAMPLERS:
-        raise ValueError(f"received {name!r}; legal: {', '.join(SAMPLERS)}")
+        raise ValueError(f"received {quoted(name)}; legal: {', '.join(SAMPLERS)}")
     return name
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from voxella.errors import UserError
 from voxella.limits import RECIPE_BYTES
+from voxella.quoting import named, quoted, shown_path, unquoted
 
 __all__ = [
     "Data",
@@ -103,7 +104,7 @@ _Dumper.add_implicit_resolver(
 def shown(path: Path) -> str:
     """Return ``path`` as a user would write it: relative when it lies below the current folder."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return shown_path(path if relative.startswith("..") else relative)
 
 
 def read_yaml(path: Path) -> Node:
@@ -140,8 +141,8 @@ def parse_text(text: str, source: str, folder: Path, *, lines: bool = True) -> N
         raise UserError(f"{source}: nested more than {_DEEPEST} levels deep") from None
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
-        line = at.line + 1 if at is not None and lines else None
-        raise UserError(f"{Mark(source, line, folder)}: not YAML: {error.problem}") from None
+        mark = Mark(source, at.line + 1 if at is not None and lines else None, folder)
+        raise UserError(f"{mark}: not YAML: {unquoted(error.problem)}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{source}: not YAML: {str(error).splitlines()[0]}") from None
     if root is None:
@@ -187,10 +188,10 @@ class _Converter:
             mark = self.mark(key_node)
             key = self.scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                raise UserError(f"{mark}: a key must be a word, received {key_node.value!r}")
+                raise UserError(f"{mark}: a key must be a word, received {quoted(key_node.value)}")
             if key in children:
                 raise UserError(
-                    f"{mark}: the key {key!r} stands twice, first in {children[key].mark}",
+                    f"{mark}: the key {quoted(key)} stands twice, first in {children[key].mark}",
                     remedy="keep one of the two",
                 )
             children[key] = self.convert(value_node, mark, depth)
@@ -219,7 +220,7 @@ class _Converter:
     def refused(self, node: yaml.Node) -> UserError:
         tag = node.tag.replace(_STANDARD, "!!")
         return UserError(
-            f"{self.mark(node)}: the tag {tag} is refused: a recipe holds plain data",
+            f"{self.mark(node)}: the tag {named(tag)} is refused: a recipe holds plain data",
             legal="words, numbers, true, false, null, lists, mappings",
         )
 

@@ -19,6 +19,7 @@ from voxella.imaging.affine import edges_problem
 from voxella.limits import TEXT_BYTES
 from voxella.machine import raise_if_machine
 from voxella.plain_json import parse_json
+from voxella.quoting import shown_path
 from voxella.recipe.model import Recipe
 from voxella.texts.documents import document_of_text
 from voxella.texts.encodings import decode
@@ -161,7 +162,7 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
     except OSError as error:
         raise_if_machine(error)
         raise UserError(
-            f"sample.prompts: {path} cannot be read ({type(error).__name__})",
+            f"sample.prompts: {shown_path(path)} cannot be read ({type(error).__name__})",
             legal=f"one object per line: {_LEGAL}",
         ) from None
     except ValueError as error:

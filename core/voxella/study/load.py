@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from voxella.errors import UserError
-from voxella.quoting import quoted
+from voxella.quoting import named, quoted
 from voxella.recipe.block import Block
 from voxella.recipe.paths import absolute
 from voxella.recipe.shape import nearest
@@ -114,5 +114,5 @@ def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - py
         )
     else:
         text = f"received {quoted(item['input'])}; {item['msg']}"
-    key = ".".join(str(part) for part in place)
+    key = ".".join(named(str(part), most_words=1) for part in place)
     return f"{written.mark}: {key}: {text}" if key else f"{written.mark}: {text}"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from voxella.quoting import named
 from voxella.recipe.block import Block, FolderName
 from voxella.recipe.shape import nearest
 from voxella.study.names import KNOWN
@@ -18,7 +19,7 @@ def _known(metric: str) -> str:
     if metric not in KNOWN:
         close = nearest(metric, KNOWN)
         hint = f"did you mean {close}?" if close else f"legal: {', '.join(KNOWN)}"
-        raise ValueError(f"there is no metric {metric}; {hint}")
+        raise ValueError(f"there is no metric {named(metric)}; {hint}")
     return metric
 
 

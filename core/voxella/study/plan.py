@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxella.errors import UserError
+from voxella.quoting import named_list, quoted
 from voxella.recipe.model import Recipe
 from voxella.study.agreement import WORKSPACE, require_agreement
 from voxella.study.load import StudySet
@@ -188,7 +189,7 @@ def _table(study: Study, loaded: dict[Path, Loaded]) -> Table:
         unknown = sorted({*claim.lefts, *claim.rights} - {*rows})
         if unknown:
             raise UserError(
-                f"study {study.name}: the claim {claim.text!r} names {', '.join(unknown)}",
+                f"study {study.name}: the claim {quoted(claim.text)} names {named_list(unknown)}",
                 legal=f"names of its recipes: {', '.join(rows)}",
             )
     return Table(study, rows)
