@@ -56,6 +56,8 @@ _BY_WORDS = {os.strerror(number): number for number in _REMEDIES if number != er
 # torch's writer knows that something went wrong, and not what. Its reader, over a damaged file,
 # speaks of the same source file.
 _TORCH_WRITER = ("PytorchStreamWriter", "unexpected pos")
+# Only of a file that is written.
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A disk with less than that free is taken to be full where a library does not say what it met.
 _FULL_BYTES = 2**20
 
@@ -73,7 +75,9 @@ def machine_fault(error: BaseException, path: Path | None = None) -> OSError | N
             break
         number = _number(seen)
         if number is not None:
-            file = getattr(seen, "filename", None)
+            # A copy has two files, and the one that is read is named first.
+            copied = getattr(seen, "filename2", None) if number in _WRITING else None
+            file = copied or getattr(seen, "filename", None)
             return _fault(number, path if file is None else Path(os.fsdecode(file)))
         seen = seen.__cause__ or seen.__context__
     if path is None:

@@ -53,14 +53,18 @@ class Block(BaseModel):
 
     # NaN and infinity pass every comparison that they should not, and no setting means them.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
 
 class Component(BaseModel):
     """A plugin by name; every other key is a keyword argument of its builder."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     name: str = Field(description="the plugin's name, see `voxella plugins`")
 
