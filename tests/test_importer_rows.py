@@ -156,6 +156,18 @@ def test_numbers_that_pandas_writes_are_ids_again(tmp_path: Path) -> None:
     assert row.cells == {"id": "3", "psa": "5.1", "n": "", "big": "12345678901"}
 
 
+@pytest.mark.parametrize(("name", "place"), [("t.json", "t.json"), ("t.jsonl", "t.jsonl: line 1")])
+def test_of_a_json_key_that_stands_twice_neither_value_is_taken(
+    tmp_path: Path, name: str, place: str
+) -> None:
+    record = '{"id": "a", "report": "left", "report": "right"}'
+    (tmp_path / name).write_text(record if name.endswith("l") else f"[{record}]")
+    with pytest.raises(UserError, match=f"{place}: not JSON.*a key stands twice") as told_so:
+        read_table(tmp_path / name, ["id"])
+    assert "left" not in str(told_so.value)
+    assert "right" not in str(told_so.value)
+
+
 def test_excels_own_word_for_the_delimiter_counts(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"sep=;\r\nid;a,b\r\n1;2\r\n")
     table = read_table(tmp_path / "t.csv", ["id"])
@@ -361,6 +373,12 @@ def formatted(path: Path, cells: Sequence[tuple[Any, str]]) -> Path:
         (12345, "#,##0", "12345"),
         (7, "General", "7"),
         (0, "000", "000"),
+        (5, "0000_)", "0005"),
+        (5, "0000;;", "0005"),
+        (5, "0_)", "5"),
+        (1234, "# ##0", "1234"),
+        (-7, "0", "-7"),
+        (0, '000;-000;"none"0', "none0"),
     ],
 )
 def test_ids_are_what_excel_shows(tmp_path: Path, value: float, form: str, shown: str) -> None:
@@ -377,6 +395,12 @@ def test_ids_are_what_excel_shows(tmp_path: Path, value: float, form: str, shown
         (0.5, "0%", "a number that its format shows otherwise"),
         (7, ";;;", "a number that its format shows otherwise"),
         (7, "# ?/?", "a number that its format shows otherwise"),
+        (5, "0,000", "a number that its format shows otherwise"),  # 0,005
+        (7.5, "00000", "a number that its format shows otherwise"),  # 00008
+        (-5, "00000", "a number that its format shows otherwise"),  # -00005
+        (-5, "0;(0)", "a number that its format shows otherwise"),  # (5)
+        (0, "0;-0;", "a number that its format shows otherwise"),  # nothing
+        (150, "[<=99]000;0000", "a number that its format shows otherwise"),  # 0150
         ("x" * 32_767, "@", "32767 characters, the most that Excel keeps"),
     ],
 )
@@ -425,7 +449,7 @@ def test_a_formula_may_compute_nothing(tmp_path: Path) -> None:
     assert got(read_table(rewritten(path, computed), ["id", "n"])) == [{"id": "a", "n": ""}]
 
 
-def hidden(path: Path) -> Path:
+def hidden(path: Path, height: str) -> Path:
     def fill(book: Workbook) -> None:
         rows_of(("id", "n"), ("a", 1), ("b", 2), ("c", 3), ("d", 4))(book)
         sheet = page(book)
@@ -435,14 +459,15 @@ def hidden(path: Path) -> Path:
 
     # A row of no height, which openpyxl does not write
     return rewritten(
-        workbook(path, fill), lambda xml: xml.replace('<row r="5"', '<row ht="0" r="5"')
+        workbook(path, fill), lambda xml: xml.replace('<row r="5"', f'<row ht="{height}" r="5"')
     )
 
 
+@pytest.mark.parametrize("height", ["0", "0.5"])
 def test_hidden_rows_and_columns_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, height: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = read_table(hidden(tmp_path / "t.xlsx"), ["id", "n"])
+    table = read_table(hidden(tmp_path / "t.xlsx", height), ["id", "n"])
     assert [row.cells["id"] for row in table.rows] == ["a", "b", "c", "d"]
     told = capsys.readouterr().err
     assert "2 rows are hidden and read like the others: 3, 5 (leave them out" in told

@@ -124,6 +124,8 @@ def test_a_study_s_mistakes_have_a_place(text: str, told: str, tmp_path: Path) -
         ('"\\ud800"', "half of a character"),
         ('{"\\uDFFF": 1}', "half of a character"),
         ("{", "line 1, column 2"),
+        ('{"report": "one", "report": "two"}', "a key stands twice in one object"),
+        ('[{"a": {"b": 1, "c": 2, "b": 1}}]', "a key stands twice in one object"),
     ],
 )
 def test_json_that_cannot_be_used_is_one_kind_of_error(text: str, told: str) -> None:

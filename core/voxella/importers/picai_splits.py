@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from voxella.case import Split
 from voxella.errors import UserError
 from voxella.importers.rows import read_text
+from voxella.plain_json import parse_json
 
 __all__ = ["read_splits"]
 
@@ -27,7 +27,7 @@ def read_splits(splits: Path, fold: int) -> dict[str, Split]:
     if path is None:
         raise UserError(f"{splits}: no splits.json there")
     try:
-        folds = json.loads(read_text(path)[0])
+        folds = parse_json(read_text(path)[0])
         pairs = [[(name, part[name]) for name in ("train", "val")] for part in folds]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         problem = f'{path}: not a list of {{"train": [...], "val": [...]}}'

@@ -17,8 +17,11 @@ __all__ = ["cell_note", "cell_problem", "shown_text"]
 
 # Excel keeps 15 digits of a number: longer ids have lost their last ones on being typed in.
 _DIGITS = 15
-_PLAIN = re.compile(r"General|@|[#,0 ?]*[#0?](?:\.[0#?]+)?_?\)?", re.I)
+_PLAIN = re.compile(r"General|@|[#, ?]*[#0?](?:\.[0#?]+)?", re.I)
 _COLOUR = re.compile(r"\[(?!h|m|s)[^\]]*\]", re.I)
+_CONDITION = re.compile(r"\[[<>=]")
+# Room left free, or filled up: _) and *-
+_SPACE = re.compile(r'("[^"]*"|\\.)|[_*].', re.S)
 # Literals and zeros: P-000, "P"000, 000-00
 _PADDED = re.compile(r'(?:"[^"]*"|\\.|[-/ ()+:]|0)*', re.S)
 _PIECE = re.compile(r'"([^"]*)"|\\(.)|(0+)|(.)', re.S)
@@ -33,7 +36,7 @@ def shown_text(cell: Any) -> str:  # noqa: ANN401 - openpyxl's cell classes shar
         return cell_text(unescape(value))
     if not _is_number(value):
         return cell_text(value)
-    if float(value).is_integer() and value >= 0 and (padded := _padded(value, cell.number_format)):
+    if padded := _padded(value, cell.number_format):
         return padded
     # As many digits as Excel shows: 0.1 + 0.2 is 0.3 there.
     return cell_text(float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value)
@@ -82,13 +85,24 @@ def _is_number(value: object) -> bool:
 
 
 def _is_plain(value: float, number_format: str) -> bool:
-    form = _COLOUR.sub("", number_format.split(";")[0])
+    form = _form(value, number_format)
     return bool(_PLAIN.fullmatch(form)) or _padded(value, number_format) is not None
+
+
+def _form(value: float, number_format: str) -> str:
+    """Return the part of a format that shows a value, "" where that cannot be told."""
+    parts = number_format.split(";")
+    if _CONDITION.search(number_format) or (value < 0 and len(parts) > 1):
+        return ""
+    part = parts[2] if value == 0 and len(parts) > 2 else parts[0]
+    return _SPACE.sub(r"\1", _COLOUR.sub("", part))
 
 
 def _padded(value: float, number_format: str) -> str | None:
     """Return a whole number under a format of zeros and literals; None under another format."""
-    form = _COLOUR.sub("", number_format.split(";")[0])
+    if value < 0 or not float(value).is_integer():
+        return None
+    form = _form(value, number_format)
     places = re.sub(r'"[^"]*"|\\.', "", form).count("0")
     if form == "0" or not places or not _PADDED.fullmatch(form):
         return None

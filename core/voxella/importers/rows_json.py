@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from voxella.errors import UserError
 from voxella.importers.rows_table import Row, Table, cut_problem, refuse, shown
 from voxella.importers.rows_values import cell_text
+from voxella.plain_json import parse_json
 
 __all__ = ["from_json", "json_list"]
 
@@ -61,12 +61,9 @@ def json_list(path: Path, text: str) -> list[tuple[int, Any]]:
         UserError: It is not JSON, or not a list.
     """
     try:
-        loaded = json.loads(text)
+        loaded = parse_json(text)
     except ValueError as error:
-        # The decoder's message gives line and column and no text.
-        raise UserError(f"{path}: not JSON: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: not JSON that can be read: nested too deep") from None
+        raise UserError(f"{path}: not JSON that can be read: {error}") from None
     if not isinstance(loaded, list):
         raise UserError(f"{path}: not a list of objects", legal='[{"id": "a", ...}, ...]')
     return list(enumerate(loaded, start=1))
@@ -80,9 +77,9 @@ def _json_lines(path: Path, text: str) -> list[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            records.append((number, json.loads(line)))
-        except (ValueError, RecursionError):
-            problems.append(f"{path}: line {number}: not JSON")
+            records.append((number, parse_json(line)))
+        except ValueError as error:
+            problems.append(f"{path}: line {number}: not JSON that can be read: {error}")
     if problems:
         raise UserError("\n".join(problems), legal='one object per line: {"id": "a", ...}')
     return records

@@ -93,7 +93,8 @@ def look_at(page: Worksheet, height: int, columns: Collection[int]) -> Page:
 
 
 def _is_hidden(row: Any) -> bool:  # noqa: ANN401 - openpyxl's dimensions are loosely typed
-    return bool(row.hidden) or row.ht == 0
+    # Less than a point is not seen.
+    return bool(row.hidden) or (row.ht is not None and row.ht < 1)
 
 
 def _hidden_columns(page: Worksheet) -> set[int]:
