@@ -24,9 +24,17 @@ _WORDS = frozenset(
     nichtvorhanden nein siebefund siehebefund sieheanlage folgt aucun aucune inconnu vide
     nondisponible nonrenseigne nonrenseigné sansobjet pasderapport ninguno ninguna vacio vacío
     desconocido nodisponible sininforme sindatos pendiente nessuno nessuna vuoto nondisponibile
-    nd refertononinserito brak нет неизвестно 无 無 暂无 なし 없음
+    nd refertononinserito brak idem ditto asabove seeabove seebelow seereportabove seepriorreport
+    seepreviousreport seescan seeimage seeimages seepacs reportinpacs reportnotyetavailable
+    notyetavailable notyetreported notreportedyet unreported awaitingreport awaitingreporting
+    tofollow reporttofollow reportfollows inprogress dictated dictatednotread emptystring zieboven
+    zieonder ziepacs ziescan volgt nognietbeschikbaar sieheoben sieheunten siehepacs so su
+    wieoben dito voircidessus voircidessous voirdossier voirpacs véasearriba verarriba vedisopra
+    нет неизвестно 无 無 暂无 なし 없음
     """.split()
 )
+# What a program leaves for each of several empty fields.
+_EMPTY = frozenset({"nan", "none", "null", "nil", "na", "nat", "undefined", "nvt", "ka"})
 _ERROR = re.compile(
     r"#(?:n/?a|ref!|value!|name\?|div/0!|num!|null!|spill!|calc!|field!|getting_data|n/v|wert!|bezug!)",
     re.I,
@@ -60,10 +68,22 @@ def is_placeholder(text: str) -> bool:
     letters = "".join(c for c in plain.casefold() if c.isalnum())
     if not any(c.isalpha() for c in letters) or letters in _WORDS:
         return True
+    if plain == r"\N" or _each_is_one(plain):
+        return True
     if len(letters) < 40 and letters.removeprefix("text").removeprefix("report") in _WORDS | {""}:
         # {"text": ""}, report: none
         return True
     return not any(c.isalpha() for c in without_markers(plain))
+
+
+def _each_is_one(text: str) -> bool:
+    """Tell whether every word is one that programs write for nothing: "None, None", "nan nan".
+
+    Fields that were joined to one report have left it for each of them.
+    """
+    words = re.split(r"[\s,;|]+", text.casefold())
+    bare = ["".join(c for c in word if c.isalnum()) for word in words]
+    return len(bare) > 1 and all(not word or word in _EMPTY for word in bare)
 
 
 def stated(text: str) -> str:
