@@ -266,6 +266,12 @@ def test_a_metaimage_has_to_say_where_its_voxels_lie(
         ),
         ({"space": None, "space_directions": None, "space_origin": None}, "geometry.spacing"),
         ({"space_directions": "(2,0,0) (0,0,0) (0,0,3)"}, "geometry.spacing"),
+        ({"space_directions": "none none none"}, "geometry.spacing"),
+        (
+            {"space_directions": "(2,0,0) (0,2,0) none", "kinds": "domain domain domain"},
+            "geometry.spacing",
+        ),
+        ({"space": None}, "image.damaged"),  # by the format, directions need a space
         ({"space_directions": "(2,0,0) (nan,nan,nan) (0,0,3)"}, "geometry.spacing"),
         ({"space_directions": "(2,0,0) (1,2,0) (0,0,3)"}, "geometry.sheared"),
         ({"space_units": '"um" "um" "um"'}, "geometry.units"),

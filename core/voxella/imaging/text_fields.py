@@ -158,6 +158,8 @@ def _check_vectors(fields: dict[str, str], axes: int) -> None:
     for key, power in _NRRD_VECTORS.items():
         if key not in fields:
             continue
+        if not fields.get("space") and not fields.get("space dimension"):
+            raise ValueError(f"its header has the field {key} and no field space, which it needs")
         vectors = VECTOR.findall(fields[key])
         rest = VECTOR.sub("", fields[key]).strip()
         numbers = [word for vector in vectors for word in vector.strip("()").split(",")]

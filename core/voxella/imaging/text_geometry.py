@@ -74,7 +74,15 @@ def _nrrd_spacing(fields: dict[str, str]) -> Problem | None:
         return _without_spacing(missing) if stated is None else edges_problem(_numbers(stated)[:3])
     # Of vectors, those of an axis that is none of space (`none`) say nothing.
     vectors = [_numbers(v.strip("()")) for v in VECTOR.findall(directions) if v[0] == "("]
+    if len(vectors) < _axes_of_space(fields):
+        return _without_spacing("space directions of one of its axes")
     return edges_problem([float(np.linalg.norm(vector)) for vector in vectors][:3])
+
+
+def _axes_of_space(fields: dict[str, str]) -> int:
+    """Return how many axes are of space; where the header tells no kinds, two at least."""
+    kinds = fields.get("kinds", "").lower().split()
+    return sum(kind in {"domain", "space"} for kind in kinds) or 2
 
 
 def _nrrd_orientation(fields: dict[str, str]) -> Problem | None:
