@@ -119,7 +119,8 @@ def test_a_merge_key_is_a_key_like_any_other() -> None:
         ("a: [1, 2\nb: 3\n", r"r\.yaml:2: not YAML"),
         ("a: 1\n\tb: 2\n", r"r\.yaml:2: not YAML"),
         ("a: 1\n---\nb: 2\n", r"r\.yaml:2: not YAML: .*another document"),
-        ("1: a\n", r"r\.yaml:1: a key must be a word, received '1'"),
+        ("1: a\n", r"r\.yaml:1: a key must be a word, received '1' \(quoted, it is\)"),
+        ("true: a\n", r"r\.yaml:1: a key must be a word, received 'true' \(quoted, it is\)"),
         ("a: \x00\n", r"r\.yaml: not YAML"),
     ],
 )

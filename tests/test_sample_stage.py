@@ -730,14 +730,18 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
     secret = "Mrs Smith has a lesion"
     lines = ["{", json.dumps({"id": "a b", "report": secret}), json.dumps({"report": [secret]})]
     lines.append(json.dumps({"id": "c", "report": f"<p>{secret}</p>"}))
+    lines.append(f'{{"id": "e", "report": "{secret}", "report": "none"}}')
+    lines.append(json.dumps({"id": "f", "report": f"{secret}\0"}))
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         sample(bench.recipe(f"sample.prompts={path}"), bench.run("bad"))
     said = str(caught.value)
     assert ":1: not JSON" in said
-    assert ":2: id" in said
-    assert ":3: id, report" in said
+    assert ":2: id is not letters, digits and _ . - in quotes" in said
+    assert ":3: id is missing; report is not a text in quotes" in said
     assert ":4: its report is HTML and no plain text" in said
+    assert ":5: not JSON: a key stands twice in one object" in said
+    assert ":6: its report holds characters that are no text" in said
     assert "Smith" not in said
     path.write_text(json.dumps({"id": "d", "report": "Lésion"}, ensure_ascii=False), "latin-1")
     with pytest.raises(UserError, match=r"is not UTF-8 \(byte \d+ of \d+\).*; save it as UTF-8"):
@@ -755,9 +759,10 @@ IMPOSSIBLE = {
     "none": ([], "spacing_mm has 0 entries"),
     "fine": ([0.5, 0.5, 3], "far from what the model was trained on (8 x 8 x 6 mm)"),
     "coarse": ([8, 8, 60], "far from what the model was trained on (8 x 8 x 6 mm)"),
-    "words": (["8", 8, 6], "spacing_mm"),
-    "yes": ([True, 8, 6], "spacing_mm"),
-    "one": (8, "spacing_mm"),
+    "huge": ([1e9, 8, 6], "far from what the model was trained on (8 x 8 x 6 mm)"),
+    "words": (["NaN", 8, 6], "spacing_mm is not a list of numbers, unquoted, or null"),
+    "yes": ([True, 8, 6], "spacing_mm is not a list of numbers"),
+    "one": (8, "spacing_mm is not a list of numbers"),
 }
 
 
@@ -781,15 +786,15 @@ def test_impossible_prompts_are_all_named_with_their_lines(bench: Bench, tmp_pat
         sample(bench.recipe(f"sample.prompts={path}"), bench.run("impossible"))
     said = caught.value.problem.splitlines()
     told = {int(line.removeprefix(f"{path}:").split(":")[0]): line for line in said}
-    assert sorted(told) == [*range(1, 12), 13, 14, 15, 16, 17, 18]
+    assert sorted(told) == [*range(1, 13), 14, 15, 16, 17, 18, 19]
     for number, (_, words) in enumerate(IMPOSSIBLE.values(), start=1):
         assert words in told[number]
-    assert "label is none of negative, positive" in told[13]
-    assert "id GOOD stands in line 12 already" in told[14]
-    assert told[15].endswith("a field that no prompt has")
-    assert "not JSON: nested more than" in told[16]
-    assert "not JSON: a whole number of thousands of digits" in told[17]
-    assert "half of a character" in told[18]
+    assert "label is none of negative, positive" in told[14]
+    assert "id GOOD stands in line 13 already" in told[15]
+    assert told[16].endswith("a field that no prompt has")
+    assert "not JSON: nested more than" in told[17]
+    assert "not JSON: a whole number of thousands of digits" in told[18]
+    assert "half of a character" in told[19]
     assert "Smith" not in str(caught.value)
     assert not (bench.folder / "impossible" / "samples").exists()
 

@@ -188,7 +188,8 @@ class _Converter:
             mark = self.mark(key_node)
             key = self.scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                raise UserError(f"{mark}: a key must be a word, received {quoted(key_node.value)}")
+                given = quoted(key_node.value)
+                raise UserError(f"{mark}: a key must be a word, received {given} (quoted, it is)")
             if key in children:
                 raise UserError(
                     f"{mark}: the key {quoted(key)} stands twice, first in {children[key].mark}",

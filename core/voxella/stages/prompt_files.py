@@ -29,6 +29,12 @@ __all__ = ["Prompt", "check_prompts", "prompt_cases", "read_prompts"]
 
 # A spacing this many times finer or coarser than any that was seen is refused.
 _FAR = 4.0
+_EXPECTED = {
+    "id": "letters, digits and _ . - in quotes, at most 100 and the first no sign",
+    "report": "a text in quotes",
+    "label": "a text in quotes, or null",
+    "spacing_mm": "a list of numbers, unquoted, or null",
+}
 _LEGAL = '{"id": "a1", "report": "...", "label": "positive", "spacing_mm": [0.5, 0.5, 0.75]}'
 
 
@@ -177,19 +183,28 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
         try:
             prompts[number] = Prompt.model_validate(parse_json(line))
         except ValidationError as error:
-            fields = {_field(str(item["loc"][0])) for item in _errors(error) if item["loc"]}
-            problems.append((number, ", ".join(sorted(fields)) or "not an object"))
+            fields = {_field(item) for item in _errors(error) if item["loc"]}
+            problems.append((number, "; ".join(sorted(fields)) or "not an object"))
         except ValueError as error:
             problems.append((number, f"not JSON: {error}"))
         else:
-            if (document := document_of_text(prompts[number].report)) is not None:
+            text = prompts[number].report
+            if "\0" in text:
+                problems.append((number, "its report holds characters that are no text"))
+            elif (document := document_of_text(text)) is not None:
                 problems.append((number, f"its report {document}"))
     return prompts, problems
 
 
-def _field(name: str) -> str:
-    # A key that no prompt has may be anything, a report as well.
-    return name if name in Prompt.model_fields else "a field that no prompt has"
+def _field(item: Any) -> str:  # noqa: ANN401 - pydantic's own dict
+    """Say what is wrong with a field; its value may be a report and is not quoted."""
+    name = str(item["loc"][0])
+    if name not in Prompt.model_fields:
+        # It may be anything, a report as well.
+        return "a field that no prompt has"
+    if item["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name} is not {_EXPECTED[name]}"
 
 
 def _errors(error: ValidationError) -> list[Any]:
