@@ -18,6 +18,7 @@ from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
+from voxella.recipe.load import load_recipe
 from voxella.stages.evaluate import evaluate
 from voxella.stages.run import run_stages
 from voxella.stages.synthetic_sets import check_samples
@@ -125,6 +126,25 @@ def test_weights_that_are_not_the_ones_meant(hospital: Hospital, tmp_path: Path)
     said = refusal(hospital, tmp_path, *given)
     assert f"the SHA-256 of {weights} is {sha256_file(weights)}" in said
     assert "cannot be read as weights of RadImageNet" in refusal(hospital, tmp_path, given[0])
+    # In a whole run it is said before the first stage, too.
+    with pytest.raises(UserError, match="cannot be read as weights of RadImageNet"):
+        run_stages(hospital.recipe(given[0]), tmp_path / "whole")
+    with pytest.raises(UserError, match=r"radimagenet_sha256: evaluate\.radimagenet names no file"):
+        run_stages(hospital.recipe(given[1]), tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
+
+
+@pytest.mark.parametrize("until", ["evaluate", "classify"])
+def test_volumes_on_their_scans_grids_are_refused_before_they_are_made(
+    until: str, hospital: Hospital, tmp_path: Path
+) -> None:
+    recipe = hospital.recipe("sample.space=source")
+    if until == "classify":
+        downstream = REPOSITORY / "recipes" / "downstream" / "synth_clinical.yaml"
+        recipe = load_recipe(downstream, ["smoke"], ["sample.space=source"])
+    with pytest.raises(UserError, match=f"received source, and {until} takes volumes on the"):
+        run_stages(recipe, tmp_path / "whole", until=until)
+    assert not (tmp_path / "whole").exists()
 
 
 def test_a_folder_that_holds_no_data_set(hospital: Hospital, tmp_path: Path) -> None:

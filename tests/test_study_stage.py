@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -144,6 +145,39 @@ def test_a_recipe_that_fails_is_reported_and_the_others_go_on(
         **dict.fromkeys(("broken", "crashing", "refused"), "failed"),
         **dict.fromkeys(("base", "radbase"), "finished"),
     }
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("sample: {prompts: /none/p.jsonl}", "sample.prompts: /none/p.jsonl cannot be read"),
+        ("sample: {space: source}", "sample.space: received source, and the study takes"),
+        ("prepare: {crop_mm: [0, 128, 96]}", "prepare.crop_mm: an edge has to be above 0 mm"),
+        ("evaluate: {medicalnet: README.md}", "cannot be read as weights of MedicalNet"),
+    ],
+)
+def test_what_the_last_stages_would_refuse_is_not_begun(
+    setting: str,
+    words: str,
+    ran: list[tuple[str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "README.md").write_text("no weights")
+    names = ("base", "radbase")
+    for name in names:
+        text = f"extends: {RECIPES / name}.yaml\nname: {name}\n{setting}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    # A profile comes after the recipe, and has a crop of its own.
+    shrunk = tmp_path / "profile.yaml"
+    smoke = (RECIPES / "profiles" / "smoke.yaml").read_text()
+    shrunk.write_text(smoke.replace("  crop_mm: [128, 128, 96]\n", "", 1))
+    study = str(written(tmp_path, *(str(tmp_path / f"{name}.yaml") for name in names)))
+    assert main(["study", study, "--profile", str(shrunk), "--out", str(tmp_path / "out")]) == 2
+    assert ran == []
+    said = capsys.readouterr().out
+    for name in names:
+        assert re.search(f"{name}: cannot run: [^=]*{re.escape(words)}", said)
 
 
 def run_with_features(step: Step, shift: float, cases: int = 12) -> None:

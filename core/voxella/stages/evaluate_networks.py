@@ -49,10 +49,17 @@ def check_evaluation(recipe: Recipe) -> None:
     """Refuse, before hours of other stages, what the evaluation would refuse at their end.
 
     Raises:
-        UserError: A file of weights is absent or is not the one meant; an unknown sequence; a
-            classifier that cannot serve.
+        UserError: A file of weights is absent, is not the one meant or holds another network; an
+            unknown sequence; a classifier that cannot serve.
     """
-    problems = [found for found in (_wrong_settings(recipe), _wrong_classifier(recipe)) if found]
+    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe))
+    if any(getattr(recipe.evaluate, name) is not None for name in _NAMED):
+        # Reading them takes seconds, as with a classifier.
+        feature_networks(recipe)
+
+
+def _refuse(*found: UserError | None) -> None:
+    problems = [problem for problem in found if problem is not None]
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -114,7 +121,7 @@ def networks_of(recipe: Recipe, device: torch.device | str = "cpu") -> list[Netw
     Raises:
         UserError: As :func:`check_evaluation`; or a file holds another network.
     """
-    check_evaluation(recipe)
+    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe))
     networks: list[Network] = [*feature_networks(recipe, device)]
     kept = kept_classifier(recipe)
     if kept is not None and _gives_features(recipe):
@@ -161,7 +168,7 @@ def _wrong_file(settings: Evaluate, name: str) -> str | None:
     path: Path | None = getattr(settings, name)
     wanted: str | None = getattr(settings, f"{name}_sha256")
     if path is None:
-        return None
+        return None if wanted is None else f"evaluate.{name}_sha256: evaluate.{name} names no file"
     if not path.is_file():
         return f"evaluate.{name}: there are no weights at {path}"
     if wanted is not None and (found := sha256_file(path)) != wanted.lower():

@@ -17,7 +17,7 @@ from voxella.recipe.model import Component, Recipe
 from voxella.stages.autoencoder_model import check_weights_exist
 from voxella.stages.autoencoder_trainer import check_precision
 
-__all__ = ["check_encoders", "check_model", "check_training"]
+__all__ = ["check_encoders", "check_model", "check_sample_space", "check_training"]
 
 
 def check_encoders(recipe: Recipe) -> None:
@@ -53,6 +53,25 @@ def check_model(recipe: Recipe) -> frozenset[str]:
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return frozenset()
+
+
+def check_sample_space(recipe: Recipe, reader: str) -> None:
+    """Refuse volumes on their scans' grids where the next stage takes them on the prepared one.
+
+    Args:
+        recipe: Says where its samples lie.
+        reader: The stage that reads them.
+
+    Raises:
+        UserError: They are not on the prepared grid.
+    """
+    if recipe.sample.space != "prepared":
+        raise UserError(
+            f"sample.space: received {recipe.sample.space}, and {reader} takes volumes on the "
+            "prepared grid",
+            legal="prepared; source for `voxella sample` alone, into a run folder of its own",
+            remedy="--set sample.space=prepared",
+        )
 
 
 def check_training(recipe: Recipe, ranks: Ranks) -> None:

@@ -29,7 +29,12 @@ from voxella.stages.folders import Folders
 from voxella.stages.importing import import_for
 from voxella.stages.labels import check_training_labels, check_training_reports
 from voxella.stages.leaks import refuse_leaks
-from voxella.stages.preflight import check_encoders, check_model, check_training
+from voxella.stages.preflight import (
+    check_encoders,
+    check_model,
+    check_sample_space,
+    check_training,
+)
 from voxella.stages.prepare import check_prepare, prepare, quarantined
 from voxella.stages.prompt_files import check_prompts
 from voxella.stages.reports import read_reports
@@ -86,6 +91,8 @@ def run_stages(
         needs = check_model(recipe)
     if "sample" in wanted:
         check_prompts(recipe, Folders.of(recipe, run).model)
+        if until in ("evaluate", "classify"):
+            check_sample_space(recipe, until)
     if "evaluate" in wanted:
         check_evaluation(recipe)
     if "classify" in wanted:

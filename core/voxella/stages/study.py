@@ -23,7 +23,15 @@ from voxella.stages.classify import classify
 from voxella.stages.classify_check import check_classify
 from voxella.stages.evaluate import evaluate
 from voxella.stages.evaluate_networks import check_evaluation
-from voxella.stages.preflight import check_encoders, check_model, check_training
+from voxella.stages.folders import Folders
+from voxella.stages.preflight import (
+    check_encoders,
+    check_model,
+    check_sample_space,
+    check_training,
+)
+from voxella.stages.prepare import check_prepare
+from voxella.stages.prompt_files import check_prompts
 from voxella.stages.run import run_stages
 from voxella.stages.study_cases import StudyCases
 from voxella.study.claims import Contest, contests
@@ -149,8 +157,11 @@ def problems_of(steps: Sequence[Step], ranks: Ranks) -> dict[str, str]:
 def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
     recipe = step.recipe
     if step.until == "classify":
-        return [lambda: check_classify(recipe, ranks)]
+        return [lambda: check_prepare(recipe, 0), lambda: check_classify(recipe, ranks)]
     checks: list[Callable[[], object]] = [
+        lambda: check_prepare(recipe, 0),
+        lambda: check_prompts(recipe, Folders.of(recipe, step.folder).model),
+        lambda: check_sample_space(recipe, "the study"),
         lambda: check_training(recipe, ranks),
         lambda: check_encoders(recipe),
         lambda: check_model(recipe),
