@@ -36,6 +36,8 @@ FOREIGN = {
 PLAIN = [
     "Lesion left. PI-RADS 4.",
     "o.B.",
+    "mri\u793aadc\u4e0edwi\u5f02\u5e38, psa\u5347\u9ad8",
+    "1½ cm, ½, T2+ADC-map, +DWI-, 1½mm, ¼ of it",
     "From: ward 3\nTo: Dr. B\nDate: 3 May\nLesion <5 mm> left, <none> seen.",
     '"Lesion left", said the "second reader".',
     "{Lesion} left [T2: axial]. OBX seen | none",
@@ -85,7 +87,7 @@ def test_what_is_told_wrongly_is_refused() -> None:
         decode("Läsion “links”".encode("cp1252"), "latin-1")
     with pytest.raises(ValueError, match="control characters when it is read as latin-1"):
         decode(FOREIGN["shift_jis"].encode("shift_jis"), "latin-1")
-    with pytest.raises(ValueError, match="begins as utf-16"):
+    with pytest.raises(ValueError, match="begins with the byte-order mark of UTF-16, and"):
         decode(codecs.BOM_UTF16_LE + b"\x00\xd8x")
 
 
@@ -237,6 +239,10 @@ def test_utf_8_that_was_read_wrongly_is_found(text: str, wrong: str) -> None:
         (FOREIGN["shift_jis"], "shift_jis", "latin-1"),
         ("Läsion größer", "cp437", "cp1252"),
         ("podejrzenie świeżego ogniska", "iso8859_2", "latin-1"),
+        ("podejrzenie świeżego ogniska", "iso8859_2", "gb18030"),
+        ("un œdème du cœur", "iso8859_15", "cp1252"),
+        ("30 €", "iso8859_15", "cp1252"),
+        ("Läsion größer", "utf-7", "ascii"),
     ],
 )
 def test_other_encodings_that_were_read_as_western_are_found(
@@ -318,6 +324,8 @@ def test_taking_markers_out_takes_all_of_them_out_at_once(text: str) -> None:
         ("P\uff17", "P7"),
         ("P\u200b7", "P7"),
         ("P\u00a07", "P 7"),
+        ("\u0420\u041c1", "PM1"),  # Cyrillic
+        ("\u03911", "a1"),  # Greek
     ],
 )
 def test_ids_that_may_be_one(one: str, other: str) -> None:

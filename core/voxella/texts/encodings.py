@@ -50,7 +50,11 @@ def decode(
     """
     marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     if marked is not None:
-        return _strictly(data, marked, f"begins as {marked} and is not"), marked
+        problem = (
+            f"begins with the byte-order mark of {marked.removesuffix('-sig').upper()}, and is "
+            "something else further on; save it as UTF-8 again from its source"
+        )
+        return _strictly(data, marked, problem), marked
     unsuited = b"\0" in data or _SHIFTS.search(data) is not None
     try:
         text = data.decode("utf-8")

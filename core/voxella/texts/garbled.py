@@ -27,6 +27,10 @@ _PATTERNS = re.compile(
     # Cyrillic, Chinese or Japanese read as Latin-1: no language writes such rows
     r"|(?=[\xa1-\xff]*[À-ÖØ-öø-ÿ][\xa1-\xff]*[À-ÖØ-öø-ÿ])[\xa1-\xff]{4,}"
     # old DOS or Central European letters read as windows-1252: signs within a word
+    # the letters by which ISO-8859-15 differs from windows-1252: oe within and before, the euro
+    rf"|(?<=[^\W\d_])[\xbc\xbd\xbe](?={_LOWER})|(?<!\w)[\xbc\xbd](?=uf|uv|d[eéè]|so|str)|¤"
+    # UTF-7: +AOQ- is ä
+    r"|\+A[MNOP][AEIMQUYcgkosw048]-"
     rf"|(?<=[^\W\d_])[{_SIGNS}](?={_LOWER})|(?<!\w)[¶¿±³](?={_LOWER}{{2}})"
     rf"|(?<=[^\W\d_])\?{{1,3}}(?={_LOWER})|\?{{4,}}"  # letters that an encoding had no place for
     r"|&(?:nbsp|amp|lt|gt|quot|apos|[aeiouAEIOU](?:uml|acute|grave|circ)|szlig|ccedil|ntilde"
@@ -36,16 +40,39 @@ _PATTERNS = re.compile(
 )
 
 
+_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uff66-\uff9f]")
+_IDEOGRAPHS = re.compile(f"{_IDEOGRAPH.pattern}+")
+_SMALL = re.compile("[a-z]")
+# Text in Latin letters has many more of them.
+_LATIN_RATIO = 5
+_LONE = 2
+
+
 def find_garbled(text: str) -> list[tuple[int, int]]:
     """Return where garbled or control characters stand, in characters, in order."""
     if text.isascii() and not _PATTERNS.search(text):
         return []
-    places = sorted({*_read_wrongly(text), *(match.span() for match in _PATTERNS.finditer(text))})
+    found = {match.span() for match in _PATTERNS.finditer(text)}
+    places = sorted({*_read_wrongly(text), *_lone_ideographs(text), *found})
     kept: list[tuple[int, int]] = []
     for start, end in places:
         if not kept or start >= kept[-1][1]:
             kept.append((start, end))
     return kept
+
+
+def _lone_ideographs(text: str) -> Iterator[tuple[int, int]]:
+    """Yield ideographs within words of Latin letters: Central European bytes read as Chinese.
+
+    Where the text is Chinese itself, an ideograph may stand beside an abbreviation.
+    """
+    places = [match.span() for match in _IDEOGRAPHS.finditer(text)]
+    if len(_SMALL.findall(text)) < _LATIN_RATIO * sum(end - start for start, end in places):
+        return
+    for start, end in places:
+        beside = text[max(start - 1, 0) : start] + text[end : end + 1]
+        if end - start <= _LONE and _SMALL.search(beside):
+            yield start, end
 
 
 def _read_wrongly(text: str) -> Iterator[tuple[int, int]]:

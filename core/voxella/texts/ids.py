@@ -17,6 +17,12 @@ _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Co", "Cs", "Cn"})
 # Not of a format category, and just as blank.
 _BLANK = "\u115f\u1160\u3164\uffa0\u2800\u034f"
 _EDGES = re.compile(r"^[\s\ufeff\u200b-\u200f\u2060\u00ad]+|[\s\ufeff\u200b-\u200f\u2060\u00ad]+$")
+# Cyrillic and Greek letters that look like Latin ones; a hospital's keyboard writes either.
+_TWINS = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0455\u0458"
+    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7",
+    "abekmhopctyxisjabezhikmnoptyx",
+)
 _SCIENTIFIC = re.compile(r"[+-]?\d(?:[.,]\d+)?[eE][+]\d{1,3}")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _WHOLE = re.compile(r"(?<=\d)[.,]0+$")
@@ -46,9 +52,10 @@ def id_problem(name: str) -> str | None:
 def id_likeness(name: str) -> str:
     """Return what is equal for ids that differ in case, Unicode form, padding or parting only.
 
-    ``P-007``, ``p 7``, ``P_7`` and ``P7.0`` are alike.
+    ``P-007``, ``p 7``, ``P_7`` and ``P7.0`` are alike; so are letters of other alphabets that look
+    like Latin ones.
     """
-    plain = unicodedata.normalize("NFKC", name).casefold()
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_TWINS)
     seen = "".join(c for c in plain if unicodedata.category(c) not in _UNSEEN and c not in _BLANK)
     bare = _LOOSE.sub("", _PARTING.sub(":", _WHOLE.sub("", seen.strip())))
     return _ZEROS.sub("", bare) or bare
