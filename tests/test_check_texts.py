@@ -221,10 +221,16 @@ def test_patients_who_may_be_one_are_told_without_their_ids(tmp_path: Path) -> N
         case("b", patient="p 7", split="test"),
         case("c", patient="P8\u200b"),
         case("d", patient="P9"),
+        case("e", patient="nan"),
+        case("f", patient=" "),
     ]
     findings = check_texts(tmp_path, cases, classes=CLASSES)
     told = [f for f in findings if f.code.startswith("patient.")]
-    assert [(f.code, f.case) for f in told] == [("patient.alike", "a"), ("patient.form", "c")]
+    assert [(f.code, f.case) for f in told] == [
+        ("patient.alike", "a"),
+        *(("patient.form", name) for name in "cef"),
+    ]
+    assert "says nothing" in told[-1].message
     assert told[0].message.endswith("1 other patients, over the splits test, train: b")
     assert "P00" not in repr(told)
 

@@ -154,6 +154,8 @@ def test_maps_are_read_with_a_mark(source: Path, encoding: str) -> None:
 def test_maps_with_an_identifier_twice_are_refused(source: Path) -> None:
     path = write(source / "m.json", '{"x": "a.txt", "y": "b.txt", "x": "c.txt"}')
     refused(lambda: read_report_map(path, None), "identifiers of entries 1 and 3 are the same")
+    path = write(source / "m.json", '{"x": "a.txt", "x ": "b.txt"}')
+    refused(lambda: read_report_map(path, None), "identifiers of entries 1 and 2 are the same")
     path = write(source / "m.csv", "id,report\nx,a.txt\nx,b.txt\n")
     refused(lambda: read_report_map(path, None), "identifiers of entries 1 and 2 are the same")
 

@@ -8,6 +8,7 @@ from voxella.case import Case
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.texts.ids import alike, id_problem
+from voxella.texts.placeholders import is_nothing
 
 __all__ = ["check_alike"]
 
@@ -29,6 +30,10 @@ def check_alike(cases: Sequence[Case]) -> list[Finding]:
         )
         findings.append(text_finding("patient.alike", problem, first))
     for case in cases:
-        if (wrong := id_problem(case.patient)) is not None:
+        wrong = id_problem(case.patient)
+        if is_nothing(case.patient):
+            # By the letter, all whose patient nobody knows are one.
+            wrong = "says nothing (empty, nan, N/A, - or the like); give each patient one"
+        if wrong is not None:
             findings.append(text_finding("patient.form", f"its patient's id {wrong}", case.id))
     return findings

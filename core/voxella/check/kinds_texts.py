@@ -168,7 +168,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "patient.form",
         "warning",
-        "a patient's id holds what cannot be seen, or is a number that lost digits",
+        "a patient's id says nothing, holds what cannot be seen, or lost digits",
         "mend it in the source and import again",
     ),
     ("split.balance", "note", "classes of a split, by site", "nothing to do"),

@@ -85,4 +85,4 @@ def _object(path: Path, encoding: str | None) -> Iterator[tuple[str, str]]:
     for pair in loaded:
         if not isinstance(pair, tuple) or not isinstance(pair[1], str):
             raise wrong
-        yield pair
+        yield trimmed(pair[0]), trimmed(pair[1])
