@@ -188,13 +188,11 @@ class _Converter:
             mark = self.mark(key_node)
             key = self.scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                given = quoted(key_node.value)
-                raise UserError(f"{mark}: a key must be a word, received {given} (quoted, it is)")
+                told = quoted(key_node.value)
+                raise UserError(f"{mark}: a key must be a word, received {told} (quoted, it is)")
             if key in children:
-                raise UserError(
-                    f"{mark}: the key {quoted(key)} stands twice, first in {children[key].mark}",
-                    remedy="keep one of the two",
-                )
+                twice = f"{mark}: the key {quoted(key)} stands twice, first in {children[key].mark}"
+                raise UserError(twice, remedy="keep one of the two")
             children[key] = self.convert(value_node, mark, depth)
         return children
 
