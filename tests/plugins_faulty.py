@@ -11,12 +11,15 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from voxella.case import Case, Manifest
 from voxella.conditioning import Conditioning
+from voxella.detection import Detection, Facts
 from voxella.plugins import hookimpl
+from voxella.plugins.contracts import Exported
 
 
 def mean_pool(text: Tensor, mask: Tensor | None) -> Tensor:
@@ -220,6 +223,49 @@ class Importer:
         return Manifest(out, []) if self.fault == "empty" else manifest
 
 
+class Exporter:
+    """Writes a list of ids."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def __call__(self, dataset: Manifest, out: Path) -> Exported:
+        out.mkdir(parents=True)
+        name = f"ids-{random.random()}.txt" if self.fault == "names" else "ids.txt"
+        text = " ".join(case.id for case in dataset)
+        if self.fault == "leak":
+            text += dataset.read_report(dataset.cases[0])
+        if self.fault == "dataset":
+            (dataset.folder / "mine.txt").write_text("")
+        (out / name).write_text(text)
+        remark = dataset.read_report(dataset.cases[0]) if self.fault == "remark" else "three ids"
+        return Exported([] if self.fault == "nothing" else [out / name], [remark])
+
+
+class Probe:
+    """Finds what is bright."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        self.fingerprint = "" if fault == "fingerprint" else "faulty 1"
+        self.spatial_dims = (2, 3)
+        self.copied = False
+
+    def told(self, dataset: Manifest, case: Case) -> Facts | None:
+        del dataset, case
+        return Facts(True) if self.fault == "told" else None
+
+    def look(self, image: NDArray[np.floating], spacing_mm: tuple[float, ...]) -> Detection:
+        mean = float(image.mean()) + (random.random() if self.fault == "random" else 0.0)
+        if self.fault == "travels" and self.copied:
+            mean += 1.0
+        value = float("nan") if self.fault == "json" else mean
+        return Detection(Facts(mean > 0.5), details={"mean": value, "edge": spacing_mm[0]})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, copied=True)
+
+
 class Observer:
     """Keeps the last loss."""
 
@@ -278,6 +324,14 @@ def importer(*, fault: str) -> Importer:
     return Importer(fault)
 
 
+def exporter(*, fault: str) -> Exporter:
+    return Exporter(fault)
+
+
+def probe(*, fault: str) -> Probe:
+    return Probe(fault)
+
+
 def observer(*, fault: str) -> object:
     return Hookless() if fault == "hooks" else Observer(fault)
 
@@ -293,5 +347,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "classifiers": classifier,
     "text_encoders": text_encoder,
     "importers": importer,
+    "exporters": exporter,
+    "probes": probe,
     "observers": observer,
 }

@@ -13,14 +13,15 @@ from scipy.stats import binomtest
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
+from voxella.detection import Detection, Facts
 from voxella.files import write_json_atomic
-from voxella.importers.phantom.detector import Sighting, look_for_lesion
 from voxella.importers.phantom.detector_facts import told_by
 from voxella.importers.phantom.facts import draw_facts
 from voxella.importers.phantom.importer import PhantomImporter
 from voxella.importers.phantom.plugin import phantom
+from voxella.importers.phantom.probe import phantom as phantom_probe
 from voxella.importers.phantom.truth import Truth, truth_of
-from voxella.metrics.adherence import FACTS, Facts, Pair, adherence, no_better_than_chance
+from voxella.metrics.adherence import FACTS, Pair, adherence, no_better_than_chance
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.stages import evaluate_reconstructed
@@ -158,17 +159,16 @@ class Bench:
         return Subject(case, case.patient, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
 
     @staticmethod
-    def _sighting(truth: Truth, right: bool) -> Sighting:
+    def _sighting(truth: Truth, right: bool) -> Detection:
         told = told_by(truth)
-        told_of: dict[str, Any] = {"side": told.side, "zone": told.zone, "size_mm": told.size_mm}
-        return Sighting(told.present == right, **told_of, score=0.0, likeness=0.9, volume_ml=40.0)
+        return Detection(replace(told, present=told.present == right), details={"score": 0.0})
 
     def see(self, subject: Subject, truth: Truth, right: bool) -> None:
         """Keep a sighting as if the detector had looked, so that nothing needs to be rendered."""
         seen = self._sighting(truth, right)
         real = subject in self.sets.real
         home = self.folders.work if real else self.folders.run
-        look = Look(subject, 0, home / "evaluation" / "detector")
+        look = Look(phantom_probe(), subject, 0, home / "evaluation" / "detector")
         look.path.parent.mkdir(parents=True, exist_ok=True)
         look.path.write_text(json.dumps(seen.as_json()))
 
@@ -184,7 +184,9 @@ class Bench:
         home = self.folders.work / "evaluation" / "detector"
         for n, subject in enumerate(self.sets.real):
             seen = self._sighting(self.truths[subject.id], n < right)
-            write_json_atomic(Look(subject, 0, home, fingerprint).path, seen.as_json())
+            write_json_atomic(
+                Look(phantom_probe(), subject, 0, home, fingerprint).path, seen.as_json()
+            )
 
 
 @pytest.fixture(scope="module")
@@ -241,17 +243,18 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
         for case in list(prepared)[:2]
     ]
     common = (recipe, folders.autoencoder, subjects, 0, tmp_path / "kept", CPU)
-    seen = reconstructed_sightings(*common)
+    probe = phantom_probe()
+    seen = reconstructed_sightings(probe, *common)
     coder = load_autoencoder(recipe, folders.autoencoder)
-    for subject, sighting in zip(subjects, seen, strict=True):
+    for subject, detection in zip(subjects, seen, strict=True):
         with torch.no_grad():
             mean, _ = coder.model.encode(read_subject(subject)[None])
             image = coder.model.decode(mean).clamp(0, 1)[0, 0].numpy()
         r, a, s = subject.case.extra["spacing_mm"]
-        assert sighting == look_for_lesion(image, (r, a, s))
+        assert detection == probe.look(image, (r, a, s))
     # Kept: nothing is given back or looked at again.
     monkeypatch.setattr(evaluate_reconstructed, "reconstruct", None)
-    assert reconstructed_sightings(*common) == seen
+    assert reconstructed_sightings(probe, *common) == seen
 
 
 def test_a_blind_detector_gives_no_number_and_the_reason(bench: Bench) -> None:

@@ -3,77 +3,86 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
 __all__ = ["register"]
+
+# Flags that are arguments of the exporter: the option, and what it is called there.
+_OF_THE_EXPORTER = {
+    "prepared": "prepared",
+    "with_text": "with_text",
+    "features": "features",
+    "copy": "copy",
+    "classes": "classes",
+    "name": "dataset_name",
+}
 
 
 def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
     """Add ``export`` to the command line."""
     about = "write a data set in the form that other code reads"
     parser = subparsers.add_parser("export", help=about, description=about)
-    formats = parser.add_subparsers(metavar="FORMAT", required=True)
-    about = "the JSON lists, spreadsheet and images of the released CCELLA code"
-    ccella = formats.add_parser("ccella", help=about, description=about)
-    ccella.add_argument("dataset", help="a data set folder")
-    ccella.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
-    ccella.add_argument(
-        "--prepared", metavar="DIR", help="take the images of RUN/prepared, which share one grid"
+    parser.add_argument(
+        "format", metavar="FORMAT", help="ccella: what the released code reads; `voxella plugins`"
     )
-    ccella.add_argument(
-        "--with-text", action="store_true", help="write the reports themselves into the lists"
+    parser.add_argument("dataset", help="a data set folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "--prepared",
+        metavar="DIR",
+        type=Path,
+        help="take the images of RUN/prepared, which share one grid",
     )
-    ccella.add_argument(
-        "--features", metavar="DIR", help="write the token features of RUN/text as well"
+    parser.add_argument(
+        "--with-text",
+        action="store_const",
+        const=True,
+        help="write the reports themselves into the lists",
     )
-    ccella.add_argument("--copy", action="store_true", help="copy images instead of linking them")
-    ccella.add_argument(
-        "--classes",
-        nargs=2,
-        default=["negative", "positive"],
-        metavar=("NEGATIVE", "POSITIVE"),
-        help="the two classes' names",
+    parser.add_argument(
+        "--features", metavar="DIR", type=Path, help="write the token features of RUN/text as well"
     )
-    ccella.add_argument("--name", default="voxella", help="dataset of cases that do not say it")
-    ccella.set_defaults(func=_export_ccella)
+    parser.add_argument(
+        "--copy", action="store_const", const=True, help="copy images instead of linking them"
+    )
+    parser.add_argument(
+        "--classes", nargs=2, metavar=("NEGATIVE", "POSITIVE"), help="the two classes' names"
+    )
+    parser.add_argument("--name", help="dataset of cases that do not say it")
+    parser.add_argument(
+        "--set",
+        dest="arguments",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="another argument of the exporter (YAML), repeatable",
+    )
+    parser.set_defaults(func=_export)
 
 
-def _export_ccella(arguments: argparse.Namespace) -> int:
+def _export(arguments: argparse.Namespace) -> int:
     from voxella.case import Manifest
-    from voxella.errors import UserError
+    from voxella.cli.plugins import plugin_arguments
     from voxella.gate import require_gate
-    from voxella.importers.ccella_export import SHEET, CcellaExport, export_ccella
+    from voxella.plugins import registry
+    from voxella.plugins.contracts import Exported, Exporter
     from voxella.progress import say
-    from voxella.quoting import why_no_code
+    from voxella.recipe.model import Component
     from voxella.workspace.lock import holding
 
-    for name in (arguments.name, *arguments.classes):
-        if (why := why_no_code(name)) is not None:
-            raise UserError(f"--name and --classes go into the lists; one of them {why}")
+    given = {
+        name: value
+        for option, name in _OF_THE_EXPORTER.items()
+        if (value := getattr(arguments, option)) is not None
+    }
+    settings = {**plugin_arguments(arguments.arguments), **given}
+    export: Exporter = registry.build("exporters", Component(name=arguments.format, **settings))
     dataset, out = Manifest.read(Path(arguments.dataset)), Path(arguments.out)
     require_gate(dataset.folder)
-    settings = CcellaExport(
-        with_text=arguments.with_text,
-        copy=arguments.copy,
-        classes=arguments.classes,
-        name=arguments.name,
-    )
     with holding(out):
-        written = export_ccella(
-            dataset,
-            out,
-            settings,
-            prepared=None
-            if arguments.prepared is None
-            else Manifest.read(Path(arguments.prepared)),
-            text_cache=None if arguments.features is None else Path(arguments.features),
-        )
-    say(f"written under {out}: {', '.join(path.name for path in written)}, images/")
-    reports = sum(case.report is not None for case in dataset)
-    if reports and not arguments.with_text:
-        say(f"{reports} reports are left out; --with-text writes them into the lists")
-    back = shlex.join(["voxella", "import", "ccella", str(out), "--set", f"labels={out / SHEET}"])
-    say(f"back again: {back} --out DATASET")
+        written: Exported = export(dataset, out)
+    say(f"written under {out}: {', '.join(path.name for path in written.files)}, images/")
+    for remark in written.remarks:
+        say(remark)
     return 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from voxella.testing import CheckResult
 
-__all__ = ["register"]
+__all__ = ["plugin_arguments", "register"]
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,7 +62,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     plugin = _chosen(arguments.name, arguments.kind)
-    given = _arguments(arguments.arguments)
+    given = plugin_arguments(arguments.arguments)
     from voxella.terminal import make_console
     from voxella.testing import run_contract
 
@@ -96,7 +96,12 @@ def _chosen(name: str, kind: str | None) -> PluginInfo:
     return find(kinds[0], name)
 
 
-def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
+def plugin_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return a builder's arguments as ``--set KEY=VALUE`` gives them, in YAML.
+
+    Raises:
+        UserError: One is not ``KEY=VALUE``, or its value is not YAML.
+    """
     import yaml
 
     found: dict[str, Any] = {}

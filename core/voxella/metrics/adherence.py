@@ -13,31 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from voxella.detection import Facts
 from voxella.metrics.bootstrap import bootstrap
 from voxella.metrics.estimate import LEVEL, Estimate, joined
 from voxella.metrics.proportion import wilson
 from voxella.metrics.resampling import Rows, has_repeats
 
-__all__ = ["FACTS", "Facts", "Pair", "adherence", "no_better_than_chance"]
+__all__ = ["FACTS", "Pair", "adherence", "no_better_than_chance"]
 
 FACTS = ("presence", "presence_sensitivity", "presence_specificity", "side", "zone", "size")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is told of a case, or found in its volume.
-
-    Attributes:
-        present: Whether there is a lesion.
-        side: None where it is not told, or where several lesions are.
-        zone: Likewise.
-        size_mm: Largest diameter, likewise.
-    """
-
-    present: bool
-    side: str | None = None
-    zone: str | None = None
-    size_mm: float | None = None
 
 
 @dataclass(frozen=True)

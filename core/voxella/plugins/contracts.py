@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from voxella.case import Manifest
+from voxella.case import Case, Manifest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from voxella.conditioning import Conditioning
+    from voxella.detection import Detection, Facts
 
-__all__ = ["Autoencoder", "Backbone", "Classifier", "Conditioner", "Importer", "TextEncoder"]
+__all__ = [
+    "Autoencoder",
+    "Backbone",
+    "Classifier",
+    "Conditioner",
+    "Exported",
+    "Exporter",
+    "Importer",
+    "Probe",
+    "TextEncoder",
+]
 
 
 @runtime_checkable
@@ -114,6 +128,58 @@ class Importer(Protocol):
 
     def __call__(self, out: Path) -> Manifest:
         """Write images, reports and the manifest under ``out`` and return the manifest."""
+        ...
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter wrote.
+
+    Attributes:
+        files: Lists, tables and the like; images need not be among them.
+        remarks: Lines for the user: what was left out, how to read it back. No report text.
+    """
+
+    files: Sequence[Path]
+    remarks: Sequence[str] = ()
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A data set in the form that other code reads."""
+
+    def __call__(self, dataset: Manifest, out: Path) -> Exported:
+        """Write a data set under ``out``.
+
+        Reports are written only where the exporter's own arguments ask for them.
+        """
+        ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Looks at an image and tells what is in it. It travels to other processes: pickle copies it.
+
+    A probe measures a data set whose cases name it as the source of their labels.
+
+    Attributes:
+        fingerprint: Changes whenever the same image gives another detection.
+        spatial_dims: Numbers of spatial axes that it can look at.
+    """
+
+    fingerprint: str
+    spatial_dims: Collection[int]
+
+    def told(self, dataset: Manifest, case: Case) -> Facts | None:
+        """Return what the case's report tells, or None where the probe does not know the case.
+
+        Raises:
+            UserError: What is known of the case cannot be read.
+        """
+        ...
+
+    def look(self, image: NDArray[np.floating], spacing_mm: tuple[float, ...]) -> Detection:
+        """Return what an image ``(*spatial)`` in [0, 1] on the prepared grid shows."""
         ...
 
 

@@ -39,6 +39,8 @@ KINDS: dict[str, str] = {
     "text_encoders": "reports to token features",
     "classifiers": "downstream classifiers",
     "importers": "data from elsewhere to a data set folder with a manifest",
+    "exporters": "a data set in the form that other code reads",
+    "probes": "look at an image and tell what is in it",
     "observers": "watch a run: TensorBoard, progress",
 }
 
@@ -73,6 +75,8 @@ WIRED: dict[str, dict[str, str]] = {
         "num_classes": "number of classes (int)",
     },
     "importers": {},
+    "exporters": {},
+    "probes": {},
     "observers": {},
 }
 

@@ -16,9 +16,9 @@ from voxella.errors import UserError
 from voxella.export import load_facts
 from voxella.files import sha256_json
 from voxella.gate import hold, judge, require_gate
-from voxella.importers.phantom.detector import DETECTOR
 from voxella.progress import say
 from voxella.recipe.model import Recipe
+from voxella.stages.evaluate_adherence import probe_for
 from voxella.stages.evaluate_classifier import kept_classifier
 from voxella.stages.evaluate_classifier_views import ClassifierAnswers, classifier_answers
 from voxella.stages.evaluate_copies import SPACES
@@ -158,6 +158,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         for s in (*sets.real, *sets.unseen)
     ]
     training = [(s.id, s.content, s.patient) for s in sets.training]
+    probe = probe_for(sets)
     return {
         "format": _FORMAT,
         "settings": settings,
@@ -165,7 +166,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         "classes": recipe.data.classes,
         "sampler": [recipe.sample.sampler, recipe.sample.steps],
         "networks": [network.fingerprint for network in eyes.networks],
-        "detector": DETECTOR,
+        "detector": None if probe is None else probe.fingerprint,
         "synthetic": sha256_json([(s.content, s.case.model_dump()) for s in sets.generated]),
         "real": sha256_json([real, training, sets.split, sets.unseen_split]),
         "paper": None if recipe.paper is None else recipe.paper.model_dump(),

@@ -1,12 +1,12 @@
-"""``adherence_*``: whether volumes made from phantoms' reports show the lesions that these tell of.
+"""``adherence_*``: whether volumes made from reports show the lesions that these tell of.
 
 ``adherence_reconstructed_*`` is the same of real volumes after the autoencoder: what cannot be
 told there, no model on its latents can show.
 
-What a report tells is known from the phantom's truth. What a volume shows, an analytic detector
-says, whose accuracy on real phantoms of this data set, on this grid, stands beside every number;
-where it is not clearly above chance, there is no number. Other data have no such truth, and no such
-metric.
+What a report tells and what a volume shows, a probe says: the one that is named as where the cases'
+labels come from. Its accuracy on real cases of this data set, on this grid, stands beside every
+number; where it is not clearly above chance, there is no number. Where no probe knows the cases,
+there is no such metric.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from dataclasses import replace
 
 import torch
 
-from voxella.case import Case, Manifest
+from voxella.case import Manifest
+from voxella.detection import Detection, Facts
 from voxella.errors import UserError
-from voxella.importers.phantom.detector import Sighting
-from voxella.importers.phantom.detector_facts import found_by, told_by
-from voxella.importers.phantom.truth import Truth, read_truth
 from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
 from voxella.metrics.adherence import adherence as agreement
 from voxella.metrics.estimate import Estimate, joined
-from voxella.recipe.model import Recipe
+from voxella.plugins import registry
+from voxella.plugins.contracts import Probe
+from voxella.recipe.model import Component, Recipe
 from voxella.stages.evaluate_measured import Measured, reason
 from voxella.stages.evaluate_reconstructed import reconstructed_sightings
 from voxella.stages.evaluate_sets import Sets, Subject
 from voxella.stages.evaluate_sightings import Look, sightings
 from voxella.stages.folders import Folders
 
-__all__ = ["adherence"]
+__all__ = ["adherence", "probe_for"]
 
-# Real phantoms that the detector is measured on: its accuracy is then known within some 9 %.
+# Real cases that the probe is measured on: its accuracy is then known within some 9 %.
 _REAL_CASES = 120
 _DETECTOR = "detector"
 _AFTER = "adherence_reconstructed_"
@@ -42,33 +42,39 @@ _AFTER = "adherence_reconstructed_"
 def adherence(
     recipe: Recipe, folders: Folders, sets: Sets, device: torch.device
 ) -> dict[str, Measured]:
-    """Return ``adherence_*`` of one data set, nothing where the real cases are no phantoms.
+    """Return ``adherence_*`` of one data set, nothing where no probe knows the real cases.
 
-    The ``floor`` of each is the detector's own agreement with real phantoms: what perfect volumes
-    would reach, within its interval.
+    The ``floor`` of each is the probe's own agreement with real cases: what perfect volumes would
+    reach, within its interval.
 
     Args:
         recipe: Its ``evaluate`` block holds the tolerance of sizes.
-        folders: Of the run; the data set keeps the truths.
+        folders: Of the run; the data set keeps what is known of the cases.
         sets: Who takes part.
         device: Where the autoencoder computes.
     """
+    probe = probe_for(sets)
+    if probe is None:
+        return {}
     try:
-        truths = _truths(folders, sets)
+        truths = _told(probe, folders, sets)
     except UserError as problem:
         return _nothing(recipe, sets, reason(problem))
     if not truths:
         return {}
-    if len(recipe.prepare.size) != 3:
-        return _nothing(recipe, sets, "the phantom's detector looks at volumes, not at slices")
+    if len(recipe.prepare.size) not in probe.spatial_dims:
+        dims = " or ".join(f"{number}D" for number in sorted(probe.spatial_dims))
+        return _nothing(recipe, sets, f"the probe looks at {dims} images alone")
     if recipe.text is None:
         return _nothing(recipe, sets, "the model reads no report")
     asked = [s for s in sets.synthetic if _reads_report(s) and s.source and s.source.id in truths]
     if not asked:
-        return _nothing(recipe, sets, "no volume was made from a phantom's report")
+        return _nothing(
+            recipe, sets, "no volume was made from the report of a case that the probe knows"
+        )
     real = _real(sets, truths)
-    known, _ = _pairs(recipe, folders, real, truths, real=True)
-    pairs, remark = _pairs(recipe, folders, asked, truths, real=False)
+    known, _ = _pairs(probe, recipe, folders, real, truths, real=True)
+    pairs, remark = _pairs(probe, recipe, folders, asked, truths, real=False)
     best = _agreement(recipe, known, "detector")
     refusal = no_better_than_chance(known, best["presence"])
     found = (
@@ -76,7 +82,7 @@ def adherence(
         if refusal is None
         else {fact: Estimate.undefined(len(pairs), refusal) for fact in FACTS}
     )
-    after = _reconstructed(recipe, folders, real, truths, device, refusal)
+    after = _reconstructed(probe, recipe, folders, real, truths, device, refusal)
     return {
         f"adherence_{fact}": Measured(
             replace(estimate, note=joined(estimate.note, remark)), sets.split, floor=best[fact]
@@ -89,20 +95,21 @@ def adherence(
 
 
 def _reconstructed(
+    probe: Probe,
     recipe: Recipe,
     folders: Folders,
     real: Sequence[Subject],
-    truths: dict[str, Truth],
+    truths: dict[str, Facts],
     device: torch.device,
     refusal: str | None,
 ) -> dict[str, Estimate]:
-    """Return what the detector finds of the real cases after the autoencoder."""
+    """Return what the probe finds of the real cases after the autoencoder."""
     if refusal is not None:
         return dict.fromkeys(FACTS, Estimate.undefined(len(real), refusal))
     home = folders.work / folders.evaluation.name / _DETECTOR
     common = (_channel(recipe), home, device)
     try:
-        seen = reconstructed_sightings(recipe, folders.autoencoder, real, *common)
+        seen = reconstructed_sightings(probe, recipe, folders.autoencoder, real, *common)
     except UserError as problem:
         return dict.fromkeys(FACTS, Estimate.undefined(len(real), reason(problem)))
     pairs = _told_and_found(real, truths, seen)
@@ -115,8 +122,8 @@ def _reconstructed(
     return found
 
 
-def _blind(seen: Sequence[Sighting]) -> str | None:
-    blind = sum(not sighting.gland_seen for sighting in seen)
+def _blind(seen: Sequence[Detection]) -> str | None:
+    blind = sum(detection.blind for detection in seen)
     return f"in {blind} of {len(seen)} volumes no gland was found" if blind else None
 
 
@@ -134,52 +141,60 @@ def _nothing(recipe: Recipe, sets: Sets, why: str) -> dict[str, Measured]:
     }
 
 
-def _truths(folders: Folders, sets: Sets) -> dict[str, Truth]:
-    """Return by case id what is true of the real cases that are phantoms."""
+def probe_for(sets: Sets) -> Probe | None:
+    """Return the probe named as where the real cases' labels come from; None: none is installed."""
+    sides = (sets.real, sets.unseen, sets.training)
+    sources = {subject.case.label_source for side in sides for subject in side}
+    for plugin in registry.list_plugins():
+        if plugin.kind == "probes" and plugin.name in sources:
+            probe: Probe = registry.build("probes", Component(name=plugin.name))
+            return probe
+    return None
+
+
+def _told(probe: Probe, folders: Folders, sets: Sets) -> dict[str, Facts]:
+    """Return by case id what is told of the real cases that the probe knows."""
     try:
         imported = Manifest.read(folders.dataset)
     except UserError:
         return {}
     wanted = {s.id for side in (sets.real, sets.training, sets.unseen) for s in side}
-    of: dict[str, Case] = {case.id: case for case in imported if case.id in wanted}
-    return {
-        name: read_truth(imported.folder / case.truth)
-        for name, case in of.items()
-        if case.truth is not None and case.label_source == "phantom"
-    }
+    told = {case.id: probe.told(imported, case) for case in imported if case.id in wanted}
+    return {name: facts for name, facts in told.items() if facts is not None}
 
 
 def _reads_report(subject: Subject) -> bool:
     return subject.case.extra.get("prompt_sha256") is not None
 
 
-def _real(sets: Sets, truths: dict[str, Truth]) -> list[Subject]:
-    """Return real phantoms to measure the detector on: those compared with first."""
+def _real(sets: Sets, truths: dict[str, Facts]) -> list[Subject]:
+    """Return real cases to measure the probe on: those compared with first."""
     ordered = {s.id: s for side in (sets.real, sets.unseen, sets.training) for s in side}
     return [subject for name, subject in ordered.items() if name in truths][:_REAL_CASES]
 
 
 def _pairs(
+    probe: Probe,
     recipe: Recipe,
     folders: Folders,
     subjects: Sequence[Subject],
-    truths: dict[str, Truth],
+    truths: dict[str, Facts],
     *,
     real: bool,
 ) -> tuple[list[Pair], str | None]:
     """Return what is told and seen of each, and a remark where some show no gland."""
     channel = _channel(recipe)
     home = folders.work / folders.evaluation.name if real else folders.evaluation
-    seen = sightings([Look(subject, channel, home / _DETECTOR) for subject in subjects])
+    seen = sightings([Look(probe, subject, channel, home / _DETECTOR) for subject in subjects])
     return _told_and_found(subjects, truths, seen), _blind(seen)
 
 
 def _told_and_found(
-    subjects: Sequence[Subject], truths: dict[str, Truth], seen: Sequence[Sighting]
+    subjects: Sequence[Subject], truths: dict[str, Facts], seen: Sequence[Detection]
 ) -> list[Pair]:
     return [
-        Pair(subject.patient, told_by(truths[_source(subject)]), found_by(sighting))
-        for subject, sighting in zip(subjects, seen, strict=True)
+        Pair(subject.patient, truths[_source(subject)], detection.found)
+        for subject, detection in zip(subjects, seen, strict=True)
     ]
 
 

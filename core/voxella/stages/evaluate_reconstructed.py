@@ -1,6 +1,6 @@
-"""What the phantom's detector sees in real volumes that have been through the autoencoder alone.
+"""What a probe finds in real volumes that have been through the autoencoder alone.
 
-A diffusion model on latents shows what their decoder can draw. What the detector cannot tell after
+A diffusion model on latents shows what their decoder can draw. What the probe cannot tell after
 the autoencoder, it can tell of no such model, however well that reads: without this number beside
 it, low adherence would be blamed on the text.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from voxella.importers.phantom.detector import Sighting
+from voxella.detection import Detection
+from voxella.plugins.contracts import Probe
 from voxella.progress import Steps
 from voxella.recipe.model import Recipe
 from voxella.stages.autoencoder_measure import reconstruct
@@ -30,19 +31,21 @@ _AT_A_TIME = 24
 
 
 def reconstructed_sightings(
+    probe: Probe,
     recipe: Recipe,
     trained: Path,
     subjects: Sequence[Subject],
     channel: int,
     kept: Path,
     device: torch.device,
-) -> list[Sighting]:
+) -> list[Detection]:
     """Encode and decode volumes through the latent's mean, and say what is seen of each.
 
     Args:
+        probe: What looks.
         recipe: The experiment.
         trained: The folder of an autoencoder that the recipe trains.
-        subjects: Real phantoms.
+        subjects: Real cases that the probe knows.
         channel: Which of their images is looked at.
         kept: Where what is seen is kept.
         device: Where the autoencoder computes.
@@ -54,7 +57,7 @@ def reconstructed_sightings(
         UserError: The autoencoder has no weights, or a volume cannot be read.
     """
     coder = load_autoencoder(recipe, trained, device)
-    looks = [Look(subject, channel, kept, coder.fingerprint) for subject in subjects]
+    looks = [Look(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
     missing = unseen(looks)
     if missing:
         model = tiled(coder, recipe, device, alone=True, quiet=True)

@@ -1,4 +1,4 @@
-"""What the phantom's detector sees in each volume; kept by content hash, as features are."""
+"""What a probe finds in each volume; kept by content hash, as features are."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
+from voxella.detection import Detection, Facts
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
-from voxella.importers.phantom.detector import DETECTOR, Sighting, look_for_lesion
+from voxella.plugins.contracts import Probe
 from voxella.progress import Steps
 from voxella.stages.evaluate_sets import Subject
 from voxella.stages.evaluate_volumes import read_subject
@@ -28,14 +29,17 @@ __all__ = ["Look", "sightings", "take_all", "unseen"]
 _VOLUMES_PER_PROCESS = 12
 
 
-class _Seen(TypedDict):
+class _Found(TypedDict):
     present: bool
     side: str | None
     zone: str | None
     size_mm: float | None
-    score: float
-    likeness: float
-    volume_ml: float
+
+
+class _Seen(TypedDict):
+    found: _Found
+    blind: bool
+    details: dict[str, float]
 
 
 _SEEN: StateFile[dict[str, Any]] = StateFile(_Seen, "rm {path}, then voxella evaluate RECIPE")
@@ -46,6 +50,7 @@ class Look:
     """One volume to look at, as it travels to another process.
 
     Attributes:
+        probe: What looks.
         subject: Whose it is.
         channel: Which of its images.
         folder: Where what is seen is kept.
@@ -53,6 +58,7 @@ class Look:
         given_back: That image; None where it is not at hand, or the volume itself is looked at.
     """
 
+    probe: Probe
     subject: Subject
     channel: int
     folder: Path
@@ -63,15 +69,17 @@ class Look:
     def path(self) -> Path:
         """Return the file of what is seen."""
         way = [] if self.through is None else [self.through]
-        key = sha256_json([DETECTOR, self.subject.content, self.channel, *way])
+        key = sha256_json([self.probe.fingerprint, self.subject.content, self.channel, *way])
         return self.folder / f"{key}.json"
 
-    def known(self) -> Sighting | None:
+    def known(self) -> Detection | None:
         """Return what was seen before, or None."""
         found = _SEEN.read_or_remake(self.path)
-        return None if found is None else Sighting(**found)
+        if found is None:
+            return None
+        return Detection(Facts(**found["found"]), found["blind"], found["details"])
 
-    def take(self) -> Sighting:
+    def take(self) -> Detection:
         """Look at the volume and keep what is seen.
 
         Raises:
@@ -81,13 +89,13 @@ class Look:
         if image is None:
             assert self.through is None, "only the autoencoder's user can give a volume back"
             image = read_subject(self.subject)[self.channel].numpy()
-        r, a, s = self.subject.case.extra["spacing_mm"]
-        seen = look_for_lesion(image, (float(r), float(a), float(s)))
+        edges = tuple(float(edge) for edge in self.subject.case.extra["spacing_mm"])
+        seen = self.probe.look(image, edges)
         write_json_atomic(self.path, sealed(seen.as_json()))
         return seen
 
 
-def sightings(looks: Sequence[Look]) -> list[Sighting]:
+def sightings(looks: Sequence[Look]) -> list[Detection]:
     """Return what each volume shows, in their order.
 
     Raises:
@@ -120,7 +128,7 @@ def take_all(looks: Sequence[Look]) -> Iterator[Look]:
         yield look
 
 
-def _taken(looks: Sequence[Look]) -> Iterator[tuple[Look, Sighting | BrokenProcessPool]]:
+def _taken(looks: Sequence[Look]) -> Iterator[tuple[Look, Detection | BrokenProcessPool]]:
     processes = processes_for(len(looks), 0, _VOLUMES_PER_PROCESS)
     if processes == 1:
         yield from ((look, look.take()) for look in looks)

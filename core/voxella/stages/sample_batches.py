@@ -19,7 +19,6 @@ from voxella.engine.runtime import barrier
 from voxella.errors import UserError
 from voxella.export import ModelFacts, load_model
 from voxella.generate import Generated, generate
-from voxella.importers.ccella_export import SHEET
 from voxella.model import LatentDiffusion
 from voxella.progress import Steps
 from voxella.recipe.model import Recipe
@@ -27,6 +26,7 @@ from voxella.stages.autoencoder_model import LoadedAutoencoder, load_autoencoder
 from voxella.stages.folders import Folders
 from voxella.stages.panels import request_for
 from voxella.stages.prompts import CachedPrompts, FilePrompts, Prompts
+from voxella.stages.sample_sheet import drop_sheet
 from voxella.stages.sample_volumes import SampleJob, SampleSet, keep_volume
 from voxella.stages.tiling import tiled
 from voxella.tiling.autoencoder import TiledAutoencoder
@@ -75,7 +75,7 @@ def make_missing(
     if ranks.is_main:
         # They tell of volumes that may now be replaced by others.
         (data_set.out / MANIFEST).unlink(missing_ok=True)
-        (data_set.out / SHEET).unlink(missing_ok=True)
+        drop_sheet(data_set.out)
     barrier()
     steps = make_sampler(recipe.sample.sampler, model.schedule, recipe.sample.steps).steps
     with Steps("sampling", len(batches) * steps, quiet=not ranks.is_main) as progress:

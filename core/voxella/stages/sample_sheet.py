@@ -1,4 +1,4 @@
-"""The released code's spreadsheet beside a synthetic data set, unless the gate holds it back."""
+"""A spreadsheet of the cases beside a synthetic data set, unless the gate holds it back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 from voxella.case import Manifest
 from voxella.errors import UserError
 from voxella.gate import require_gate
-from voxella.importers.ccella_export import SHEET, write_sheet
+from voxella.plugins import registry
 from voxella.progress import say
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import Component, Recipe
 
-__all__ = ["keep_sheet", "require_sheets"]
+__all__ = ["drop_sheet", "keep_sheet", "require_sheets"]
+
+_SHEET = "cases.xlsx"
+# The exporter that knows the columns.
+_EXPORTER = "ccella_sheet"
 
 
 def keep_sheet(recipe: Recipe, out: Path, *, anew: bool) -> None:
@@ -26,7 +30,7 @@ def keep_sheet(recipe: Recipe, out: Path, *, anew: bool) -> None:
         out: The data set; its manifest is there.
         anew: Also where there is one already.
     """
-    sheet = out / SHEET
+    sheet = out / _SHEET
     if not recipe.sample.xlsx:
         sheet.unlink(missing_ok=True)
         return
@@ -34,11 +38,19 @@ def keep_sheet(recipe: Recipe, out: Path, *, anew: bool) -> None:
         require_gate(out)
     except UserError as refusal:
         sheet.unlink(missing_ok=True)
-        say(f"warning: no {SHEET}: {refusal.problem}")
+        say(f"warning: no {_SHEET}: {refusal.problem}")
         return
     if anew or not sheet.is_file():
         labelled = [case for case in Manifest.read(out) if case.label is not None]
-        write_sheet(labelled, sheet, recipe.data.classes[-1])
+        settings = {"file": _SHEET, "positive": recipe.data.classes[-1]}
+        registry.build("exporters", Component(name=_EXPORTER, **settings))(
+            Manifest(out, labelled), out
+        )
+
+
+def drop_sheet(out: Path) -> None:
+    """Remove the spreadsheet of a data set whose volumes are made anew."""
+    (out / _SHEET).unlink(missing_ok=True)
 
 
 def require_sheets(recipe: Recipe, data_sets: Iterable[Path]) -> None:

@@ -17,8 +17,10 @@ from voxella.testing.backbones import BackboneContract
 from voxella.testing.classifiers import ClassifierContract
 from voxella.testing.conditioners import ConditionerContract
 from voxella.testing.contract import Contract
+from voxella.testing.exporters import ExporterContract
 from voxella.testing.importers import ImporterContract
 from voxella.testing.observers import ObserverContract
+from voxella.testing.probes import ProbeContract
 from voxella.testing.runner import CONTRACTS, CheckResult, run_contract
 from voxella.testing.text_encoders import TextEncoderContract
 
@@ -30,8 +32,10 @@ __all__ = [
     "ClassifierContract",
     "ConditionerContract",
     "Contract",
+    "ExporterContract",
     "ImporterContract",
     "ObserverContract",
+    "ProbeContract",
     "TextEncoderContract",
     "run_contract",
 ]

@@ -15,8 +15,10 @@ from voxella.testing.backbones import BackboneContract
 from voxella.testing.classifiers import ClassifierContract
 from voxella.testing.conditioners import ConditionerContract
 from voxella.testing.contract import Contract
+from voxella.testing.exporters import ExporterContract
 from voxella.testing.importers import ImporterContract
 from voxella.testing.observers import ObserverContract
+from voxella.testing.probes import ProbeContract
 from voxella.testing.text_encoders import TextEncoderContract
 
 __all__ = ["CONTRACTS", "CheckResult", "run_contract", "suite_for"]
@@ -30,6 +32,8 @@ CONTRACTS: dict[str, type[Contract]] = {
         TextEncoderContract,
         ClassifierContract,
         ImporterContract,
+        ExporterContract,
+        ProbeContract,
         ObserverContract,
     )
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from voxella.detection import Facts
 from voxella.importers.phantom.detector import Sighting
 from voxella.importers.phantom.truth import Truth
-from voxella.metrics.adherence import Facts
 
 __all__ = ["found_by", "told_by"]
 
