@@ -15,9 +15,9 @@ from device_peak import describe_device, matrix_peak_tflops, synchronize
 from torch.utils.flop_counter import FlopCounterMode
 
 import voxella
-from voxella.model import Batch
+from voxella.ldm.build import Batch
+from voxella.provenance import versions
 from voxella.recipe.model import Recipe
-from voxella.stages.record import versions
 
 __all__ = ["count_flops", "options", "random_batch", "record", "sized_recipe", "timed"]
 

@@ -26,12 +26,12 @@ from device_peak import describe_device, synchronize
 
 from voxella.case import Case, Manifest
 from voxella.engine.hashes import shared_hashes
-from voxella.engine.ranks import Ranks
 from voxella.metrics.bootstrap import replicate_draws
 from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
-from voxella.stages.record import versions
+from voxella.provenance import versions
+from voxella.ranks import Ranks
 
 _PROCESSES = (1, 2, 8)
 # At each size and at twice and four times as many cases.

@@ -27,10 +27,11 @@ from device_peak import describe_device
 from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
 from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key
 from voxella.case import Case
-from voxella.engine.batches import BatchMaker, prefetch
 from voxella.engine.order import Order
+from voxella.engine.task import prefetch
+from voxella.ldm.batches import BatchMaker
+from voxella.provenance import versions
 from voxella.recipe.model import Recipe
-from voxella.stages.record import versions
 
 # (text.dtype, latent.dtype)
 _FORMS = (

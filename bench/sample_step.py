@@ -11,8 +11,8 @@ import torch
 from benchmark import count_flops, options, random_batch, record, sized_recipe, timed
 
 import voxella
-from voxella.engine.monitor import peak_memory_gib
-from voxella.engine.ranks import Ranks
+from voxella.engine.log import peak_memory_gib
+from voxella.ranks import Ranks
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ import torch
 from benchmark import count_flops, options, random_batch, record, sized_recipe, timed
 
 import voxella
-from voxella.engine.monitor import peak_memory_gib
+from voxella.engine.log import peak_memory_gib
 from voxella.engine.optimizer import build_optimizer
-from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import initialize
 from voxella.engine.settings import deepspeed_config
+from voxella.ranks import Ranks
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from voxella.imaging.volume import write_volume
 from voxella.metrics.predictions import Predictions
 from voxella.recipe.load import dump_recipe, load_recipe
 from voxella.recipe.model import Recipe
-from voxella.stages.record import StageRecord
+from voxella.workspace.record import StageRecord
 
 SIZES: dict[Split, int] = {"train": 8, "val": 8, "test": 8}
 REAL = str(REPOSITORY / "recipes" / "downstream" / "real.yaml")

@@ -24,8 +24,8 @@ def smoke_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that runs of every recipe share, complete up to the caches."""
     from tiny_run import REPOSITORY
 
+    from voxella.pipeline.run import run_stages
     from voxella.recipe.load import load_recipe
-    from voxella.stages.run import run_stages
 
     folder = tmp_path_factory.mktemp("smoke")
     recipe = load_recipe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from voxella.stages.prepare_cases import Job
+from voxella.preparation.cases import Job
 
 __all__ = ["DyingJob", "KilledJob"]
 

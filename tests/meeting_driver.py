@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 import time
 
-from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import gathered, start_distributed
 from voxella.errors import UserError
+from voxella.ranks import Ranks
 
 if __name__ == "__main__":
     ranks = Ranks.from_environment()

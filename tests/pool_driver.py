@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from voxella.stages.pool import run_in_processes
 from voxella.stopping import Interrupted, raised
+from voxella.workspace.pool import run_in_processes
 
 if __name__ == "__main__":
     try:

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from voxella.files import write_json_atomic, write_text_atomic
-from voxella.stages.folders import Folders
-from voxella.stages.record import StageRecord
+from voxella.workspace.folders import Folders
+from voxella.workspace.record import StageRecord
 
 __all__ = ["estimate", "write_classifier", "write_evaluation"]
 

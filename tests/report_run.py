@@ -17,8 +17,8 @@ from voxella.files import sha256_bytes, write_json_atomic, write_text_atomic
 from voxella.imaging.montage import write_png
 from voxella.imaging.volume import write_volume
 from voxella.recipe.load import dump_recipe, load_recipe
-from voxella.stages.folders import Folders
-from voxella.stages.record import StageRecord
+from voxella.workspace.folders import Folders
+from voxella.workspace.record import StageRecord
 
 __all__ = ["CASES", "SECRET", "SHAPE", "real_value", "write_run"]
 

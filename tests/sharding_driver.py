@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from voxella.classification.choice import _present
 from voxella.engine import precision
 from voxella.engine.checkpoints import Checkpoints, Provenance
-from voxella.engine.masters import Masters
+from voxella.engine.ema import Masters
 from voxella.engine.order import Visit
-from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier, gather_state, start_distributed
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.observers.dispatch import ObserverSet
+from voxella.ranks import Ranks
 from voxella.recipe.model import Optimizer, Train
 
 BATCH, STEPS, SEED = 4, 6, 1

@@ -12,27 +12,26 @@ import torch
 from scipy.stats import binomtest
 from tiny_run import REPOSITORY
 
+from voxella.autoencoder.load import LoadedAutoencoder, load_autoencoder
 from voxella.case import Case, Manifest
 from voxella.detection import Detection, Facts
+from voxella.evaluation import sightings
+from voxella.evaluation.adherence import adherence as stage_adherence
+from voxella.evaluation.sets import Sets, Subject
+from voxella.evaluation.sightings import Look, reconstructed_sightings
+from voxella.evaluation.table import show_metrics
+from voxella.evaluation.volumes import read_subject
 from voxella.files import write_json_atomic
-from voxella.importers.phantom.detector_facts import told_by
-from voxella.importers.phantom.facts import draw_facts
-from voxella.importers.phantom.importer import PhantomImporter
-from voxella.importers.phantom.plugin import phantom
-from voxella.importers.phantom.probe import phantom as phantom_probe
-from voxella.importers.phantom.truth import Truth, truth_of
 from voxella.metrics.adherence import FACTS, Pair, adherence, no_better_than_chance
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
-from voxella.stages import evaluate_reconstructed
-from voxella.stages.autoencoder_model import LoadedAutoencoder, load_autoencoder
-from voxella.stages.evaluate_adherence import adherence as stage_adherence
-from voxella.stages.evaluate_reconstructed import reconstructed_sightings
-from voxella.stages.evaluate_sets import Sets, Subject
-from voxella.stages.evaluate_sightings import Look
-from voxella.stages.evaluate_table import show_metrics
-from voxella.stages.evaluate_volumes import read_subject
-from voxella.stages.folders import Folders
+from voxella.workspace.folders import Folders
+from voxella_importers.phantom.detector.detect import told_by
+from voxella_importers.phantom.facts import draw_facts
+from voxella_importers.phantom.importer import PhantomImporter
+from voxella_importers.phantom.plugin import phantom
+from voxella_importers.phantom.probe import phantom as phantom_probe
+from voxella_importers.phantom.truth import Truth, truth_of
 
 CPU = torch.device("cpu")
 AFTER = "adherence_reconstructed_"
@@ -209,7 +208,7 @@ def test_what_the_autoencoder_leaves_stands_beside_what_the_model_shows(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = LoadedAutoencoder(model=None, fingerprint="a" * 64)  # type: ignore[arg-type]
-    monkeypatch.setattr(evaluate_reconstructed, "load_autoencoder", lambda *_: made)
+    monkeypatch.setattr(sightings, "load_autoencoder", lambda *_: made)
     bench.sees_after(34, made.fingerprint)
     kept = bench.found(right_of_real=36, right_of_twins=20)[f"{AFTER}presence"]
     assert kept["value"] == pytest.approx(34 / 40)
@@ -253,7 +252,7 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
         r, a, s = subject.case.extra["spacing_mm"]
         assert detection == probe.look(image, (r, a, s))
     # Kept: nothing is given back or looked at again.
-    monkeypatch.setattr(evaluate_reconstructed, "reconstruct", None)
+    monkeypatch.setattr(sightings, "reconstruct", None)
     assert reconstructed_sightings(probe, *common) == seen
 
 
@@ -290,7 +289,7 @@ def test_the_terminal_shows_what_the_autoencoder_leaves_in_a_table_of_its_own(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = LoadedAutoencoder(model=None, fingerprint="b" * 64)  # type: ignore[arg-type]
-    monkeypatch.setattr(evaluate_reconstructed, "load_autoencoder", lambda *_: made)
+    monkeypatch.setattr(sightings, "load_autoencoder", lambda *_: made)
     bench.sees_after(34, made.fingerprint)
     paper = {"model": "ccella", "accuracy": 0.81}
     found = bench.found(right_of_real=36, right_of_twins=20)

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.volume import Volume
-from voxella.importers.phantom.detector import look_for_lesion
-from voxella.importers.phantom.detector_accuracy import accuracy_table, look_at_phantom
-from voxella.importers.phantom.detector_pose import find_gland
-from voxella.importers.phantom.facts import CaseFacts, draw_facts
-from voxella.importers.phantom.importer import PhantomImporter
-from voxella.importers.phantom.plugin import phantom
-from voxella.importers.phantom.settings import PhantomSettings
-from voxella.importers.phantom.volume import render
 from voxella.recipe.model import Prepare
+from voxella_importers.phantom.detector.accuracy import accuracy_table, look_at_phantom
+from voxella_importers.phantom.detector.detect import look_for_lesion
+from voxella_importers.phantom.detector.pose import find_gland
+from voxella_importers.phantom.facts import CaseFacts, draw_facts
+from voxella_importers.phantom.importer import PhantomImporter
+from voxella_importers.phantom.plugin import phantom
+from voxella_importers.phantom.settings import PhantomSettings
+from voxella_importers.phantom.volume import render
 
 SIZE = [64, 64, 32]
 Spacing = tuple[float, float, float]

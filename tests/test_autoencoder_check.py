@@ -18,16 +18,16 @@ from pydantic import ValidationError
 from tiny_autoencoder import CPU, make_prepared, recipe, volumes_of
 from tiny_run import REPOSITORY
 
+from voxella.autoencoder.check import check_autoencoder, require_trusted
+from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.losses import kl_per_voxel
+from voxella.autoencoder.measure import CaseMeasure, measure_cases
+from voxella.autoencoder.statistics import report_latents
+from voxella.autoencoder.table import show_check
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.recipe.inputs import AutoencoderCheck
 from voxella.recipe.model import Recipe
-from voxella.stages.autoencoder_check import check_autoencoder, require_trusted
-from voxella.stages.autoencoder_latents import report_latents
-from voxella.stages.autoencoder_loss import kl_per_voxel
-from voxella.stages.autoencoder_measure import CaseMeasure, measure_cases
-from voxella.stages.autoencoder_model import load_autoencoder
-from voxella.stages.autoencoder_table import show_check
 
 NOTHING: dict[str, Any] = {"psnr_db": None, "ssim": None}
 

@@ -10,14 +10,14 @@ import torch
 from monai.losses import PatchAdversarialLoss
 from torch.nn import functional
 
-from voxella.recipe.inputs import Adversarial, AutoencoderTraining
-from voxella.stages.autoencoder_adversary import Adversary
-from voxella.stages.autoencoder_loss import (
+from voxella.autoencoder.losses import (
+    Adversary,
     autoencoder_losses,
     gradient_l1,
     kl_per_voxel,
     log_spectral_l1,
 )
+from voxella.recipe.inputs import Adversarial, AutoencoderTraining
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -18,16 +18,16 @@ from safetensors.torch import load_file
 from tiny_autoencoder import CPU, KL, make_prepared, recipe, volumes_of
 from torch import Tensor, nn
 
+from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.report import evaluate_autoencoder
+from voxella.autoencoder.train import train_autoencoder
 from voxella.cache.latents import LatentCache
+from voxella.cache.stage import encode
+from voxella.data.volumes import PreparedVolumes
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
 from voxella.plugins import registry
 from voxella.plugins.contracts import Autoencoder
-from voxella.stages.autoencoder import train_autoencoder
-from voxella.stages.autoencoder_model import load_autoencoder
-from voxella.stages.autoencoder_report import evaluate_autoencoder
-from voxella.stages.encode import encode
-from voxella.stages.volumes import PreparedVolumes
 from voxella.stopping import Interrupted
 
 
@@ -120,7 +120,7 @@ def test_training_on_patches_ends_on_whole_volumes(
         # A tenth of 11 steps, rounded up; a volume has as many voxels as eight patches.
         assert seen == [(4, 1, 8, 8, 4)] * 9 + [(1, 1, 16, 16, 8)] * 2
         seen.clear()
-        monkeypatch.setattr("voxella.stages.autoencoder_patches._WHOLE_VOXELS", 1000)
+        monkeypatch.setattr("voxella.autoencoder.patches._WHOLE_VOXELS", 1000)
         train_autoencoder(wanted, prepared, tmp_path / "large")
         assert seen == [(4, 1, 8, 8, 4)] * 11
     finally:

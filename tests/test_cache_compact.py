@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from voxella.cache.compact import BLOCK, pack, packed_bytes, unpack
 from voxella.cache.latents import LatentCache, LatentWriter, bytes_per_case, merge_latents
 from voxella.cache.shards import ShardWriter
-from voxella.cache.storage import TEXT_STORAGE
+from voxella.cache.storage import BLOCK, TEXT_STORAGE, pack, packed_bytes, unpack
 from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key
 from voxella.recipe.model import Text
 

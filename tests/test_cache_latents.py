@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from voxella.autoencoder.statistics import LatentStatistics, latent_statistics
 from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
-from voxella.cache.statistics import LatentStatistics, latent_statistics
 from voxella.errors import UserError
 from voxella.recipe.model import Latent
 

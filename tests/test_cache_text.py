@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from voxella.cache.space import human_bytes, require_space
 from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key
 from voxella.errors import UserError
 from voxella.recipe.model import Text
+from voxella.wording import human_bytes
+from voxella.workspace.space import require_space
 
 MARK = "fingerprint"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from voxella.case import MANIFEST, Case, Manifest
-from voxella.check.manifest import read_leniently
+from voxella.check.quick import read_leniently
 from voxella.errors import UserError
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_run import REPOSITORY
 
-from voxella.check.identifiers import check_identifiers, find_identifiers
+from voxella.check.reports.identifiers import check_identifiers, find_identifiers
 
 REPORTS = REPOSITORY.parent / "shared" / "data" / "reports" / "reports_sample.jsonl"
 

@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
-from voxella.check.case_images import CaseImages
+from voxella.check.cases import CheckReport
 from voxella.check.catalogue import CATALOGUE
 from voxella.check.copies import Picture, near_copies
 from voxella.check.examine import examine
@@ -28,18 +28,18 @@ from voxella.check.geometry import Placement
 from voxella.check.grids import case_grids, odd_planes
 from voxella.check.headers import read_header
 from voxella.check.likeness import ALIGNED, CANDIDATE, Floats, aligned, signature, thumbnail
-from voxella.check.manifest import read_leniently
-from voxella.check.settings import CheckSettings
+from voxella.check.page import chosen_cases, page_html
+from voxella.check.quick import read_leniently
+from voxella.check.settings import CaseImages, CheckSettings
+from voxella.check.stage import check
 from voxella.check.voxels import content_hash
 from voxella.errors import UserError
 from voxella.imaging.volume import Volume, read_volume
-from voxella.importers.phantom.facts import draw_facts
-from voxella.importers.phantom.importer import PhantomImporter
-from voxella.importers.phantom.plugin import phantom
-from voxella.importers.phantom.volume import render
-from voxella.stages.check import CheckReport, check
-from voxella.stages.check_page import chosen_cases, page_html
-from voxella.stages.pool import run_in_processes
+from voxella.workspace.pool import run_in_processes
+from voxella_importers.phantom.facts import draw_facts
+from voxella_importers.phantom.importer import PhantomImporter
+from voxella_importers.phantom.plugin import phantom
+from voxella_importers.phantom.volume import render
 
 DEFAULTS = CheckSettings.of(None)
 

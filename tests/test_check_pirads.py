@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_run import REPOSITORY
 
-from voxella.check.pirads_reader import read_pirads
-from voxella.importers.phantom.facts import draw_facts
-from voxella.importers.phantom.plugin import phantom
-from voxella.importers.phantom.report import write_report
+from voxella.check.pirads.reader import read_pirads
+from voxella_importers.phantom.facts import draw_facts
+from voxella_importers.phantom.plugin import phantom
+from voxella_importers.phantom.report import write_report
 
 DATA = REPOSITORY.parent / "shared" / "data" / "reports"
 

@@ -14,20 +14,19 @@ from broken_dataset import AFFINE, BrokenDataset, all_defects, scan, write_nifti
 from tiny_run import REPOSITORY, tiny_recipe
 
 from voxella.case import Manifest
-from voxella.check.case_images import CaseImages
+from voxella.check.cases import CheckReport
 from voxella.check.catalogue import CATALOGUE
 from voxella.check.examine import CaseFacts, examine
 from voxella.check.finding import SEVERITIES, Finding
-from voxella.check.manifest import read_leniently
-from voxella.check.quick import quick_check
-from voxella.check.settings import CheckSettings
+from voxella.check.quick import quick_check, read_leniently
+from voxella.check.settings import CaseImages, CheckSettings
+from voxella.check.stage import check
+from voxella.check.tell import tell_quick_check
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.plugins import registry
+from voxella.preparation.stage import prepare
 from voxella.recipe.importer import importer_component
-from voxella.stages.check import CheckReport, check
-from voxella.stages.check_quick import tell_quick_check
-from voxella.stages.prepare import prepare
 
 DATA = REPOSITORY.parent / "shared" / "data"
 CROP = ("prepare.crop_mm=[128,128,96]", "prepare.size=[8,8,8]")
@@ -139,7 +138,7 @@ def test_a_second_run_reads_only_what_changed(
         looked.append(own.case)
         return examine(own, settings)
 
-    monkeypatch.setattr("voxella.stages.check_cases.examine", watched)
+    monkeypatch.setattr("voxella.check.cases.examine", watched)
     again = check(broken.folder, workers=1, quiet=True)
     assert looked == []
     assert again.findings == report.findings

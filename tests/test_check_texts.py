@@ -19,14 +19,14 @@ from voxella.case import Case, Manifest
 from voxella.check.balance import balance
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import TEXT_KINDS
-from voxella.check.texts import check_texts
+from voxella.check.reports.texts import check_texts
+from voxella.data.reports import read_reports
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
-from voxella.importers.phantom.facts import draw_facts
-from voxella.importers.phantom.plugin import phantom
-from voxella.importers.phantom.report import write_report
-from voxella.importers.picai_marksheet import read_marksheet
-from voxella.stages.reports import read_reports
+from voxella_importers.phantom.facts import draw_facts
+from voxella_importers.phantom.plugin import phantom
+from voxella_importers.phantom.report import write_report
+from voxella_importers.picai.marksheet import read_marksheet
 
 DATA = REPOSITORY.parent / "shared" / "data"
 CLASSES = ("negative", "positive")

@@ -24,12 +24,12 @@ from voxella.classification.outcome import curves, over_seeds
 from voxella.classification.predict import read_predictions, write_predictions
 from voxella.classification.store import InputStore
 from voxella.cli import main
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.metrics.comparison import compare_accuracy, compare_auc
 from voxella.metrics.delong import auc_estimate
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.predictions import Predictions
+from voxella.ranks import Ranks
 from voxella_classifiers.plugin import build_resnet
 
 ALONE = Ranks(0, 0, 1)

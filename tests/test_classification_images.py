@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from voxella.classification.augment import Motion, apply, draw, sampling_matrix
 from voxella.classification.batches import ImageMaker
 from voxella.classification.examples import select
-from voxella.classification.images import as_input, read_image
-from voxella.classification.store import InputStore
+from voxella.classification.store import InputStore, as_input, read_image
 from voxella.classification.task import ClassifierTask
 from voxella.engine.order import Order
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.ranks import Ranks
 from voxella.recipe.classification import Augment, Classify, Focal
 
 STILL = Motion(flip=False, rotate=0.0, shift=(0.0, 0.0, 0.0), zoom=1.0)

@@ -22,6 +22,7 @@ from voxella.classification.batches import ImageMaker
 from voxella.classification.choice import read_best
 from voxella.classification.examples import select
 from voxella.classification.predict import read_predictions
+from voxella.classification.stage import classify
 from voxella.classification.store import InputStore
 from voxella.classification.task import build_task
 from voxella.cli import main
@@ -31,10 +32,9 @@ from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.metrics.delong import auc_estimate
+from voxella.pipeline.run import run_stages
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import PaperRow
-from voxella.stages.classify import classify
-from voxella.stages.run import run_stages
 
 DOWNSTREAM = REPOSITORY / "recipes" / "downstream"
 NAMES = sorted(path.stem for path in DOWNSTREAM.glob("[!_]*.yaml"))

@@ -17,12 +17,12 @@ from test_cli import CCELLA, SMOKE, _keep_signals, refused
 from tiny_run import REPOSITORY, tiny_recipe
 
 from voxella.case import Case, Manifest
+from voxella.check.training import check_training_labels, check_training_reports
 from voxella.cli import main
+from voxella.data.reports import read_reports
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
-from voxella.model import build_model
-from voxella.stages.labels import check_training_labels, check_training_reports
-from voxella.stages.reports import read_reports
+from voxella.ldm.build import build_model
 
 __all__ = ["_keep_signals"]  # a fixture of the command line's tests
 
@@ -33,7 +33,7 @@ import sys, types
 from voxella.errors import UserError
 def run_stages(*given, **options):
     raise UserError("torch is loaded" if "torch" in sys.modules else "far enough")
-sys.modules["voxella.stages.run"] = types.SimpleNamespace(run_stages=run_stages)
+sys.modules["voxella.pipeline.run"] = types.SimpleNamespace(run_stages=run_stages)
 from voxella.cli import main
 {more}
 sys.exit(main(sys.argv[1:]))
@@ -104,7 +104,7 @@ def test_what_the_file_system_refuses_has_a_remedy(
     def refuses(*given: object, **options: object) -> None:
         raise OSError(number, os.strerror(number), str(tmp_path / ".partial-x1.json"))
 
-    monkeypatch.setattr("voxella.stages.run.run_stages", refuses)
+    monkeypatch.setattr("voxella.pipeline.run.run_stages", refuses)
     said = refused(capfd, "prepare", CCELLA, *SMOKE)
     # The folder, not the temporary name in it, which nobody knows.
     much = r" \(its disk has [\d.]+ .?B of [\d.]+ .?B free\)" if number == errno.ENOSPC else ""
@@ -118,7 +118,7 @@ def test_a_fault_of_ours_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*given: object, **options: object) -> None:
         raise OSError(errno.EBADF, "bad descriptor")
 
-    monkeypatch.setattr("voxella.stages.run.run_stages", fails)
+    monkeypatch.setattr("voxella.pipeline.run.run_stages", fails)
     with pytest.raises(OSError, match="bad descriptor"):
         main(["prepare", CCELLA, *SMOKE])
 
@@ -141,7 +141,7 @@ def test_each_data_set_has_run_folders_of_its_own(
 
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr("voxella.stages.run.run_stages", stages)
+    monkeypatch.setattr("voxella.pipeline.run.run_stages", stages)
     for more in ([], ["--dataset", "data/B/"], ["--set", "data.dataset=/A"], ["--dataset", "."]):
         main(["run", CCELLA, *SMOKE, *more])
     main(["run", CCELLA, *SMOKE, "--dataset", "B", "--out", "mine"])

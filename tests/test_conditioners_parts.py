@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from voxella_conditioners.adaptive_norm import AdaptiveNorm, plain_norm
 from voxella_conditioners.attention import QueryAttention, visible_tokens
-from voxella_conditioners.block import SquaredReluMlp
 from voxella_conditioners.class_head import ClassHead
-from voxella_conditioners.connector import Connector
-from voxella_conditioners.timestep import TimestepEmbedding, sinusoidal
+from voxella_conditioners.connector import Connector, SquaredReluMlp, TimestepEmbedding, sinusoidal
 
 WIDTH, HEADS, QUERIES, TOKENS = 24, 4, 5, 7
 

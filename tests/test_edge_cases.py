@@ -16,7 +16,7 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.imaging.volume import read_volume
-from voxella.stages.prepare import prepare
+from voxella.preparation.stage import prepare
 
 SHARED = REPOSITORY.parent / "shared" / "data"
 FOLDERS = {

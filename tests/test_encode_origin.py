@@ -18,14 +18,14 @@ from tiny_run import REPOSITORY
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
+from voxella.cache.encode_text import TextEncoding
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.cli import main
+from voxella.data.reports import read_reports
 from voxella.errors import UserError
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe, Text
-from voxella.stages.encode_text import TextEncoding
-from voxella.stages.reports import read_reports
 
 __all__ = ["_keep_signals"]  # a fixture of the command line's tests
 
@@ -157,7 +157,7 @@ def paper_recipe(monkeypatch: pytest.MonkeyPatch, *words: str) -> Recipe:
         handed.append(recipe)
         raise UserError("far enough")
 
-    monkeypatch.setattr("voxella.stages.run.run_stages", stages)
+    monkeypatch.setattr("voxella.pipeline.run.run_stages", stages)
     recipe = str(REPOSITORY / "recipes" / "ccella.yaml")
     main(["encode", recipe, "--profile", "smoke", "--paper-mode", *words])
     return handed[0]

@@ -18,10 +18,10 @@ import torch
 from test_encode_stage import Data, StubAutoencoder, StubText, recipe, snapshot, stubs
 from torch import Tensor
 
+from voxella.cache import encode_text
 from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.cache.text import TextCache, TextWriter
 from voxella.errors import UserError
-from voxella.stages import encode_text
 
 __all__ = ["stubs"]  # a fixture, used by every test here
 
@@ -140,7 +140,7 @@ def test_both_halves_have_to_fit_before_the_first_begins(
     assert "features of 3 texts: 288 B to write, what follows 2.6 kB," in told
     # The text alone would fit.
     usage = type("usage", (), {"free": 64 * 2**20 + 2000})
-    monkeypatch.setattr("voxella.cache.space.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("voxella.workspace.space.shutil.disk_usage", lambda path: usage)
     with pytest.raises(
         UserError, match=r"features of 3 texts will take 288 B, what follows 2.6 kB"
     ):
@@ -160,8 +160,8 @@ def test_windows_are_part_of_what_latents_are(
     data.encode(recipe(latent={"tiling": "never"}))
     assert "latents: up to date" in capsys.readouterr().out
     # A voxel of the stub's latent sees its own 2 x 2 x 2 voxels: a halo of one is plenty.
-    monkeypatch.setattr("voxella.tiling.autoencoder.HALO", 1)
-    monkeypatch.setattr("voxella.stages.tiling.HALO", 1)
+    monkeypatch.setattr("voxella.autoencoder.tiling.autoencoder.HALO", 1)
+    monkeypatch.setattr("voxella.autoencoder.tiling.choice.HALO", 1)
     data.encode(recipe(latent={"tiling": [6, 6, 4]}))
     assert "what has changed: windows" in capsys.readouterr().out
     assert recorded(data)["windows"] == {"encode": [6, 6, 4], "halo": 1}

@@ -17,14 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from voxella.cache.latents import LatentCache
+from voxella.cache.stage import encode
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
 from voxella.plugins import registry
 from voxella.recipe.model import Recipe
-from voxella.stages.encode import encode
-from voxella.stages.record import StageRecord
+from voxella.workspace.record import StageRecord
 
 CANARY = "Xanthochromic-canary"
 REPORTS = {

@@ -9,13 +9,14 @@ from tiny_run import encoded_run, tiny_recipe
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
-from voxella.engine.batches import BatchMaker, pad_features, prefetch
 from voxella.engine.order import Order, Visit
+from voxella.engine.task import prefetch
 from voxella.errors import UserError
-from voxella.model import build_model
+from voxella.ldm.batches import BatchMaker, pad_features
+from voxella.ldm.build import build_model
+from voxella.ldm.train import latent_scale
 from voxella.recipe.model import Recipe
-from voxella.stages.folders import Folders
-from voxella.stages.train import latent_scale
+from voxella.workspace.folders import Folders
 
 
 def maker_of(recipe: Recipe, folders: Folders, scale: float = 1.0) -> BatchMaker:

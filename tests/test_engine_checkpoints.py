@@ -17,11 +17,11 @@ from tiny_run import encoded_run, tiny_recipe
 
 from voxella.engine.checkpoint_engine import SafeCheckpointEngine
 from voxella.engine.checkpoints import Checkpoints, Provenance
-from voxella.engine.ranks import Ranks
 from voxella.engine.saved_state import read_state, write_state
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json
-from voxella.stages.train import train
+from voxella.ldm.train import train
+from voxella.ranks import Ranks
 
 MODEL = "mp_rank_00_model_states.pt"
 ZERO = "zero_pp_rank_0_mp_rank_00_optim_states.pt"

@@ -15,10 +15,10 @@ from torch import nn
 
 from voxella.engine import precision
 from voxella.engine.loss_scale import LossScale, LossScaleError
-from voxella.engine.ranks import Ranks
 from voxella.engine.refusals import refuse_losses
 from voxella.errors import UserError
-from voxella.stages.train import train
+from voxella.ldm.train import train
+from voxella.ranks import Ranks
 
 
 class Engine:

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voxella.engine.ema import Ema
-from voxella.engine.masters import Masters
-from voxella.engine.ranks import Ranks
+from voxella.engine.ema import Ema, Masters
 from voxella.engine.runtime import gather_state, initialize
+from voxella.ranks import Ranks
 
 STEPS = 4
 LR = 1e-3

@@ -15,8 +15,8 @@ import pytest
 from shell import environment
 
 from voxella.engine.meeting import connect
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.ranks import Ranks
 
 TESTS = Path(__file__).parent
 TRAIN = ("training_driver.py", "0", "whole")

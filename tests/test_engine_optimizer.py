@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxella.engine.ema import Ema
-from voxella.engine.masters import Masters
+from voxella.engine.ema import Ema, Masters
 from voxella.engine.optimizer import build_optimizer, learning_rate_factor
 from voxella.recipe.model import Optimizer
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.ranks import Ranks
 
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_ID")
 MORE = ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "SLURM_NNODES", "SLURM_STEP_NUM_NODES")

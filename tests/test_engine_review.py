@@ -12,16 +12,17 @@ from test_engine_training import launch
 from tiny_run import encoded_run, tiny_recipe
 
 from voxella.cache.text import TextCache
-from voxella.engine.monitor import Monitor, NonFiniteLossError
+from voxella.engine.log import NonFiniteLossError
 from voxella.engine.order import Visit
-from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import agreed, gather_state
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.train import _seed_layers
 from voxella.errors import UserError
 from voxella.files import sha256_file
-from voxella.model import build_model
-from voxella.stages.train import train
+from voxella.ldm.build import build_model
+from voxella.ldm.monitor import Monitor
+from voxella.ldm.train import train
+from voxella.ranks import Ranks
 
 
 def scalars(run: Path, name: str) -> list[float]:

@@ -6,15 +6,15 @@ import pytest
 import torch
 from tiny_run import REPOSITORY
 
+from voxella.autoencoder import trainer as autoencoder_trainer
 from voxella.engine import precision, sharding
 from voxella.engine.precision import autocast_dtype
-from voxella.engine.ranks import Ranks
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.errors import UserError
+from voxella.pipeline.preflight import check_training
+from voxella.ranks import Ranks
 from voxella.recipe.load import load_recipe
-from voxella.stages import autoencoder_trainer
-from voxella.stages.preflight import check_training
 
 CPU = torch.device("cpu")
 FLOAT16 = {"torch_autocast": {"enabled": True, "dtype": "float16"}}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sharding_driver import BATCH, CASES, HELD_OUT, SEED, STEPS, Maker, Task
 
-from voxella.engine import masters, runtime, sharding
+from voxella.engine import ema, runtime, sharding
 from voxella.engine.order import Order, Visit
 from voxella.recipe.model import Optimizer
 
@@ -190,7 +190,7 @@ def test_every_tensor_goes_where_the_collective_reaches(monkeypatch: pytest.Monk
 
     # "meta" stands for a GPU here.
     reached: list[str] = []
-    monkeypatch.setattr(masters, "collective_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(ema, "collective_device", lambda: torch.device("meta"))
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(
@@ -200,6 +200,6 @@ def test_every_tensor_goes_where_the_collective_reaches(monkeypatch: pytest.Monk
     )
     parameter = torch.nn.Parameter(torch.empty(0))
     parameter.ds_shape = torch.Size((3, 2))  # type: ignore[attr-defined]  # as DeepSpeed sets it
-    whole = masters.joined(parameter, torch.ones(3))
+    whole = ema.joined(parameter, torch.ones(3))
     assert reached == ["meta"] * 3
     assert whole.shape == (3, 2)

@@ -17,13 +17,13 @@ import voxella
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
-from voxella.engine.batches import BatchMaker
-from voxella.engine.monitor import LossLog
+from voxella.engine.log import LossLog
 from voxella.engine.order import Visit
 from voxella.errors import UserError
 from voxella.files import sha256_file
+from voxella.ldm.batches import BatchMaker
+from voxella.ldm.train import train
 from voxella.observers.dispatch import ObserverSet
-from voxella.stages.train import train
 
 DRIVER = Path(__file__).parent / "training_driver.py"
 STAGES = ("0", "1", "2", "3")

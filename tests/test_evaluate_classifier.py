@@ -16,25 +16,24 @@ from torch import Tensor, nn
 
 from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
+from voxella.classification.stage import classify
 from voxella.classification.task import ClassifierTask
 from voxella.errors import UserError
+from voxella.evaluation import classifier as evaluate_classifier
+from voxella.evaluation.classifier import kept_classifier
+from voxella.evaluation.classifier_features import classifier_answers
+from voxella.evaluation.features import FeatureStore
+from voxella.evaluation.label_agreement import NAMES, no_better_than_chance
+from voxella.evaluation.networks import check_evaluation, networks_of, seen_by
+from voxella.evaluation.sets import read_sets
+from voxella.evaluation.stage import evaluate
+from voxella.evaluation.volumes import read_images
 from voxella.imaging.volume import write_volume
 from voxella.metrics.estimate import Estimate
+from voxella.metrics.names import KNOWN, name_of
 from voxella.metrics.predictions import Predictions
+from voxella.pipeline.run import run_stages
 from voxella.recipe.model import Recipe
-from voxella.report.metric_names import name_of
-from voxella.stages import evaluate_classifier
-from voxella.stages.classify import classify
-from voxella.stages.evaluate import evaluate
-from voxella.stages.evaluate_agreement import NAMES, no_better_than_chance
-from voxella.stages.evaluate_classifier import kept_classifier
-from voxella.stages.evaluate_classifier_views import classifier_answers
-from voxella.stages.evaluate_features import FeatureStore
-from voxella.stages.evaluate_networks import check_evaluation, networks_of, seen_by
-from voxella.stages.evaluate_sets import read_sets
-from voxella.stages.evaluate_volumes import read_images
-from voxella.stages.run import run_stages
-from voxella.study.names import KNOWN
 
 SHOWS = [bool(number % 2) for number in range(8)]
 RIGHT = ["positive" if shown else "negative" for shown in SHOWS]

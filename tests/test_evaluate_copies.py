@@ -23,12 +23,12 @@ from tensorboard.plugins.hparams.metadata import (
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
+from voxella.evaluation.stage import evaluate
+from voxella.ldm.train import train
 from voxella.metrics.copies import beyond_chance, chance_bound
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.load import load_recipe
-from voxella.stages.evaluate import evaluate
-from voxella.stages.sample import sample
-from voxella.stages.train import train
+from voxella.sampling.stage import sample
 
 COPIED = "case-03"
 INT16 = 962

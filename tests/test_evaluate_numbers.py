@@ -24,16 +24,16 @@ from shell import environment
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from voxella.case import Case, Manifest
-from voxella.engine.ranks import Ranks
+from voxella.evaluation import stage
+from voxella.evaluation.features import extract_all
+from voxella.evaluation.networks import feature_networks
+from voxella.evaluation.plan import make_plan
+from voxella.evaluation.sets import read_sets
+from voxella.evaluation.stage import evaluate
 from voxella.files import sha256_file
 from voxella.metrics.diversity import disjoint_pairs
-from voxella.stages import evaluate as stage
-from voxella.stages.evaluate import evaluate
-from voxella.stages.evaluate_features import extract_all
-from voxella.stages.evaluate_networks import feature_networks
-from voxella.stages.evaluate_plan import make_plan
-from voxella.stages.evaluate_sets import read_sets
-from voxella.stages.folders import Folders
+from voxella.ranks import Ranks
+from voxella.workspace.folders import Folders
 
 PLANES = ("sagittal", "coronal", "axial")
 
@@ -267,7 +267,7 @@ def test_too_few_cases_are_said_and_not_measured(
 def test_killed_and_run_again_it_looks_at_no_volume_twice(
     hospital: Hospital, found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module: Any = sys.modules["voxella.stages.evaluate_features"]
+    module: Any = sys.modules["voxella.evaluation.features"]
     genuine = module.read_images
     seen: list[str] = []
 
@@ -359,7 +359,7 @@ def test_an_evaluation_that_is_up_to_date_reads_each_volume_once(
         read[path] += 1
         return sha256_file(path)
 
-    for name in ("voxella.engine.hashes", "voxella.gate"):
+    for name in ("voxella.engine.hashes", "voxella.data.gate"):
         monkeypatch.setattr(sys.modules[name], "sha256_file", counting)
     evaluate(recipe, tmp_path)
     assert set(read.values()) == {1}
@@ -370,10 +370,10 @@ _DRIVER = """
 import sys
 from collections import Counter
 from pathlib import Path
-from voxella.engine.ranks import Ranks
+from voxella.ranks import Ranks
 from voxella.errors import UserError
 from voxella.recipe.load import load_recipe
-from voxella.stages.evaluate import evaluate
+from voxella.evaluation.stage import evaluate
 recipe = load_recipe(sys.argv[1], ["smoke"], sys.argv[3:])
 try:
     evaluate(recipe, Path(sys.argv[2]) / "bad")

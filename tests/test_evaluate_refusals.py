@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
+from voxella.check.synthetic_sets import check_samples
 from voxella.cli import main
 from voxella.errors import UserError
+from voxella.evaluation.stage import evaluate
 from voxella.files import sha256_file
+from voxella.pipeline.run import run_stages
 from voxella.recipe.load import load_recipe
-from voxella.stages.evaluate import evaluate
-from voxella.stages.run import run_stages
-from voxella.stages.synthetic_sets import check_samples
 
 
 @pytest.fixture(scope="module")

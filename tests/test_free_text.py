@@ -14,13 +14,13 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.case_fields import GUARDED, field_problem
 from voxella.cli import main
+from voxella.data.drafts import Assembly, Draft
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
-from voxella.importers.drafts import Assembly, Draft
-from voxella.importers.table import table
-from voxella.quoting import named, shown_path, why_sentence
 from voxella.recipe.load import load_recipe
+from voxella.wording import named, shown_path, why_sentence
+from voxella_importers.table.plugin import table
 
 REPORTS = (
     "Mevrouw Jansen: PI-RADS 4 in de perifere zone links",

@@ -10,13 +10,13 @@ import torch
 from tiny_run import tiny_recipe
 from torch import Tensor
 
-import voxella.generate as generation
+import voxella.ldm.generate as generation
 from voxella.conditioning import Conditioning
 from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import make_sampler
 from voxella.diffusion.schedule import Schedule
-from voxella.generate import Generated, Request, generate
-from voxella.model import LatentDiffusion, build_model
+from voxella.ldm.build import LatentDiffusion, build_model
+from voxella.ldm.generate import Generated, Request, generate
 from voxella.recipe.model import Recipe
 
 CPU = torch.device("cpu")

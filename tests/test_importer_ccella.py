@@ -16,8 +16,8 @@ from openpyxl.worksheet.worksheet import Worksheet
 from voxella.case import Manifest
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
-from voxella.importers.ccella import ccella, voxella_factory
 from voxella.testing import ImporterContract
+from voxella_importers.ccella.plugin import ccella, voxella_factory
 
 SECRET = "Laesie in de perifere zone, PI-RADS 4.\n"
 NEGATIVE, POSITIVE = [1, 0], [0, 1]

@@ -21,10 +21,10 @@ from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
-from voxella.importers.ccella import ccella
-from voxella.importers.ccella_export import CcellaExport, export_ccella
-from voxella.recipe.block import Component
+from voxella.plugins.component import Component
 from voxella.recipe.model import Text
+from voxella_importers.ccella.export import CcellaExport, export_ccella
+from voxella_importers.ccella.plugin import ccella
 
 SECRET = "Laesie in de perifere zone, PI-RADS 4.\n"
 

@@ -49,11 +49,12 @@ from pydicom.uid import (
 from voxella.case import Manifest
 from voxella.errors import UserError
 from voxella.imaging.volume import read_volume
-from voxella.importers import dicom_pixels, dicom_reader
-from voxella.importers.dicom import dicom
 from voxella.plugins import registry
-from voxella.recipe.model import Component
+from voxella.plugins.component import Component
 from voxella.testing import run_contract
+from voxella_importers.dicom import importer as dicom_reader
+from voxella_importers.dicom import pixels as dicom_pixels
+from voxella_importers.dicom.plugin import dicom
 
 Made = Callable[[Path], object]
 

@@ -16,8 +16,8 @@ from dicom_writer import image, item, save, write_series
 from voxella.case import Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.importers.dicom import dicom
-from voxella.importers.dicom_identity import KEY_FILE, Identity, load_identity
+from voxella_importers.dicom.identity import KEY_FILE, Identity, load_identity
+from voxella_importers.dicom.plugin import dicom
 
 # Everything planted has one of these in it.
 TRACES = ("ZEBRA", "7731", "19610307", "1961")

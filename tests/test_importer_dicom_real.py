@@ -16,7 +16,7 @@ from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.imaging.volume import read_volume
-from voxella.importers.dicom import dicom
+from voxella_importers.dicom.plugin import dicom
 
 DATA = REPOSITORY.parent / "shared" / "data" / "prostatex_dicom"
 STUDY = DATA / "ProstateX-0000"

@@ -25,12 +25,12 @@ from pydicom.dataset import Dataset
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
-from voxella.importers.dicom import dicom
-from voxella.importers.dicom_bvalue import b_value
-from voxella.importers.dicom_identity import KEY_FILE, load_identity
-from voxella.importers.dicom_rules import DEFAULT_RULES, SeriesRule
-from voxella.importers.dicom_words import shown_description
 from voxella.recipe.importer import importer_component
+from voxella_importers.dicom.headers import shown_description
+from voxella_importers.dicom.identity import KEY_FILE, load_identity
+from voxella_importers.dicom.plugin import dicom
+from voxella_importers.dicom.settings import DEFAULT_RULES, SeriesRule
+from voxella_importers.dicom.values import b_value
 
 
 def run(source: Path, out: Path, **settings: Any) -> Manifest:

@@ -15,12 +15,12 @@ import pytest
 import SimpleITK as sitk
 
 from voxella.case import Manifest
+from voxella.data.drafts import split_of
+from voxella.data.mask_grids import off_grid, read_grid
 from voxella.errors import UserError
-from voxella.importers.mask_grids import off_grid, read_grid
-from voxella.importers.picai import LabelRule, picai
-from voxella.importers.picai_marksheet import read_marksheet
-from voxella.importers.splitting import split_of
 from voxella.plugins.contracts import Importer
+from voxella_importers.picai.marksheet import LabelRule, read_marksheet
+from voxella_importers.picai.plugin import picai
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 REAL = SHARED / "picai"

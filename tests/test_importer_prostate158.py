@@ -14,8 +14,8 @@ from tiny_run import REPOSITORY
 
 from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.importers.prostate158 import prostate158, voxella_factory
 from voxella.testing import ImporterContract
+from voxella_importers.prostate158.plugin import prostate158, voxella_factory
 
 DATA = REPOSITORY.parent / "shared" / "data" / "prostate158_csv"
 STYLES = {"with train/": DATA / "webercsl_TCC_2", "without": DATA / "ieatsighpies_p158"}

@@ -11,14 +11,14 @@ import pytest
 from tiny_run import REPOSITORY
 
 from voxella.case import Manifest
-from voxella.check.manifest import read_leniently
+from voxella.check.quick import read_leniently
+from voxella.data.report_map import read_report_map
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
-from voxella.importers.ccella import ccella
-from voxella.importers.picai import picai
-from voxella.importers.prostate158 import prostate158
-from voxella.importers.report_map import read_report_map
-from voxella.importers.table import table
+from voxella_importers.ccella.plugin import ccella
+from voxella_importers.picai.plugin import picai
+from voxella_importers.prostate158.plugin import prostate158
+from voxella_importers.table.plugin import table
 
 KEEP: dict[str, Any] = {"val_share": 0, "test_share": 0}
 SECRET = "Läsion links, größer"

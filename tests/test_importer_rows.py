@@ -20,8 +20,8 @@ from openpyxl.cell.text import InlineFont
 from openpyxl.styles import Font
 from openpyxl.worksheet.worksheet import Worksheet
 
+from voxella.data.rows.read import Table, read_table
 from voxella.errors import UserError
-from voxella.importers.rows import Table, read_table
 
 SECRET = "Laesie in de perifere zone"
 FEW = settings(

@@ -13,15 +13,15 @@ import pytest
 from openpyxl import Workbook
 
 from voxella.case import Manifest
+from voxella.data.drafts import split_of
+from voxella.data.reports import Report
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.imaging.volume import write_volume
-from voxella.importers.reports import Report
-from voxella.importers.splitting import split_of
-from voxella.importers.table import table
 from voxella.plugins import registry
+from voxella.plugins.component import Component
 from voxella.plugins.contracts import Importer
-from voxella.recipe.model import Component
+from voxella_importers.table.plugin import table
 
 SECRET = "Lésion suspecte à gauche; PI-RADS 4"
 

@@ -22,13 +22,13 @@ from voxella import limits
 from voxella.case import Case, Manifest
 from voxella.check.headers import read_header
 from voxella.cli import main
+from voxella.data.rows.read import read_table
 from voxella.errors import UserError
 from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import read_volume
-from voxella.importers.rows import read_table
 from voxella.limits import CELLS, MERGED_CELLS, RECIPE_BYTES, TEXT_BYTES, Limit
 from voxella.recipe.load import load_recipe
-from voxella.stages.prompt_files import prompt_cases
+from voxella.sampling.prompt_files import prompt_cases
 
 __all__ = ["_keep_signals"]  # a fixture of the command line's tests
 
@@ -129,7 +129,7 @@ def test_dicom_of_more_voxels_than_the_limit_is_refused_undecoded(
     for index in range(3):
         image(index).save_as(tmp_path / f"{index}.dcm", enforce_file_format=True)
     monkeypatch.setenv("VOXELLA_MAX_VOXELS", "89")  # 5 x 6 x 3 are 90
-    monkeypatch.setattr("voxella.importers.dicom_pixels._read", None)
+    monkeypatch.setattr("voxella_importers.dicom.pixels._read", None)
     said = refused(capfd, "import", "dicom", str(tmp_path), "--out", f"{tmp_path}-out")
     assert "5 x 6 x 3 = 90 voxels, at most 89 are read" in said
     assert "VOXELLA_MAX_VOXELS=90" in said

@@ -12,8 +12,7 @@ from scipy import stats
 
 from voxella.errors import UserError
 from voxella.metrics.bootstrap import Method, bootstrap, real_floor
-from voxella.metrics.estimate import Estimate, joined
-from voxella.metrics.proportion import clopper_pearson, wilson
+from voxella.metrics.estimate import Estimate, clopper_pearson, joined, wilson
 from voxella.metrics.resampling import Decks, Rows, halves, seeded_generator
 
 

@@ -11,7 +11,7 @@ from tiny_run import REPOSITORY, tiny_recipe
 
 import voxella
 from voxella.errors import UserError
-from voxella.model import Batch, LatentDiffusion
+from voxella.ldm.build import Batch, LatentDiffusion
 
 # Counted on the released modules; the table of design note "method" (paper's sizes).
 PARAMETERS = {

@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from tiny_run import tiny_recipe
 
 from voxella.errors import UserError
-from voxella.quoting import quoted, visible, why_no_code
 from voxella.recipe.block import FolderName
 from voxella.terminal import complain, make_console, say
+from voxella.wording import quoted, visible, why_no_code
 
 ESCAPES = "\x1b[2J\x1b]0;title\x07 ok"
 REPORT = "There is a 14 mm lesion in the left peripheral zone of the gland"

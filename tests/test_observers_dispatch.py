@@ -13,9 +13,10 @@ import pytest
 
 from voxella.errors import UserError
 from voxella.observers import ObserverSet
+from voxella.observers.specs import ObserverSpec
 from voxella.plugins import hookimpl
-from voxella.plugins.specs import ObserverSpec
-from voxella.recipe.model import Component, Recipe
+from voxella.plugins.component import Component
+from voxella.recipe.model import Recipe
 from voxella.testing.observers import a_recipe
 
 HEARD: list[tuple[str, dict[str, Any]]] = []

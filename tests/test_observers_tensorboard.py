@@ -10,8 +10,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from voxella.observers import ObserverSet
+from voxella.plugins.component import Component
 from voxella.recipe.load import dump_recipe
-from voxella.recipe.model import Component
 from voxella.testing.observers import a_recipe
 
 

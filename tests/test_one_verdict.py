@@ -18,19 +18,17 @@ from tiny_prepare import recipe
 from tiny_run import REPOSITORY
 
 from voxella.case import Manifest
-from voxella.check.case_images import CaseImages
 from voxella.check.catalogue import CATALOGUE
-from voxella.check.manifest import read_leniently
-from voxella.check.quick import case_headers
-from voxella.check.settings import CheckSettings
+from voxella.check.quick import case_headers, read_leniently
+from voxella.check.settings import CaseImages, CheckSettings
+from voxella.check.stage import check
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.imaging.geometry import Grid, centred_grid, values_at
 from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import Volume, read_volume
+from voxella.preparation.stage import prepare
 from voxella.recipe.model import Intensity, Recipe
-from voxella.stages.check import check
-from voxella.stages.prepare import prepare
 
 # Of these, reading the manifest refuses, or training: tested where they are refused.
 NOT_OF_A_CASE = ("manifest", "split", "duplicate", "report", "label", "site")

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from voxella.observers.specs import ObserverSpec
 from voxella.plugins.registry import builder
-from voxella.plugins.specs import KINDS, WIRED, ObserverSpec
+from voxella.plugins.specs import KINDS, WIRED
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -24,6 +25,7 @@ PACKAGES = (
     "plugins/conditioners/voxella_conditioners",
     "plugins/backbones/voxella_backbones",
     "plugins/classifiers/voxella_classifiers",
+    "plugins/importers/voxella_importers",
 )
 CODE = ("core", "plugins", "tests", "bench", "examples")
 LONGEST = 250  # lines of a module
@@ -55,7 +57,7 @@ def test_every_entry_point_resolves_to_a_builder(group: str, name: str) -> None:
     assert callable(builder(group.removeprefix("voxella."), name))
 
 
-def test_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> None:
+def test_wheel_holds_the_five_packages_and_nothing_else(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
     subprocess.run([*command, str(tmp_path), str(ROOT)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -114,7 +116,7 @@ def test_no_folder_for_what_has_no_name() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("package", ["conditioners", "backbones", "classifiers"])
+@pytest.mark.parametrize("package", ["conditioners", "backbones", "classifiers", "importers"])
 def test_the_engine_cannot_import_a_plugin(package: str) -> None:
     command = [sys.executable, "-m", "ruff", "check", "--stdin-filename"]
     snippet = f'"""Snippet."""\n\nimport voxella_{package}\n\n__all__ = ["voxella_{package}"]\n'

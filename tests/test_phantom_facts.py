@@ -12,15 +12,14 @@ import pytest
 
 from voxella.case import Split
 from voxella.errors import UserError
-from voxella.importers.phantom import lesion_wording, wording
-from voxella.importers.phantom.facts import CaseFacts, draw_facts, patient_of
-from voxella.importers.phantom.gland import Gland
-from voxella.importers.phantom.importer import PhantomImporter
-from voxella.importers.phantom.lesions import pirads
-from voxella.importers.phantom.plugin import phantom, voxella_factory
-from voxella.importers.phantom.report import write_report
-from voxella.importers.phantom.settings import PhantomSettings
-from voxella.importers.phantom.splits import split_of
+from voxella_importers.phantom import lesion_wording, wording
+from voxella_importers.phantom.facts import CaseFacts, draw_facts, patient_of
+from voxella_importers.phantom.gland import Gland
+from voxella_importers.phantom.importer import PhantomImporter, split_of
+from voxella_importers.phantom.lesions import pirads
+from voxella_importers.phantom.plugin import phantom, voxella_factory
+from voxella_importers.phantom.report import write_report
+from voxella_importers.phantom.settings import PhantomSettings
 
 LEVEL_WORDS = {
     "base": r"\b(base|basal third)\b",

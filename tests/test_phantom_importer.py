@@ -18,10 +18,10 @@ from PIL import Image
 
 from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.importers.phantom.picture import montage
-from voxella.importers.phantom.plugin import phantom
-from voxella.importers.phantom.truth import LABELS, read_truth
 from voxella.plugins.contracts import Importer
+from voxella_importers.phantom.picture import montage
+from voxella_importers.phantom.plugin import phantom
+from voxella_importers.phantom.truth import LABELS, read_truth
 
 
 def small(cases: int, *, workers: int = 1, missing_reports: float = 0.25) -> Importer:
@@ -191,7 +191,7 @@ def test_the_picture_shows_the_cases(data_set: Path, tmp_path: Path) -> None:
 
 def test_the_entry_point_imports_nothing_heavy() -> None:
     code = (
-        "import sys, voxella.importers.phantom.plugin;"
+        "import sys, voxella_importers.phantom.plugin;"
         "print([m for m in ('torch', 'numpy', 'scipy', 'nibabel', 'monai') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voxella.importers.phantom.facts import CaseFacts, draw_facts
-from voxella.importers.phantom.grid import patient_axes
-from voxella.importers.phantom.importer import PhantomImporter
-from voxella.importers.phantom.plugin import phantom
-from voxella.importers.phantom.prostate import LESION_FLOOR
-from voxella.importers.phantom.settings import PhantomSettings
-from voxella.importers.phantom.truth import LABELS, truth_of
-from voxella.importers.phantom.volume import Volume, render
+from voxella_importers.phantom.facts import CaseFacts, draw_facts
+from voxella_importers.phantom.grid import patient_axes
+from voxella_importers.phantom.importer import PhantomImporter
+from voxella_importers.phantom.plugin import phantom
+from voxella_importers.phantom.prostate import LESION_FLOOR
+from voxella_importers.phantom.settings import PhantomSettings
+from voxella_importers.phantom.truth import LABELS, truth_of
+from voxella_importers.phantom.volume import Volume, render
 
 ZONES = [LABELS["peripheral"], LABELS["transition"], LABELS["lesion"]]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from voxella.errors import UserError
+from voxella.plugins.component import Component
 from voxella.plugins.registry import build, builder, list_plugins
-from voxella.recipe.model import Component
 
 Install = Callable[..., None]
 

@@ -17,14 +17,14 @@ from tiny_prepare import recipe
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
-from voxella.classification.images import read_image
+from voxella.classification.store import read_image
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.imaging.volume import read_volume, write_volume
+from voxella.preparation import cases as prepare_cases
+from voxella.preparation.stage import prepare
 from voxella.recipe.model import Intensity, Prepare
-from voxella.stages import prepare_cases
-from voxella.stages.prepare import prepare
 
 SHARED = REPOSITORY.parent / "shared" / "data"
 PICAI = SHARED / "picai" / "images"

@@ -12,15 +12,15 @@ from evaluation_bench import Hospital, synthetic
 from pseudonym_names import SECRET, give_key, hidden, mark, twin
 from report_run import write_run
 
-from voxella import pseudonyms
 from voxella.case import Case, Manifest
-from voxella.classification.leaks import leaks
+from voxella.classification.identity import leaks
+from voxella.data import pseudonyms
+from voxella.data.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.errors import UserError
-from voxella.importers.ccella_export import CcellaExport, export_ccella
-from voxella.pseudonyms import KEY, Pseudonyms, read_synthetic
+from voxella.evaluation.sets import read_sets
+from voxella.evaluation.stage import evaluate
 from voxella.report.write import write_report
-from voxella.stages.evaluate import evaluate
-from voxella.stages.evaluate_sets import read_sets
+from voxella_importers.ccella.export import CcellaExport, export_ccella
 
 
 def renamed(samples: Path) -> Path:

@@ -38,8 +38,8 @@ from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.cli import main
-from voxella.export import load_model
 from voxella.files import sha256_file
+from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
 from voxella_backbones.autoencoder_plugin import build_maisi
 

@@ -16,8 +16,8 @@ from tiny_run import REPOSITORY
 import voxella
 from voxella.cache.latents import LatentCache
 from voxella.case import Manifest
+from voxella.check.stage import check
 from voxella.cli import main
-from voxella.stages.check import check
 
 DATA = REPOSITORY.parent / "shared" / "data" / "prostatex_dicom"
 STUDY = DATA / "ProstateX-0000"

@@ -18,8 +18,8 @@ from tiny_run import REPOSITORY
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.cli import main
+from voxella.data.pseudonyms import read_synthetic
 from voxella.files import sha256_file
-from voxella.pseudonyms import read_synthetic
 from voxella.recipe.load import load_recipe
 
 DATA = REPOSITORY.parent / "shared" / "data"

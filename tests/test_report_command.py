@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from voxella.cli import main
-from voxella.command import command_line, running
-from voxella.report.paths import command_shown
-from voxella.stages.record import StageRecord
+from voxella.provenance import command_line, running
+from voxella.report.section import command_shown
+from voxella.workspace.record import StageRecord
 
 
 def test_the_command_is_recorded_and_decides_nothing(

@@ -20,7 +20,7 @@ from voxella.recipe.load import load_recipe
 from voxella.report.page import run_page
 from voxella.report.run_folder import RunFolder
 from voxella.report.write import write_report
-from voxella.stages.folders import Folders
+from voxella.workspace.folders import Folders
 
 NOT_COMPARABLE = "Features: random network; not comparable with the paper"
 

@@ -17,13 +17,12 @@ from PIL import Image
 from report_results import estimate
 from report_run import write_run
 
+from voxella.metrics.names import name_of
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import HEIGHT, WIDTH, line_chart
-from voxella.report.metric_names import name_of
-from voxella.report.numbers import make_row, shown
+from voxella.report.numbers import Published, make_row, shown
 from voxella.report.pairs import Shown
-from voxella.report.paths import shortened, without_folders
-from voxella.report.published import Published
+from voxella.report.section import shortened, without_folders
 from voxella.report.sprites import Sprite, make_sprites
 from voxella.report.write import write_report
 

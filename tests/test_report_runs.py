@@ -19,7 +19,7 @@ from voxella.report.classifiers import classifiers_section
 from voxella.report.page import run_page
 from voxella.report.run_folder import RunFolder
 from voxella.report.sweep import sweep_section
-from voxella.stages.record import StageRecord
+from voxella.workspace.record import StageRecord
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from report_reader import Elements
 from tiny_run import encoded_run, tiny_recipe
 
 from voxella.engine.checkpoints import Checkpoints
+from voxella.ldm.train import train
 from voxella.recipe.load import dump_recipe
 from voxella.report.curves import curves_section, read_log
 from voxella.report.page import run_page
 from voxella.report.run_folder import RunFolder
-from voxella.stages.train import train
 
 VALIDATED = "validation/reconstruction"
 DECIDED = ("step", "loss/reconstruction", "lr", VALIDATED)

@@ -17,9 +17,9 @@ from tiny_run import REPOSITORY
 
 from voxella.case import Manifest
 from voxella.cli import main
-from voxella.export import load_model
+from voxella.data.pseudonyms import read_synthetic
 from voxella.files import sha256_file
-from voxella.pseudonyms import read_synthetic
+from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
 
 RECIPES = sorted(p.stem for p in (REPOSITORY / "recipes").glob("*.yaml") if p.stem[0] != "_")

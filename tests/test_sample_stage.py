@@ -22,29 +22,29 @@ from shell import environment
 from tiny_run import REPOSITORY
 from torch import Tensor
 
+from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
+from voxella.autoencoder.tiling.choice import tiled
+from voxella.autoencoder.tiling.memory import pass_bytes
 from voxella.cache.text import TextCache
+from voxella.cache.text_encoder import build_text_encoder
 from voxella.case import Case, Manifest
 from voxella.cli import main
+from voxella.data.gate import judge
+from voxella.data.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.errors import UserError
 from voxella.files import sha256_file
-from voxella.gate import judge
-from voxella.importers.ccella_sheet import read_sheet
+from voxella.forecast.sizes import Cases
+from voxella.forecast.sizes import sampled as forecast
+from voxella.ldm.train import train
 from voxella.plugins.contracts import TextEncoder
-from voxella.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe, Text
-from voxella.stages.autoencoder_model import load_autoencoder
-from voxella.stages.folders import Folders
-from voxella.stages.sample import cases_to_sample, sample
-from voxella.stages.sample_sheet import require_sheets
-from voxella.stages.sample_space import Scans
-from voxella.stages.text_encoder import build_text_encoder
-from voxella.stages.tiling import tiled
-from voxella.stages.train import train
-from voxella.study.sizes import Cases
-from voxella.study.sizes import sampled as forecast
-from voxella.tiling.autoencoder import TiledAutoencoder
-from voxella.tiling.memory import pass_bytes
+from voxella.sampling.sheet import require_sheets
+from voxella.sampling.space import Scans
+from voxella.sampling.stage import cases_to_sample, sample
+from voxella.workspace.folders import Folders
+from voxella_importers.ccella.sheet import read_sheet
 
 RECIPES = REPOSITORY / "recipes"
 SECRET = "0f" * 32
@@ -279,7 +279,7 @@ def test_a_killed_change_of_settings_is_not_taken_for_the_old_ones(
     bench: Bench, sampled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = sample(bench.recipe(), bench.run("mixed"))
-    module: Any = sys.modules["voxella.stages.sample_batches"]
+    module: Any = sys.modules["voxella.sampling.batches"]
     genuine = module.keep_volume
 
     def keep_one(*arguments: Any) -> None:
@@ -310,7 +310,7 @@ def test_a_volume_without_its_record_is_not_taken_for_the_old_one(
 
     changed = bench.recipe("sample.guidance=3", "seed=1")
     with monkeypatch.context() as patch:
-        patch.setattr("voxella.stages.sample_volumes.write_json_atomic", kill)
+        patch.setattr("voxella.sampling.volumes.write_json_atomic", kill)
         with pytest.raises(KeyboardInterrupt):
             sample(changed, bench.folder / "halfway")
     first = f"{S[0]}_t2w.nii.gz"
@@ -330,7 +330,7 @@ class Watched:
         self.batches: list[list[str]] = []
         self.decoded: list[int] = []
         self.left = math.inf
-        module: Any = sys.modules["voxella.stages.sample_batches"]
+        module: Any = sys.modules["voxella.sampling.batches"]
         generate, keep, decode = module.generate, module.keep_volume, TiledAutoencoder.decode
 
         def watched_generate(model: Any, recipe: Any, requests: Any, **more: Any) -> Any:
@@ -350,7 +350,7 @@ class Watched:
         patch.setattr(module, "generate", watched_generate)
         patch.setattr(module, "keep_volume", kept)
         patch.setattr(TiledAutoencoder, "decode", watched_decode)
-        patch.setattr("voxella.stages.tiling.available_bytes", lambda device: free)
+        patch.setattr("voxella.autoencoder.tiling.choice.available_bytes", lambda device: free)
 
 
 def room_for(bench: Bench, run: Path, count: int) -> float:
@@ -572,7 +572,7 @@ def test_two_processes_make_the_volumes_of_one(bench: Bench) -> None:
     run = bench.run("two")
     script = (
         "from pathlib import Path; import sys; from voxella.recipe.load import load_recipe;"
-        "from voxella.stages.sample import sample;"
+        "from voxella.sampling.stage import sample;"
         "sample(load_recipe(sys.argv[1], ['smoke'], sys.argv[3:]), Path(sys.argv[2]))"
     )
     driver = bench.folder / "driver.py"
@@ -701,8 +701,8 @@ def test_an_encoder_is_loaded_for_new_prompts_alone_and_gone_before_memory_is_me
         happened.append(f"memory measured beside {len(alive)} encoders")
         return tiled(*arguments, **options)
 
-    monkeypatch.setattr("voxella.stages.encode_text.build_text_encoder", building)
-    monkeypatch.setattr("voxella.stages.sample_batches.tiled", measuring)
+    monkeypatch.setattr("voxella.cache.encode_text.build_text_encoder", building)
+    monkeypatch.setattr("voxella.sampling.batches.tiled", measuring)
     path = tmp_path / "prompts.jsonl"
     for run, prompts, expected in (
         ("known", [known], ["memory measured beside 0 encoders"]),

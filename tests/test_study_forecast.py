@@ -11,12 +11,9 @@ from tiny_run import REPOSITORY, tiny_recipe
 
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.model import build_model
-from voxella.recipe.load import load_recipe
-from voxella.recipe.model import Recipe
-from voxella.study.devices import find_speed
-from voxella.study.flops import _Kept, count_autoencoder, count_classifier, count_model
-from voxella.study.sizes import (
+from voxella.forecast.devices import find_speed
+from voxella.forecast.flops import _Kept, count_autoencoder, count_classifier, count_model
+from voxella.forecast.sizes import (
     Cases,
     activation_bytes,
     classifier_steps,
@@ -27,6 +24,9 @@ from voxella.study.sizes import (
     steps_of,
     work_bytes,
 )
+from voxella.ldm.build import build_model
+from voxella.recipe.load import load_recipe
+from voxella.recipe.model import Recipe
 
 RECIPES = REPOSITORY / "recipes"
 PAPER = Cases(5071, 5811, "the paper's")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from tiny_run import REPOSITORY, tiny_recipe
 
 from voxella.errors import UserError
-from voxella.metrics.estimate import Estimate
+from voxella.metrics.estimate import Estimate, wilson
 from voxella.metrics.frechet import frechet_estimate
 from voxella.metrics.kernel import patient_kernels
+from voxella.metrics.names import KNOWN, heading, paper_field
 from voxella.metrics.predictions import Predictions
-from voxella.metrics.proportion import wilson
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.load import load_recipe
 from voxella.study.claims import Contest, contests, rule
@@ -29,8 +29,7 @@ from voxella.study.differences import (
     interval_difference,
     kernel_difference,
 )
-from voxella.study.model import Claim, Study
-from voxella.study.names import KNOWN, heading, paper_field
+from voxella.study.load import Claim, Study
 from voxella.study.plan import Plan, Step, Table
 from voxella.study.prediction_differences import COMPARED, prediction_difference
 from voxella.study.results import Result, read_result

@@ -17,20 +17,20 @@ from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
 from voxella.cli import main
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
+from voxella.evaluation.extractors import OneChannel
+from voxella.evaluation.features import FeatureStore
+from voxella.evaluation.networks import feature_networks
+from voxella.evaluation.sets import read_sets
+from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
-from voxella.stages import study as stage
-from voxella.stages.evaluate_extractors import OneChannel
-from voxella.stages.evaluate_features import FeatureStore
-from voxella.stages.evaluate_networks import feature_networks
-from voxella.stages.evaluate_sets import read_sets
-from voxella.stages.folders import Folders
-from voxella.stages.study_cases import StudyCases
+from voxella.study import stage
+from voxella.study.cases import StudyCases
 from voxella.study.claims import Contest
 from voxella.study.load import load_studies
 from voxella.study.plan import Plan, Step, make_plan
 from voxella.study.recipes import Layers
+from voxella.workspace.folders import Folders
 
 RECIPES = REPOSITORY / "recipes"
 STUDY = """name: mine
@@ -276,8 +276,8 @@ def test_processes_share_the_draws_of_a_study(
             later = [[0.0] * 25, [0.0] * 15, []]
             return [parts[other][number] if other <= rank else later[other] for other in range(3)]
 
-        for name in ("study_cases", "evaluate_draws"):
-            monkeypatch.setattr(f"voxella.stages.{name}.gathered", gathered)
+        for name in ("study.cases", "evaluation.draws"):
+            monkeypatch.setattr(f"voxella.{name}.gathered", gathered)
         cases = StudyCases(two_runs, torch.device("cpu"))
         cases.share_draws(wanted, Ranks(rank, rank, 3))
     # Of 40 draws, in blocks of 25.

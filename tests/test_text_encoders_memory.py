@@ -17,11 +17,11 @@ from test_text_encoders import SPECIALS, TEXTS, WORDS, _save_tokenizer, _t5_conf
 from torch import nn
 from transformers import T5EncoderModel, T5ForConditionalGeneration
 
+from voxella.cache import text_encoder
 from voxella.cache.text import TextCache
+from voxella.cache.text_encoder import build_text_encoder
 from voxella.errors import UserError
 from voxella.recipe.model import Text
-from voxella.stages import text_encoder
-from voxella.stages.text_encoder import build_text_encoder
 from voxella_conditioners import text_models, text_stream
 from voxella_conditioners.text_plugin import voxella_factory
 from voxella_conditioners.text_stream import StoredWeights, stream_blocks
@@ -207,10 +207,10 @@ import sys
 from pathlib import Path
 import torch
 from voxella.engine import runtime
-from voxella.engine.ranks import Ranks
+from voxella.ranks import Ranks
 from voxella.plugins import registry
 from voxella.recipe.model import Text
-from voxella.stages.encode_text import TextEncoding
+from voxella.cache.encode_text import TextEncoding
 
 ranks, work = Ranks.from_environment(), Path(sys.argv[1])
 torch.distributed.init_process_group("gloo")  # without seconds of DeepSpeed

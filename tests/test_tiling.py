@@ -13,12 +13,12 @@ from tiny_run import tiny_recipe
 from torch import Tensor, nn
 from torch.nn import functional
 
+from voxella.autoencoder.load import LoadedAutoencoder
+from voxella.autoencoder.tiling import choice as tiling
+from voxella.autoencoder.tiling import memory
+from voxella.autoencoder.tiling.autoencoder import HALO, TiledAutoencoder, Windows
+from voxella.autoencoder.tiling.windows import cut, window_sizes
 from voxella.errors import UserError
-from voxella.stages import tiling
-from voxella.stages.autoencoder_model import LoadedAutoencoder
-from voxella.tiling import memory
-from voxella.tiling.autoencoder import HALO, TiledAutoencoder, Windows
-from voxella.tiling.windows import cut, window_sizes
 from voxella_backbones.autoencoder_plugin import build_kl, build_maisi
 
 CPU = torch.device("cpu")

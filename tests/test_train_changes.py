@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from tiny_run import encoded_run, tiny_recipe
 
-from voxella.command import running
 from voxella.errors import UserError
-from voxella.stages.changes import keep_inputs, refuse_changed
-from voxella.stages.record import StageRecord
-from voxella.stages.train import train
+from voxella.ldm.train import train
+from voxella.provenance import running
+from voxella.workspace.changes import keep_inputs, refuse_changed
+from voxella.workspace.record import StageRecord
 
 
 def refusal(record: StageRecord, folder: Path) -> UserError:

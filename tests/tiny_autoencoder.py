@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from voxella.case import Case, Manifest
+from voxella.data.volumes import PreparedVolumes
 from voxella.imaging.volume import write_volume
 from voxella.plugins.contracts import Autoencoder
 from voxella.recipe.model import Recipe
-from voxella.stages.record import StageRecord
-from voxella.stages.volumes import PreparedVolumes
+from voxella.workspace.record import StageRecord
 
 KL = {"name": "kl", "channels": [8, 8], "norm_groups": 4}
 CPU = torch.device("cpu")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from voxella.recipe.model import Component, Data, Prepare, Recipe, Train
+from voxella.plugins.component import Component
+from voxella.recipe.model import Data, Prepare, Recipe, Train
 
 __all__ = ["recipe"]
 

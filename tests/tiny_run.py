@@ -12,7 +12,7 @@ from voxella.cache.text import CaseText, TextWriter, merge_text, text_key
 from voxella.case import Case, Manifest, Split
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
-from voxella.stages.folders import Folders
+from voxella.workspace.folders import Folders
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = (

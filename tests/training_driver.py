@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tiny_run import encoded_run, tiny_recipe
 
-from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import barrier, start_distributed
-from voxella.stages.train import train
+from voxella.ldm.train import train
+from voxella.ranks import Ranks
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voxella.conditioning import Conditioning
     from voxella.errors import UserError
-    from voxella.export import load_model
-    from voxella.model import Batch, LatentDiffusion, build_model
+    from voxella.ldm.build import Batch, LatentDiffusion, build_model
+    from voxella.ldm.export import load_model
     from voxella.recipe.load import load_recipe
     from voxella.recipe.model import Recipe
 
@@ -28,13 +28,13 @@ __all__ = [
 
 # Loaded on first use, so that `voxella plugins` and recipe validation never import torch.
 _HOMES = {
-    "Batch": "voxella.model",
+    "Batch": "voxella.ldm.build",
     "Conditioning": "voxella.conditioning",
-    "LatentDiffusion": "voxella.model",
+    "LatentDiffusion": "voxella.ldm.build",
     "Recipe": "voxella.recipe.model",
     "UserError": "voxella.errors",
-    "build_model": "voxella.model",
-    "load_model": "voxella.export",
+    "build_model": "voxella.ldm.build",
+    "load_model": "voxella.ldm.export",
     "load_recipe": "voxella.recipe.load",
 }
 

@@ -18,7 +18,7 @@ from voxella.errors import UserError
 from voxella.files import write_text_atomic
 from voxella.limits import TEXT_BYTES
 from voxella.plain_json import parse_json
-from voxella.quoting import shown_path
+from voxella.wording import shown_path
 
 __all__ = ["MANIFEST", "Case", "Fault", "Manifest", "Split", "read_cases", "relations"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from voxella.quoting import why_no_name, why_sentence
+from voxella.wording import why_no_name, why_sentence
 
 __all__ = ["GUARDED", "LONGEST_PATIENT", "field_problem"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voxella.quoting import visible
+from voxella.wording import visible
 
 __all__ = ["UserError"]
 

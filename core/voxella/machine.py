@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from voxella.cache.space import human_bytes
 from voxella.errors import UserError
 from voxella.process import PARTIAL
+from voxella.wording import human_bytes
 
 __all__ = ["as_mistake", "machine_fault", "naming", "raise_if_machine", "without_temporary"]
 

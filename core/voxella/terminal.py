@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from voxella.quoting import visible
+from voxella.wording import visible
 
 __all__ = ["complain", "make_console", "say"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxella import state
 from voxella.cli import main
+from voxella.workspace import state
 
 __all__ = ["KINDS", "Outcome", "call", "copy_run", "damage", "damaged_trial", "own_files"]
 

@@ -27,7 +27,7 @@ from voxella.workspace.lock import LOCK, holding
 HOLDER = """
 import sys, time
 from pathlib import Path
-from voxella.command import running
+from voxella.provenance import running
 from voxella.workspace.lock import holding
 with running(["run", "recipes/ccella.yaml"]), holding(Path(sys.argv[1])):
     print("held", flush=True)

@@ -21,9 +21,9 @@ from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.imaging.volume import read_volume, write_volume
+from voxella.preparation import cases as prepare_cases
+from voxella.preparation.stage import prepare
 from voxella.recipe.model import Prepare
-from voxella.stages import prepare_cases
-from voxella.stages.prepare import prepare
 
 FAULTS: dict[str, Callable[[], Exception]] = {
     **{

@@ -14,8 +14,8 @@ from voxella.cache.shard_reader import ShardReader
 from voxella.cache.shards import ShardWriter, collect_shards
 from voxella.errors import UserError
 from voxella.files import write_json_atomic, write_text_atomic
-from voxella.stages.record import StageRecord
-from voxella.state import DamagedError, StateFile, StateLines, sealed
+from voxella.workspace.record import StageRecord
+from voxella.workspace.state import DamagedError, StateFile, StateLines, sealed
 
 
 class Shape(TypedDict):

@@ -25,11 +25,11 @@ from fuzz.mutate import Random, spoilt, spoilt_archive, spoilt_bytes, spoilt_ima
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.export import ModelFacts, load_facts
 from voxella.imaging.volume import read_volume
+from voxella.ldm.export import ModelFacts, load_facts
 from voxella.plugins.registry import builder
 from voxella.recipe.load import load_recipe
-from voxella.stages.prompt_files import prompt_cases
+from voxella.sampling.prompt_files import prompt_cases
 from voxella.study.load import load_studies
 from voxella.study.plan import make_plan
 from voxella.study.recipes import Layers

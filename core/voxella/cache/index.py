@@ -10,15 +10,15 @@ from typing_extensions import TypedDict
 
 from voxella.cache.shard_reader import ENCODE
 from voxella.errors import UserError
-from voxella.state import StateFile
+from voxella.wording import listed
+from voxella.workspace.state import StateFile
 
-__all__ = ["AGAIN", "ENCODE", "FORMAT", "INDEX", "listed", "read_index", "require_known"]
+__all__ = ["AGAIN", "ENCODE", "FORMAT", "INDEX", "read_index", "require_known"]
 
 INDEX = "index.json"
 FORMAT = 2
 # What was encoded stands in the shards: they are joined anew.
 AGAIN = f"rm {{path}}, then {ENCODE}: what is encoded is kept"
-_LISTED = 50
 
 
 class _Any(TypedDict):
@@ -51,14 +51,6 @@ def read_index(folder: Path, what: str, kind: StateFile[dict[str, Any]]) -> dict
     index = kind.read(path)
     assert index is not None, "it was there a moment ago"
     return index
-
-
-def listed(ids: Iterable[str]) -> str:
-    """Return ids for a message, the first fifty of them by name."""
-    names = list(ids)
-    shown = ", ".join(names[:_LISTED])
-    more = len(names) - _LISTED
-    return shown if more <= 0 else f"{shown} and {more} more"
 
 
 def require_known(ids: Iterable[str], known: Collection[str], what: str) -> None:

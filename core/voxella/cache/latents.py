@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from voxella.cache.index import AGAIN, ENCODE, FORMAT, INDEX, listed, read_index, require_known
+from voxella.autoencoder.statistics import LatentStatistics, latent_statistics
+from voxella.cache.index import AGAIN, ENCODE, FORMAT, INDEX, read_index, require_known
 from voxella.cache.latent_writer import ROUNDING, LatentWriter, bytes_per_case
 from voxella.cache.shard_reader import ShardReader
 from voxella.cache.shards import collect_shards, whole_entries
-from voxella.cache.statistics import LatentStatistics, latent_statistics
 from voxella.cache.storage import LATENT_STORAGE
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.recipe.model import Latent
-from voxella.state import StateFile, sealed
+from voxella.wording import listed
+from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["LatentCache", "LatentWriter", "bytes_per_case", "merge_latents"]
 

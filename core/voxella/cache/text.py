@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from voxella.cache.index import AGAIN, ENCODE, FORMAT, INDEX, listed, read_index, require_known
+from voxella.cache.index import AGAIN, ENCODE, FORMAT, INDEX, read_index, require_known
 from voxella.cache.shard_reader import ShardReader
 from voxella.cache.shards import collect_shards
 from voxella.cache.storage import TEXT_STORAGE
@@ -24,7 +24,8 @@ from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.recipe.model import Text
-from voxella.state import StateFile, sealed
+from voxella.wording import listed
+from voxella.workspace.state import StateFile, sealed
 
 __all__ = [
     "CaseText",

@@ -17,7 +17,7 @@ from voxella.cache.shards import keys_of
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.recipe.inputs import Text, computed_in
-from voxella.state import DamagedError, StateFile, sealed, tell_once
+from voxella.workspace.state import DamagedError, StateFile, sealed, tell_once
 
 __all__ = ["TextOrigin", "differences", "settings_as_made"]
 

@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from voxella.check.case_images import CaseImages
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.check.geometry import Placement
 from voxella.check.grids import PADDING_MM
-from voxella.check.image_header import ImageHeader, without_path
+from voxella.check.headers import ImageHeader, without_path
 from voxella.check.likeness import Floats
 from voxella.check.quick import case_headers
-from voxella.check.settings import CheckSettings
+from voxella.check.settings import CaseImages, CheckSettings
 from voxella.check.voxels import (
     content_hash,
     likeness,

@@ -1,11 +1,14 @@
-"""One thing that a check found: what, where, how bad, and what to do about it."""
+"""One thing that a check found: what, where, how bad, and what to do about it.
+
+A kind of finding: its code, how bad it is, what it means and what to do about it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["SEVERITIES", "Finding", "Severity"]
+__all__ = ["SEVERITIES", "Finding", "Kind", "Severity"]
 
 Severity = Literal["error", "warning", "note"]
 # Worst first: the order in which findings are shown.
@@ -37,3 +40,24 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """Return the finding as JSON-ready data."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of problem that a check can find.
+
+    Attributes:
+        code: Stable name, such as ``image.truncated``.
+        severity: The same for every finding of the kind.
+        meaning: One line, for the documentation and the report page.
+        remedy: One line: what to do.
+    """
+
+    code: str
+    severity: Severity
+    meaning: str
+    remedy: str
+
+    def found(self, message: str, *, case: str | None = None, where: str | None = None) -> Finding:
+        """Return a finding of this kind."""
+        return Finding(self.code, self.severity, message, self.remedy, case, where)

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.check.image_header import ImageHeader
+from voxella.check.headers import ImageHeader
 from voxella.imaging.affine import affine_problem, shown_edges
 from voxella.imaging.geometry import Grid
 from voxella.imaging.problem import Problem

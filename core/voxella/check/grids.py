@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.check.case_images import CaseImages
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.check.geometry import Placement
-from voxella.check.settings import CheckSettings
+from voxella.check.settings import CaseImages, CheckSettings
 
 __all__ = ["PADDING_MM", "case_grids", "odd_planes"]
 

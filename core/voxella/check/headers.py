@@ -1,17 +1,45 @@
-"""An image's header, read without a voxel: by its format, or why there is none to be had."""
+"""An image's header, read without a voxel: by its format, or why there is none to be had.
+
+A MetaImage's or NRRD's header as it stands in the file: SimpleITK mends spacings on the way.
+
+A NIfTI header as it stands in the file: nibabel mends spacings on the way, a check must not.
+
+What an image file claims of itself, as it stands in the file.
+"""
 
 from __future__ import annotations
 
+import gzip
+import io
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from voxella.check.header_itk import itk_header
-from voxella.check.header_nifti import nifti_header
-from voxella.check.image_header import HeaderProblem, ImageHeader, without_path
-from voxella.imaging.headers import check_image_file, image_suffix, read_text_header
-from voxella.imaging.problem import ImageError
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.spatialimages import HeaderDataError
+
+from voxella.errors import UserError
+from voxella.imaging.headers import (
+    DEFLATE_MOST,
+    TextHeader,
+    check_image_file,
+    image_suffix,
+    read_text_header,
+)
+from voxella.imaging.nifti_header import HeaderFault, mm_per_unit, read_nifti_header
+from voxella.imaging.problem import ImageError, Problem
+from voxella.imaging.text_geometry import geometry_problems
+from voxella.imaging.volume import Affine
 from voxella.machine import raise_if_machine
 
-__all__ = ["read_header"]
+__all__ = ["HeaderProblem", "ImageHeader", "read_header", "without_path"]
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+_NIFTI_SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -35,3 +63,175 @@ def read_header(path: Path) -> ImageHeader:
         # Whatever a parser raises over a damaged header; its words may quote the header.
         problem = f"truncated or damaged: its header cannot be read ({type(error).__name__})"
         raise HeaderProblem("image.damaged", problem) from error
+
+
+def itk_header(path: Path, text: TextHeader) -> ImageHeader:
+    """Read the header of a file whose opening text has been found sound.
+
+    Raises:
+        RuntimeError: SimpleITK's, over a damaged header.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+    bits = re.search(r"(\d+)-bit", kind)
+    components = int(reader.GetNumberOfComponents())
+    spacing = tuple(float(edge) for edge in reader.GetSpacing())
+    axes = len(spacing)
+    lps = np.eye(4)
+    kept = min(axes, 3)
+    direction = np.asarray(reader.GetDirection(), dtype=np.float64).reshape(axes, axes)
+    lps[:kept, :kept] = (direction * np.asarray(spacing))[:kept, :kept]
+    lps[:kept, 3] = reader.GetOrigin()[:kept]
+    return ImageHeader(
+        shape=tuple(int(count) for count in reader.GetSize()),
+        colour=components > 1 and "complex" not in kind,
+        complex="complex" in kind,
+        voxel_bytes=components * (int(bits[1]) if bits else 8) // 8,
+        held_bytes=text.data_file.stat().st_size - text.data_offset,
+        expansion=text.expansion,
+        affine=np.asarray(_LPS_TO_RAS @ lps, dtype=np.float64),
+        refused=tuple(geometry_problems(text.fields)),
+        offset_known=not {"headersize", "line skip", "byte skip"} & text.fields.keys(),
+    )
+
+
+def nifti_header(path: Path) -> ImageHeader:
+    """Read the header of a ``.nii`` or ``.nii.gz`` file.
+
+    Raises:
+        HeaderProblem: It is no NIfTI header. Whatever nibabel raises over a damaged one.
+    """
+    packed = path.name.lower().endswith(".gz")
+    with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+        start = stream.read(540)
+    kind = next(
+        (
+            kind
+            for size, kind in _NIFTI_SIZES.items()
+            if size in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+        ),
+        None,
+    )
+    if kind is None:
+        raise HeaderProblem("image.damaged", "no NIfTI header; damaged or of another format")
+    header = kind(start[: kind.template_dtype.itemsize], check=False)
+    dtype = header.get_data_dtype()
+    # A unit that is not known is refused, whatever the scale.
+    scale = mm_per_unit(header) or 1.0
+    forms = _nifti_forms(header, scale)
+    offset = int(header["vox_offset"])
+    shape = tuple(int(count) for count in header["dim"][1 : 1 + int(header["dim"][0])])
+    return ImageHeader(
+        shape=shape,
+        colour=dtype.fields is not None,
+        complex=dtype.kind == "c",
+        voxel_bytes=dtype.itemsize,
+        held_bytes=path.stat().st_size - (0 if packed else offset),
+        expansion=DEFLATE_MOST if packed else 1,
+        affine=next(iter(forms.values()), _scaled(_base_affine(header, shape), scale)),
+        stream_offset=offset if packed else 0,
+        refused=_refusal(start),
+        others=dict(list(forms.items())[1:]),
+    )
+
+
+def _refusal(start: bytes) -> tuple[Problem, ...]:
+    try:
+        read_nifti_header(io.BytesIO(start))
+    except HeaderFault as fault:
+        return ((fault.code, str(fault)),)
+    except (ValueError, HeaderDataError) as error:
+        return (("image.unreadable", str(error)),)
+    return ()
+
+
+def _nifti_forms(header: Any, scale: float) -> dict[str, Affine]:  # noqa: ANN401 - untyped nibabel
+    """Return the affines that the header vouches for, the one that is used first."""
+    forms: dict[str, Affine] = {}
+    if int(header["sform_code"]) > 0:
+        forms["sform"] = _scaled(header.get_sform(), scale)
+    if int(header["qform_code"]) > 0:
+        try:
+            forms["qform"] = _scaled(_with_abs_spacing(header).get_qform(), scale)
+        except Exception:  # nibabel's own error for a quaternion that is none
+            forms["qform"] = np.full((4, 4), np.nan)
+    return forms
+
+
+def _with_abs_spacing(header: Any) -> Any:  # noqa: ANN401 - untyped nibabel
+    """Mend the spacing as nibabel does on reading; that it was wrong is a finding of its own."""
+    mended = header.copy()
+    edges = np.abs(mended["pixdim"][1:4])
+    mended["pixdim"][1:4] = np.where(edges == 0, 1.0, edges)
+    return mended
+
+
+def _base_affine(header: Any, shape: tuple[int, ...]) -> Affine:  # noqa: ANN401 - untyped nibabel
+    """Return the affine of a header without orientation; NaN where its axes make none."""
+    if not shape or min(shape) < 1:
+        return np.full((4, 4), np.nan)
+    return np.asarray(_with_abs_spacing(header).get_base_affine(), dtype=np.float64)
+
+
+def _scaled(affine: Any, scale: float) -> Affine:  # noqa: ANN401 - untyped nibabel
+    return np.diag([scale, scale, scale, 1.0]) @ np.asarray(affine, dtype=np.float64)
+
+
+class HeaderProblem(Exception):
+    """A file of which not even the header can be had.
+
+    Args:
+        code: Of the catalogue.
+        message: What was found; never the file's content.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """A header, as it stands in the file.
+
+    Attributes:
+        shape: Voxels along the file's axes, all of them.
+        colour: Voxels are colours or vectors.
+        complex: Voxels are complex numbers.
+        voxel_bytes: Size of one voxel.
+        held_bytes: Bytes of the file that can be voxels.
+        expansion: Bytes of voxels per byte of the file, at most; 1 where they are not compressed.
+        affine: ``(4, 4)`` voxel index to RAS+ mm, as preparing uses it; NaN where there is none.
+        offset_known: False where the header tells to skip some of ``held_bytes``.
+        stream_offset: Bytes before the voxels inside a compressed stream.
+        refused: Why reading does not take the header; empty: it does.
+        others: Further affines that the header holds, by name: ``qform`` beside the sform.
+    """
+
+    shape: tuple[int, ...]
+    colour: bool
+    complex: bool
+    voxel_bytes: int
+    held_bytes: int
+    expansion: int
+    affine: Affine
+    offset_known: bool = True
+    stream_offset: int = 0
+    refused: tuple[Problem, ...] = ()
+    others: dict[str, Affine] = field(default_factory=dict)
+
+    @property
+    def claimed_bytes(self) -> int:
+        """Return the size of the voxels by the header; Python's integers do not overflow."""
+        total = self.voxel_bytes
+        for count in self.shape:
+            total *= count
+        return total
+
+
+def without_path(error: UserError, path: Path) -> str:
+    """Return what an error says, less the folder: findings name case and sequence."""
+    return error.problem.replace(f"{path}: ", "").replace(f"{path.parent}/", "")

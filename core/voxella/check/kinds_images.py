@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from voxella.check.finding import Severity
-from voxella.check.kind import Kind
+from voxella.check.finding import Kind, Severity
 
 __all__ = ["IMAGE_KINDS"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from voxella.check.finding import Finding, Severity
-from voxella.check.kind import Kind
+from voxella.check.finding import Finding, Kind, Severity
 
 __all__ = ["TEXT_KINDS", "text_finding"]
 

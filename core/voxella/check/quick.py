@@ -1,6 +1,8 @@
 """The quick form of the check: the manifest and the images' headers, no voxel and no report.
 
 Every later stage can afford it: some milliseconds a case.
+
+A manifest read to its end: every bad line is a finding, every good one a case.
 """
 
 from __future__ import annotations
@@ -12,20 +14,25 @@ from pathlib import Path
 
 import numpy as np
 
-from voxella.case import Case, Manifest
-from voxella.check.case_images import CaseImages, images_of
+from voxella.case import MANIFEST, Case, Fault, Manifest, read_cases
+from voxella.case import relations as faults_between
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.check.geometry import Placement, header_problems, placement
 from voxella.check.grids import case_grids, odd_planes
-from voxella.check.headers import read_header
-from voxella.check.image_header import HeaderProblem, ImageHeader
-from voxella.check.manifest import relations
-from voxella.check.settings import CheckSettings
+from voxella.check.headers import HeaderProblem, ImageHeader, read_header
+from voxella.check.settings import CaseImages, CheckSettings, images_of
 from voxella.imaging.problem import ImageError, Problem
 from voxella.recipe.model import Recipe
 
-__all__ = ["CaseHeaders", "across_cases", "case_headers", "quick_check", "refuse_errors"]
+__all__ = [
+    "CaseHeaders",
+    "across_cases",
+    "case_headers",
+    "quick_check",
+    "read_leniently",
+    "refuse_errors",
+]
 
 _THREADS = 4
 
@@ -128,3 +135,28 @@ def across_cases(
             if case.images and name not in case.images:
                 message = f"no {name}, which {having} of {len(cases)} cases have"
                 yield found("image.uneven-sequences", message, case=case.id, where=name)
+
+
+def read_leniently(folder: Path) -> tuple[Manifest, list[Finding]]:
+    """Return the cases that can be read, in file order, and what is wrong with the manifest.
+
+    Everything that :meth:`Manifest.read` refuses is an error here: both read by the same function.
+
+    Raises:
+        UserError: There is no manifest, or it is longer than the limit.
+    """
+    cases, faults = read_cases(Path(folder))
+    findings = [_finding(fault) for fault in faults]
+    if not cases:
+        findings.append(found("manifest.empty", f"no case can be read from {MANIFEST}"))
+    return Manifest(Path(folder), cases), findings
+
+
+def relations(cases: Iterable[Case]) -> Iterator[Finding]:
+    """Name paths that leave the data set, and all cases of patients who stand in two splits."""
+    return map(_finding, faults_between(cases))
+
+
+def _finding(fault: Fault) -> Finding:
+    message = fault.message if fault.line is None else f"line {fault.line}: {fault.message}"
+    return found(fault.code, message, case=fault.case, where=fault.where)

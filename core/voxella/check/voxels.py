@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from voxella.check.image_header import ImageHeader
+from voxella.check.headers import ImageHeader
 from voxella.check.likeness import Floats, thumbnail
 from voxella.imaging.headers import image_suffix, read_text_header
 from voxella.imaging.intensity import finite

@@ -18,16 +18,15 @@ from typing_extensions import TypedDict
 from voxella.classification.batches import ImageMaker
 from voxella.classification.predict import as_predictions, predict
 from voxella.engine.checkpoints import Checkpoints
-from voxella.engine.ema import Ema
-from voxella.engine.masters import held, joined
-from voxella.engine.monitor import LOSSES, LossLog
-from voxella.engine.ranks import Ranks
+from voxella.engine.ema import Ema, held, joined
+from voxella.engine.log import LOSSES, LossLog
 from voxella.engine.runtime import agreed, gather_state
 from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.machine import naming
 from voxella.metrics.delong import auc_estimate
-from voxella.state import DamagedError
+from voxella.ranks import Ranks
+from voxella.workspace.state import DamagedError
 
 __all__ = ["EpochChoice", "ResumedCheckpoints", "read_best"]
 

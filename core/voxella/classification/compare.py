@@ -16,9 +16,9 @@ from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.metrics.comparison import PairedTest, compare_accuracy, compare_auc
 from voxella.metrics.predictions import Predictions, aligned
-from voxella.state import StateFile, sealed
 from voxella.terminal import make_console
 from voxella.workspace.lock import holding
+from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["compare_scenarios"]
 

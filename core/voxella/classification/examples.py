@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, Manifest
-from voxella.classification.identity import identity_of, unmarked_images
-from voxella.classification.leaks import leaks
+from voxella.classification.identity import identity_of, leaks, unmarked_images
 from voxella.engine.hashes import shared_hashes
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.progress import say
+from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
 

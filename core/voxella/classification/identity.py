@@ -1,14 +1,20 @@
-"""What tells one image from another without reading it, wherever its line says what decides it."""
+"""What tells one image from another without reading it, wherever its line says what decides it.
+
+Does a synthetic training set know of patients who are held out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from voxella.case import Case, Manifest
+from voxella.data.pseudonyms import KEY
 from voxella.files import sha256_json
 
-__all__ = ["identity_of", "unmarked_images"]
+__all__ = ["identity_of", "leaks", "unmarked_images"]
+
+_SHOWN = 8
 
 
 def unmarked_images(manifest: Manifest) -> Iterator[Path]:
@@ -35,3 +41,53 @@ def identity_of(manifest: Manifest, case: Case, hashes: Mapping[Path, str]) -> s
         return sha256_json(["synthetic", case.model_dump(mode="json")])
     paths = [manifest.image_path(case, name) for name in sorted(case.images)]
     return sha256_json([case.id, *(hashes[path] for path in paths if path in hashes)])
+
+
+def leaks(real: Manifest, synthetic: Iterable[Case]) -> Iterator[str]:
+    """Yield why synthetic cases may not be trained on; nothing where they may.
+
+    A volume is generated from a case's report, label and spacing by a model that has learnt from
+    training cases. Made from a held-out case it is a twin of what the classifier is measured on.
+
+    Args:
+        real: The prepared data set, all splits.
+        synthetic: Cases to train on.
+    """
+    by_id = {case.id: case for case in real}
+    held_out = {case.patient for case in real if case.split != "train"}
+    reports = {c.report_sha256 for c in real if c.split != "train" and c.report_sha256}
+    found: dict[str, list[str]] = {}
+    for twin in synthetic:
+        if (why := _reason(twin, by_id, held_out, reports)) is not None:
+            found.setdefault(why, []).append(twin.id)
+    for why, ids in found.items():
+        names = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+        yield f"leak: {len(ids)} synthetic case(s) {why} ({names})"
+
+
+def _reason(
+    twin: Case, by_id: dict[str, Case], held_out: set[str], reports: set[str]
+) -> str | None:
+    source_id = twin.extra.get("source_case")
+    source = by_id.get(str(source_id))
+    remedy = "next: voxella sample RECIPE --set sample.split=train"
+    if not twin.extra.get("synthetic") or source_id is None:
+        return "do not say what they were made from; legal: a data set of voxella sample"
+    if source is not None and source.split != "train":
+        return f"were made from cases of the split {source.split}; {remedy}"
+    if twin.split != "train":
+        return f"are of the split {twin.split}; {remedy}"
+    patient = twin.patient.removeprefix("synthetic-")
+    if patient in held_out:
+        return f"were made for patients of val or test; {remedy}"
+    if source is not None:
+        return None
+    if not patient.startswith("prompt-"):
+        return (
+            "were made from cases that the real data set does not have, or the key of their run "
+            f"is not beside them ({KEY}); next: sample from it, or name RUN/samples itself"
+        )
+    # A byte-identical report among the data set's own cases is a template; here it is a copy.
+    if twin.extra.get("prompt_sha256") in reports:
+        return "were made from prompts that are reports of val or test; next: take these out"
+    return None

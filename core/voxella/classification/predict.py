@@ -16,10 +16,10 @@ from typing_extensions import TypedDict
 from voxella.classification.batches import ImageBatch, ImageMaker
 from voxella.classification.examples import Example
 from voxella.engine.order import Visit
-from voxella.engine.ranks import Ranks
 from voxella.files import write_text_atomic
 from voxella.metrics.predictions import Predictions
-from voxella.state import StateLines
+from voxella.ranks import Ranks
+from voxella.workspace.state import StateLines
 
 __all__ = [
     "PREDICTIONS",

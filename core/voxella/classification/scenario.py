@@ -14,8 +14,8 @@ from voxella.classification.examples import Example, Examples
 from voxella.classification.predict import PREDICTIONS, as_predictions, predict, write_predictions
 from voxella.classification.store import InputStore
 from voxella.classification.task import build_task
-from voxella.engine.ranks import Ranks
 from voxella.engine.settings import deepspeed_config
+from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
 

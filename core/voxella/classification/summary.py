@@ -15,8 +15,8 @@ from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.files import write_json_atomic
 from voxella.metrics.estimate import Estimate
 from voxella.recipe.model import Recipe
-from voxella.state import StateFile, sealed
 from voxella.terminal import make_console
+from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["CURVES", "SCENARIOS", "show_scenario", "write_scenario"]
 

@@ -1,8 +1,12 @@
-"""A classifier with its loss: the module that DeepSpeed trains."""
+"""A classifier with its loss: the module that DeepSpeed trains.
+
+What a classifier's training says about itself.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+import time
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +14,15 @@ from torch import Tensor, nn
 from voxella.classification.augment import apply
 from voxella.classification.batches import ImageBatch
 from voxella.diffusion.losses import focal_loss
+from voxella.engine.log import peak_memory_gib
+from voxella.ldm.monitor import Monitor
 from voxella.plugins import registry
 from voxella.plugins.contracts import Classifier
+from voxella.ranks import Ranks
 from voxella.recipe.classification import Focal
 from voxella.recipe.model import Recipe
 
-__all__ = ["ClassifierTask", "build_task"]
+__all__ = ["ClassifierMonitor", "ClassifierTask", "build_task"]
 
 
 class ClassifierTask(nn.Module):
@@ -67,3 +74,38 @@ def build_task(recipe: Recipe, seed: int) -> ClassifierTask:
             num_classes=len(recipe.data.classes),
         )
     return ClassifierTask(classifier, settings.loss)
+
+
+class ClassifierMonitor(Monitor):
+    """Sums loss and right answers over cases; refuses losses that are not finite, as its parent.
+
+    Args:
+        ranks: This process.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        super().__init__(ranks, 1, class_weight=0.0)
+
+    def add(self, batch: Any, losses: dict[str, Tensor]) -> None:  # noqa: ANN401 - an ImageBatch
+        """Count one micro batch."""
+        per_case = losses["loss_per_case"].double()
+        right = losses["logits"].argmax(dim=1) == batch.target.argmax(dim=1)
+        self._sums["cases"] += len(batch.case_ids)
+        self._sums["loss"] += per_case.sum()
+        self._sums["right"] += right.sum()
+        self._unchecked.append((batch.case_ids, ~per_case.isfinite()))
+
+    def read(self) -> dict[str, float]:
+        """Return the scalars since the last call, over all processes, and begin anew."""
+        elapsed = time.monotonic() - self._started
+        totals = torch.stack([self._sums[name] for name in ("cases", "loss", "right")])
+        if self.ranks.world > 1:
+            torch.distributed.all_reduce(totals)
+        cases, loss, right = totals.tolist()
+        self._reset()
+        return {
+            "loss/total": loss / cases,
+            "train/accuracy": right / cases,
+            "cases_per_second": cases / max(elapsed, 1e-9),
+            "memory_gib": peak_memory_gib(),
+        }

@@ -11,11 +11,11 @@ from voxella import __version__
 from voxella.cli import check, exporting, plugins, recipe, report, stages, study
 from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, tell
 from voxella.cli.parser import Parser
-from voxella.command import running
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.files import owner_only
 from voxella.machine import as_mistake
+from voxella.provenance import running
+from voxella.ranks import Ranks
 from voxella.stopping import raised
 
 __all__ = ["main"]

@@ -44,7 +44,7 @@ def _check(arguments: argparse.Namespace) -> int:
     recipe = None
     if arguments.recipe is not None:
         recipe = load_recipe(arguments.recipe, arguments.profile, arguments.set)
-    from voxella.stages.check import check
+    from voxella.check.stage import check
 
     report = check(
         Path(arguments.dataset),
@@ -58,8 +58,8 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=True))
         return _ERRORS if report.counts["error"] else 0
+    from voxella.check.tell import print_findings, tally
     from voxella.progress import say
-    from voxella.stages.check_table import print_findings, tally
 
     print_findings(report.findings)
     for line in report.not_checked:

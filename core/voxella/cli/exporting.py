@@ -64,11 +64,11 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 def _export(arguments: argparse.Namespace) -> int:
     from voxella.case import Manifest
     from voxella.cli.plugins import plugin_arguments
-    from voxella.gate import require_gate
+    from voxella.data.gate import require_gate
     from voxella.plugins import registry
+    from voxella.plugins.component import Component
     from voxella.plugins.contracts import Exported, Exporter
     from voxella.progress import say
-    from voxella.recipe.model import Component
     from voxella.workspace.lock import holding
 
     given = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from voxella.engine.ranks import Ranks
+from voxella.ranks import Ranks
 
 __all__ = ["tell_loading"]
 

@@ -13,11 +13,11 @@ import signal
 import time
 from collections.abc import Sequence
 
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.machine import as_mistake, without_temporary
-from voxella.quoting import shown_path, without_sentences
+from voxella.ranks import Ranks
 from voxella.terminal import complain
+from voxella.wording import shown_path, without_sentences
 
 __all__ = ["EXIT_MISTAKE", "from_file_system", "tell"]
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from voxella.quoting import why_no_code, without_sentences
 from voxella.terminal import complain
+from voxella.wording import why_no_code, without_sentences
 
 __all__ = ["Parser"]
 

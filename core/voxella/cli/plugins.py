@@ -12,7 +12,7 @@ from voxella.errors import UserError
 from voxella.plugins.discovery import find
 from voxella.plugins.registry import PluginInfo, list_plugins
 from voxella.plugins.specs import KINDS
-from voxella.quoting import quoted
+from voxella.wording import quoted
 
 if TYPE_CHECKING:
     from rich.console import Console

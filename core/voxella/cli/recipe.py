@@ -91,9 +91,9 @@ def _show(arguments: argparse.Namespace) -> int:
 def _validate(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
-    from voxella.quoting import shown_path
     from voxella.recipe.load import load_recipe
     from voxella.terminal import make_console
+    from voxella.wording import shown_path
 
     console = make_console()
     failures: list[UserError] = []

@@ -138,12 +138,12 @@ def _stage(arguments: argparse.Namespace) -> int:
         return _compare(arguments)
     recipe, run = _resolve(arguments)
     tell_loading(arguments.verb)
-    from voxella.stages.run import run_stages
+    from voxella.pipeline.run import run_stages
 
     last = "evaluate" if recipe.classify is None else "classify"
     until = last if arguments.verb == "run" else arguments.verb
     if arguments.verb == "evaluate" and arguments.samples is not None:
-        from voxella.stages.synthetic_sets import check_samples
+        from voxella.check.synthetic_sets import check_samples
 
         # Of another's volumes nothing is made here: the real cases are all that is needed.
         check_samples(recipe, Path(arguments.samples), on_grid=True)
@@ -159,20 +159,20 @@ def _stage(arguments: argparse.Namespace) -> int:
         quarantine=arguments.quarantine or keep,
     )
     if arguments.verb == "evaluate" and arguments.samples is not None:
-        from voxella.stages.evaluate import evaluate
+        from voxella.evaluation.stage import evaluate
         from voxella.workspace.lock import holding
 
         with holding(folders.run, folders.work):
             evaluate(recipe, run, Path(arguments.samples))
         until = "evaluate"
-    from voxella.stages.summary import summarise
+    from voxella.pipeline.run import summarise
 
     summarise(folders, until if arguments.stop_after is None else "train")
     if until == "check-autoencoder":
         _show_check(folders.autoencoder)
     if until == "sample":
-        from voxella.stages.sample import variants
-        from voxella.stages.sample_sheet import require_sheets
+        from voxella.sampling.sheet import require_sheets
+        from voxella.sampling.stage import variants
 
         require_sheets(recipe, [out for _, out in variants(recipe, folders.samples)])
     return 0
@@ -197,9 +197,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _show_check(folder: Path) -> None:
-    from voxella.engine.ranks import Ranks
-    from voxella.stages.autoencoder_check import require_trusted
-    from voxella.stages.autoencoder_table import show_check
+    from voxella.autoencoder.check import require_trusted
+    from voxella.autoencoder.table import show_check
+    from voxella.ranks import Ranks
 
     if Ranks.from_environment().is_main:
         show_check(folder)
@@ -236,9 +236,9 @@ def _fitting(manifest: Manifest) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    from voxella.data.importing import import_dataset
     from voxella.progress import say
     from voxella.recipe.importer import importer_component
-    from voxella.stages.importing import import_dataset
 
     component = importer_component(arguments.name, arguments.source, arguments.set)
     manifest = import_dataset(component, Path(arguments.out))

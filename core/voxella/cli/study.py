@@ -65,8 +65,8 @@ def _study(arguments: argparse.Namespace) -> int:
     tell_loading("study")
     if arguments.dry_run:
         return _dry_run(plan, arguments)
-    from voxella.engine.ranks import Ranks
-    from voxella.stages.study import run_study, write_study
+    from voxella.ranks import Ranks
+    from voxella.study.stage import run_study, write_study
     from voxella.terminal import say
 
     ranks = Ranks.from_environment()
@@ -86,12 +86,12 @@ def _study(arguments: argparse.Namespace) -> int:
 
 
 def _dry_run(plan: Plan, arguments: argparse.Namespace) -> int:
-    from voxella.engine.ranks import Ranks
+    from voxella.forecast.devices import find_speed
+    from voxella.forecast.forecast import forecast
+    from voxella.forecast.table import show_forecast
     from voxella.progress import say
-    from voxella.stages.study import problems_of
-    from voxella.study.devices import find_speed
-    from voxella.study.forecast import forecast
-    from voxella.study.forecast_table import show_forecast
+    from voxella.ranks import Ranks
+    from voxella.study.stage import problems_of
 
     speed = find_speed(arguments.device, Path(arguments.bench))
     found = forecast(plan, speed, cases=arguments.cases, processes=arguments.processes)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import gathered
 from voxella.engine.saved_state import FileFacts
 from voxella.errors import UserError
@@ -17,6 +16,7 @@ from voxella.files import make_folder, publish_folder, remove, sha256_json, swee
 from voxella.machine import raise_if_machine
 from voxella.process import PARTIAL, ProcessMark
 from voxella.progress import say
+from voxella.ranks import Ranks
 
 __all__ = ["CheckpointStore", "Marker"]
 

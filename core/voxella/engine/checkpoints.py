@@ -8,10 +8,10 @@ from typing import Any
 
 from voxella.engine.checkpoint_store import CheckpointStore, Marker
 from voxella.engine.ema import Ema
-from voxella.engine.ranks import Ranks
 from voxella.engine.saved_state import read_state, write_state
 from voxella.errors import UserError
 from voxella.files import remove
+from voxella.ranks import Ranks
 
 __all__ = ["Checkpoints", "Provenance"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from voxella.engine.ranks import Ranks
 from voxella.engine.runtime import gathered
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.progress import Steps
+from voxella.ranks import Ranks
 
 __all__ = ["shared_hashes"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxella.engine.ranks import Ranks
+from voxella.ranks import Ranks
 
 __all__ = ["LossScale", "LossScaleError"]
 

@@ -20,10 +20,10 @@ from typing import Any
 from torch import distributed
 from torch._C._distributed_c10d import FileStore, HashStore, Store  # the types of torch.distributed
 
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.files import own_folder
 from voxella.process import ProcessMark
+from voxella.ranks import Ranks
 
 __all__ = ["connect"]
 

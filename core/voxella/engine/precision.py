@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxella.quoting import named, quoted
+from voxella.wording import named, quoted
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from voxella.engine.checkpoints import Checkpoints
+from voxella.engine.log import NonFiniteLossError
 from voxella.engine.loss_scale import LossScale, LossScaleError
-from voxella.engine.monitor import NonFiniteLossError
 from voxella.engine.task import Monitoring
 from voxella.errors import UserError
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from voxella.engine.meeting import connect
-from voxella.engine.ranks import Ranks
+from voxella.ranks import Ranks
 
 __all__ = [
     "agreed",

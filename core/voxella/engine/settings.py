@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from voxella.engine.precision import precision_problems, without_ours
 from voxella.engine.sharding import sharding_problems, with_sharding
 from voxella.errors import UserError
-from voxella.quoting import named, quoted
+from voxella.wording import named, quoted
 
 if TYPE_CHECKING:
     import torch

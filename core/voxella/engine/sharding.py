@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from voxella.quoting import named, quoted
+from voxella.wording import named, quoted
 
 __all__ = ["sharding_problems", "with_sharding", "zero_stage"]
 

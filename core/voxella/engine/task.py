@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from voxella.engine.order import Visit
 
-__all__ = ["Maker", "Monitoring", "TaskBatch", "Validating"]
+__all__ = ["Maker", "Monitoring", "TaskBatch", "Validating", "prefetch"]
+
+_T = TypeVar("_T")
 
 
 class TaskBatch(Protocol):
@@ -61,3 +65,19 @@ class Validating(Protocol):
     def measure(self, engine: Any, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
         """Return named scalars; collective, the same on every process."""
         ...
+
+
+def prefetch(makers: Iterator[Callable[[], _T]], depth: int = 2) -> Iterator[_T]:
+    """Run ``makers`` in order on a thread, ``depth`` ahead: reading hides behind compute."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        waiting: deque[Future[_T]] = deque()
+        try:
+            for maker in makers:
+                waiting.append(pool.submit(maker))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -17,22 +17,20 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from voxella.engine.batches import prefetch
 from voxella.engine.checkpoints import Checkpoints, Provenance
-from voxella.engine.ema import Ema
+from voxella.engine.ema import Ema, Masters
+from voxella.engine.log import LossLog
 from voxella.engine.loss_scale import LossScale
-from voxella.engine.masters import Masters
-from voxella.engine.monitor import LossLog
 from voxella.engine.optimizer import build_optimizer
 from voxella.engine.order import Order
 from voxella.engine.precision import autocast_dtype
-from voxella.engine.ranks import Ranks
 from voxella.engine.refusals import refuse_gradient, refuse_losses
 from voxella.engine.runtime import initialize, largest
 from voxella.engine.settings import deepspeed_config
-from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating
+from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating, prefetch
 from voxella.files import own_folder
 from voxella.observers.dispatch import ObserverSet
+from voxella.ranks import Ranks
 from voxella.recipe.model import Optimizer, Recipe, Train
 from voxella.stopping import Interrupted, held_back, requested
 

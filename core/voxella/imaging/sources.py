@@ -11,7 +11,7 @@ from voxella.errors import UserError
 from voxella.files import sha256_bytes, sha256_file, write_json_atomic
 from voxella.imaging.headers import file_parts
 from voxella.machine import raise_if_machine
-from voxella.state import StateFile, sealed
+from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["hash_images"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from voxella.imaging.affine import edges_problem
 from voxella.imaging.problem import Problem
 from voxella.imaging.text_fields import VECTOR
-from voxella.quoting import quoted
+from voxella.wording import quoted
 
 __all__ = ["geometry_problems"]
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from voxella.detection import Facts
 from voxella.metrics.bootstrap import bootstrap
-from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.proportion import wilson
+from voxella.metrics.estimate import LEVEL, Estimate, joined, wilson
 from voxella.metrics.resampling import Rows, has_repeats
 
 __all__ = ["FACTS", "Pair", "adherence", "no_better_than_chance"]

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from voxella.metrics.bootstrap import Method, bootstrap
 from voxella.metrics.calibration import brier_score, expected_calibration_error
 from voxella.metrics.delong import auc_estimate, placements
-from voxella.metrics.estimate import LEVEL, Estimate
+from voxella.metrics.estimate import LEVEL, Estimate, wilson
 from voxella.metrics.predictions import Predictions
-from voxella.metrics.proportion import wilson
 from voxella.metrics.resampling import Rows, has_repeats
 
 __all__ = ["average_precision", "binary_metrics"]

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.metrics.estimate import LEVEL, Estimate
+from voxella.metrics.estimate import LEVEL, Estimate, wilson
 from voxella.metrics.predictions import Predictions
-from voxella.metrics.proportion import wilson
 
 __all__ = ["CalibrationBin", "brier_score", "calibration_curve", "expected_calibration_error"]
 

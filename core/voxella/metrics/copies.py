@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from voxella.metrics.estimate import LEVEL, Estimate
+from voxella.metrics.estimate import LEVEL, Estimate, clopper_pearson
 from voxella.metrics.memorisation import isolation
-from voxella.metrics.proportion import clopper_pearson
 from voxella.metrics.vectors import VectorSet, same_width
 
 __all__ = ["Copies", "beyond_chance", "chance_bound"]

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from voxella.errors import UserError
 from voxella.metrics.bootstrap import bootstrap
-from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.proportion import wilson
+from voxella.metrics.estimate import LEVEL, Estimate, joined, wilson
 from voxella.metrics.resampling import Rows, has_repeats
 from voxella.metrics.vectors import VectorSet, nearest, same_width, squared_distances
 

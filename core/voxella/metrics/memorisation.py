@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from voxella.errors import UserError
-from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.proportion import clopper_pearson
+from voxella.metrics.estimate import LEVEL, Estimate, clopper_pearson, joined
 from voxella.metrics.vectors import VectorSet, nearest, same_width
 
 __all__ = ["Memorisation", "NearestCase", "isolation", "memorisation"]

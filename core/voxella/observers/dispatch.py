@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxella.observers.specs import ObserverSpec
 from voxella.plugins.registry import build, checked_manager
-from voxella.plugins.specs import ObserverSpec
 from voxella.terminal import complain
 
 if TYPE_CHECKING:
     import pluggy
 
-    from voxella.recipe.model import Component, Recipe
+    from voxella.plugins.component import Component
+    from voxella.recipe.model import Recipe
 
 __all__ = ["ObserverSet"]
 

@@ -1,4 +1,7 @@
-"""What the engine expects of the objects that plugins build."""
+"""What the engine expects of the objects that plugins build.
+
+Words that a text encoder's vocabulary does not have: they become one token, ``<unk>``.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ __all__ = [
     "Importer",
     "Probe",
     "TextEncoder",
+    "unknown_counts",
 ]
 
 
@@ -190,3 +194,9 @@ class Classifier(Protocol):
     def __call__(self, images: Tensor) -> Tensor:
         """Return ``(B, num_classes)`` logits."""
         ...
+
+
+def unknown_counts(encoder: TextEncoder, texts: Sequence[str]) -> list[int]:
+    """Return how many tokens of each text are unknown; 0 where an encoder does not tell."""
+    count = getattr(encoder, "unknown_counts", None)
+    return [0] * len(texts) if count is None else [int(number) for number in count(texts)]

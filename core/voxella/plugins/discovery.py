@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from voxella.errors import UserError
 from voxella.plugins.specs import KINDS, PROJECT
-from voxella.quoting import quoted
+from voxella.wording import quoted
 
 __all__ = ["ENVIRONMENT", "PluginInfo", "find", "list_plugins", "nearest"]
 

@@ -12,10 +12,10 @@ from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.plugins.discovery import PluginInfo, find, list_plugins, nearest
 from voxella.plugins.specs import PROJECT, FactorySpec
-from voxella.quoting import quoted
+from voxella.wording import quoted
 
 if TYPE_CHECKING:
-    from voxella.recipe.model import Component
+    from voxella.plugins.component import Component
 
 __all__ = ["PluginInfo", "build", "builder", "checked_manager", "list_plugins"]
 

@@ -15,17 +15,15 @@ builder declares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
-    from voxella.recipe.model import Recipe
-
-__all__ = ["KINDS", "PROJECT", "WIRED", "FactorySpec", "ObserverSpec", "hookimpl", "hookspec"]
+__all__ = ["KINDS", "PROJECT", "WIRED", "FactorySpec", "hookimpl", "hookspec"]
 
 PROJECT = "voxella"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -87,33 +85,3 @@ class FactorySpec:
     @hookspec(firstresult=True)
     def voxella_factory(self, name: str) -> Callable[..., Any] | None:
         """Return the builder behind ``name``, or None when it is not ours."""
-
-
-class ObserverSpec:
-    """Hooks of an observer. The object an observer's builder returns implements any of them.
-
-    Called on rank 0 only, always in this order. Nothing here may alter a run; nothing handed over
-    holds report text.
-    """
-
-    @hookspec
-    def voxella_run_start(
-        self, run_dir: Path, recipe: Recipe, stage: str, total_steps: int, first_step: int
-    ) -> None:
-        """Observe the start of a stage. ``first_step`` is above 0 when the run resumes."""
-
-    @hookspec
-    def voxella_step_end(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Observe the end of optimizer step ``step`` (1-based), with its named scalars."""
-
-    @hookspec
-    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 (H, W) array
-        """Observe a picture, uint8 ``(H, W)``: fixed-seed sample panels."""
-
-    @hookspec
-    def voxella_metric(self, step: int, name: str, value: float) -> None:
-        """Observe a number that is measured now and then, such as a validation PSNR."""
-
-    @hookspec
-    def voxella_run_end(self, status: str) -> None:
-        """Observe the end: ``finished``, ``failed`` or ``interrupted``."""

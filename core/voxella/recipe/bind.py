@@ -21,7 +21,7 @@ from pydantic_core import to_json
 from voxella.errors import UserError
 from voxella.plugins.registry import builder as registered_builder
 from voxella.plugins.specs import WIRED
-from voxella.recipe.paths import anchored
+from voxella.recipe.layers import anchored
 from voxella.recipe.problems import Problem, from_validation
 from voxella.recipe.shape import SLOTS, KeyPath, nearest
 from voxella.recipe.yaml_lines import Node, locate, plain

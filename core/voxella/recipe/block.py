@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from voxella.quoting import quoted, why_no_code
+from voxella.wording import quoted, why_no_code
 
-__all__ = ["Block", "Component", "FolderName", "Label", "PartOfName"]
+__all__ = ["Block", "FolderName", "Label", "PartOfName"]
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+\-]*")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -59,16 +59,3 @@ class Block(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
     )
-
-
-class Component(BaseModel):
-    """A plugin by name; every other key is a keyword argument of its builder."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-
-    name: str = Field(description="the plugin's name, see `voxella plugins`")
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Return the builder's keyword arguments."""
-        return dict(self.model_extra or {})

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from voxella.recipe.block import Block, Component
+from voxella.plugins.component import Component
+from voxella.recipe.block import Block
 from voxella.recipe.ranges import Voxels
 from voxella.recipe.training import Optimizer, Train
 

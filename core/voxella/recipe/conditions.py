@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from voxella.errors import UserError
-from voxella.quoting import named, quoted
+from voxella.plugins.component import Component
 from voxella.recipe.layers import FILE_KEYS, Document, merge
-from voxella.recipe.model import Component
 from voxella.recipe.shape import block_at, default_at, nearest
 from voxella.recipe.yaml_lines import Data, Node, locate, plain
+from voxella.wording import named, quoted
 
 __all__ = ["Clause", "clauses", "judge"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from voxella.plugins.component import Component
 from voxella.recipe.bind import bind
-from voxella.recipe.model import Component
 from voxella.recipe.overrides import apply, parse_overrides
 from voxella.recipe.problems import impossible_numbers, raise_problems
 from voxella.recipe.yaml_lines import Node

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from voxella.recipe.block import Block, Component, Label, PartOfName
+from voxella.plugins.component import Component
+from voxella.recipe.block import Block, Label, PartOfName
 from voxella.recipe.ranges import Batch, Count, CountOrNone, Tokens, Voxels, Width
 
 __all__ = [

@@ -4,23 +4,30 @@ Merging is the same everywhere: mappings merge deeply; lists and scalars replace
 the place of an inherited value like any other scalar, which switches an optional block off. A
 component whose ``name`` changes replaces the inherited block, because the arguments of one builder
 mean nothing to another. A block without ``name`` changes arguments and keeps the component.
+
+Paths in a recipe: relative to the file that wrote them, absolute once it is resolved.
+
+Profiles: overlays that fit an experiment to a machine or a purpose, found by name or path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from voxella.errors import UserError
-from voxella.quoting import quoted
-from voxella.recipe.paths import absolute
 from voxella.recipe.shape import KeyPath, kind_at, nearest
 from voxella.recipe.yaml_lines import Mark, Node, plain, read_yaml, shown
+from voxella.wording import named, quoted, shown_path
 
-__all__ = ["Document", "merge", "read_chain", "stack"]
+__all__ = ["Document", "absolute", "anchored", "find_profile", "merge", "read_chain", "stack"]
 
 FILE_KEYS = ("extends", "when")
+
+FOLDER = "profiles"
 
 
 @dataclass(frozen=True)
@@ -134,3 +141,65 @@ def stack(base: Node | None, documents: Iterable[Document]) -> Node:
         tree = merge(tree, document.body)
     assert tree is not None, "a chain holds at least one document"
     return tree
+
+
+def absolute(path: str | Path, folder: Path) -> Path:
+    """Return ``path`` absolute, ``~`` expanded, ``..`` folded, links left as they are."""
+    return Path(os.path.abspath(folder / os.path.expanduser(path)))
+
+
+def anchored(value: Any, node: Node | None) -> Any:  # noqa: ANN401 - any value of a recipe
+    """Return ``value`` with every Path in it made absolute.
+
+    Args:
+        value: A validated value; containers are searched.
+        node: The same value as written; its marks name the folder. None leaves the value alone:
+            it is a default, which no file wrote.
+    """
+    if node is None:
+        return value
+    if isinstance(value, Path):
+        return absolute(value, node.mark.folder)
+    if isinstance(value, dict):
+        return {key: anchored(item, node.get(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [anchored(item, node.get(index)) for index, item in enumerate(value)]
+        return type(value)(items)
+    return value
+
+
+def find_profile(profile: str, chain: Sequence[Document]) -> Path:
+    """Return the file of a profile.
+
+    Args:
+        profile: The PATH of a file (it ends in .yaml or .yml, or holds a separator), relative to
+            the current folder; or a NAME, which is looked for as ``profiles/NAME.yaml`` beside the
+            recipe, one folder above it, and in the same way beside the files it extends, so that a
+            recipe kept elsewhere finds the profiles of the recipe it builds on.
+        chain: The recipe's files, bases first.
+
+    Raises:
+        UserError: When there is none, with the names that were found.
+    """
+    if profile.endswith((".yaml", ".yml")) or os.sep in profile:
+        path = absolute(profile, Path.cwd())
+        if not path.is_file():
+            raise UserError(f"--profile {shown_path(profile)}: there is no file {shown(path)}")
+        return path
+    folders = _folders(chain)
+    for folder in folders:
+        if (path := folder / f"{profile}.yaml").is_file():
+            return path
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    close = nearest(profile, known)
+    places = ", ".join(shown(folder) for folder in folders)
+    raise UserError(
+        f"--profile {named(profile)}: no {named(profile)}.yaml in {places}",
+        legal=f"{', '.join(known) or 'no named profile'}, or the path of a .yaml file",
+        remedy=None if close is None else f"--profile {close}",
+    )
+
+
+def _folders(chain: Sequence[Document]) -> list[Path]:
+    homes = [document.path.parent for document in reversed(chain)]
+    return list(dict.fromkeys(place / FOLDER for home in homes for place in (home, home.parent)))

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from voxella.recipe.block import Block, Component, FolderName
+from voxella.plugins.component import Component
+from voxella.recipe.block import Block, FolderName
 from voxella.recipe.classification import Classify
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import (

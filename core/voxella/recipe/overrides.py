@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.errors import UserError
-from voxella.quoting import named, quoted, why_no_code
 from voxella.recipe.layers import merge
 from voxella.recipe.shape import dotted
 from voxella.recipe.yaml_lines import Node, parse_text, plain
+from voxella.wording import named, quoted, why_no_code
 
 __all__ = ["Override", "apply", "parse_overrides"]
 

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from voxella.errors import UserError
-from voxella.quoting import named, quoted
 from voxella.recipe.shape import KeyPath, block_at, dotted, homes, nearest
 from voxella.recipe.yaml_lines import Node, locate
+from voxella.wording import named, quoted
 
 __all__ = ["Problem", "from_validation", "impossible_numbers", "raise_problems"]
 

@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from voxella.recipe.model import Component, Recipe
+from voxella.plugins.component import Component
+from voxella.recipe.model import Recipe
 
 __all__ = ["SLOTS", "KeyPath", "block_at", "default_at", "dotted", "homes", "kind_at", "nearest"]
 

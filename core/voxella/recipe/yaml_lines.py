@@ -17,7 +17,7 @@ import yaml
 
 from voxella.errors import UserError
 from voxella.limits import RECIPE_BYTES
-from voxella.quoting import named, quoted, shown_path, unquoted
+from voxella.wording import named, quoted, shown_path, unquoted
 
 __all__ = [
     "Data",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxella.report.numbers import shown
-from voxella.report.paths import shortened
+from voxella.report.section import shortened
 
 __all__ = ["Cell", "make_cell"]
 

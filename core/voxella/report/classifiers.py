@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxella.check.summary import counted
 from voxella.classification.summary import CURVES
+from voxella.evaluation.report import NUMBERS
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import Chart, line_chart
 from voxella.report.curves import Points, read_log
 from voxella.report.measured import PHANTOMS
-from voxella.report.numbers import Group, make_row
-from voxella.report.published import Published
+from voxella.report.numbers import Group, Published, make_row
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
-from voxella.stages.evaluate_report import NUMBERS
+from voxella.wording import counted
 
 __all__ = ["Scenario", "classifiers_section"]
 

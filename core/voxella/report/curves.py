@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from voxella.engine.monitor import LOSSES
+from voxella.engine.log import LOSSES
 from voxella.report.charts import Chart, line_chart
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section

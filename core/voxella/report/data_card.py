@@ -9,10 +9,10 @@ from typing import Any
 
 from voxella.case import Case, Manifest
 from voxella.check.balance import balance
-from voxella.check.summary import counted
 from voxella.report.numbers import shown
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
+from voxella.wording import counted
 
 __all__ = ["DataCard", "data_section"]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from voxella.evaluation.report import METRICS, NUMBERS
+from voxella.metrics.names import name_of
 from voxella.report.charts import Chart, line_chart
-from voxella.report.metric_names import name_of
-from voxella.report.numbers import Group, grouped_rows
-from voxella.report.paths import shortened
-from voxella.report.published import Published
+from voxella.report.numbers import Group, Published, grouped_rows
 from voxella.report.run_folder import RunFolder
-from voxella.report.section import Absent, Section
-from voxella.stages.evaluate_report import METRICS, NUMBERS
+from voxella.report.section import Absent, Section, shortened
 
 __all__ = ["PHANTOMS", "Measurements", "evaluation_of", "measured_section"]
 

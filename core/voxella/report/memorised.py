@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, Manifest
-from voxella.gate import GATE, GATES
+from voxella.data.gate import GATE, GATES
+from voxella.evaluation.copies import COPIES
 from voxella.imaging.montage import montage
 from voxella.report.numbers import shown
 from voxella.report.pairs import read_shown
-from voxella.report.paths import shortened
 from voxella.report.run_folder import RunFolder
-from voxella.report.section import Absent, Section
+from voxella.report.section import Absent, Section, shortened
 from voxella.report.sprites import data_uri
-from voxella.stages.evaluate_copies import COPIES
 
 __all__ = ["Copies", "Space", "memorised_section"]
 

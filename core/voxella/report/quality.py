@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from voxella.autoencoder.check import CHECK, CHECKS, PICTURE
 from voxella.report.numbers import shown
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
 from voxella.report.sprites import data_uri
-from voxella.stages.autoencoder_check import CHECK, CHECKS, PICTURE
 
 __all__ = ["Quality", "quality_section"]
 

@@ -9,13 +9,12 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from voxella.files import sha256_file
+from voxella.provenance import versions
 from voxella.recipe.yaml_lines import dump_yaml
 from voxella.report.numbers import shown
-from voxella.report.paths import command_shown, without_folders
 from voxella.report.run_folder import RunFolder
-from voxella.report.section import Section
-from voxella.stages.record import versions
-from voxella.state import StateFile
+from voxella.report.section import Section, command_shown, without_folders
+from voxella.workspace.state import StateFile
 
 __all__ = ["Reproduction", "reproduce_section"]
 

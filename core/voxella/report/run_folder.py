@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import MANIFEST, Manifest
+from voxella.data.pseudonyms import Pseudonyms, read_synthetic
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
-from voxella.pseudonyms import Pseudonyms, read_synthetic
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
-from voxella.stages.folders import Folders
-from voxella.stages.record import RECORDS
 from voxella.texts.encodings import decode
+from voxella.workspace.folders import Folders
+from voxella.workspace.record import RECORDS
 
 __all__ = ["RECIPE", "RunFolder"]
 

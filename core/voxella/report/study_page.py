@@ -9,8 +9,8 @@ from typing import Any
 
 from voxella.report.cells import Cell, make_cell
 from voxella.report.page import PICTURES, Chapter, page_html, run_chapter
-from voxella.report.paths import shortened
 from voxella.report.run_folder import RunFolder
+from voxella.report.section import shortened
 from voxella.report.side_by_side import side_by_side
 from voxella.study.written import TABLES
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from voxella.metrics.names import name_of
 from voxella.report.cells import Cell, make_cell
 from voxella.report.charts import Chart, line_chart
 from voxella.report.measured import evaluation_of
-from voxella.report.metric_names import name_of
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Section
 from voxella.report.side_by_side import Grid, side_by_side
-from voxella.stages.record import RECORDS
+from voxella.workspace.record import RECORDS
 
 __all__ = ["DataSet", "Sweep", "sweep_section"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from voxella.metrics.estimate import Estimate
+from voxella.metrics.names import heading
 from voxella.metrics.verdict import Verdict, judged
 from voxella.study.differences import interval_difference
-from voxella.study.model import Study
-from voxella.study.names import heading
+from voxella.study.load import Study
 from voxella.study.results import Result
 
 __all__ = ["FEWEST", "Contest", "Ruling", "contests", "rule"]

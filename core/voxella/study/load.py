@@ -1,42 +1,28 @@
-"""A study from its file, strict as a recipe is: every mistake at once, with file and line."""
+"""A study from its file, strict as a recipe is: every mistake at once, with file and line.
+
+The study as data: which recipes, which columns, which claims.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from voxella.errors import UserError
-from voxella.quoting import named, quoted
-from voxella.recipe.block import Block
-from voxella.recipe.paths import absolute
+from voxella.metrics.names import KNOWN
+from voxella.recipe.block import Block, FolderName
+from voxella.recipe.layers import absolute
 from voxella.recipe.shape import nearest
 from voxella.recipe.yaml_lines import Node, locate, plain, read_yaml, shown
-from voxella.study.model import Claim, Collection, Study
+from voxella.wording import named, quoted
 
-__all__ = ["StudySet", "load_studies"]
+__all__ = ["Claim", "Study", "StudySet", "load_studies"]
 
 _B = TypeVar("_B", bound=Block)
-
-
-@dataclass(frozen=True)
-class StudySet:
-    """What one file asks for.
-
-    Attributes:
-        name: Of the folder.
-        description: In words.
-        source: The file.
-        studies: One per table; paths in them are absolute.
-    """
-
-    name: str
-    description: str
-    source: Path
-    studies: tuple[Study, ...]
 
 
 def load_studies(path: str | Path) -> StudySet:
@@ -116,3 +102,84 @@ def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - py
         text = f"received {quoted(item['input'])}; {item['msg']}"
     key = ".".join(named(str(part), most_words=1) for part in place)
     return f"{written.mark}: {key}: {text}" if key else f"{written.mark}: {text}"
+
+
+def _known(metric: str) -> str:
+    if metric not in KNOWN:
+        close = nearest(metric, KNOWN)
+        hint = f"did you mean {close}?" if close else f"legal: {', '.join(KNOWN)}"
+        raise ValueError(f"there is no metric {named(metric)}; {hint}")
+    return metric
+
+
+Metric = Annotated[str, AfterValidator(_known)]
+
+
+class Claim(Block):
+    """A statement that the numbers can bear out or not; lists stand for each of their members."""
+
+    text: str = Field(min_length=1, description="the statement, in the paper's words")
+    metric: Metric | list[Metric] = Field(description="what is compared")
+    left: str | list[str] = Field(description="names of recipes")
+    side: Literal["below", "above"] = Field(description="of left, seen from right")
+    right: str | list[str] = Field(description="names of recipes")
+
+    @property
+    def metrics(self) -> list[str]:
+        """Return the metrics as a list."""
+        return [self.metric] if isinstance(self.metric, str) else list(self.metric)
+
+    @property
+    def lefts(self) -> list[str]:
+        """Return the recipes on the left as a list."""
+        return [self.left] if isinstance(self.left, str) else list(self.left)
+
+    @property
+    def rights(self) -> list[str]:
+        """Return the recipes on the right as a list."""
+        return [self.right] if isinstance(self.right, str) else list(self.right)
+
+
+class Study(Block):
+    """One table: every recipe is a row."""
+
+    name: FolderName = Field(description="of the table and of the study's folder")
+    description: str = ""
+    recipes: list[Path] = Field(min_length=1, description="paths, relative to this file")
+    samples_from: Path | None = Field(
+        None, description="recipe whose volumes the classifiers are trained on; it runs first"
+    )
+    columns: list[Metric] = Field(min_length=1, description="metrics")
+    claims: list[Claim] = Field(default_factory=list)
+
+    @field_validator("columns", "recipes")
+    @classmethod
+    def _distinct(cls, entries: list[str] | list[Path]) -> list[str] | list[Path]:
+        if len(set(entries)) != len(entries):
+            raise ValueError("an entry stands twice")
+        return entries
+
+
+@dataclass(frozen=True)
+class StudySet:
+    """What one file asks for.
+
+    Attributes:
+        name: Of the folder.
+        description: In words.
+        source: The file.
+        studies: One per table; paths in them are absolute.
+    """
+
+    name: str
+    description: str
+    source: Path
+    studies: tuple[Study, ...]
+
+
+class Collection(Block):
+    """Several studies in one folder: a recipe that stands in two of them runs once."""
+
+    name: FolderName = Field(description="of the study's folder")
+    description: str = ""
+    studies: list[Path] = Field(min_length=1, description="paths, relative to this file")

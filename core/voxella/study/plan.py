@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxella.errors import UserError
-from voxella.quoting import named_list, quoted
 from voxella.recipe.model import Recipe
 from voxella.study.agreement import WORKSPACE, require_agreement
-from voxella.study.load import StudySet
-from voxella.study.model import Study
+from voxella.study.load import Study, StudySet
 from voxella.study.recipes import Layers, Loaded, read_recipe
+from voxella.wording import named_list, quoted
 
 __all__ = ["Plan", "Step", "Table", "make_plan"]
 

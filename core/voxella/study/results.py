@@ -9,11 +9,11 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from voxella.evaluation.report import NUMBERS
 from voxella.metrics.estimate import LEVEL, Estimate
-from voxella.stages.evaluate_report import NUMBERS
-from voxella.state import RECORD, DamagedError, StateFile
-from voxella.study.names import paper_field
+from voxella.metrics.names import paper_field
 from voxella.study.plan import Step
+from voxella.workspace.state import RECORD, DamagedError, StateFile
 
 __all__ = ["Number", "Result", "is_phantom", "read_result"]
 

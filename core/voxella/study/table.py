@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from voxella.metrics.names import heading
 from voxella.study.claims import Paired, Ruling, contests, rule
-from voxella.study.names import heading
 from voxella.study.plan import Table
 from voxella.study.results import Number, Result
 

@@ -12,10 +12,10 @@ from typing_extensions import TypedDict
 
 from voxella.files import write_json_atomic, write_text_atomic
 from voxella.metrics.estimate import Estimate
-from voxella.state import StateFile, sealed
-from voxella.study.names import KNOWN
+from voxella.metrics.names import KNOWN
 from voxella.study.plan import Plan
 from voxella.study.table import Filled
+from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["FORMAT", "TABLES", "as_markdown", "write_tables"]
 

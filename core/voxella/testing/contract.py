@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from voxella.errors import UserError
+from voxella.plugins.component import Component
 from voxella.plugins.registry import build, builder
-from voxella.recipe.model import Component
 from voxella.testing.checks import same_seed_same_weights
 
 __all__ = ["Contract", "SpatialContract"]

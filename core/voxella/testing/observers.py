@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from voxella.observers.specs import ObserverSpec
+from voxella.plugins.component import Component
 from voxella.plugins.registry import checked_manager
-from voxella.plugins.specs import ObserverSpec
-from voxella.recipe.model import Component, Recipe, Train
+from voxella.recipe.model import Recipe, Train
 from voxella.testing.contract import Contract
 
 __all__ = ["ObserverContract"]

@@ -1,6 +1,8 @@
 """Documents and records where plain text was expected: PDF, RTF, HTML, Word, HL7 and their like.
 
 Most of them decode without an error, and a text encoder then learns their mark-up.
+
+The text of a report file in a data set; read by the check and by every stage alike.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import re
 from contextlib import suppress
 
-__all__ = ["document_of_bytes", "document_of_text"]
+__all__ = ["Document", "document_of_bytes", "document_of_text", "stored_text"]
 
 _OFFICE = "soffice --headless --convert-to txt:Text FILE"
 _EXPORT = "have the reports exported as plain text"
@@ -166,3 +168,22 @@ def _parsed(text: str) -> object:
 
 def _leaves(value: dict[str, object] | list[object]) -> list[object]:
     return list(value.values()) if isinstance(value, dict) else value
+
+
+class Document(ValueError):
+    """The file is a document or a record and no plain text; the message says of which kind."""
+
+
+def stored_text(data: bytes) -> str:
+    """Return a stored report's text, line ends as one character, without a mark before it.
+
+    Raises:
+        Document: It is no plain text.
+        UnicodeDecodeError: It is not UTF-8. The exception carries the bytes: do not show it.
+    """
+    if (document := document_of_bytes(data)) is not None:
+        raise Document(document)
+    text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    if (document := document_of_text(text)) is not None:
+        raise Document(document)
+    return text

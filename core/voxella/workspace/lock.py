@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from voxella.command import command_line
-from voxella.engine.ranks import Ranks
 from voxella.errors import UserError
 from voxella.files import make_folder, sweep
 from voxella.machine import naming
 from voxella.process import ProcessMark
+from voxella.provenance import command_line
+from voxella.ranks import Ranks
 
 __all__ = ["LOCK", "holding"]
 

@@ -38,7 +38,8 @@ class MaisiAutoencoder(LatentContract, AutoencoderKlMaisi):  # type: ignore[misc
         norm_groups: Groups of the group norms.
         num_splits: Parts into which each convolution cuts the second axis. Costs time, changes no
             value; of tensors alive, whole volumes of the paper's size need 13.8 GB to encode and
-            20.6 GB to decode, in 8 parts 14.4 and 22.6 (:func:`voxella.tiling.memory.pass_bytes`).
+            20.6 GB to decode, in 8 parts 14.4 and 22.6
+            (:func:`voxella.autoencoder.tiling.memory.pass_bytes`).
         norm_float16: Float16 on CUDA.
 
     Raises:

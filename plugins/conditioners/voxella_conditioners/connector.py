@@ -1,16 +1,21 @@
-"""ELLA's timestep-aware semantic connector: text features to context tokens, block by block."""
+"""ELLA's timestep-aware semantic connector: text features to context tokens, block by block.
+
+One block of the connector: attention and an MLP, each behind an adaptive norm.
+
+Timesteps as vectors: the time embedding that every block of the connector is modulated by.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
-from voxella_conditioners.adaptive_norm import plain_norm
-from voxella_conditioners.attention import visible_tokens
-from voxella_conditioners.block import PerceiverBlock
-from voxella_conditioners.timestep import TimestepEmbedding
+from voxella_conditioners.adaptive_norm import AdaptiveNorm, plain_norm
+from voxella_conditioners.attention import QueryAttention, visible_tokens
 
-__all__ = ["Connector"]
+__all__ = ["Connector", "SquaredReluMlp", "TimestepEmbedding", "sinusoidal"]
 
 
 class Connector(nn.Module):
@@ -60,3 +65,95 @@ class Connector(nn.Module):
             queries = block(queries, text, condition, visible)
             outputs.append(queries)
         return outputs
+
+
+class SquaredReluMlp(nn.Module):
+    """Linear to four times the width, squared ReLU (So et al. 2021, Primer), linear back."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, T, C)`` to ``(B, T, C)``."""
+        mapped: Tensor = self.fc2(nn.functional.relu(self.fc1(x)).square())
+        return mapped
+
+
+class PerceiverBlock(nn.Module):
+    """A block of ELLA's timestep-aware connector (arXiv 2403.05135, section 3.2).
+
+    Args:
+        width: Width C of queries and text.
+        heads: Attention heads; divides ``width``.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.query_norm = AdaptiveNorm(width)
+        self.text_norm = AdaptiveNorm(width)
+        self.attention = QueryAttention(width, heads)
+        self.mlp_norm = AdaptiveNorm(width)
+        self.mlp = SquaredReluMlp(width)
+
+    def forward(
+        self, queries: Tensor, normed_text: Tensor, condition: Tensor, visible: Tensor | None
+    ) -> Tensor:
+        """Refine the queries.
+
+        Args:
+            queries: ``(B, Q, C)``.
+            normed_text: ``(B, L, C)`` after ``plain_norm``, which all blocks share.
+            condition: ``(B, C)``, SiLU of the time embedding.
+            visible: ``(B, 1, 1, Q + L)`` bool, or None when nothing is hidden.
+
+        Returns:
+            ``(B, Q, C)``.
+        """
+        normed = self.query_norm(queries, condition)
+        text = self.text_norm.modulate(normed_text, condition)
+        queries = queries + self.attention(normed, text, visible)
+        refined: Tensor = queries + self.mlp(self.mlp_norm(queries, condition))
+        return refined
+
+
+def sinusoidal(timesteps: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
+    """Return ``[cos(t f), sin(t f)]`` with ``f_i = max_period ** (-i / (channels / 2))``.
+
+    Vaswani et al. 2017, section 3.5, in the form of ELLA: all cosines before all sines, and no
+    frequency shift (the last frequency stays above ``1 / max_period``).
+
+    Args:
+        timesteps: ``(B,)``, in steps of the schedule; whole or fractional.
+        channels: Width of the result; even.
+        max_period: In steps, divided by 2 pi: the slowest wave.
+
+    Returns:
+        ``(B, channels)`` float32, whatever the dtype of ``timesteps``.
+    """
+    half = channels // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps.float()[:, None] * torch.exp(-math.log(max_period) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """Sinusoid, linear, SiLU, linear (ELLA, arXiv 2403.05135: 320 -> 768 -> 768).
+
+    Args:
+        width: Width of the embedding.
+        channels: Width of the sinusoid.
+    """
+
+    def __init__(self, width: int, channels: int = 320) -> None:
+        super().__init__()
+        self.channels = channels
+        self.fc1 = nn.Linear(channels, width)
+        self.fc2 = nn.Linear(width, width)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """Map ``(B,)`` steps to ``(B, width)``."""
+        waves = sinusoidal(timesteps, self.channels).to(self.fc1.weight.dtype)
+        embedding: Tensor = self.fc2(nn.functional.silu(self.fc1(waves)))
+        return embedding

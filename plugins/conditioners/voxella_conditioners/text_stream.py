@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from voxella.autoencoder.tiling.memory import available_bytes
 from voxella.progress import say
-from voxella.tiling.memory import available_bytes
 from voxella_conditioners.text_settings import TextSettings
 
 __all__ = ["StoredWeights", "dtypes_of", "is_streamed", "stream_blocks"]

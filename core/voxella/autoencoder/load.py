@@ -1,0 +1,141 @@
+"""The recipe's autoencoder with the weights it is meant to have, never with random ones."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from voxella.errors import UserError
+from voxella.files import sha256_json
+from voxella.machine import naming
+from voxella.plugins import registry
+from voxella.plugins.contracts import Autoencoder
+from voxella.ranks import Ranks
+from voxella.recipe.model import Recipe
+
+__all__ = [
+    "WEIGHTS",
+    "LoadedAutoencoder",
+    "build_autoencoder",
+    "check_weights_exist",
+    "choose_device",
+    "fingerprint",
+    "load_autoencoder",
+]
+
+WEIGHTS = "model.safetensors"
+_TRAIN = "voxella train-autoencoder RECIPE"
+
+
+@dataclass(frozen=True)
+class LoadedAutoencoder:
+    """An autoencoder in evaluation mode, its parameters frozen.
+
+    Attributes:
+        model: The autoencoder.
+        fingerprint: Hash over its weights and settings.
+    """
+
+    model: Autoencoder
+    fingerprint: str
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the named device; ``auto`` is this process's GPU, or the CPU."""
+    return Ranks.from_environment().device if name == "auto" else torch.device(name)
+
+
+def build_autoencoder(recipe: Recipe) -> Autoencoder:
+    """Build the recipe's autoencoder; its initial weights follow from the recipe's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = registry.build(
+            "autoencoders",
+            recipe.autoencoder,
+            spatial_dims=len(recipe.latent.size),
+            in_channels=len(recipe.data.sequences),
+            latent_channels=recipe.latent.channels,
+        )
+    return cast("Autoencoder", model)
+
+
+def check_weights_exist(recipe: Recipe, trained: Path | None) -> None:
+    """Refuse to encode with an autoencoder that nobody has trained.
+
+    Raises:
+        UserError: The recipe trains its autoencoder and ``trained`` holds no weights, or it
+            trains none and names no weights although its builder takes some.
+    """
+    if recipe.autoencoder_training is not None:
+        if trained is None or not (trained / WEIGHTS).is_file():
+            where = "no folder was given" if trained is None else f"{trained / WEIGHTS} is absent"
+            raise UserError(f"the autoencoder is not trained: {where}", remedy=_TRAIN)
+        return
+    takes = inspect.signature(registry.builder("autoencoders", recipe.autoencoder.name)).parameters
+    if "weights" in takes and recipe.autoencoder.arguments.get("weights") is None:
+        raise UserError(
+            f"autoencoder {recipe.autoencoder.name} has neither weights nor a training block: "
+            "its latents would be those of a random network",
+            remedy="--set autoencoder.weights=PATH, or add an `autoencoder_training:` block",
+        )
+
+
+def load_autoencoder(
+    recipe: Recipe, trained: Path | None = None, device: torch.device | str = "cpu"
+) -> LoadedAutoencoder:
+    """Build the autoencoder, give it its weights, freeze it.
+
+    Args:
+        recipe: The experiment.
+        trained: The folder that ``voxella train-autoencoder`` wrote; read when the recipe trains
+            its autoencoder. Otherwise the plugin reads the weights that the recipe names.
+        device: Where to put it.
+
+    Raises:
+        UserError: As :func:`check_weights_exist`; or the weights do not fit.
+    """
+    check_weights_exist(recipe, trained)
+    model = build_autoencoder(recipe)
+    module = cast("nn.Module", model)
+    if recipe.autoencoder_training is not None and trained is not None:
+        _load_strictly(module, trained / WEIGHTS)
+    module.eval().requires_grad_(requires_grad=False)
+    mark = fingerprint(recipe, module)
+    module.to(device)
+    return LoadedAutoencoder(model, mark)
+
+
+def fingerprint(recipe: Recipe, module: nn.Module) -> str:
+    """Return a hash over an autoencoder's weights and settings; a file's name is not in it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(_bytes(tensor))
+    settings = {k: v for k, v in recipe.autoencoder.arguments.items() if k != "weights"}
+    digest.update(sha256_json([recipe.autoencoder.name, settings]).encode())
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    # As raw bytes, because numpy has no bfloat16.
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def _load_strictly(module: nn.Module, path: Path) -> None:
+    try:
+        with naming(path):
+            module.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights in {path} do not fit the recipe's autoencoder: "
+            f"{str(error).splitlines()[-1].strip()}",
+            remedy=f"{_TRAIN}   (after a change of the autoencoder block)",
+        ) from None

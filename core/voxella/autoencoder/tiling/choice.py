@@ -1,0 +1,208 @@
+"""Which windows the autoencoder works in, and how many volumes it decodes at a time.
+
+The recipe's windows, or the largest that memory allows; of a batch, as many as memory allows.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from typing_extensions import TypedDict
+
+from voxella.autoencoder.load import LoadedAutoencoder
+from voxella.autoencoder.tiling.autoencoder import HALO, TiledAutoencoder, Windows
+from voxella.autoencoder.tiling.memory import available_bytes, pass_bytes
+from voxella.autoencoder.tiling.windows import window_sizes
+from voxella.engine.runtime import agreed
+from voxella.errors import UserError
+from voxella.files import sha256_json, write_json_atomic
+from voxella.machine import raise_if_machine
+from voxella.progress import say
+from voxella.recipe.model import Recipe
+from voxella.wording import human_bytes
+from voxella.workspace.state import StateFile, sealed
+
+__all__ = ["RECORD", "tiled"]
+
+RECORD = "tiling.json"
+
+
+class _Choice(TypedDict):
+    settings: str
+    encode: list[int] | None
+    decode: list[int] | None
+    batch_size: int
+    decode_batch: int
+
+
+_CHOICES: StateFile[dict[str, Any]] = StateFile(_Choice, "rm {path}")
+
+
+def tiled(
+    coder: LoadedAutoencoder,
+    recipe: Recipe,
+    device: torch.device,
+    folder: Path | None = None,
+    *,
+    batch_size: int = 1,
+    alone: bool = False,
+    quiet: bool = False,
+) -> TiledAutoencoder:
+    """Return the autoencoder in windows as the recipe's ``latent.tiling`` asks.
+
+    Collective, unless ``alone``.
+
+    With ``auto`` the choice depends on the memory that is free at the time, and so does the number
+    of volumes decoded at a time. So that a result can be had again, both are written to ``folder``
+    and hold for later runs there with the same autoencoder and sizes.
+
+    Args:
+        coder: The autoencoder, on ``device``.
+        recipe: The experiment.
+        device: Where it computes.
+        folder: Of the stage; None: nothing is written.
+        batch_size: Volumes that there will be to decode at a time, where memory allows.
+        alone: For a stage that one process does while the others wait.
+        quiet: Say nothing; for every rank but the first.
+
+    Raises:
+        UserError: The recipe's windows do not suit the autoencoder.
+    """
+    settings = _settings(coder, recipe)
+    record = None if folder is None else folder / RECORD
+    known = {} if record is None else _known(record, settings)
+    found = _windows(known, coder, recipe, device)
+    count = _known_count(known, found, batch_size)
+    number = _decoded_at_once(coder, recipe, device, batch_size) if count is None else count
+    # One choice for all processes: those of other hosts may have less memory, or more.
+    windows, at_once = (found, number) if alone else agreed((found, number))
+    if record is not None and (count is None or (recipe.latent.tiling == "auto" and not known)):
+        kept = {"batch_size": batch_size, "decode_batch": at_once}
+        write_json_atomic(record, sealed({"settings": settings, **windows.as_json(), **kept}))
+    if recipe.latent.tiling == "auto":
+        _tell(windows, quiet=quiet)
+    if windows.decode is None and at_once < batch_size:
+        short = "memory is too short for more"
+        say(f"decoding {at_once} of {batch_size} volumes at a time: {short}", quiet=quiet)
+    return TiledAutoencoder(coder.model, windows, at_once)
+
+
+def _settings(coder: LoadedAutoencoder, recipe: Recipe) -> str:
+    """Return a hash of what a choice holds for."""
+    wanted = recipe.latent.tiling
+    sizes = [coder.fingerprint, len(recipe.data.sequences), recipe.latent.size, HALO]
+    return sha256_json(sizes if wanted == "auto" else [*sizes, wanted])
+
+
+def _windows(
+    known: dict[str, Any], coder: LoadedAutoencoder, recipe: Recipe, device: torch.device
+) -> Windows:
+    wanted = recipe.latent.tiling
+    if wanted == "never":
+        return Windows()
+    if wanted != "auto":
+        return _given(wanted, coder, recipe)
+    if not known:
+        return _largest(coder, recipe, device)
+    sizes = {name: known[name] for name in ("encode", "decode")}
+    return Windows(**{name: None if n is None else tuple(n) for name, n in sizes.items()})
+
+
+def _tell(windows: Windows, *, quiet: bool) -> None:
+    for what, window in (("encoding", windows.encode), ("decoding", windows.decode)):
+        if window is not None:
+            short = "memory is too short for the whole"
+            say(f"{what} in windows of {list(window)} voxels: {short}", quiet=quiet)
+
+
+def _image_size(coder: LoadedAutoencoder, recipe: Recipe) -> tuple[int, ...]:
+    return tuple(n * coder.model.factor for n in recipe.latent.size)
+
+
+def _given(window: Sequence[int], coder: LoadedAutoencoder, recipe: Recipe) -> Windows:
+    """Check the recipe's own windows."""
+    size, factor = _image_size(coder, recipe), coder.model.factor
+    least = (2 * HALO + 1) * factor
+    fits = len(window) == len(size) and all(
+        w >= n or (w >= least and w % factor == 0) for w, n in zip(window, size, strict=True)
+    )
+    if not fits:
+        raise UserError(
+            f"latent.tiling {list(window)} does not suit volumes of {list(size)} voxels",
+            legal=f"auto, never, or {len(size)} numbers: multiples of {factor} from {least}, "
+            "or as large as the volume",
+        )
+    cut = None if all(w >= n for w, n in zip(window, size, strict=True)) else tuple(window)
+    return Windows(cut, cut)
+
+
+def _known(record: Path, settings: str) -> dict[str, Any]:
+    """Return what an earlier run chose, if it was for the same; else nothing."""
+    written = _CHOICES.read_or_remake(record)
+    return written if written is not None and written["settings"] == settings else {}
+
+
+def _known_count(known: dict[str, Any], windows: Windows, batch_size: int) -> int | None:
+    """Return how many volumes to decode at a time; None where memory has to be asked."""
+    if batch_size == 1 or windows.decode is not None:
+        return 1
+    return known.get("decode_batch") if known.get("batch_size") == batch_size else None
+
+
+def _decoded_at_once(
+    coder: LoadedAutoencoder, recipe: Recipe, device: torch.device, batch_size: int
+) -> int:
+    """Return how many volumes of a batch there is memory to decode together."""
+    latent = (recipe.latent.channels, *recipe.latent.size)
+    free = available_bytes(device)
+
+    def need(count: int) -> float:
+        return _need(coder.model.decode, (count, *latent), device) or math.inf
+
+    if math.isinf(need(1)):
+        return 1  # cannot be told
+    return max(1, bisect_right(range(1, batch_size + 1), free, key=need))
+
+
+def _largest(coder: LoadedAutoencoder, recipe: Recipe, device: torch.device) -> Windows:
+    free = available_bytes(device)
+    model, factor = coder.model, coder.model.factor
+    size = _image_size(coder, recipe)
+    found = Windows()
+    for name, work, channels, down in (
+        ("encode", model.encode, len(recipe.data.sequences), 1),
+        ("decode", model.decode, recipe.latent.channels, factor),
+    ):
+        window = size
+        for window in window_sizes(size, halo=HALO * factor, unit=factor):
+            shape = (1, channels, *(n // down for n in window))
+            need = _need(work, shape, device)
+            if need is not None and need <= free:
+                break
+        else:
+            say(
+                f"{name}: even windows of {list(window)} voxels may exceed {human_bytes(int(free))}"
+            )
+        found = replace(found, **{name: None if window == size else window})
+    return found
+
+
+def _need(
+    work: Callable[[torch.Tensor], object], shape: Sequence[int], device: torch.device
+) -> int | None:
+    """Return the bytes a pass takes; None for a size that the autoencoder refuses."""
+    try:
+        return pass_bytes(work, shape, device)
+    except UserError:
+        return None
+    except Exception as error:
+        raise_if_machine(error)
+        # A plugin may do what cannot be traced. It worked before there were windows.
+        say(f"the memory that the autoencoder needs cannot be told ({type(error).__name__})")
+        return 0

@@ -1,0 +1,66 @@
+"""What the encoding of reports came to: told to the user, and kept in the stage's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from voxella.cache.index import INDEX
+from voxella.cache.shards import stored_bytes
+from voxella.cache.text import CaseText, TextCache
+from voxella.progress import say
+from voxella.recipe.model import Text
+from voxella.wording import human_bytes
+
+__all__ = ["cut_end", "tell_text_facts"]
+
+
+def tell_text_facts(
+    cache: TextCache, cases: Mapping[str, CaseText], settings: Text
+) -> dict[str, Any]:
+    """Tell how many reports there are, what was cut and what an encoder did not know.
+
+    Args:
+        cache: The features.
+        cases: What the index says about each case.
+        settings: The recipe's ``text`` block.
+
+    Returns:
+        The numbers, for the record.
+    """
+    with_report = sum(case.has_report for case in cases.values())
+    lengths = [cache.length(case_id) for case_id in cache.ids]
+    stored = stored_bytes(cache.folder)
+    unknown = [case.unknown for case in cases.values() if case.unknown]
+    facts: dict[str, Any] = {
+        "cases": len(cases),
+        "with_report": with_report,
+        "distinct": len({case.key for case in cases.values() if case.has_report}),
+        "tokens_longest": max(lengths, default=0),
+        "truncated": cache.truncated,
+        "unknown": {"reports": len(unknown), "tokens": sum(unknown)},
+        "bytes": stored,
+        "bytes_per_case": round(stored / len(cases)) if cases else 0,
+    }
+    say(
+        f"text: {with_report} of {len(cases)} cases have a report, {facts['distinct']} "
+        f"distinct; longest kept {facts['tokens_longest']} tokens; "
+        f"{human_bytes(facts['bytes_per_case'])} a case"
+    )
+    if cache.truncated["reports"]:
+        say(
+            f"text: {cache.truncated['reports']} reports exceed {settings.max_tokens} "
+            f"tokens; {cache.truncated['tokens']} tokens were cut from their "
+            f"{cut_end(settings.truncation)} (by case: {cache.folder / INDEX})"
+        )
+    if unknown:
+        say(
+            f"text: {len(unknown)} of {with_report} reports lose words or signs that the encoder "
+            f"does not know (<unk>), {sum(unknown)} in all (by case: {cache.folder / INDEX})"
+        )
+    return facts
+
+
+def cut_end(truncation: str) -> str:
+    """Return which end a truncation cuts off."""
+    return "beginning" if truncation == "left" else "end"

@@ -1,0 +1,1 @@
+"""What a report says of PI-RADS, read off its words."""

@@ -1,0 +1,1 @@
+"""The check of reports and labels."""

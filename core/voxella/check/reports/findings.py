@@ -1,0 +1,114 @@
+"""The checks of reports and labels, with the recipe's encoder where one can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from voxella.case import Manifest
+from voxella.check.finding import Finding
+from voxella.check.kinds_texts import text_finding
+from voxella.check.reports.texts import check_texts
+from voxella.check.settings import CheckSettings
+from voxella.data.reports import read_reports
+from voxella.errors import UserError
+from voxella.plugins.contracts import TextEncoder
+from voxella.progress import say
+from voxella.recipe.model import Recipe, Text
+
+__all__ = ["text_findings"]
+
+_LENGTH = "reports against the encoder's token limit"
+
+
+def text_findings(
+    manifest: Manifest, settings: CheckSettings, recipe: Recipe | None, *, quiet: bool = False
+) -> tuple[list[Finding], list[str]]:
+    """Check reports and labels.
+
+    Args:
+        manifest: The data set.
+        settings: Names the classes.
+        recipe: Names the text encoder and its limit; None: tokens are not counted.
+        quiet: Show no progress.
+
+    Returns:
+        The findings, and a line for what was not checked and why.
+    """
+    findings, without = _of_texts(manifest, settings, recipe, quiet=quiet)
+    if recipe is None:
+        return findings, without
+    if recipe.text is None and any(_unreadable(finding) for finding in findings):
+        without = [*without, "whether reports can be read: the recipe reads none"]
+        findings = [finding for finding in findings if not _unreadable(finding)]
+    return [*findings, *_untrainable(manifest, recipe)], without
+
+
+def _of_texts(
+    manifest: Manifest, settings: CheckSettings, recipe: Recipe | None, *, quiet: bool
+) -> tuple[list[Finding], list[str]]:
+    text = None if recipe is None else recipe.text
+    without = [f"{_LENGTH}: no recipe was given (--recipe)"]
+    if recipe is not None:
+        without = [f"{_LENGTH}: the recipe reads no reports"]
+    if not any(case.report is not None for case in manifest):
+        without = []
+    elif text is not None:
+        try:
+            return _checked(manifest, settings, text, _encoder(text, quiet)), []
+        except UserError as error:
+            without = [f"{_LENGTH}: {error.problem.splitlines()[0]}"]
+    return _checked(manifest, settings, text), without
+
+
+def _unreadable(finding: Finding) -> bool:
+    # What a recipe without text never reads stops nothing.
+    return finding.severity == "error" and finding.code.startswith("report.")
+
+
+def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
+    """Name what a training of the recipe would refuse of all cases together, as it would."""
+    # It imports torch.
+    from voxella.check.training import check_model, check_training_labels, check_training_reports
+
+    with suppress(UserError):  # unreadable reports, a wrong recipe: told elsewhere
+        texts = read_reports(manifest)
+        if told := _refused(lambda: check_training_reports(recipe, manifest, texts, quiet=True)):
+            yield text_finding("report.untrainable", told)
+    with suppress(UserError):
+        needs = check_model(recipe)
+        if told := _refused(lambda: check_training_labels(recipe, manifest, needs, quiet=True)):
+            yield text_finding("label.untrainable", told)
+
+
+def _refused(ask: Callable[[], None]) -> str | None:
+    try:
+        ask()
+    except UserError as error:
+        return error.problem
+    return None
+
+
+def _encoder(text: Text, quiet: bool) -> TextEncoder:
+    # It imports torch and, with some plugins, reads gigabytes.
+    from voxella.cache.text_encoder import build_text_encoder
+
+    say(f"check: loading the text encoder {text.encoder.name} to count tokens", quiet=quiet)
+    return build_text_encoder(text, tokens_only=True)
+
+
+def _checked(
+    manifest: Manifest,
+    settings: CheckSettings,
+    text: Text | None = None,
+    encoder: TextEncoder | None = None,
+) -> list[Finding]:
+    return check_texts(
+        manifest.folder,
+        manifest.cases,
+        classes=settings.classes,
+        encoder=encoder,
+        max_tokens=None if text is None else text.max_tokens,
+        truncation="right" if text is None else text.truncation,
+        replace_markers=text is not None and text.replace_markers,
+    )

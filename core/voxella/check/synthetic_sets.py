@@ -1,0 +1,136 @@
+"""Data sets of synthetic cases that others made: judged before anything is prepared or measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from voxella.case import MANIFEST, Case, Manifest
+from voxella.check.quick import case_headers
+from voxella.check.settings import CheckSettings, images_of
+from voxella.errors import UserError
+from voxella.recipe.model import Recipe
+from voxella.wording import first_names, quoted
+
+__all__ = ["check_samples", "data_sets_in", "refuse_unfit"]
+
+_SHOWN = 20
+
+
+def data_sets_in(samples: Path) -> list[Path]:
+    """Return a data set's folder, or those of the data sets that a folder holds.
+
+    Raises:
+        UserError: There is none.
+    """
+    if (samples / MANIFEST).is_file():
+        return [samples]
+    found = sorted(path.parent for path in samples.glob(f"*/{MANIFEST}"))
+    if not found:
+        raise UserError(
+            f"{samples} holds no data set",
+            legal=f"a folder with {MANIFEST}, or a folder of such folders",
+        )
+    return found
+
+
+def check_samples(recipe: Recipe, samples: Path, *, on_grid: bool) -> None:
+    """Refuse a folder of another sort, by manifests and headers: seconds, not hours later.
+
+    Args:
+        recipe: Says which sequences, and on which grid.
+        samples: A data set folder, or a folder of such.
+        on_grid: Whether images have to have the prepared cases' voxels, as an evaluation asks.
+
+    Raises:
+        UserError: All that is wrong with all of the data sets.
+    """
+    problems: list[str] = []
+    for folder in data_sets_in(Path(samples)):
+        try:
+            twins = Manifest.read(folder)
+            refuse_unfit(recipe, twins)
+        except UserError as error:
+            problems += error.problem.splitlines()
+            continue
+        problems += [f"{folder}: {line}" for line in _wrong_headers(recipe, twins, on_grid)]
+    if problems:
+        more = len(problems) - _SHOWN
+        rest = [f"... and {more} more"] if more > 0 else []
+        raise UserError(
+            "\n".join([*problems[:_SHOWN], *rest]),
+            legal=f"a data set with images of {', '.join(recipe.data.sequences)}"
+            + (f" of {_voxels(_size(recipe))} voxels, the prepared grid" if on_grid else ""),
+            remedy="voxella sample RECIPE makes one; voxella check DATASET looks closer",
+        )
+
+
+def refuse_unfit(recipe: Recipe, twins: Manifest) -> None:
+    """Refuse a manifest of synthetic cases that lacks what they are measured by.
+
+    Raises:
+        UserError: There is no case; or naming all cases without an image, or of which a fact that
+            decides how voxels are read is no number.
+    """
+    if len(twins) == 0:
+        raise UserError(f"{twins.folder} holds no case", remedy="voxella sample RECIPE")
+    problems = [*_without_images(recipe, twins), *(p for case in twins for p in _wrong_facts(case))]
+    if problems:
+        raise UserError(
+            "\n".join(problems),
+            legal=f"all of {', '.join(recipe.data.sequences)}; int16_scale above 0",
+            remedy="voxella sample RECIPE",
+        )
+
+
+def _without_images(recipe: Recipe, twins: Manifest) -> Iterator[str]:
+    for sequence in recipe.data.sequences:
+        ids = [case.id for case in twins if sequence not in case.images]
+        if ids:
+            yield f"{len(ids)} synthetic case(s) have no {sequence} image: {first_names(ids)}"
+        for case in twins:
+            path = twins.image_path(case, sequence) if sequence in case.images else None
+            if path is not None and not path.is_file():
+                yield f"case {case.id}: {path} is absent"
+
+
+def _wrong_facts(case: Case) -> Iterator[str]:
+    scale = case.extra.get("int16_scale")
+    if scale is not None and not _is_above_zero(scale):
+        yield f"case {case.id}: extra.int16_scale is {quoted(scale)}, not a number above 0"
+    spacing = case.extra.get("spacing_mm")
+    if spacing is not None and not (
+        isinstance(spacing, list) and len(spacing) in (2, 3) and all(map(_is_above_zero, spacing))
+    ):
+        yield f"case {case.id}: extra.spacing_mm is not two or three numbers above 0"
+
+
+def _is_above_zero(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < math.inf
+
+
+def _wrong_headers(recipe: Recipe, twins: Manifest, on_grid: bool) -> Iterator[str]:
+    settings = CheckSettings.to_prepare(recipe.data.sequences, recipe.prepare)
+    wanted = _size(recipe)
+    for case in twins:
+        headers = case_headers(images_of(twins, case, settings)[0], settings)
+        for found in headers.findings:
+            if found.severity == "error":
+                yield f"case {case.id}: {found.where}: {found.message} ({found.code})"
+        for name, place in headers.places.items() if on_grid else ():
+            if place.shape != wanted:
+                yield (
+                    f"case {case.id}: {name}: {_voxels(place.shape)} voxels, where the prepared "
+                    f"cases have {_voxels(wanted)}"
+                )
+
+
+def _size(recipe: Recipe) -> tuple[int, ...]:
+    return (*recipe.prepare.size, *[1] * (3 - len(recipe.prepare.size)))
+
+
+def _voxels(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(count) for count in shape)

@@ -1,0 +1,116 @@
+"""What a training does with cases without label or report, told before hours of preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+
+from voxella.case import Manifest
+from voxella.errors import UserError
+from voxella.ldm.build import build_model
+from voxella.progress import say
+from voxella.recipe.model import Recipe
+from voxella.wording import listed
+
+__all__ = ["check_model", "check_training_labels", "check_training_reports"]
+
+
+def check_training_labels(
+    recipe: Recipe, manifest: Manifest, needs: Collection[str], *, quiet: bool = False
+) -> None:
+    """Refuse to train a class on cases of which none has one; count those that lack it.
+
+    Args:
+        recipe: Its class loss is read.
+        manifest: The data set.
+        needs: What the recipe's conditioner reads; ``label`` among it: a class vector.
+        quiet: Only refuse.
+
+    Raises:
+        UserError: No case of the split train has a label, and the recipe learns from labels.
+    """
+    if (lost := _without_label(recipe, needs)) is None:
+        return
+    cases = manifest.split("train")
+    bare = [case.id for case in cases if case.label is None]
+    if cases and len(bare) == len(cases):
+        raise UserError(
+            f"none of the {len(cases)} training cases of {manifest.folder} has a label, and recipe "
+            f"{recipe.name} learns from labels",
+            legal="recipes without a class: recipes/ellabase.yaml (reports), recipes/base.yaml",
+            remedy="import again with labels (see docs/importers.md), or take one of these recipes",
+        )
+    if bare:
+        say(
+            f"warning: {len(bare)} of {len(cases)} training cases have no label and {lost}: "
+            f"{listed(bare)}",
+            quiet=quiet,
+        )
+
+
+def check_training_reports(
+    recipe: Recipe,
+    manifest: Manifest,
+    texts: Mapping[str, str] | None = None,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Refuse to train a text model on cases of which none has a report; count those that lack it.
+
+    Args:
+        recipe: Whether it reads reports.
+        manifest: The data set.
+        texts: By case, "" for a report that holds nothing, of the cases that take part; None where
+            none has been read yet: whether there is a file decides.
+        quiet: Only refuse.
+
+    Raises:
+        UserError: No case of the split train has a report.
+    """
+    if recipe.text is None:
+        return
+    cases = manifest.split("train")
+    if texts is None:
+        bare = [case.id for case in cases if case.report is None]
+    else:
+        cases = [case for case in cases if case.id in texts]
+        bare = [case.id for case in cases if not texts[case.id]]
+    if cases and len(bare) == len(cases):
+        raise UserError(
+            f"none of the {len(cases)} training cases of {manifest.folder} has a report, and "
+            f"recipe {recipe.name} learns from reports",
+            legal="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
+            remedy="import again with reports (see docs/importers.md), or take one of these "
+            "recipes",
+        )
+    if bare:
+        say(
+            f"warning: {len(bare)} of {len(cases)} training cases have no report and are shown "
+            f"with the empty one: {listed(bare)}",
+            quiet=quiet,
+        )
+
+
+def _without_label(recipe: Recipe, needs: Collection[str]) -> str | None:
+    """Return what becomes of a case without a label; None where labels do not matter."""
+    if "label" in needs:
+        return "are shown as of no class"
+    return "take no part in the class loss" if recipe.loss.class_weight > 0 else None
+
+
+def check_model(recipe: Recipe) -> frozenset[str]:
+    """Refuse networks that do not fit together, by building them without memory.
+
+    Returns:
+        What the conditioner reads, ``text`` and ``label``; nothing where that cannot be known yet.
+
+    Raises:
+        UserError: What a builder refuses; vectors and conditioner do not match.
+    """
+    try:
+        with torch.device("meta"):
+            return frozenset(build_model(recipe).needs)
+    except (NotImplementedError, RuntimeError):
+        # A plugin that reads a weight while it is built cannot be built so; training will tell.
+        return frozenset()

@@ -1,0 +1,227 @@
+"""Stage `classify`: a classifier trained on real or synthetic images, measured on real ones.
+
+``classify/NAME/seed-K/`` holds ``log.jsonl``, ``validation.jsonl``, ``checkpoints/``,
+``best.safetensors`` (the epoch that validation chose), ``predictions.jsonl`` and ``stage.json``;
+``classify/NAME/`` the recipe, ``metrics.json`` and ``curves.json`` over all seeds. NAME is the
+recipe's. Killed at any moment, the stage goes on where it was.
+
+What can be known to be wrong with a classifier before hours of preparation and sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxella.case import MANIFEST, Manifest
+from voxella.check.synthetic_sets import check_samples
+from voxella.classification.examples import Examples, select
+from voxella.classification.predict import PREDICTIONS
+from voxella.classification.scenario import Scenario
+from voxella.classification.store import InputStore
+from voxella.classification.summary import CURVES, SCENARIOS, show_scenario, write_scenario
+from voxella.classification.task import build_task
+from voxella.classification.training import train_classifier
+from voxella.data.pseudonyms import read_synthetic
+from voxella.engine.runtime import barrier, start_distributed
+from voxella.engine.settings import deepspeed_config
+from voxella.errors import UserError
+from voxella.files import sha256_file, write_text_atomic
+from voxella.ldm.export import observe_results
+from voxella.progress import say
+from voxella.ranks import Ranks
+from voxella.recipe.classification import Classify
+from voxella.recipe.load import dump_recipe
+from voxella.recipe.model import Recipe
+from voxella.workspace.folders import Folders
+from voxella.workspace.record import StageRecord
+
+__all__ = ["check_classify", "classify", "samples_folder", "settings_of"]
+
+
+def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path | None:
+    """Train a recipe's classifiers, one for each seed; every process of the job calls this.
+
+    Seeds are the recipe's seed and the ones after it, so more seeds later keep what there is.
+
+    Args:
+        recipe: The experiment, with a ``classify`` block.
+        run: The run folder; its prepared cases must exist, and its samples where they are used.
+        stop_after: Stop the training that is in progress, with a checkpoint, after this step.
+
+    Returns:
+        ``RUN/classify/NAME``, or None when stopped before the end.
+
+    Raises:
+        UserError: Naming what forbids it; see :func:`voxella.classification.examples.select`.
+    """
+    ranks = Ranks.from_environment()
+    start_distributed(ranks)
+    settings = settings_of(recipe)
+    check_classify(recipe, ranks)
+    folders = Folders.of(recipe, run)
+    prepared = Manifest.read(folders.prepared)
+    examples = select(recipe, prepared, _samples(settings, folders, prepared), ranks)
+    folder = folders.run / "classify" / recipe.name
+    if ranks.is_main:
+        _tell(recipe, examples)
+    store = InputStore(folders.work / "classifier_inputs", settings, recipe.data.sequences)
+    store.build(examples.all.values(), ranks)
+    barrier()
+    scenario = Scenario(recipe, settings, folder, examples, store, ranks)
+    trainings = {}
+    for seed in range(recipe.seed, recipe.seed + settings.seeds):
+        done = train_classifier(scenario, seed, stop_after)
+        if done is None:
+            return None
+        trainings[seed] = done
+    if ranks.is_main:
+        _measure(scenario, folders, trainings)
+    barrier()
+    return folder
+
+
+def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str, Any]]) -> None:
+    """Write the scenario's numbers, unless they are there, tell the observers, and show them."""
+    folder, recipe = scenario.folder, scenario.recipe
+    made_of = {
+        "predictions": {s: sha256_file(folder / f"seed-{s}" / PREDICTIONS) for s in trainings},
+        "left_out": scenario.examples.left_out,
+        "recipe": recipe.model_dump(mode="json", include={"name", "paper", "seed"}),
+        "sure": recipe.evaluate.model_dump(include={"bootstrap", "level"}),
+    }
+    record = StageRecord(folder, "classify", made_of)
+    there = SCENARIOS.read_or_remake(folder / "metrics.json") is not None
+    there = CURVES.read_or_remake(folder / "curves.json") is not None and there
+    if record.is_current() and there:
+        say(f"classify: up to date, {folder}")
+    else:
+        record.invalidate()
+        write_text_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+        written = write_scenario(recipe, folder, scenario.examples, trainings)
+        found = SCENARIOS.read(written) or {}
+        observe_results(recipe, folders, f"classify/{recipe.name}", found["metrics"])
+        record.complete(["metrics.json", "curves.json"], seeds=sorted(trainings))
+    show_scenario(folder)
+    say(f"classify: {folder / 'metrics.json'}")
+
+
+def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manifest | None:
+    """Return the synthetic data set that is trained on, or None when none is."""
+    if settings.training_set == "real":
+        return None
+    folder = samples_folder(settings, folders.samples)
+    return read_synthetic(folder, prepared)
+
+
+def _tell(recipe: Recipe, examples: Examples) -> None:
+    """Say what is trained on, and what is not."""
+    positive = recipe.data.classes[-1]
+    for name, cases in [*examples.phases, ("val", examples.val), ("test", examples.test)]:
+        count = sum(e.target == len(recipe.data.classes) - 1 for e in cases.values())
+        say(f"classify: {name or 'train'}: {len(cases)} cases, {count} {positive}")
+    for where, count in examples.left_out.items():
+        say(f"classify: {count} case(s) without a label left out ({where})")
+    if examples.held_out_twins:
+        say(f"classify: {examples.held_out_twins} synthetic twins of val and test cases left out")
+    if not examples.test:
+        say("warning: no labelled case in the split test: there will be no numbers")
+
+
+def settings_of(recipe: Recipe) -> Classify:
+    """Return the recipe's ``classify`` block.
+
+    Raises:
+        UserError: It has none.
+    """
+    if recipe.classify is None:
+        raise UserError(
+            f"recipe {recipe.name} has no classify block",
+            legal="recipes/downstream/*.yaml, or a recipe of yours that extends one of them",
+        )
+    return recipe.classify
+
+
+def check_classify(recipe: Recipe, ranks: Ranks) -> None:
+    """Refuse settings that cannot work, all of them at once, and a network that cannot be built.
+
+    Raises:
+        UserError: What is wrong.
+    """
+    settings = settings_of(recipe)
+    problems = list(_problems(recipe, settings))
+    try:
+        deepspeed_config(settings.deepspeed, world=ranks.world, device=ranks.device)
+    except UserError as error:
+        problems.append(f"classify.{error.problem}")
+    if settings.samples is not None and settings.training_set != "real":
+        try:
+            # Of a study, the recipe before may still have to make them.
+            if _is_there(settings.samples):
+                check_samples(recipe, settings.samples, on_grid=False)
+        except UserError as error:
+            problems.append(f"classify.samples: {error.problem}")
+    if problems:
+        raise UserError("\n".join(problems))
+    try:
+        with torch.device("meta"):
+            build_task(recipe, recipe.seed)
+    except (NotImplementedError, RuntimeError):
+        # A plugin that reads a weight while it is built cannot be built so; training will tell.
+        return
+
+
+def samples_folder(settings: Classify, own: Path) -> Path:
+    """Return the folder of the synthetic data set that is learnt from.
+
+    Args:
+        settings: May name one.
+        own: The run's samples.
+
+    Raises:
+        UserError: No data set is there.
+    """
+    folder = settings.samples or own
+    if not _is_there(folder):
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+        raise UserError(
+            f"{folder} holds no synthetic data set ({MANIFEST} is absent)",
+            legal=f"of a sweep, one of {', '.join(inside)}" if inside else None,
+            remedy="voxella sample RECIPE --out RUN, then --set classify.samples=RUN/samples",
+        )
+    return folder
+
+
+def _is_there(samples: Path | None) -> bool:
+    return samples is not None and (samples / MANIFEST).is_file()
+
+
+def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
+    if len(recipe.data.classes) != 2:
+        yield (
+            f"data.classes has {len(recipe.data.classes)} names; the numbers of a classifier (AUC, "
+            "sensitivity, ...) are of two classes, of which the last is the positive one"
+        )
+    if len(settings.size) != len(recipe.prepare.size):
+        yield (
+            f"classify.size has {len(settings.size)} axes, prepare.size has "
+            f"{len(recipe.prepare.size)}"
+        )
+    shares = len(settings.augment.translate_shares(len(settings.size)))
+    if shares != len(settings.size):
+        yield (
+            f"classify.augment.translate_share has {shares} numbers, classify.size has "
+            f"{len(settings.size)} axes"
+        )
+    low, high = settings.percentiles
+    if not 0 <= low < high <= 100:
+        yield f"classify.percentiles: received {low:g}, {high:g}; legal: 0 <= low < high <= 100"
+    smallest, largest = settings.augment.zoom
+    if not 0 < smallest <= largest:
+        yield f"classify.augment.zoom: received {smallest:g}, {largest:g}; legal: 0 < low <= high"
+    for name, length in (("train", settings.train), ("finetune", settings.finetune)):
+        if length is not None and (length.gradient_checkpointing or length.panel_every):
+            yield f"classify.{name}: classifiers have no gradient_checkpointing and no panels"

@@ -1,0 +1,1 @@
+"""Data sets: import, prepare, read, hand on."""

@@ -1,0 +1,226 @@
+"""From what an importer found to a data set folder: the last steps, the same for all importers.
+
+Splits by patient, the same on every machine and for every order of the cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voxella.case import Case, Manifest, Split
+from voxella.case_fields import field_problem
+from voxella.data.reports import Report, write_report
+from voxella.errors import UserError
+from voxella.files import atomic_path
+from voxella.terminal import complain
+from voxella.texts.ids import alike
+from voxella.wording import listed
+
+__all__ = ["Assembly", "Draft", "split_of", "warn"]
+
+_SMALL = 10
+_HOLD_NONE = "hold none out: --set val_share=0 --set test_share=0   (another draw: --set seed=1)"
+
+
+@dataclass
+class Draft:
+    """One case as an importer found it.
+
+    Attributes:
+        id: The case's id, legal in a manifest.
+        patient: Its patient.
+        images: Source file by sequence.
+        report: Its report, or None.
+        label: Its class, or None.
+        label_source: Where the label comes from.
+        split: Its split, or None: decided by a hash of the patient.
+        extra: What else the manifest keeps; numbers and short codes, never free text.
+    """
+
+    id: str
+    patient: str
+    images: dict[str, Path]
+    report: Report | None = None
+    label: str | None = None
+    label_source: str | None = None
+    split: Split | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """How drafts become a data set.
+
+    Attributes:
+        copy: Copy images into the data set; otherwise the manifest names them where they are.
+        seed: Of the split.
+        val_share: Share of patients held out for validation, where drafts have no split.
+        test_share: Share of patients held out for testing, where drafts have no split.
+    """
+
+    copy: bool = False
+    seed: int = 0
+    val_share: float = 0.1
+    test_share: float = 0.1
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with these settings."""
+        return check_shares(self.val_share, self.test_share)
+
+    def write(self, drafts: Sequence[Draft], out: Path) -> Manifest:
+        """Write reports, images where they are copied, and the manifest, last.
+
+        Raises:
+            UserError: A field holds what may be free text, no case is left for training, ids differ
+                in letter case only, or detached voxels would be left behind.
+        """
+        _refuse_sentences(drafts, copied=self.copy)
+        splits = {draft.id: draft.split or self._split(draft.patient) for draft in drafts}
+        _check_splits(drafts, splits)
+        _refuse_case_only(drafts)
+        _tell_alike(drafts, splits)
+        if self.copy:
+            _refuse_detached(drafts)
+        manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
+        manifest.write()
+        return manifest
+
+    def _split(self, patient: str) -> Split:
+        shares = {"val_share": self.val_share, "test_share": self.test_share}
+        return split_of(patient, seed=self.seed, **shares)
+
+    def _case(self, draft: Draft, split: Split, out: Path) -> Case:
+        report, digest, extra = None, None, dict(draft.extra)
+        if draft.report is not None:
+            report, digest = write_report(out, draft.id, draft.report)
+            extra["report_encoding"] = draft.report.encoding
+        return Case(
+            id=draft.id,
+            patient=draft.patient,
+            images={name: self._image(draft.id, name, p, out) for name, p in draft.images.items()},
+            report=report,
+            report_sha256=digest,
+            label=draft.label,
+            label_source=draft.label_source if draft.label is not None else None,
+            split=split,
+            extra=extra,
+        )
+
+    def _image(self, case: str, sequence: str, path: Path, out: Path) -> str:
+        if not self.copy:
+            return str(path.resolve())
+        # The last two suffixes at most: a name may hold dots of its own.
+        suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
+        relative = f"images/{case}_{sequence}{suffix}"
+        with atomic_path(out / relative) as temporary:
+            shutil.copyfile(path, temporary)
+        return relative
+
+
+def warn(line: str) -> None:
+    """Tell the user, on stderr, what was left out or assumed. Counts and ids, never report text."""
+    complain(f"warning: {line}")
+
+
+def _refuse_sentences(drafts: Sequence[Draft], *, copied: bool) -> None:
+    """Refuse what may be a report's text: all fields of all cases at once, none of it quoted."""
+    found: dict[str, list[str]] = {}
+    for draft in drafts:
+        fields = {
+            "patient": draft.patient,
+            # A copy is called after its case.
+            "images": {n: "" if copied else str(p.resolve()) for n, p in draft.images.items()},
+            "label": draft.label,
+            "label_source": draft.label_source,
+            "extra": draft.extra,
+        }
+        for name, value in fields.items():
+            if (why := field_problem(name, value)) is not None:
+                found.setdefault(f"{name} {why}", []).append(draft.id)
+    if found:
+        lines = [f"{what} (cases {listed(sorted(cases))})" for what, cases in found.items()]
+        raise UserError(
+            "\n".join(["free text is not kept in a manifest:", *lines]),
+            remedy="give codes: ids, classes, files' names; the text of a report belongs into the "
+            "column or the files of reports",
+        )
+
+
+def _check_splits(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
+    """Refuse a data set that trains on nothing; say when a small one trains on little."""
+    held = sum(split != "train" for split in splits.values())
+    drawn = any(draft.split is None for draft in drafts)
+    if held == len(drafts):
+        raise UserError(
+            f"none of the {held} cases falls into the split train",
+            remedy=_HOLD_NONE if drawn else "put cases into train where the splits come from",
+        )
+    if held and drawn and len(drafts) < _SMALL:
+        warn(f"{held} of only {len(drafts)} cases are held out for val or test; {_HOLD_NONE}")
+
+
+def _refuse_case_only(drafts: Sequence[Draft]) -> None:
+    """Ids name files, and many file systems (Windows, macOS, shares) would write one for both."""
+    groups: dict[str, list[str]] = {}
+    for draft in drafts:
+        groups.setdefault(draft.id.lower(), []).append(draft.id)
+    same = [" and ".join(ids) for ids in groups.values() if len(set(ids)) > 1]
+    if same:
+        raise UserError(
+            "\n".join(f"cases {ids} differ in letter case only" for ids in same),
+            remedy="give each study an id of its own, whatever the case of its letters",
+        )
+
+
+def _tell_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
+    """Warn of patients who may be one: then a model is tested on whom it was trained on."""
+    for group in alike(draft.patient for draft in drafts):
+        cases = [draft.id for draft in drafts if draft.patient in group]
+        within = sorted({splits[case] for case in cases})
+        where = f"; they stand in the splits {', '.join(within)}" if len(within) > 1 else ""
+        # The patients are not named: some hospitals' numbers identify.
+        warn(
+            f"cases {listed(sorted(cases))} have {len(group)} patients whose ids differ only in "
+            f"letter case, padding, parting or signs that cannot be seen{where}; write them alike "
+            "if they are one patient"
+        )
+
+
+def _refuse_detached(drafts: Sequence[Draft]) -> None:
+    """A ``.mhd`` or ``.nhdr`` copied by itself would lose its voxels."""
+    bad = [
+        f"case {draft.id}: {name} has its voxels in a file of their own ({path.name})"
+        for draft in drafts
+        for name, path in draft.images.items()
+        if path.suffix.lower() in {".mhd", ".nhdr"}
+    ]
+    if bad:
+        raise UserError("\n".join(bad), remedy="leave copy off, or convert them to .nii.gz")
+
+
+def split_of(patient: str, *, seed: int, val_share: float, test_share: float) -> Split:
+    """Return a patient's split, from a hash of seed and patient.
+
+    A patient stays where it is when others join or leave; in return the shares are met on average,
+    not exactly.
+    """
+    digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < test_share:
+        return "test"
+    return "val" if place < test_share + val_share else "train"
+
+
+def check_shares(val_share: float, test_share: float) -> list[str]:
+    """Return what is wrong with two shares."""
+    if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
+        return [
+            f"val_share {val_share:g} and test_share {test_share:g} have to be 0 or more and "
+            "together below 1"
+        ]
+    return []

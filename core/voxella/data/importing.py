@@ -1,0 +1,83 @@
+"""The import stage: the recipe's importer, or any importer from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voxella.case import Manifest
+from voxella.errors import UserError
+from voxella.files import sha256_json, stat_marks
+from voxella.plugins import registry
+from voxella.plugins.component import Component
+from voxella.recipe.model import Recipe
+from voxella.wording import listed
+from voxella.workspace.folders import Folders
+from voxella.workspace.lock import holding
+from voxella.workspace.record import RECORDS, StageRecord
+
+__all__ = ["import_dataset", "import_for"]
+
+
+def import_dataset(importer: Component, out: Path) -> Manifest:
+    """Run an importer into ``out``; a data set already made by the same block is left as it is.
+
+    Raises:
+        UserError: The importer refuses its source, or ``out`` holds another data set.
+    """
+    # What it reads, by size and time: a table that changed is another source.
+    marks = {k: stat_marks(v) for k, v in importer.arguments.items() if isinstance(v, Path)}
+    inputs = {"importer": importer.model_dump(mode="json"), "sources_sha256": sha256_json(marks)}
+    record = StageRecord(out, "import", inputs)
+    # Damaged, it is refused: whose data set this is would be forgotten, and another put over it.
+    RECORDS.read(record.path)
+    if record.is_current():
+        return Manifest.read(out)
+    with holding(out):
+        return _imported(importer, out, record)
+
+
+def _imported(importer: Component, out: Path, record: StageRecord) -> Manifest:
+    if record.previous() is not None:
+        raise UserError(
+            f"{out} holds a data set made by other importer settings, or from files that have "
+            "changed since; it is not overwritten",
+            remedy=f"remove {out}, or give another --out",
+        )
+    manifest: Manifest = registry.build("importers", importer)(out)
+    splits = {name: len(manifest.split(name)) for name in ("train", "val", "test")}
+    reports = sum(case.report is not None for case in manifest)
+    record.complete(cases=len(manifest), reports=reports, splits=splits)
+    return manifest
+
+
+def import_for(recipe: Recipe, folders: Folders) -> Path:
+    """Return a recipe's data set folder, importing it when the recipe names an importer.
+
+    Raises:
+        UserError: The recipe names neither a data set nor an importer, or the data set has labels
+            that are not the recipe's classes.
+    """
+    if recipe.data.dataset is None:
+        if recipe.data.importer is None:
+            raise UserError(
+                f"recipe {recipe.name} names neither data.dataset nor data.importer",
+                remedy="--dataset FOLDER, or --set 'data.importer={name: phantom}'",
+            )
+        import_dataset(recipe.data.importer, folders.dataset)
+    _check_labels(recipe, Manifest.read(folders.dataset))
+    return folders.dataset
+
+
+def _check_labels(recipe: Recipe, manifest: Manifest) -> None:
+    """Refuse labels that no class vector can hold now, not after hours of encoding."""
+    classes = recipe.data.classes
+    unknown = [c for c in manifest if c.label is not None and c.label not in classes]
+    if unknown:
+        labels = sorted({str(case.label) for case in unknown})
+        raise UserError(
+            f"{len(unknown)} cases of {manifest.folder} have labels that are not classes of the "
+            f"recipe: {', '.join(labels)} (cases {listed(case.id for case in unknown)})",
+            legal=", ".join(classes),
+            remedy=f"--set 'data.classes=[{', '.join(labels)}, ...]', or import again with these "
+            "names",
+        )

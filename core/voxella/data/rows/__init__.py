@@ -1,0 +1,1 @@
+"""Rows of a table, whatever file it is: CSV, JSON, workbook."""

@@ -1,0 +1,157 @@
+"""The prepared data set as tensors: one ``(C, *spatial)`` volume per case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from voxella.case import Case, Manifest
+from voxella.errors import UserError
+from voxella.files import sha256_json
+from voxella.imaging.volume import read_volume
+from voxella.machine import raise_if_machine
+from voxella.workspace.record import StageRecord
+
+__all__ = ["PreparedVolumes"]
+
+_KEEP_BYTES = 2**30
+
+
+class PreparedVolumes:
+    """Reads the volumes that ``voxella prepare`` wrote; the first gigabyte stays in memory.
+
+    Args:
+        folder: The prepared data set.
+        sequences: Image channels, in order.
+        spatial_dims: 3; or 2, where files hold one slice along S.
+        keep_bytes: How much to keep in memory, for stages that visit a case many times.
+
+    Raises:
+        UserError: The folder is not prepared, or cases lack a sequence; lists them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sequences: Sequence[str],
+        spatial_dims: int,
+        keep_bytes: int = _KEEP_BYTES,
+    ) -> None:
+        self.folder = Path(folder)
+        record = StageRecord(self.folder, "prepare", {}).previous()
+        if record is None:
+            raise UserError(
+                f"{self.folder} is not a finished prepared data set (it has no stage.json)",
+                remedy="voxella prepare RECIPE",
+            )
+        self.manifest = Manifest.read(self.folder)
+        self.sequences = tuple(sequences)
+        self.spatial_dims = spatial_dims
+        self._prepared = str(record.get("inputs_sha256"))
+        self._kept: dict[str, Tensor] = {}
+        self._room = keep_bytes
+        self._check()
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Return ``{case id: hash of what decides its volume}``.
+
+        ``prepare`` records a hash of each case's voxels; without it, the whole preparation's hash
+        serves, so that any change to it makes every case new.
+        """
+        return {
+            case.id: sha256_json(
+                [case.extra.get("prepared_sha256", self._prepared), self.sequences]
+            )
+            for case in self.manifest
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of all volumes and of the cases' splits."""
+        splits = {case.id: case.split for case in self.manifest}
+        return sha256_json([self.sources, splits])
+
+    @property
+    def ids(self) -> list[str]:
+        """Return every case's id, sorted."""
+        return sorted(case.id for case in self.manifest)
+
+    def case(self, case_id: str) -> Case:
+        """Return one case of the manifest."""
+        return self._cases[case_id]
+
+    def ids_of(self, split: str) -> list[str]:
+        """Return the ids of one split, sorted."""
+        return sorted(case.id for case in self.manifest if case.split == split)
+
+    def read(self, case_id: str) -> Tensor:
+        """Return one case's volume, ``(C, *spatial)`` float32 in [0, 1].
+
+        Raises:
+            UserError: The sequences have different shapes, or the file does not suit
+                ``spatial_dims``, or a voxel is not finite.
+        """
+        if case_id in self._kept:
+            return self._kept[case_id]
+        volume = self._load(self.case(case_id))
+        if volume.nbytes <= self._room:
+            self._kept[case_id] = volume
+            self._room -= volume.nbytes
+        return volume
+
+    def spacing_mm(self, case_id: str) -> tuple[float, ...]:
+        """Return the voxel spacing along each spatial axis; ones where it is not recorded."""
+        recorded = self.case(case_id).extra.get("spacing_mm") or [1.0] * self.spatial_dims
+        return tuple(float(value) for value in recorded)
+
+    def _load(self, case: Case) -> Tensor:
+        parts = [self._channel(case, sequence) for sequence in self.sequences]
+        if len({part.shape for part in parts}) > 1:
+            shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+            raise UserError(
+                f"case {case.id}: sequences differ in shape: {shapes}",
+                remedy="voxella prepare RECIPE",
+            )
+        return torch.stack(parts)
+
+    def _channel(self, case: Case, sequence: str) -> Tensor:
+        path = self.manifest.image_path(case, sequence)
+        try:
+            image = torch.from_numpy(read_volume(path).array).to(torch.float32)
+        except UserError as error:
+            raise_if_machine(error, path)
+            # A file of our own: it is made again where it is gone.
+            raise UserError(
+                error.problem, remedy=f"rm {path}, then voxella prepare RECIPE with the same --out"
+            ) from error
+        while image.ndim > self.spatial_dims and image.shape[-1] == 1:
+            image = image[..., 0]
+        if image.ndim != self.spatial_dims:
+            raise UserError(
+                f"case {case.id}: {path.name} has {tuple(image.shape)} voxels",
+                legal=f"{self.spatial_dims} axes, as many as latent.size has numbers",
+            )
+        if not bool(torch.isfinite(image).all()):
+            raise UserError(
+                f"case {case.id}: {path.name} holds voxels that are not finite",
+                remedy="voxella prepare RECIPE",
+            )
+        return image
+
+    def _check(self) -> None:
+        self._cases = {case.id: case for case in self.manifest}
+        problems = [
+            f"case {case.id} has no {sequence} image in {self.folder}"
+            for case in self.manifest
+            for sequence in self.sequences
+            if sequence not in case.images
+        ]
+        if not self._cases:
+            problems.append(f"{self.folder} holds no case")
+        if problems:
+            raise UserError("\n".join(problems), remedy="voxella prepare RECIPE")

@@ -1,0 +1,1 @@
+"""How near synthetic volumes are to real ones."""

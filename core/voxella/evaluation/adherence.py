@@ -1,0 +1,217 @@
+"""``adherence_*``: whether volumes made from reports show the lesions that these tell of.
+
+``adherence_reconstructed_*`` is the same of real volumes after the autoencoder: what cannot be
+told there, no model on its latents can show.
+
+What a report tells and what a volume shows, a probe says: the one that is named as where the cases'
+labels come from. Its accuracy on real cases of this data set, on this grid, stands beside every
+number; where it is not clearly above chance, there is no number. Where no probe knows the cases,
+there is no such metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from voxella.case import Manifest
+from voxella.detection import Detection, Facts
+from voxella.errors import UserError
+from voxella.evaluation.measured import Measured, reason
+from voxella.evaluation.sets import Sets, Subject
+from voxella.evaluation.sightings import Look, reconstructed_sightings, sightings
+from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
+from voxella.metrics.adherence import adherence as agreement
+from voxella.metrics.estimate import Estimate, joined
+from voxella.plugins import registry
+from voxella.plugins.component import Component
+from voxella.plugins.contracts import Probe
+from voxella.recipe.model import Recipe
+from voxella.workspace.folders import Folders
+
+__all__ = ["adherence", "probe_for"]
+
+# Real cases that the probe is measured on: its accuracy is then known within some 9 %.
+_REAL_CASES = 120
+_DETECTOR = "detector"
+_AFTER = "adherence_reconstructed_"
+
+
+def adherence(
+    recipe: Recipe, folders: Folders, sets: Sets, device: torch.device
+) -> dict[str, Measured]:
+    """Return ``adherence_*`` of one data set, nothing where no probe knows the real cases.
+
+    The ``floor`` of each is the probe's own agreement with real cases: what perfect volumes would
+    reach, within its interval.
+
+    Args:
+        recipe: Its ``evaluate`` block holds the tolerance of sizes.
+        folders: Of the run; the data set keeps what is known of the cases.
+        sets: Who takes part.
+        device: Where the autoencoder computes.
+    """
+    probe = probe_for(sets)
+    if probe is None:
+        return {}
+    try:
+        truths = _told(probe, folders, sets)
+    except UserError as problem:
+        return _nothing(recipe, sets, reason(problem))
+    if not truths:
+        return {}
+    if len(recipe.prepare.size) not in probe.spatial_dims:
+        dims = " or ".join(f"{number}D" for number in sorted(probe.spatial_dims))
+        return _nothing(recipe, sets, f"the probe looks at {dims} images alone")
+    if recipe.text is None:
+        return _nothing(recipe, sets, "the model reads no report")
+    asked = [s for s in sets.synthetic if _reads_report(s) and s.source and s.source.id in truths]
+    if not asked:
+        return _nothing(
+            recipe, sets, "no volume was made from the report of a case that the probe knows"
+        )
+    real = _real(sets, truths)
+    known, _ = _pairs(probe, recipe, folders, real, truths, real=True)
+    pairs, remark = _pairs(probe, recipe, folders, asked, truths, real=False)
+    best = _agreement(recipe, known, "detector")
+    refusal = no_better_than_chance(known, best["presence"])
+    found = (
+        _agreement(recipe, pairs, f"adherence/{sets.split}")
+        if refusal is None
+        else {fact: Estimate.undefined(len(pairs), refusal) for fact in FACTS}
+    )
+    after = _reconstructed(probe, recipe, folders, real, truths, device, refusal)
+    return {
+        f"adherence_{fact}": Measured(
+            replace(estimate, note=joined(estimate.note, remark)), sets.split, floor=best[fact]
+        )
+        for fact, estimate in found.items()
+    } | {
+        f"{_AFTER}{fact}": Measured(estimate, _splits(real), floor=best[fact])
+        for fact, estimate in after.items()
+    }
+
+
+def _reconstructed(
+    probe: Probe,
+    recipe: Recipe,
+    folders: Folders,
+    real: Sequence[Subject],
+    truths: dict[str, Facts],
+    device: torch.device,
+    refusal: str | None,
+) -> dict[str, Estimate]:
+    """Return what the probe finds of the real cases after the autoencoder."""
+    if refusal is not None:
+        return dict.fromkeys(FACTS, Estimate.undefined(len(real), refusal))
+    home = folders.work / folders.evaluation.name / _DETECTOR
+    common = (_channel(recipe), home, device)
+    try:
+        seen = reconstructed_sightings(probe, recipe, folders.autoencoder, real, *common)
+    except UserError as problem:
+        return dict.fromkeys(FACTS, Estimate.undefined(len(real), reason(problem)))
+    pairs = _told_and_found(real, truths, seen)
+    found = _agreement(recipe, pairs, "detector/reconstructed")
+    presence, remark = found["presence"], _blind(seen)
+    if no_better_than_chance(pairs, presence) is not None:
+        told = "no better than chance after the autoencoder, whatever model follows"
+        remark = joined(remark, told)
+    found["presence"] = replace(presence, note=joined(presence.note, remark))
+    return found
+
+
+def _blind(seen: Sequence[Detection]) -> str | None:
+    blind = sum(detection.blind for detection in seen)
+    return f"in {blind} of {len(seen)} volumes no gland was found" if blind else None
+
+
+def _splits(subjects: Sequence[Subject]) -> str:
+    splits = {subject.case.split for subject in subjects}
+    return splits.pop() if len(splits) == 1 else "all"
+
+
+def _nothing(recipe: Recipe, sets: Sets, why: str) -> dict[str, Measured]:
+    nothing = Estimate.undefined(0, why, level=recipe.evaluate.level)
+    return {
+        f"{start}{fact}": Measured(nothing, sets.split)
+        for start in ("adherence_", _AFTER)
+        for fact in FACTS
+    }
+
+
+def probe_for(sets: Sets) -> Probe | None:
+    """Return the probe named as where the real cases' labels come from; None: none is installed."""
+    sides = (sets.real, sets.unseen, sets.training)
+    sources = {subject.case.label_source for side in sides for subject in side}
+    for plugin in registry.list_plugins():
+        if plugin.kind == "probes" and plugin.name in sources:
+            probe: Probe = registry.build("probes", Component(name=plugin.name))
+            return probe
+    return None
+
+
+def _told(probe: Probe, folders: Folders, sets: Sets) -> dict[str, Facts]:
+    """Return by case id what is told of the real cases that the probe knows."""
+    try:
+        imported = Manifest.read(folders.dataset)
+    except UserError:
+        return {}
+    wanted = {s.id for side in (sets.real, sets.training, sets.unseen) for s in side}
+    told = {case.id: probe.told(imported, case) for case in imported if case.id in wanted}
+    return {name: facts for name, facts in told.items() if facts is not None}
+
+
+def _reads_report(subject: Subject) -> bool:
+    return subject.case.extra.get("prompt_sha256") is not None
+
+
+def _real(sets: Sets, truths: dict[str, Facts]) -> list[Subject]:
+    """Return real cases to measure the probe on: those compared with first."""
+    ordered = {s.id: s for side in (sets.real, sets.unseen, sets.training) for s in side}
+    return [subject for name, subject in ordered.items() if name in truths][:_REAL_CASES]
+
+
+def _pairs(
+    probe: Probe,
+    recipe: Recipe,
+    folders: Folders,
+    subjects: Sequence[Subject],
+    truths: dict[str, Facts],
+    *,
+    real: bool,
+) -> tuple[list[Pair], str | None]:
+    """Return what is told and seen of each, and a remark where some show no gland."""
+    channel = _channel(recipe)
+    home = folders.work / folders.evaluation.name if real else folders.evaluation
+    seen = sightings([Look(probe, subject, channel, home / _DETECTOR) for subject in subjects])
+    return _told_and_found(subjects, truths, seen), _blind(seen)
+
+
+def _told_and_found(
+    subjects: Sequence[Subject], truths: dict[str, Facts], seen: Sequence[Detection]
+) -> list[Pair]:
+    return [
+        Pair(subject.patient, truths[_source(subject)], detection.found)
+        for subject, detection in zip(subjects, seen, strict=True)
+    ]
+
+
+def _channel(recipe: Recipe) -> int:
+    return recipe.data.sequences.index(recipe.evaluate.sequence or recipe.data.sequences[0])
+
+
+def _source(subject: Subject) -> str:
+    return subject.id if subject.source is None else subject.source.id
+
+
+def _agreement(recipe: Recipe, pairs: Sequence[Pair], name: str) -> dict[str, Estimate]:
+    return agreement(
+        pairs,
+        tolerance_mm=recipe.evaluate.size_tolerance_mm,
+        seed=recipe.seed,
+        name=name,
+        replicates=recipe.evaluate.bootstrap,
+        level=recipe.evaluate.level,
+    )

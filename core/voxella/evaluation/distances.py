@@ -1,0 +1,150 @@
+"""KID and FID of every feature network, each with the real-against-real floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from voxella.evaluation.draws import Drawn, require_floor
+from voxella.evaluation.measured import Measured, attempt
+from voxella.evaluation.networks import Network, kind_of
+from voxella.evaluation.sets import Sets
+from voxella.metrics.estimate import Estimate
+from voxella.metrics.frechet import frechet_estimate, frechet_floor
+from voxella.metrics.kernel import (
+    PatientKernels,
+    patient_kernel_estimate,
+    patient_kernel_floor,
+    patient_kernels,
+)
+from voxella.metrics.vectors import VectorSet
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.model import Recipe
+
+__all__ = ["distances", "thinned"]
+
+# Vectors of a set that KID takes: a kernel of so many rows and columns is minutes on two cores.
+_KID_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """Two sets of vectors of one network, and how they are to be compared."""
+
+    settings: Evaluate
+    seed: int
+    sets: Sets
+    network: Network
+    real: VectorSet
+    synthetic: VectorSet
+    device: torch.device
+    drawn: Drawn
+
+    @cached_property
+    def kernels(self) -> PatientKernels:
+        few = [thinned(vectors, _KID_ROWS) for vectors in (self.real, self.synthetic)]
+        return patient_kernels(few[0], few[1], device=self.device)
+
+    def kid(self, name: str) -> Estimate:
+        level = self.settings.level
+        return patient_kernel_estimate(self.kernels, paired=self.sets.paired, level=level)
+
+    def kid_floor(self, name: str) -> Estimate:
+        return patient_kernel_floor(
+            self.kernels,
+            seed=self.seed,
+            name=name,
+            repeats=self.settings.floor_halves,
+            size=self.sets.floor_size,
+            level=self.settings.level,
+        )
+
+    def fid(self, name: str) -> Estimate:
+        return frechet_estimate(
+            self.real,
+            self.synthetic,
+            seed=self.seed,
+            name=name,
+            paired=self.sets.paired,
+            replicates=self.settings.fid_bootstrap,
+            level=self.settings.level,
+            singular=self.settings.fid_singular,
+            device=self.device,
+            drawn=self.drawn.interval,
+        )
+
+    def fid_floor(self, name: str) -> Estimate:
+        require_floor(self.real)
+        return frechet_floor(
+            self.real,
+            seed=self.seed,
+            name=name,
+            repeats=self.settings.floor_halves,
+            size=self.sets.floor_size,
+            level=self.settings.level,
+            device=self.device,
+            drawn=self.drawn.floor,
+        )
+
+    def measured(
+        self, name: str, value: Callable[[str], Estimate], floor: Callable[[str], Estimate]
+    ) -> Measured:
+        n, level = self.sets.n, self.settings.level
+        return Measured(
+            attempt(lambda: value(name), n=n, level=level),
+            self.sets.split,
+            self.network.name,
+            self.network.comparable_with_paper,
+            attempt(lambda: floor(name), n=n, level=level),
+        )
+
+
+def distances(
+    recipe: Recipe,
+    sets: Sets,
+    network: Network,
+    real: VectorSet,
+    synthetic: VectorSet,
+    device: torch.device,
+    drawn: Mapping[str, Drawn],
+) -> dict[str, Measured]:
+    """Return ``kid_*`` and ``fid_*`` of one network.
+
+    Args:
+        recipe: Its ``evaluate`` block says how sure the numbers are to be.
+        sets: Whose vectors these are.
+        network: Where they come from.
+        real: One row a case, or one a slice.
+        synthetic: The same.
+        device: Where products are computed, in float64.
+        drawn: FID on the draws of its interval and floor, by ``fid_*``.
+    """
+    kid, fid = f"kid_{kind_of(network)}", f"fid_{kind_of(network)}"
+    compared = _Comparison(
+        recipe.evaluate, recipe.seed, sets, network, real, synthetic, device, drawn[fid]
+    )
+    return {
+        kid: compared.measured(kid, compared.kid, compared.kid_floor),
+        fid: compared.measured(fid, compared.fid, compared.fid_floor),
+    }
+
+
+def thinned(vectors: VectorSet, most: int) -> VectorSet:
+    """Return every k-th slice of each case, so that at most about ``most`` vectors are left."""
+    step = math.ceil(len(vectors) / most)
+    if step == 1:
+        return vectors
+    each = len(vectors) // vectors.cases
+    kept = [row for row in range(len(vectors)) if row % each % step == min(step, each) // 2]
+    rows = np.array(kept)
+    return VectorSet(
+        vectors.values[rows],
+        tuple(vectors.ids[row] for row in kept),
+        tuple(vectors.patients[row] for row in kept),
+        vectors.what,
+    )

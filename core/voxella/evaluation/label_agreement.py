@@ -1,0 +1,159 @@
+"""``adherence_label_*``: whether a classifier of real images sees the label a volume was made for.
+
+What the classifier is worth on real cases that it has not learnt from stands beside every number;
+where that is not clearly above chance, there is no number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from voxella.evaluation.classifier import HELD_OUT, KeptClassifier
+from voxella.evaluation.classifier_features import ClassifierAnswers
+from voxella.evaluation.features import FeatureStore
+from voxella.evaluation.measured import Measured
+from voxella.evaluation.sets import Sets, Subject
+from voxella.metrics.binary import binary_metrics
+from voxella.metrics.estimate import Estimate, joined
+from voxella.metrics.predictions import Predictions
+from voxella.recipe.model import Recipe
+
+__all__ = ["NAMES", "held_out", "label_agreement"]
+
+NAMES = ("accuracy", "auc", "sensitivity", "specificity")
+
+
+def held_out(recipe: Recipe, kept: KeptClassifier, sets: Sets) -> tuple[list[Subject], str | None]:
+    """Return labelled real cases that the classifier has not learnt from, and of which split.
+
+    Which those are its own predictions say, not this run's splits: it may have been trained on
+    other ones. Of test; where there are none, of val, which has chosen its epoch.
+    """
+    labelled = [s for s in sets.unseen if s.case.label in recipe.data.classes]
+    for split in HELD_OUT:
+        found = [s for s in labelled if (s.id, s.patient) in kept.apart[split]]
+        if found:
+            return found, split
+    return [], None
+
+
+def label_agreement(
+    recipe: Recipe, sets: Sets, answers: ClassifierAnswers, real: FeatureStore, made: FeatureStore
+) -> dict[str, Measured]:
+    """Return ``adherence_label_*`` of one data set; the last class is the positive one.
+
+    Args:
+        recipe: Its ``evaluate`` block says how sure the numbers are to be.
+        sets: Who takes part.
+        answers: The classifier.
+        real: Holds its answers on held-out real cases.
+        made: On synthetic cases.
+    """
+    known, split = held_out(recipe, answers.kept, sets)
+    best_of = _answered(recipe, known, answers, real)
+    best = _numbers(recipe, best_of, f"adherence_label/real/{split}", _NOTHING_KNOWN)
+    chosen = "these are val cases, which have chosen its epoch" if split == "val" else None
+    best = {name: replace(one, note=joined(chosen, one.note)) for name, one in best.items()}
+    labelled = [s for s in sets.synthetic if s.case.label in recipe.data.classes]
+    asked = _answered(recipe, labelled, answers, made)
+    refusal = no_better_than_chance(best_of, best["auc"], str(split))
+    found = (
+        _numbers(recipe, asked, f"adherence_label/{sets.split}", _NOTHING_ASKED)
+        if refusal is None
+        else dict.fromkeys(
+            NAMES, Estimate.undefined(len(labelled), refusal, level=best["auc"].level)
+        )
+    )
+    remark = joined(_unlabelled(sets, labelled), chosen and f"floor: {chosen}")
+    return {
+        f"adherence_label_{name}": Measured(
+            replace(one, note=joined(one.note, remark)),
+            sets.split,
+            network=answers.kept.name,
+            floor=best[name],
+        )
+        for name, one in found.items()
+    }
+
+
+def no_better_than_chance(known: Predictions | None, auc: Estimate, split: str) -> str | None:
+    """Return why a classifier's answers carry no number, or None.
+
+    Its AUC's interval on real cases has to lie above 0.5. Where it separates the classes without
+    error DeLong's interval does not exist (and a bootstrap's has no width): then chance has to be
+    that rarely so lucky, 1 in the number of ways to choose the patients with a positive case.
+
+    Args:
+        known: What it says of real cases that it has not learnt from.
+        auc: Of these.
+        split: Of these.
+    """
+    if known is None or auc.value is None:
+        return f"the classifier was not measured on held-out real cases ({auc.note})"
+    if auc.value == 1.0:
+        positive = len({p for p, true in zip(known.patients, known.truth, strict=True) if true})
+        luck = 1 / math.comb(len(set(known.patients)), positive)
+        better = luck <= (1 - auc.level) / 2
+        sure = f"by chance 1 time in {1 / luck:.0f}"
+    else:
+        better = auc.low is not None and auc.low > 0.5
+        sure = "no interval" if auc.low is None else f"{auc.level:.0%} interval from {auc.low:.2f}"
+    if better:
+        return None
+    return (
+        f"the classifier's AUC on {len(known)} real {split} cases is {auc.value:.2f} ({sure}), not "
+        "clearly above the 0.5 of chance: it carries no number"
+    )
+
+
+_NOTHING_KNOWN = (
+    "no labelled real case of this run's test or val split is among those that the classifier kept "
+    "apart"
+)
+_NOTHING_ASKED = "no synthetic case has a label of the recipe's classes"
+
+
+def _answered(
+    recipe: Recipe, subjects: Sequence[Subject], answers: ClassifierAnswers, store: FeatureStore
+) -> Predictions | None:
+    """Return what the classifier said of labelled cases; None where there are none."""
+    if not subjects:
+        return None
+    return Predictions.of(
+        [subject.id for subject in subjects],
+        [subject.case.label == recipe.data.classes[-1] for subject in subjects],
+        [float(store.read(answers, subject)) for subject in subjects],
+        patients=[subject.patient for subject in subjects],
+    )
+
+
+def _numbers(
+    recipe: Recipe, predictions: Predictions | None, name: str, otherwise: str
+) -> dict[str, Estimate]:
+    level = recipe.evaluate.level
+    if predictions is None:
+        return dict.fromkeys(NAMES, Estimate.undefined(0, otherwise, level=level))
+    found = binary_metrics(
+        predictions,
+        seed=recipe.seed,
+        name=name,
+        replicates=recipe.evaluate.bootstrap,
+        level=level,
+        wanted=NAMES,
+    )
+    share = float(predictions.truth.mean())
+    constant = f"one answer for all would reach {max(share, 1 - share):.3g}"
+    accuracy = found["accuracy"]
+    return found | {"accuracy": replace(accuracy, note=joined(accuracy.note, constant))}
+
+
+def _unlabelled(sets: Sets, labelled: Sequence[Subject]) -> str | None:
+    left_out = len(sets.synthetic) - len(labelled)
+    if not left_out:
+        return None
+    return (
+        f"{left_out} of {len(sets.synthetic)} synthetic cases have no label of the recipe's "
+        "classes and are left out"
+    )

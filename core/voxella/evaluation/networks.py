@@ -1,0 +1,176 @@
+"""Which networks make the features: the paper's where their weights are given, else others.
+
+Of volumes: the paper's, else a classifier of real images where one is given, else a random one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxella.errors import UserError
+from voxella.evaluation.classifier import kept_classifier
+from voxella.evaluation.classifier_features import (
+    ClassifierFeatures,
+    classifier_answers,
+    classifier_features,
+)
+from voxella.evaluation.extractors import Extractor, OneChannel
+from voxella.files import sha256_file
+from voxella.metrics.features.medicalnet import medicalnet
+from voxella.metrics.features.network import PLANES, TorchFeatures
+from voxella.metrics.features.radimagenet import radimagenet
+from voxella.metrics.features.random_network import random_networks
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.model import Recipe
+
+__all__ = [
+    "KINDS",
+    "Network",
+    "check_evaluation",
+    "feature_networks",
+    "kind_of",
+    "networks_of",
+    "seen_by",
+    "told",
+]
+
+Network = TorchFeatures | ClassifierFeatures
+
+# How numbers of features are named: of volumes, and of the slices of each plane.
+KINDS = ("3d", *(f"2d_{plane}" for plane in PLANES))
+_NAMED = ("medicalnet", "radimagenet")
+
+
+def check_evaluation(recipe: Recipe) -> None:
+    """Refuse, before hours of other stages, what the evaluation would refuse at their end.
+
+    Raises:
+        UserError: A file of weights is absent, is not the one meant or holds another network; an
+            unknown sequence; a classifier that cannot serve.
+    """
+    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe))
+    if any(getattr(recipe.evaluate, name) is not None for name in _NAMED):
+        # Reading them takes seconds, as with a classifier.
+        feature_networks(recipe)
+
+
+def _refuse(*found: UserError | None) -> None:
+    problems = [problem for problem in found if problem is not None]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise UserError("\n".join(str(problem) for problem in problems))
+
+
+def _wrong_settings(recipe: Recipe) -> UserError | None:
+    settings = recipe.evaluate
+    problems = [problem for name in _NAMED if (problem := _wrong_file(settings, name))]
+    if settings.sequence is not None and settings.sequence not in recipe.data.sequences:
+        problems.append(
+            f"evaluate.sequence: {settings.sequence} is none of {', '.join(recipe.data.sequences)}"
+        )
+    if not problems:
+        return None
+    return UserError(
+        "\n".join(problems),
+        remedy="--set evaluate.medicalnet=PATH, --set evaluate.radimagenet=PATH; null for "
+        "either: features of a fixed-seed network, comparable with no published number",
+    )
+
+
+def _wrong_classifier(recipe: Recipe) -> UserError | None:
+    try:
+        kept = kept_classifier(recipe)
+        if kept is not None:
+            # Building and reading them takes seconds; to learn it at the end would take hours.
+            classifier_answers(kept, "cpu")
+            if _gives_features(recipe):
+                classifier_features(kept, "cpu")
+    except UserError as problem:
+        return problem
+    return None
+
+
+def feature_networks(recipe: Recipe, device: torch.device | str = "cpu") -> list[TorchFeatures]:
+    """Return the network of volumes and those of slices; for single slices, the axial one alone.
+
+    These are the paper's, or random ones.
+
+    Raises:
+        UserError: A file holds another network.
+    """
+    settings = recipe.evaluate
+    made = random_networks(dim=settings.feature_dim, seed=settings.feature_seed, device=device)
+    volumes, slices = made[0], made[1:]
+    if settings.medicalnet is not None:
+        volumes = medicalnet(settings.medicalnet, device=device)
+    if settings.radimagenet is not None:
+        slices = radimagenet(settings.radimagenet, device=device)
+    if len(recipe.latent.size) < len(PLANES):
+        return [network for network in slices if network.plane == "axial"]
+    return [volumes, *slices]
+
+
+def networks_of(recipe: Recipe, device: torch.device | str = "cpu") -> list[Network]:
+    """Return the networks of an evaluation: the same, with a classifier's where the recipe says so.
+
+    Raises:
+        UserError: As :func:`check_evaluation`; or a file holds another network.
+    """
+    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe))
+    networks: list[Network] = [*feature_networks(recipe, device)]
+    kept = kept_classifier(recipe)
+    if kept is not None and _gives_features(recipe):
+        networks[0] = classifier_features(kept, device)
+    return networks
+
+
+def seen_by(network: Network, channel: int) -> Extractor:
+    """Return what looks at a case for a network: at one of its sequences, or at all.
+
+    Args:
+        network: A classifier sees what it was trained on.
+        channel: The sequence for any other.
+    """
+    return network if isinstance(network, ClassifierFeatures) else OneChannel(network, channel)
+
+
+def kind_of(network: Network) -> str:
+    """Return how the network's numbers are named: ``3d``, ``2d_sagittal``..."""
+    return "3d" if network.plane is None else f"2d_{network.plane}"
+
+
+def told(networks: Sequence[Network]) -> list[dict[str, Any]]:
+    """Return what ``metrics.json`` says of the networks."""
+    return [
+        {
+            "name": network.name,
+            "kind": kind_of(network),
+            "features": network.dim,
+            "fingerprint": network.fingerprint,
+            "weights_sha256": network.weights_sha256,
+            "comparable_with_paper": network.comparable_with_paper,
+        }
+        for network in networks
+    ]
+
+
+def _gives_features(recipe: Recipe) -> bool:
+    """Tell whether a classifier stands in for the paper's network of volumes."""
+    return recipe.evaluate.medicalnet is None and len(recipe.latent.size) == len(PLANES)
+
+
+def _wrong_file(settings: Evaluate, name: str) -> str | None:
+    path: Path | None = getattr(settings, name)
+    wanted: str | None = getattr(settings, f"{name}_sha256")
+    if path is None:
+        return None if wanted is None else f"evaluate.{name}_sha256: evaluate.{name} names no file"
+    if not path.is_file():
+        return f"evaluate.{name}: there are no weights at {path}"
+    if wanted is not None and (found := sha256_file(path)) != wanted.lower():
+        return f"evaluate.{name}: the SHA-256 of {path} is {found}, not {wanted}"
+    return None

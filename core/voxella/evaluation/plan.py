@@ -1,0 +1,179 @@
+"""What is taken from which volume: features, histogram, small image and latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.tiling.choice import tiled
+from voxella.cache.latents import LatentCache
+from voxella.errors import UserError
+from voxella.evaluation.classifier_features import ClassifierAnswers
+from voxella.evaluation.copies import Space
+from voxella.evaluation.extractors import Extractor, Histogram, LatentMean, Thumbnail, pooled
+from voxella.evaluation.features import FeatureStore, Wanted
+from voxella.evaluation.label_agreement import held_out
+from voxella.evaluation.measured import reason
+from voxella.evaluation.networks import Network, seen_by
+from voxella.evaluation.sets import Sets, Subject
+from voxella.metrics.vectors import VectorSet
+from voxella.ranks import Ranks
+from voxella.recipe.model import Recipe
+from voxella.workspace.folders import Folders
+
+__all__ = ["Plan", "make_plan"]
+
+_FEATURES = "features"
+_NO_UNSEEN = (
+    "there is no held-out real case (test or val), so nothing tells how near chance comes to a "
+    "training case"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The sets, what looks at them, and where it is kept.
+
+    Attributes:
+        sets: Who takes part.
+        networks: Feature networks, each with its extractor.
+        histogram: Of intensities.
+        image: For copies in image space; or why they are not looked for.
+        latent: For copies in latent space, with the cache of the real cases; or why not.
+        real_store: Rows of real cases, shared between the runs of a workspace.
+        synthetic_store: Rows of the run's own volumes.
+        channel: The sequence that the networks see.
+        answers: What a classifier says of a case; None where the recipe names none.
+        asked: Real cases that it is asked about.
+    """
+
+    sets: Sets
+    networks: list[tuple[Network, Extractor]]
+    histogram: Histogram
+    image: Thumbnail | str
+    latent: tuple[LatentMean, LatentCache] | str
+    real_store: FeatureStore
+    synthetic_store: FeatureStore
+    channel: int
+    answers: ClassifierAnswers | None = None
+    asked: frozenset[str] = frozenset()
+
+    def wanted(self) -> list[Wanted]:
+        """Return what to take from each volume, each volume once."""
+        compared: tuple[Extractor, ...] = (*(e for _, e in self.networks), self.histogram)
+        apart = [e for e in (self.image,) if not isinstance(e, str)]
+        encoded = [] if isinstance(self.latent, str) else [self.latent[0]]
+        said = [] if self.answers is None else [self.answers]
+        in_real = {subject.id for subject in self.sets.real}
+        in_synthetic = {subject.id for subject in self.sets.synthetic}
+        real = {
+            s.id: s for side in (self.sets.real, self.sets.training, self.sets.unseen) for s in side
+        }
+        return [
+            Wanted(
+                s,
+                (
+                    *(compared if s.id in in_real else ()),
+                    *apart,
+                    *(said if s.id in self.asked else ()),
+                ),
+                self.real_store,
+            )
+            for _, s in sorted(real.items())
+        ] + [
+            Wanted(
+                s,
+                (*((*compared, *said) if s.id in in_synthetic else ()), *apart, *encoded),
+                self.synthetic_store,
+            )
+            for s in self.sets.generated
+        ]
+
+    def vectors(self, extractor: Extractor) -> tuple[VectorSet, VectorSet]:
+        """Return the rows of real and of synthetic cases."""
+        return (
+            self.real_store.vectors(extractor, self.sets.real, "real"),
+            self.synthetic_store.vectors(extractor, self.sets.synthetic, "synthetic"),
+        )
+
+    def spaces(self) -> dict[str, Space | str]:
+        """Return the vectors in which copies are looked for, or why they are not."""
+        found: dict[str, Space | str] = {}
+        for name, space in (("latent", self._latent_space), ("image", self._image_space)):
+            try:
+                found[name] = space()
+            except UserError as refusal:
+                found[name] = reason(refusal)
+        return found
+
+    def _image_space(self) -> Space | str:
+        image, sets = self.image, self.sets
+        if isinstance(image, str):
+            return image
+        return Space(
+            self.synthetic_store.vectors(image, sets.generated, "synthetic"),
+            self.real_store.vectors(image, sets.training, "training"),
+            self.real_store.vectors(image, sets.unseen, "unseen"),
+        )
+
+    def _latent_space(self) -> Space | str:
+        if isinstance(self.latent, str):
+            return self.latent
+        latent, cache = self.latent
+        return Space(
+            self.synthetic_store.vectors(latent, self.sets.generated, "synthetic"),
+            _cached(cache, self.sets.training, "training"),
+            _cached(cache, self.sets.unseen, "unseen"),
+        )
+
+
+def make_plan(
+    recipe: Recipe,
+    folders: Folders,
+    sets: Sets,
+    networks: Sequence[Network],
+    ranks: Ranks,
+    answers: ClassifierAnswers | None = None,
+) -> Plan:
+    """Return the plan of one data set; collective, and the same on every process."""
+    asked = [] if answers is None else held_out(recipe, answers.kept, sets)[0]
+    sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
+    channel = recipe.data.sequences.index(sequence)
+    return Plan(
+        sets,
+        [(network, seen_by(network, channel)) for network in networks],
+        Histogram(channel),
+        Thumbnail() if sets.unseen else _NO_UNSEEN,
+        _latents(recipe, folders, sets, ranks) if sets.unseen else _NO_UNSEEN,
+        FeatureStore(folders.work / folders.evaluation.name / _FEATURES),
+        FeatureStore(folders.evaluation / _FEATURES),
+        channel,
+        answers,
+        frozenset(subject.id for subject in asked),
+    )
+
+
+def _latents(
+    recipe: Recipe, folders: Folders, sets: Sets, ranks: Ranks
+) -> tuple[LatentMean, LatentCache] | str:
+    try:
+        cache = LatentCache.open(folders.latents, recipe.latent)
+        cache.require(s.id for s in (*sets.training, *sets.unseen))
+        coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
+        if coder.fingerprint != cache.fingerprint:
+            return "the autoencoder is not the one that made the cached latents; voxella encode"
+        windows = tiled(coder, recipe, ranks.device, folders.latents, quiet=not ranks.is_main)
+    except UserError as refusal:
+        return reason(refusal)
+    dims = len(recipe.latent.size)
+    return LatentMean(windows, coder.fingerprint, dims, ranks.device), cache
+
+
+def _cached(cache: LatentCache, subjects: Sequence[Subject], what: str) -> VectorSet:
+    rows = [pooled(cache.mean(subject.id))[0].numpy() for subject in subjects]
+    patients = [subject.patient for subject in subjects]
+    values = np.stack(rows) if rows else np.empty((0, 0), np.float32)
+    return VectorSet.of(values, [s.id for s in subjects], patients=patients, what=what)

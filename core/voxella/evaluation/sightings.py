@@ -1,0 +1,197 @@
+"""What a probe finds in each volume; kept by content hash, as features are.
+
+What a probe finds in real volumes that have been through the autoencoder alone.
+
+A diffusion model on latents shows what their decoder can draw. What the probe cannot tell after
+the autoencoder, it can tell of no such model, however well that reads: without this number beside
+it, low adherence would be blamed on the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from typing_extensions import TypedDict
+
+from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.measure import reconstruct
+from voxella.autoencoder.tiling.choice import tiled
+from voxella.detection import Detection, Facts
+from voxella.errors import UserError
+from voxella.evaluation.sets import Subject
+from voxella.evaluation.volumes import read_subject
+from voxella.files import sha256_json, write_json_atomic
+from voxella.plugins.contracts import Probe
+from voxella.progress import Steps
+from voxella.recipe.model import Recipe
+from voxella.workspace.pool import processes_for, run_in_processes
+from voxella.workspace.state import StateFile, sealed
+
+__all__ = ["Look", "reconstructed_sightings", "sightings", "take_all", "unseen"]
+
+# Starting a process costs about as much as looking at this many volumes.
+_VOLUMES_PER_PROCESS = 12
+
+# Volumes given back before they are looked at: what lies in memory at a time.
+_AT_A_TIME = 24
+
+
+class _Found(TypedDict):
+    present: bool
+    side: str | None
+    zone: str | None
+    size_mm: float | None
+
+
+class _Seen(TypedDict):
+    found: _Found
+    blind: bool
+    details: dict[str, float]
+
+
+_SEEN: StateFile[dict[str, Any]] = StateFile(_Seen, "rm {path}, then voxella evaluate RECIPE")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One volume to look at, as it travels to another process.
+
+    Attributes:
+        probe: What looks.
+        subject: Whose it is.
+        channel: Which of its images.
+        folder: Where what is seen is kept.
+        through: Fingerprint of the autoencoder that gave the volume back; None: the volume itself.
+        given_back: That image; None where it is not at hand, or the volume itself is looked at.
+    """
+
+    probe: Probe
+    subject: Subject
+    channel: int
+    folder: Path
+    through: str | None = None
+    given_back: NDArray[np.float32] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Return the file of what is seen."""
+        way = [] if self.through is None else [self.through]
+        key = sha256_json([self.probe.fingerprint, self.subject.content, self.channel, *way])
+        return self.folder / f"{key}.json"
+
+    def known(self) -> Detection | None:
+        """Return what was seen before, or None."""
+        found = _SEEN.read_or_remake(self.path)
+        if found is None:
+            return None
+        return Detection(Facts(**found["found"]), found["blind"], found["details"])
+
+    def take(self) -> Detection:
+        """Look at the volume and keep what is seen.
+
+        Raises:
+            UserError: As :func:`read_subject`.
+        """
+        image = self.given_back
+        if image is None:
+            assert self.through is None, "only the autoencoder's user can give a volume back"
+            image = read_subject(self.subject)[self.channel].numpy()
+        edges = tuple(float(edge) for edge in self.subject.case.extra["spacing_mm"])
+        seen = self.probe.look(image, edges)
+        write_json_atomic(self.path, sealed(seen.as_json()))
+        return seen
+
+
+def sightings(looks: Sequence[Look]) -> list[Detection]:
+    """Return what each volume shows, in their order.
+
+    Raises:
+        UserError: A volume cannot be read, or the process that looked at it died.
+    """
+    missing = unseen(looks)
+    with Steps("evaluate: lesions", len(missing)) as steps:
+        for _ in take_all(missing):
+            steps.advance()
+    return [seen for look in looks if (seen := look.known()) is not None]
+
+
+def unseen(looks: Sequence[Look]) -> list[Look]:
+    """Return the looks that are still to be taken, each once."""
+    return list({look.path: look for look in looks if look.known() is None}.values())
+
+
+def take_all(looks: Sequence[Look]) -> Iterator[Look]:
+    """Look at every volume, in as many processes as are worth it; yield each look when it is kept.
+
+    Raises:
+        UserError: A volume cannot be read, or the process that looked at it died.
+    """
+    for look, taken in _taken(looks):
+        if isinstance(taken, BrokenProcessPool):
+            raise UserError(
+                f"the process that looked at case {look.subject.id} died",
+                remedy="run it again: what was seen of the other volumes is kept",
+            )
+        yield look
+
+
+def _taken(looks: Sequence[Look]) -> Iterator[tuple[Look, Detection | BrokenProcessPool]]:
+    processes = processes_for(len(looks), 0, _VOLUMES_PER_PROCESS)
+    if processes == 1:
+        yield from ((look, look.take()) for look in looks)
+    else:
+        yield from run_in_processes(Look.take, looks, processes, initializer=_alone)
+
+
+def _alone() -> None:
+    """Let each process use one core: there is one for each."""
+    torch.set_num_threads(1)
+
+
+def reconstructed_sightings(
+    probe: Probe,
+    recipe: Recipe,
+    trained: Path,
+    subjects: Sequence[Subject],
+    channel: int,
+    kept: Path,
+    device: torch.device,
+) -> list[Detection]:
+    """Encode and decode volumes through the latent's mean, and say what is seen of each.
+
+    Args:
+        probe: What looks.
+        recipe: The experiment.
+        trained: The folder of an autoencoder that the recipe trains.
+        subjects: Real cases that the probe knows.
+        channel: Which of their images is looked at.
+        kept: Where what is seen is kept.
+        device: Where the autoencoder computes.
+
+    Returns:
+        In the order of ``subjects``.
+
+    Raises:
+        UserError: The autoencoder has no weights, or a volume cannot be read.
+    """
+    coder = load_autoencoder(recipe, trained, device)
+    looks = [Look(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
+    missing = unseen(looks)
+    if missing:
+        model = tiled(coder, recipe, device, alone=True, quiet=True)
+        with Steps("evaluate: lesions after the autoencoder", len(missing)) as steps:
+            for start in range(0, len(missing), _AT_A_TIME):
+                ready = []
+                for look in missing[start : start + _AT_A_TIME]:
+                    given_back = reconstruct(model, read_subject(look.subject)[None], device)
+                    ready.append(replace(look, given_back=given_back[0, channel].numpy()))
+                for _ in take_all(ready):
+                    steps.advance()
+    return [seen for look in looks if (seen := look.known()) is not None]

@@ -1,0 +1,186 @@
+"""What the text head says of the reports, against the cases' labels.
+
+The text head on reports that training has not seen: the conditioner alone, no sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from voxella.cache.text import TextCache
+from voxella.diffusion.samplers import make_sampler
+from voxella.errors import UserError
+from voxella.evaluation.measured import Measured, reason
+from voxella.evaluation.sets import Sets, Subject
+from voxella.ldm.build import LatentDiffusion
+from voxella.ldm.export import load_facts, load_model
+from voxella.metrics.binary import binary_metrics
+from voxella.metrics.calibration import calibration_curve
+from voxella.metrics.estimate import Estimate
+from voxella.metrics.predictions import Predictions
+from voxella.recipe.model import Recipe
+from voxella.workspace.folders import Folders
+
+__all__ = ["HeadAnswer", "answers_of_samples", "answers_of_unseen", "text_head", "unanswered"]
+
+# Names of the metrics as metrics.json has them.
+_NAMES = {
+    **{name: name for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auc")},
+    "average_precision": "ap",
+    **{name: name for name in ("brier", "ece", "prevalence")},
+}
+_WITH_REPORT = "_with_report"
+
+
+@dataclass(frozen=True)
+class HeadAnswer:
+    """What the head said of one report.
+
+    Attributes:
+        case_id: The report's case.
+        patient: Whose.
+        label: Class name, known.
+        probability: Of the positive class.
+        has_report: Whether there was a report; without one it is the empty report's.
+    """
+
+    case_id: str
+    patient: str
+    label: str
+    probability: float
+    has_report: bool
+
+
+def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
+    """Return the head's answers kept with the synthetic cases, one a report; or why none are.
+
+    Of several volumes of one report the first counts: the head saw the same report each time.
+    """
+    positive = recipe.data.classes[-1]
+    found: dict[str, HeadAnswer] = {}
+    answered = 0
+    for subject in sets.synthetic:
+        extra = subject.case.extra
+        shares: Mapping[str, float] | None = extra.get("predicted_probabilities")
+        answered += shares is not None
+        key = str(extra.get("source_case", subject.id))
+        if shares is None or key in found or subject.case.label not in recipe.data.classes:
+            continue
+        has_report = extra.get("prompt_sha256") is not None
+        found[key] = HeadAnswer(
+            key, subject.patient, str(subject.case.label), float(shares[positive]), has_report
+        )
+    if not answered:
+        return "the synthetic cases carry no class probabilities: the model has no text head"
+    if not found:
+        return "no case has a label of the recipe's classes"
+    return list(found.values())
+
+
+def text_head(
+    recipe: Recipe, answers: Sequence[HeadAnswer], split: str, suffix: str = ""
+) -> tuple[dict[str, Measured], dict[str, Any]]:
+    """Return ``text_*`` over all cases and over those with a report, and their calibration curves.
+
+    Args:
+        recipe: Its last class is the positive one.
+        answers: At least one.
+        split: Of the reports.
+        suffix: Set apart from the same numbers of other reports, such as ``_heldout``.
+    """
+    found: dict[str, Measured] = {}
+    curves: dict[str, Any] = {}
+    for end, chosen in (
+        (suffix, list(answers)),
+        (suffix + _WITH_REPORT, [answer for answer in answers if answer.has_report]),
+    ):
+        if not chosen:
+            found |= unanswered(recipe, "no case has a report", split, end)
+            continue
+        predictions = Predictions.of(
+            [answer.case_id for answer in chosen],
+            [answer.label == recipe.data.classes[-1] for answer in chosen],
+            [answer.probability for answer in chosen],
+            patients=[answer.patient for answer in chosen],
+        )
+        found |= _metrics(recipe, predictions, split, end)
+        level = recipe.evaluate.level
+        curves[f"text{end}"] = [b.as_json() for b in calibration_curve(predictions, level=level)]
+    return found, curves
+
+
+def unanswered(recipe: Recipe, why: str, split: str, suffix: str) -> dict[str, Measured]:
+    """Return ``text_*`` without values, and the reason."""
+    nothing = Estimate.undefined(0, why, level=recipe.evaluate.level)
+    return {f"text_{name}{suffix}": Measured(nothing, split) for name in _NAMES.values()}
+
+
+def _metrics(
+    recipe: Recipe, predictions: Predictions, split: str, suffix: str
+) -> dict[str, Measured]:
+    estimates = binary_metrics(
+        predictions,
+        seed=recipe.seed,
+        name=f"text{suffix}/{split}",
+        replicates=recipe.evaluate.bootstrap,
+        level=recipe.evaluate.level,
+    )
+    return {f"text_{_NAMES[name]}{suffix}": Measured(e, split) for name, e in estimates.items()}
+
+
+def answers_of_unseen(
+    recipe: Recipe, folders: Folders, sets: Sets, device: torch.device
+) -> list[HeadAnswer] | str:
+    """Return what the run's model says of the unseen split's reports; or why it says nothing.
+
+    As in sampling the head is asked at the sampler's last timestep; the label is withheld.
+
+    Args:
+        recipe: The experiment.
+        folders: Of the run: its model and text features.
+        sets: The unseen cases.
+        device: Where to compute.
+    """
+    labelled = [s for s in sets.unseen if s.case.label in recipe.data.classes]
+    if recipe.text is None:
+        return "the recipe reads no text"
+    if not labelled:
+        return "neither test nor val has a labelled case"
+    try:
+        text = TextCache.open(folders.text, recipe.text)
+        text.require(subject.id for subject in labelled)
+        load_facts(folders.model)
+    except UserError as refusal:
+        return reason(refusal)
+    model = load_model(folders.model).to(device)
+    found = list(_asked(recipe, model, text, labelled, device))
+    return found or "the model has no text head"
+
+
+@torch.no_grad()
+def _asked(
+    recipe: Recipe,
+    model: LatentDiffusion,
+    text: TextCache,
+    subjects: Iterable[Subject],
+    device: torch.device,
+) -> Iterable[HeadAnswer]:
+    settings = recipe.sample
+    last = make_sampler(settings.sampler, model.schedule, settings.steps).moves[-1].t
+    timestep = torch.tensor([last], device=device)
+    for subject in subjects:
+        features, has_report = text.read(subject.id)
+        given: dict[str, Any] = {"text_features": features[None].float().to(device)}
+        spacing = subject.case.extra.get("spacing_mm")
+        if spacing:
+            given["spacing_mm"] = torch.tensor([spacing], device=device)
+        logits = model.condition(timesteps=timestep, **given).class_logits
+        if logits is None:
+            return
+        positive = float(logits.float().softmax(dim=1)[0, -1])
+        label = str(subject.case.label)
+        yield HeadAnswer(subject.id, subject.patient, label, positive, has_report)

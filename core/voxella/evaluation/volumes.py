@@ -1,0 +1,111 @@
+"""A volume as the evaluation sees it: on the prepared grid, in [0, 1], or refused with the reason.
+
+A volume on another grid, in other units or with holes would give numbers like any other; they would
+measure the grid, the units or the holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxella.errors import UserError
+from voxella.evaluation.sets import Subject
+from voxella.imaging.volume import Volume, read_volume
+
+__all__ = ["Images", "read_images", "read_subject", "refuse_together"]
+
+_SHOWN = 8
+# Beyond [0, 1] by less than half a grey level of 256 is rounding, of int16 or of a resampling.
+_BEYOND = 1 / 512
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A case's images.
+
+    Attributes:
+        voxels: ``(C, R, A, S)`` float32 in [0, 1].
+        spacing_mm: ``(3,)``, of the first one's header.
+    """
+
+    voxels: Tensor
+    spacing_mm: Tensor
+
+
+def read_images(subject: Subject) -> Images:
+    """Return a case's images and their voxels' edges.
+
+    Raises:
+        UserError: An image cannot be read, is on another grid, holds NaN or other intensities.
+    """
+    volumes = [read_volume(path) for path in subject.paths]
+    voxels = torch.stack([_channel(subject, volume) for volume in volumes])
+    return Images(voxels, torch.tensor(volumes[0].spacing_mm).float())
+
+
+def read_subject(subject: Subject) -> Tensor:
+    """Return a case's images ``(C, R, A, S)``, float32 in [0, 1].
+
+    Raises:
+        UserError: As :func:`read_images`.
+    """
+    return read_images(subject).voxels
+
+
+def refuse_together(problems: Iterable[str], cases: int) -> None:
+    """Refuse a data set for all of its bad cases at once.
+
+    Args:
+        problems: One line a case.
+        cases: How many were looked at.
+
+    Raises:
+        UserError: There is a problem.
+    """
+    lines = sorted(problems)
+    if not lines:
+        return
+    more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    raise UserError(
+        f"{len(lines)} of {cases} cases cannot be evaluated:\n  "
+        + "\n  ".join([*lines[:_SHOWN], *more]),
+        legal="volumes on the prepared grid, finite, in [0, 1] after division by the manifest's "
+        "int16_scale",
+        remedy="voxella sample RECIPE --set sample.space=prepared   (into a fresh run folder)",
+    )
+
+
+def _channel(subject: Subject, image: Volume) -> Tensor:
+    problem = _wrong_grid(subject, image) or _wrong_values(subject, image)
+    if problem is not None:
+        raise UserError(f"{subject.id}: {problem}")
+    return torch.from_numpy(image.array / subject.scale).clamp_(0.0, 1.0).float()
+
+
+def _wrong_grid(subject: Subject, image: Volume) -> str | None:
+    if image.array.shape != subject.shape:
+        voxels, asked = (" x ".join(map(str, s)) for s in (image.array.shape, subject.shape))
+        return f"{voxels} voxels, where the prepared cases have {asked}"
+    for mm, (low, high) in zip(image.spacing_mm, subject.edges_mm or (), strict=False):
+        if not low <= mm <= high:
+            found = " x ".join(f"{edge:.4g}" for edge in image.spacing_mm)
+            allowed = " x ".join(f"{a:.4g}..{b:.4g}" for a, b in subject.edges_mm or ())
+            return f"voxels of {found} mm, where the real cases have {allowed}"
+    return None
+
+
+def _wrong_values(subject: Subject, image: Volume) -> str | None:
+    bad = image.array.size - int(np.isfinite(image.array).sum())
+    if bad:
+        return f"{bad} voxels are NaN or infinite"
+    low, high = (float(value) / subject.scale for value in (image.array.min(), image.array.max()))
+    if low < -_BEYOND or high > 1 + _BEYOND:
+        return (
+            f"intensities from {low:.4g} to {high:.4g} (stored over a scale of {subject.scale:g})"
+        )
+    return None

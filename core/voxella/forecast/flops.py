@@ -1,0 +1,155 @@
+"""Operations and parameters of a recipe's networks, counted without memory for any of them.
+
+Networks are built without storage (torch's meta device, fake tensors): shapes go through them,
+numbers do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from voxella.ldm.build import build_model
+from voxella.ldm.module import Batch
+from voxella.plugins import registry
+from voxella.recipe.model import Recipe
+
+__all__ = ["Counted", "count_autoencoder", "count_classifier", "count_model"]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One network; operations are floating-point ones for one case, 2 a multiply-add.
+
+    Attributes:
+        parameters: Trained numbers.
+        forward: Operations forward.
+        train: Operations forward and backward.
+        activations: Bytes that a forward pass of one case keeps for the backward one, in float32.
+    """
+
+    parameters: int
+    forward: int
+    train: int
+    activations: int
+
+
+def count_model(recipe: Recipe) -> Counted | None:
+    """Count the diffusion model; None where a plugin cannot be built without memory."""
+    try:
+        with torch.device("meta"):
+            model = build_model(recipe)
+            batch = _batch(recipe)
+        model.train()
+        # A whole training loss, so that what is computed twice (checkpointing) counts twice.
+        kept = _Kept(model)
+        train = _counted(lambda: torch.autograd.backward(kept.watch(lambda: model(batch)["total"])))
+        with torch.no_grad():
+            forward = _counted(lambda: model(batch))
+    except (NotImplementedError, RuntimeError):
+        return None
+    return Counted(_parameters(model), forward, train, kept.nbytes)
+
+
+def count_autoencoder(recipe: Recipe) -> tuple[int, int] | None:
+    """Return the operations that encode and decode one case; None where they cannot be counted."""
+    # The weights are read while it is built; shapes do not need them.
+    block = recipe.autoencoder.model_copy(update={"weights": None})
+    latent = (1, recipe.latent.channels, *recipe.latent.size)
+    try:
+        # Fake tensors say that they are on the CPU: some autoencoders ask where they compute.
+        with FakeTensorMode(), torch.no_grad():
+            model = registry.build(
+                "autoencoders",
+                block if "weights" in recipe.autoencoder.arguments else recipe.autoencoder,
+                spatial_dims=len(recipe.latent.size),
+                in_channels=len(recipe.data.sequences),
+                latent_channels=recipe.latent.channels,
+            )
+            image = torch.empty(1, len(recipe.data.sequences), *recipe.prepare.size)
+            latents = torch.empty(latent)
+            return _counted(lambda: model.encode(image)), _counted(lambda: model.decode(latents))
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def count_classifier(recipe: Recipe) -> Counted | None:
+    """Count the downstream classifier; None where there is none, or it cannot be counted."""
+    if recipe.classify is None:
+        return None
+    channels = len(recipe.data.sequences)
+    try:
+        with torch.device("meta"):
+            model = registry.build(
+                "classifiers",
+                recipe.classify.classifier,
+                spatial_dims=len(recipe.classify.size),
+                in_channels=channels,
+                num_classes=len(recipe.data.classes),
+            )
+            # Two images: a normalisation over one value per channel is refused in training.
+            images = torch.empty(2, channels, *recipe.classify.size)
+        kept = _Kept(model)
+        kept.watch(lambda: model(images).sum())
+        with torch.no_grad():
+            forward = _counted(lambda: model(images)) // 2
+    except (NotImplementedError, RuntimeError):
+        return None
+    # Three times forward: torch's counter takes the backward pass of a convolution in groups, of
+    # which such networks are made, for that of a full one (76 times forward for EfficientNet-b0).
+    return Counted(_parameters(model), forward, 3 * forward, kept.nbytes // 2)
+
+
+class _Kept:
+    """What autograd keeps of a forward pass: every storage once, weights not."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._known = {p.untyped_storage()._cdata for p in module.parameters()}
+        # Held, so that no storage's place is taken by another while it is counted.
+        self._held: list[torch.Tensor] = []
+        self.nbytes = 0
+
+    def watch(self, forward: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return what ``forward`` returns, counting."""
+        with torch.autograd.graph.saved_tensors_hooks(self._count, lambda tensor: tensor):
+            return forward()
+
+    def _count(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._known:
+            self._known.add(storage._cdata)
+            self._held.append(tensor.detach())
+            self.nbytes += storage.nbytes()
+        return tensor
+
+
+def _batch(recipe: Recipe) -> Batch:
+    """Return one case of the longest report, on the current device."""
+    shape, text = (1, recipe.latent.channels, *recipe.latent.size), recipe.text
+    return Batch(
+        case_ids=("one",),
+        latents=torch.empty(shape),
+        noise=torch.empty(shape),
+        timesteps=torch.zeros(1, dtype=torch.int64),
+        text_features=None if text is None else torch.empty(1, text.max_tokens, text.width),
+        text_mask=None,
+        label=torch.zeros(1, len(recipe.data.classes)),
+        has_report=torch.ones(1, dtype=torch.bool),
+        spacing_mm=torch.ones(1, len(recipe.latent.size)),
+    )
+
+
+def _counted(work: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,1 @@
+"""The latent diffusion model: build, batches, train, generate, export."""

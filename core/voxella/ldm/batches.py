@@ -1,0 +1,176 @@
+"""From visits to batches: latents, noise, timesteps, text, all functions of (seed, case, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from voxella.cache.latents import LatentCache
+from voxella.cache.text import TextCache
+from voxella.case import Case
+from voxella.diffusion.noise import seeded_noise, seeded_timesteps, seeded_uniform
+from voxella.engine.order import Visit
+from voxella.errors import UserError
+from voxella.ldm.build import Batch
+from voxella.recipe.model import Recipe
+
+__all__ = ["BatchMaker", "class_index", "pad_features"]
+
+
+def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Join ``(L_i, F)`` features into ``(B, L, F)``, zeros behind, and a ``(B, L)`` bool mask."""
+    longest = max(len(item) for item in features)
+    joined = features[0].new_zeros(len(features), longest, features[0].shape[1])
+    mask = torch.zeros(len(features), longest, dtype=torch.bool)
+    for row, item in enumerate(features):
+        joined[row, : len(item)] = item
+        mask[row, : len(item)] = True
+    return joined, mask
+
+
+def class_index(recipe: Recipe, case: Case) -> int | None:
+    """Return the place of a case's label among the recipe's classes; None when it has none.
+
+    Raises:
+        UserError: The label is not one of them.
+    """
+    classes = recipe.data.classes
+    if case.label is None:
+        return None
+    if case.label not in classes:
+        raise UserError(
+            f"case {case.id}: label {case.label!r} is not a class of the recipe",
+            legal=", ".join(classes),
+            remedy="--set 'data.classes=[...]', or import again with these names",
+        )
+    return classes.index(case.label)
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes a :class:`Batch` of visits. Holds no state, so any process makes the same batch.
+
+    Attributes:
+        recipe: The experiment.
+        cases: The training cases by id.
+        latents: Cached means and log sigmas.
+        text: Cached token features, or None when the conditioner reads none.
+        scale: Factor on latents.
+    """
+
+    recipe: Recipe
+    cases: dict[str, Case]
+    latents: LatentCache
+    text: TextCache | None
+    scale: float
+
+    def make(
+        self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None
+    ) -> Batch:
+        """Return the batch of ``visits``.
+
+        Args:
+            visits: This micro batch.
+            global_visits: All visits of the optimizer step, over all processes and micro batches;
+                the class loss is averaged over those among them that have a report.
+        """
+        scaled = torch.stack([self._latent(visit) for visit in visits])
+        noise = torch.stack([self._noise(visit, scaled.shape[1:]) for visit in visits])
+        drops = [self._drops(visit) for visit in visits]
+        features, mask = self._text(visits, [text for text, _ in drops])
+        counted = torch.tensor([self._counts(visit) for visit in visits])
+        return Batch(
+            case_ids=tuple(visit.case_id for visit in visits),
+            latents=scaled,
+            noise=noise,
+            timesteps=torch.tensor([self._timestep(visit) for visit in visits]),
+            text_features=features,
+            text_mask=mask,
+            label=torch.stack([self._label(visit.case_id) for visit in visits]),
+            has_report=counted,
+            spacing_mm=self._spacing(visits),
+            drop_label=torch.tensor([label for _, label in drops]),
+            class_count=self._class_count(visits, global_visits or visits),
+        )
+
+    def _latent(self, visit: Visit) -> Tensor:
+        if self.recipe.latent.draw == "mean":
+            return self.latents.mean(visit.case_id) * self.scale
+        mean, log_sigma = self.latents.read(visit.case_id)
+        # Paper mode keeps one draw per case for ever; by default each visit draws anew.
+        epoch = 0 if self.recipe.latent.draw == "fixed" else visit.epoch
+        eps = seeded_noise(
+            mean.shape,
+            seed=self.recipe.seed,
+            case_id=visit.case_id,
+            step=epoch,
+            purpose="latent",
+        )
+        return (mean + log_sigma.exp() * eps) * self.scale
+
+    def _noise(self, visit: Visit, shape: Sequence[int]) -> Tensor:
+        return seeded_noise(
+            tuple(shape), seed=self.recipe.seed, case_id=visit.case_id, step=visit.epoch
+        )
+
+    def _timestep(self, visit: Visit) -> int:
+        drawn = seeded_timesteps(
+            (),
+            self.recipe.diffusion.steps,
+            seed=self.recipe.seed,
+            case_id=visit.case_id,
+            step=visit.epoch,
+        )
+        return int(drawn)
+
+    def _drops(self, visit: Visit) -> tuple[bool, bool]:
+        """Decide whether text and label are nulled at this visit: (text, label)."""
+        dropout = self.recipe.dropout
+        draw = seeded_uniform(
+            (3,), seed=self.recipe.seed, case_id=visit.case_id, step=visit.epoch, purpose="dropout"
+        )
+        both = draw[0] < dropout.both
+        return bool(both or draw[1] < dropout.text), bool(both or draw[2] < dropout.label)
+
+    def _counts(self, visit: Visit) -> bool:
+        """Tell whether the visit takes part in the class loss: its report is there and seen."""
+        if self.text is None:
+            return False
+        return self.text.has_report(visit.case_id) and not self._drops(visit)[0]
+
+    def _class_count(self, visits: Sequence[Visit], everyone: Sequence[Visit]) -> Tensor:
+        """What a micro batch divides its class loss by: the step's mean is over all its reports.
+
+        DeepSpeed averages micro batches with equal weight; the cases with a report are not spread
+        equally over them, and the loss must not depend on how a step is cut into micro batches.
+        """
+        counted = [v for v in everyone if self._counts(v) and self.cases[v.case_id].label]
+        return torch.tensor(len(counted) * len(visits) / len(everyone))
+
+    def _text(
+        self, visits: Sequence[Visit], dropped: Sequence[bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if self.text is None:
+            return None, None
+        features = [
+            self.text.empty if drop else self.text.read(visit.case_id)[0]
+            for visit, drop in zip(visits, dropped, strict=True)
+        ]
+        joined, mask = pad_features(features)
+        # All of one length: no mask, so that paper mode attends to padding as released.
+        return joined, None if bool(mask.all()) else mask
+
+    def _label(self, case_id: str) -> Tensor:
+        one_hot = torch.zeros(len(self.recipe.data.classes))
+        index = class_index(self.recipe, self.cases[case_id])
+        if index is not None:
+            one_hot[index] = 1.0
+        return one_hot
+
+    def _spacing(self, visits: Sequence[Visit]) -> Tensor | None:
+        if not any(vector.name == "spacing" for vector in self.recipe.vectors):
+            return None
+        return torch.tensor([self.cases[v.case_id].extra["spacing_mm"] for v in visits]).float()

@@ -1,0 +1,174 @@
+"""From conditions to latents: the sampling loop around a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxella.case import Case
+from voxella.diffusion.guidance import combine
+from voxella.diffusion.noise import seeded_noise
+from voxella.diffusion.samplers import Sampler, make_sampler
+from voxella.diffusion.sampling import sample
+from voxella.engine.precision import autocast_dtype, lacks
+from voxella.ldm.batches import class_index, pad_features
+from voxella.ldm.build import LatentDiffusion
+from voxella.recipe.model import Recipe
+
+__all__ = ["Generated", "Request", "generate", "request_for"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One volume to be made.
+
+    Attributes:
+        sample_id: Seeds its noise, together with the recipe's seed.
+        text_features: ``(L, F)``; None: the empty report, or a model that reads no text.
+        label: Class index, -1 when unknown.
+        spacing_mm: One number per axis.
+    """
+
+    sample_id: str
+    text_features: Tensor | None
+    label: int
+    spacing_mm: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A batch of results.
+
+    Attributes:
+        latents: ``(B, C, *spatial)``, in the autoencoder's own scale, float32.
+        class_probabilities: ``(B, K)`` of the text head at the last network call, or None. The head
+            is told the timestep, so the call must be named; the last one decides the volume.
+    """
+
+    latents: Tensor
+    class_probabilities: Tensor | None
+
+
+def generate(
+    model: LatentDiffusion,
+    recipe: Recipe,
+    requests: Sequence[Request],
+    *,
+    device: torch.device,
+    sampler: Sampler | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Generated:
+    """Make one latent per request; a volume depends on its request alone, not on its batch.
+
+    Args:
+        model: Trained, in evaluation mode, on ``device``.
+        recipe: Names sampler, steps, guidance, seed and latent size.
+        requests: The batch.
+        device: Where to compute.
+        sampler: If not the recipe's (panels take fewer steps).
+        on_step: Called with (steps done, steps in all).
+    """
+    settings = recipe.sample
+    sampler = sampler or make_sampler(settings.sampler, model.schedule, settings.steps)
+    given = _conditions(model, requests, device)
+    null = {**given, **_null(settings.guidance_null, len(requests), device)}
+    probabilities: list[Tensor] = []
+    shape = (recipe.latent.channels, *recipe.latent.size)
+
+    def noise(step: int, purpose: str = "sampling") -> Tensor:
+        drawn = [
+            seeded_noise(shape, seed=recipe.seed, case_id=r.sample_id, step=step, purpose=purpose)
+            for r in requests
+        ]
+        return torch.stack(drawn).to(device)
+
+    def denoise(x: Tensor, t: int) -> Tensor:
+        timesteps = torch.full((len(requests),), t, device=device)
+        with _precision(recipe, device):
+            conditioning = model.condition(timesteps=timesteps, **given)
+            output = model.predict(x, timesteps, conditioning)
+            if settings.guidance != 1.0:
+                nothing = model.condition(timesteps=timesteps, **null)
+                without = model.predict(x, timesteps, nothing)
+                output = combine(output, without, settings.guidance)
+        if conditioning.class_logits is not None:
+            probabilities[:] = [conditioning.class_logits.float().softmax(dim=1)]
+        return output
+
+    latents = sample(
+        sampler,
+        denoise,
+        noise(0, purpose="initial"),
+        prediction=model.prediction,
+        noise=noise,
+        on_step=on_step,
+    )
+    return Generated(latents / model.latent_scale, probabilities[0] if probabilities else None)
+
+
+def _conditions(
+    model: LatentDiffusion, requests: Sequence[Request], device: torch.device
+) -> dict[str, Any]:
+    text, mask = _text(model, requests)
+    return {
+        "text_features": None if text is None else text.to(device),
+        "text_mask": None if mask is None or bool(mask.all()) else mask.to(device),
+        "label": torch.tensor([r.label for r in requests], device=device),
+        "spacing_mm": torch.tensor([r.spacing_mm for r in requests], device=device),
+    }
+
+
+def _text(
+    model: LatentDiffusion, requests: Sequence[Request]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return padded features and their mask; Nones where no request has a text."""
+    if "text" not in model.needs or all(r.text_features is None for r in requests):
+        return None, None
+    empty = None if model.null_text is None else model.null_text[0].cpu()
+    features = [empty if r.text_features is None else r.text_features for r in requests]
+    known = [item for item in features if item is not None]
+    if len(known) < len(features):
+        raise ValueError("a request has no text, and the model does not know the empty report")
+    return pad_features(known)
+
+
+def _null(lacks: Sequence[str], count: int, device: torch.device) -> dict[str, Any]:
+    """Return the conditions that the null twin has in place of the given ones."""
+    null: dict[str, Any] = {}
+    if "text" in lacks:
+        null |= {"text_features": None, "text_mask": None}
+    if "label" in lacks:
+        null |= {"label": None, "drop_label": torch.ones(count, dtype=torch.bool, device=device)}
+    return null
+
+
+def _precision(recipe: Recipe, device: torch.device) -> Any:  # noqa: ANN401 - a context manager
+    """Compute as in training where a GPU has that precision; elsewhere in float32."""
+    dtype = autocast_dtype(recipe.deepspeed)
+    # On a CPU bfloat16 is only slower; on an old GPU it is emulated.
+    if dtype is None or device.type == "cpu" or lacks(device, dtype) is not None:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, dtype))
+
+
+def request_for(recipe: Recipe, case: Case, features: Tensor | None, sample_id: str) -> Request:
+    """Return the request that makes a synthetic twin of a case: its report, label and spacing.
+
+    Args:
+        recipe: The experiment.
+        case: Whose label and spacing are taken.
+        features: ``(L, F)`` of its report; None: the empty one's, or a model without text.
+        sample_id: Names which of its twins.
+
+    Raises:
+        UserError: The case's label is not a class of the recipe.
+    """
+    index = class_index(recipe, case)
+    label = -1 if index is None else index
+    spacing = tuple(float(mm) for mm in case.extra["spacing_mm"])
+    return Request(sample_id, features, label, spacing)

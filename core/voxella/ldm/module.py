@@ -1,0 +1,226 @@
+"""LatentDiffusion: backbone and conditioner as one module.
+
+The batch that the model learns from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from voxella.conditioning import Conditioning
+from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_loss
+from voxella.diffusion.names import Prediction
+from voxella.diffusion.prediction import target
+from voxella.diffusion.schedule import Schedule
+from voxella.plugins.contracts import Backbone, Conditioner
+from voxella.recipe.model import Loss
+
+__all__ = ["SPACING", "Batch", "LatentDiffusion"]
+
+SPACING = "spacing"
+CLASS = "class"
+
+
+class LatentDiffusion(nn.Module):
+    """A denoiser and what conditions it; the module that DeepSpeed wraps and that is exported.
+
+    Args:
+        backbone: The denoiser.
+        conditioner: Turns text features and labels into a :class:`Conditioning`.
+        schedule: The forward process.
+        prediction: What the backbone predicts: ``epsilon``, ``v``, ``x0`` or ``flow``.
+        vectors: ``{name: factor}`` in the order of joining. The paper multiplies class and spacing
+            by 100 before their MLPs.
+        num_classes: Number of classes K.
+        spatial_dims: 2 or 3; width of the spacing vector.
+        loss: Weights and forms of the losses.
+    """
+
+    null_text: Tensor | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        conditioner: Conditioner,
+        *,
+        schedule: Schedule,
+        prediction: Prediction,
+        vectors: Mapping[str, float],
+        num_classes: int,
+        spatial_dims: int,
+        loss: Loss,
+    ) -> None:
+        super().__init__()
+        self.backbone = cast(nn.Module, backbone)
+        self.conditioner = cast(nn.Module, conditioner)
+        self.needs = conditioner.needs
+        self.schedule = schedule
+        self.prediction = prediction
+        self.vectors = dict(vectors)
+        self.num_classes = num_classes
+        self.spatial_dims = spatial_dims
+        self.loss = loss
+        # Factor on latents, 1/std over the training set. Not a buffer: a module cast to bf16 would
+        # round it, and every sample would be decoded at the wrong brightness.
+        self.latent_scale = 1.0
+        # Features of the empty report; they stand in wherever a case has no text.
+        self.register_buffer("null_text", None, persistent=False)
+
+    def condition(
+        self,
+        *,
+        timesteps: Tensor,
+        text_features: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        label: Tensor | None = None,
+        spacing_mm: Tensor | None = None,
+        drop_label: Tensor | None = None,
+    ) -> Conditioning:
+        """Return what the backbone is told about ``B`` samples.
+
+        Args:
+            timesteps: ``(B,)``, in steps of the schedule.
+            text_features: ``(B, L, F)``; None stands for cases without a report, which see the
+                features of the empty report (CCELLA paper, section 3.1).
+            text_mask: ``(B, L)`` bool, True where a token is real; None when all are.
+            label: ``(B,)`` class indices (-1: unknown) or ``(B, K)`` one-hot; None: unknown.
+            spacing_mm: ``(B, n)``, needed when the recipe lists a spacing vector.
+            drop_label: ``(B,)`` bool, True where the class vector is nulled.
+
+        Raises:
+            ValueError: When text or spacing is needed and neither given nor known.
+        """
+        count = timesteps.shape[0]
+        if "text" in self.needs and text_features is None:
+            text_features, text_mask = self._empty_report(count), None
+        made: Conditioning = self.conditioner(
+            timesteps=timesteps,
+            text_features=text_features if "text" in self.needs else None,
+            text_mask=text_mask if "text" in self.needs else None,
+            label=self._one_hot(label, timesteps) if "label" in self.needs else None,
+        )
+        return made._replace(vectors=self._scaled_vectors(made, spacing_mm, drop_label))
+
+    def predict(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the backbone's prediction for ``x_t`` ``(B, C, *spatial)``, in float32."""
+        output: Tensor = self.backbone(x_t, timesteps, conditioning)
+        return output.float()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return named losses: ``total = reconstruction + class_weight * class`` (paper, eq. 1).
+
+        Scalars carry gradients. Entries ending in ``_per_case`` and ``class_logits`` are detached,
+        ``(B, ...)``, for monitoring.
+        """
+        x_t = self.schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
+        conditioning = self.condition(
+            timesteps=batch.timesteps,
+            text_features=batch.text_features,
+            text_mask=batch.text_mask,
+            label=batch.label,
+            spacing_mm=batch.spacing_mm,
+            drop_label=batch.drop_label,
+        )
+        predicted = self.predict(x_t, batch.timesteps, conditioning)
+        wanted = target(self.prediction, batch.latents, batch.noise, batch.timesteps, self.schedule)
+        per_case = reconstruction_loss(self.loss.reconstruction, predicted, wanted)
+        losses = {"total": per_case.mean(), "reconstruction": per_case.mean()}
+        losses["reconstruction_per_case"] = per_case.detach()
+        if conditioning.class_logits is not None:
+            losses |= self._class_losses(batch, conditioning.class_logits.float())
+            losses["total"] = losses["total"] + self.loss.class_weight * losses["class"]
+        return losses
+
+    def _class_losses(self, batch: Batch, logits: Tensor) -> dict[str, Tensor]:
+        """Focal loss of each case, averaged over those that have a report and a known label."""
+        # The released code scales the target by 100, and the loss is linear in it: its published
+        # weight of 1e-4 acts as 1e-2. Ours is 1 unless the recipe asks for paper mode. As there,
+        # a case's loss is the sum over its classes: their mean would be half of it.
+        per_case = focal_loss(
+            logits,
+            batch.label * self.loss.class_target_scale,
+            gamma=self.loss.focal_gamma,
+            alpha=self.loss.focal_alpha,
+        ).sum(dim=1)
+        counted = batch.has_report & (batch.label.sum(dim=1) > 0)
+        return {
+            "class": masked_mean(per_case, counted, batch.class_count),
+            "class_per_case": per_case.detach(),
+            "class_logits": logits.detach(),
+        }
+
+    def _scaled_vectors(
+        self, made: Conditioning, spacing_mm: Tensor | None, drop_label: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Put the vectors in the recipe's order, scaled, the class nulled where asked."""
+        raw = dict(made.vectors)
+        if SPACING in self.vectors and SPACING not in raw:
+            if spacing_mm is None:
+                raise ValueError("this model is conditioned on voxel spacing: give spacing_mm")
+            raw[SPACING] = spacing_mm
+        if drop_label is not None and CLASS in raw:
+            raw[CLASS] = raw[CLASS].masked_fill(drop_label[:, None], 0.0)
+        return {name: raw[name] * factor for name, factor in self.vectors.items()}
+
+    def _one_hot(self, label: Tensor | None, timesteps: Tensor) -> Tensor:
+        if label is None:
+            return torch.zeros(timesteps.shape[0], self.num_classes, device=timesteps.device)
+        if label.ndim == 2:
+            return label.float()
+        known = (label >= 0)[:, None]
+        one_hot = nn.functional.one_hot(label.clamp(min=0).long(), self.num_classes)
+        return (one_hot * known).float()
+
+    def _empty_report(self, count: int) -> Tensor:
+        if self.null_text is None:
+            raise ValueError(
+                "this model reads reports: give text_features, or train or load it so that it "
+                "knows the features of the empty report"
+            )
+        return self.null_text.expand(count, -1, -1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cases as the model learns from them. ``B`` cases, ``K`` classes, ``n`` spatial axes.
+
+    Attributes:
+        case_ids: B ids, for messages; never handed to a network.
+        latents: ``(B, C, *spatial)``, already scaled to unit variance.
+        noise: Like ``latents``, standard normal.
+        timesteps: ``(B,)`` int64, in steps of the schedule.
+        text_features: ``(B, L, F)``, or None when the conditioner reads no text.
+        text_mask: ``(B, L)`` bool, True where a token is real; None when all are.
+        label: ``(B, K)`` one-hot; a row of zeros means that the label is unknown.
+        has_report: ``(B,)`` bool; cases without one take no part in the class loss.
+        spacing_mm: ``(B, n)``, or None when the recipe lists no spacing vector.
+        drop_label: ``(B,)`` bool, True where the class vector is nulled (guidance training).
+        class_count: What the class loss's sum is divided by. Set by the engine so that the mean
+            runs over the reported cases of the GLOBAL batch; None: over this batch's.
+    """
+
+    case_ids: tuple[str, ...]
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    text_features: Tensor | None
+    text_mask: Tensor | None
+    label: Tensor
+    has_report: Tensor
+    spacing_mm: Tensor | None = None
+    drop_label: Tensor | None = None
+    class_count: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on another device."""
+        moved: dict[str, Any] = {
+            item.name: value.to(device, non_blocking=True)
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        return replace(self, **moved)

@@ -1,0 +1,118 @@
+"""What a training run says about itself: named scalars, and a stop when the loss is not finite."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from voxella.engine.log import NonFiniteLossError, peak_memory_gib
+from voxella.ldm.build import Batch
+from voxella.ranks import Ranks
+
+__all__ = ["Monitor"]
+
+_QUARTILES = 4
+
+
+class Monitor:
+    """Sums of per-case losses since the last log, over all processes when read.
+
+    Sums and counts, not means of means: the scalars do not depend on how a step was cut into micro
+    batches or on the number of processes.
+
+    Args:
+        ranks: This process.
+        schedule_steps: Timesteps of the schedule, for the quartiles.
+        class_weight: Of the class loss in the total.
+    """
+
+    def __init__(self, ranks: Ranks, schedule_steps: int, *, class_weight: float) -> None:
+        self.ranks = ranks
+        self.schedule_steps = schedule_steps
+        self.class_weight = class_weight
+        self._unchecked: list[tuple[tuple[str, ...], Tensor]] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor] = defaultdict(
+            lambda: torch.zeros((), dtype=torch.float64, device=self._device)
+        )
+        self._started = time.monotonic()
+
+    @property
+    def _device(self) -> torch.device:
+        # MPS and CPU alike have float64 on the CPU; a GPU sums on the GPU and is not made to wait.
+        return self.ranks.device
+
+    def check(self, step: int) -> None:
+        """Raise where a loss added since the last check is not finite; on all processes or none.
+
+        Called once a step, when all its micro batches are added: asking a GPU makes it wait.
+
+        Raises:
+            NonFiniteLossError: Naming these cases, before the gradient reaches a weight.
+        """
+        unchecked, self._unchecked = self._unchecked, []
+        anywhere = torch.stack([bad.any() for _, bad in unchecked]).any().float()
+        if self.ranks.world > 1:
+            torch.distributed.all_reduce(anywhere, op=torch.distributed.ReduceOp.MAX)
+        if not anywhere.item():
+            return
+        mine = [
+            case
+            for cases, bad in unchecked
+            for case, is_bad in zip(cases, bad.tolist(), strict=True)
+            if is_bad
+        ]
+        everyone: list[list[str] | None] = [mine]
+        if self.ranks.world > 1:
+            everyone = [None] * self.ranks.world
+            torch.distributed.all_gather_object(everyone, mine)
+        raise NonFiniteLossError(step, sorted({case for part in everyone for case in part or []}))
+
+    def add(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        """Count one micro batch."""
+        per_case = losses["reconstruction_per_case"].double()
+        bad = ~per_case.isfinite()
+        self._sums["cases"] += len(batch.case_ids)
+        self._sums["reconstruction"] += per_case.sum()
+        quartile = (batch.timesteps * _QUARTILES // self.schedule_steps).clamp(max=_QUARTILES - 1)
+        for index in range(_QUARTILES):
+            here = quartile == index
+            # Not per_case[here]: picking by a mask would make a GPU wait for the count.
+            self._sums[f"quartile_{index}"] += per_case.where(here, 0.0).sum()
+            self._sums[f"quartile_{index}_cases"] += here.sum()
+        if "class_per_case" in losses:
+            counted = batch.has_report & (batch.label.sum(dim=1) > 0)
+            right = losses["class_logits"].argmax(dim=1) == batch.label.argmax(dim=1)
+            class_loss = losses["class_per_case"].double()
+            bad = bad | (~class_loss.isfinite() & batch.has_report)
+            self._sums["class"] += class_loss.where(counted, 0.0).sum()
+            self._sums["class_right"] += (right & counted).sum()
+            self._sums["class_cases"] += counted.sum()
+        self._unchecked.append((batch.case_ids, bad))
+
+    def read(self) -> dict[str, float]:
+        """Return the scalars since the last call, over all processes, and begin anew."""
+        elapsed = time.monotonic() - self._started
+        names = sorted(self._sums)
+        totals = torch.stack([self._sums[name] for name in names])
+        if self.ranks.world > 1:
+            torch.distributed.all_reduce(totals)
+        sums = dict(zip(names, totals.tolist(), strict=True))
+        self._reset()
+        scalars = {"loss/reconstruction": sums["reconstruction"] / sums["cases"]}
+        scalars["loss/total"] = scalars["loss/reconstruction"]
+        for index in range(_QUARTILES):
+            if count := sums[f"quartile_{index}_cases"]:
+                scalars[f"loss/timestep_quartile_{index + 1}"] = sums[f"quartile_{index}"] / count
+        if count := sums.get("class_cases"):
+            scalars["loss/class"] = sums["class"] / count
+            scalars["loss/total"] += self.class_weight * scalars["loss/class"]
+            scalars["class_head/accuracy"] = sums["class_right"] / count
+        scalars["cases_per_second"] = sums["cases"] / max(elapsed, 1e-9)
+        scalars["memory_gib"] = peak_memory_gib()
+        return scalars

@@ -1,0 +1,223 @@
+"""The train stage: caches in, checkpoints and an exported model out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from voxella.cache.latents import LatentCache
+from voxella.cache.text import TextCache
+from voxella.case import Case, Manifest
+from voxella.engine.checkpoints import Checkpoints, Provenance
+from voxella.engine.convolutions import sound_convolutions
+from voxella.engine.order import Order
+from voxella.engine.precision import autocast_dtype
+from voxella.engine.runtime import (
+    agreed,
+    barrier,
+    start_distributed,
+)
+from voxella.engine.settings import deciding, deepspeed_config
+from voxella.engine.sharding import zero_stage
+from voxella.engine.train import Training, train_loop
+from voxella.errors import UserError
+from voxella.files import make_folder, sha256_json, write_text_atomic
+from voxella.ldm.batches import BatchMaker
+from voxella.ldm.build import build_model
+from voxella.ldm.export import facts_sha256, is_whole
+from voxella.ldm.monitor import Monitor
+from voxella.ldm.panels import make_panel
+from voxella.ldm.train_export import export
+from voxella.ldm.validation import Validation
+from voxella.observers.dispatch import ObserverSet
+from voxella.ranks import Ranks
+from voxella.recipe.load import dump_recipe
+from voxella.recipe.model import Dropout, Recipe
+from voxella.workspace.changes import keep_inputs, refuse_changed
+from voxella.workspace.folders import Folders
+from voxella.workspace.record import StageRecord
+
+__all__ = ["latent_scale", "train"]
+
+
+def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path | None:
+    """Train a recipe's model and export it; every process of the job calls this.
+
+    Args:
+        recipe: The experiment.
+        run: The run folder; its caches must exist (``voxella encode``).
+        stop_after: Stop, with a checkpoint, when this step is done.
+
+    Returns:
+        The exported model folder, or None when stopped before the end.
+
+    Raises:
+        UserError: Caches are missing or do not fit; the loss is not finite; the checkpoint in the
+            run folder belongs to another recipe.
+    """
+    ranks = Ranks.from_environment()
+    start_distributed(ranks)
+    deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
+    folders = Folders.of(recipe, run)
+    cases = _training_cases(folders)
+    latents, text = _caches(recipe, folders, cases)
+    record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents, text, cases))
+    if agreed(record.is_current() and is_whole(folders.model, record.facts)):
+        return folders.model
+
+    model = build_model(recipe)
+    if text is not None:
+        model.null_text = text.empty.float()[None]
+    maker = BatchMaker(recipe, cases, latents, text, scale=1.0)
+    model.latent_scale = latent_scale(recipe, maker)
+    maker = BatchMaker(recipe, cases, latents, text, scale=model.latent_scale)
+    stage = zero_stage(recipe.deepspeed)
+    provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
+    checkpoints = Checkpoints(
+        folders.run / "checkpoints",
+        keep=recipe.train.keep_checkpoints,
+        ranks=ranks,
+        zero_stage=stage,
+    )
+    if checkpoints.complete():
+        refuse_changed(record, run=folders.run, work=folders.work)
+    checkpoints.newest(provenance)  # before this run's recipe takes the place of the other's
+    barrier()
+    if ranks.is_main:
+        make_folder(folders.run)
+        record.invalidate()
+        keep_inputs(record)
+        write_text_atomic(folders.run / "recipe.yaml", dump_recipe(recipe))
+    observers = ObserverSet(recipe.observers, rank=ranks.rank)
+    training = Training(
+        recipe=recipe,
+        stage="train",
+        run_dir=folders.run,
+        ranks=ranks,
+        seed=recipe.seed,
+        length=recipe.train,
+        optimizer=recipe.optimizer,
+        deepspeed=recipe.deepspeed,
+        model=model,
+        maker=maker,
+        monitor=Monitor(ranks, recipe.diffusion.steps, class_weight=recipe.loss.class_weight),
+        provenance=provenance,
+        checkpoints=checkpoints,
+        observers=observers,
+        panel=make_panel(recipe, folders, maker, ranks, observers),
+        validation=_validation(recipe, folders, maker, ranks),
+        stop_after=stop_after,
+    )
+    status = "failed"
+    stopped = stop_after is not None and stop_after < training.total_steps
+    try:
+        reduced = autocast_dtype(recipe.deepspeed) is not None
+        with sound_convolutions(ranks.device, reduced=reduced):
+            engine, ema = train_loop(training)
+        status = "interrupted" if stopped else "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        observers.run_end(status)
+    if stopped:
+        return None
+    export(recipe, folders, training, maker, engine, ema)
+    if ranks.is_main:
+        record.complete(
+            steps=training.total_steps,
+            latent_scale=model.latent_scale,
+            model_json_sha256=facts_sha256(folders.model),
+        )
+    barrier()
+    return folders.model
+
+
+def latent_scale(recipe: Recipe, maker: BatchMaker) -> float:
+    """Return the factor on latents: a statistic of the training set, the same on every process.
+
+    ``exact`` is of what is learnt from: means where ``latent.draw`` is ``mean``, else draws.
+    ``first_batch`` is paper mode: 1/std of the first batch's draws. The released code takes each
+    process's own shuffled batch, and takes it anew when it resumes; here it is the first GLOBAL
+    batch of a fixed order.
+    """
+    wanted = recipe.latent.scale
+    if wanted == "exact":
+        found = maker.latents.statistics
+        return found.scale_of_means if recipe.latent.draw == "mean" else found.scale
+    if wanted == "first_batch":
+        size = int(recipe.deepspeed["train_batch_size"])
+        first = Order(list(maker.cases), seed=recipe.seed, batch_size=size).step(0)
+        return float(1.0 / maker.make(first).latents.double().std())
+    return float(wanted)
+
+
+def _training_cases(folders: Folders) -> dict[str, Case]:
+    cases = {case.id: case for case in Manifest.read(folders.prepared).split("train")}
+    if not cases:
+        raise UserError(
+            f"{folders.prepared} has no case in the split train",
+            remedy="mend the manifest's splits and run voxella prepare again",
+        )
+    return cases
+
+
+def _caches(
+    recipe: Recipe, folders: Folders, cases: dict[str, Case]
+) -> tuple[LatentCache, TextCache | None]:
+    latents = LatentCache.open(folders.latents, recipe.latent)
+    latents.require(cases)
+    if recipe.text is None:
+        return latents, None
+    text = TextCache.open(folders.text, recipe.text)
+    text.require(cases)
+    return latents, text
+
+
+def _validation(
+    recipe: Recipe, folders: Folders, maker: BatchMaker, ranks: Ranks
+) -> Validation | None:
+    """Return the validation loss of the split val, or None when not asked for or empty."""
+    held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
+    if not recipe.train.validate_every or not held_out:
+        return None
+    maker.latents.require(held_out)
+    if maker.text is not None:
+        maker.text.require(held_out)
+    config = deepspeed_config(recipe.deepspeed, world=ranks.world, device=None)
+    size = int(config["train_micro_batch_size_per_gpu"])
+    # Held-out cases keep their conditions: what is measured must not be a matter of chance.
+    kept = recipe.model_copy(update={"dropout": Dropout()})
+    return Validation(replace(maker, recipe=kept, cases=held_out), ranks, size)
+
+
+def _inputs(
+    recipe: Recipe, latents: LatentCache, text: TextCache | None, cases: dict[str, Case]
+) -> dict[str, Any]:
+    """Return what decides the trained weights; sampling and observers do not."""
+    wanted = recipe.fingerprint_data()
+    decides = (
+        "seed",
+        "latent",
+        "conditioner",
+        "backbone",
+        "vectors",
+        "diffusion",
+        "loss",
+        "dropout",
+        "optimizer",
+    )
+    length = {key: wanted["train"][key] for key in ("epochs", "steps", "ema_decay")}
+    # How the autoencoder was cut into windows is part of the latents' own key.
+    wanted["latent"].pop("tiling")
+    known = sorted((case.id, case.label, case.extra.get("spacing_mm")) for case in cases.values())
+    return {
+        **{key: wanted[key] for key in decides},
+        "train": length,
+        "deepspeed": deciding(recipe.deepspeed),
+        "classes": recipe.data.classes,
+        "latents": latents.key,
+        "text": text.key if text else None,
+        "cases": sha256_json(known),
+    }

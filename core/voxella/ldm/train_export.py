@@ -1,0 +1,57 @@
+"""The end of training: the exported model folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from voxella.case import Case
+from voxella.engine.ema import Ema, Masters
+from voxella.engine.runtime import gather_state
+from voxella.engine.train import Training
+from voxella.ldm.batches import BatchMaker
+from voxella.ldm.build import LatentDiffusion
+from voxella.ldm.export import ModelFacts, save_model
+from voxella.recipe.model import Recipe
+from voxella.workspace.folders import Folders
+
+__all__ = ["export"]
+
+
+def export(
+    recipe: Recipe,
+    folders: Folders,
+    training: Training,
+    maker: BatchMaker,
+    engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
+    ema: Ema | None,
+) -> None:
+    """Write ``RUN/model`` from the averaged weights; collective."""
+    model: LatentDiffusion = engine.module
+    whole = Masters(engine).whole if ema is None else ema.whole
+    state = gather_state(model, keep=training.ranks.is_main, whole=whole)
+    if not training.ranks.is_main:
+        return
+    text = maker.text
+    facts = ModelFacts(
+        latent_scale=model.latent_scale,
+        step=training.total_steps,
+        averaged=ema is not None,
+        classes=list(recipe.data.classes),
+        vectors=list(model.vectors),
+        spacing_mm=_spacing_range(maker.cases),
+        text={"width": text.width, "encoder": text.fingerprint} if text else None,
+        autoencoder_fingerprint=maker.latents.fingerprint,
+    )
+    # From the cache: the model's own has been rounded where precision is cast.
+    null_text = None if text is None else text.empty.float()[None]
+    save_model(folders.model, state, recipe, facts, null_text)
+
+
+def _spacing_range(cases: dict[str, Case]) -> dict[str, list[float]] | None:
+    known = [case.extra["spacing_mm"] for case in cases.values() if "spacing_mm" in case.extra]
+    if not known:
+        return None
+    table = torch.tensor(known, dtype=torch.float64)
+    return {"min": table.min(dim=0).values.tolist(), "max": table.max(dim=0).values.tolist()}

@@ -1,0 +1,1 @@
+"""Source images to one grid and one scale of intensities."""

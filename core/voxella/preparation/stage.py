@@ -1,0 +1,216 @@
+"""Stage `prepare`: every case cropped, normalised and resampled, as a data set of its own.
+
+``prepared/`` holds ``manifest.jsonl``, ``images/<id>_<sequence>.nii.gz`` (float32 in [0, 1], RAS),
+``cases/<id>.json`` (written after the case's images: a case that has one is done),
+``dataset.json`` (which data set it is made from: another does not take its place) and
+``stage.json``. A case is done again when its images' content or the settings change; nothing else
+is. Killed at any moment, the stage goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from voxella.case import MANIFEST, Manifest
+from voxella.data.quarantine import QUARANTINE, judge_cases, quarantined, tell_left_out
+from voxella.errors import UserError
+from voxella.files import sha256_json
+from voxella.imaging.sources import hash_images
+from voxella.preparation.cases import Job, carried, done_cases, prepared_case, run_jobs
+from voxella.preparation.origin import Origin
+from voxella.progress import Steps, say
+from voxella.recipe.model import Prepare, Recipe
+from voxella.workspace.record import StageRecord
+
+__all__ = ["check_prepare", "prepare", "quarantined"]
+
+# Raised when the same settings give other voxels than before.
+_METHOD = 1
+# Raised when cases are judged by other rules than before.
+_RULES = 2
+# Below this the angle is the rounding of a header (degrees).
+_OBLIQUE = 0.1
+
+
+def prepare(
+    recipe: Recipe,
+    dataset: Path,
+    out: Path,
+    *,
+    workers: int = 0,
+    quarantine: bool | None = False,
+) -> Manifest:
+    """Prepare every case of a data set and return the prepared manifest, in the same order.
+
+    A prepared case keeps its id, patient, split, label and ``report_sha256``; its report stays in
+    the data set. Its ``extra`` gains :attr:`voxella.imaging.prepare.Prepared.facts` and
+    ``prepared_sha256``, which changes with the case's voxels. Nothing but the images and the recipe
+    decides the result.
+
+    Args:
+        recipe: Its ``prepare`` block and ``data.sequences`` are read.
+        dataset: Folder with a manifest.
+        out: Folder of the prepared data set.
+        workers: Processes; 0: as many as cores, where there are cases enough; 1: none but this.
+        quarantine: Leave out cases that cannot be prepared and list them in ``quarantine.json``.
+            None: where an earlier call did so and nothing has changed since, that stands.
+
+    Raises:
+        UserError: Cases cannot be prepared: all of them in one message, after the others are done;
+            or ``out`` holds cases of another data set.
+    """
+    out = Path(out)
+    check_prepare(recipe, workers)
+    _tell_unused(recipe)
+    source = Manifest.read(dataset)
+    if not source.cases:
+        raise UserError(f"{source.folder / MANIFEST}: no case in it")
+    # By ids alone at first: another data set's images would be read for nothing.
+    _origin(source, out, {})
+    jobs, problems = _plan(recipe, source, out)
+    _origin(source, out, jobs).write(out)
+    record = StageRecord(out, "prepare", _inputs(recipe, source, jobs))
+    if _is_current(record, quarantine):
+        say(f"prepare: up to date, {out}")
+        tell_left_out(out, len(source))
+        return Manifest.read(out)
+    record.invalidate()
+    pending = [job for job in jobs.values() if job.facts() is None]
+    problems |= run_jobs(pending, workers)
+    judge_cases(out, problems, total=len(source), quarantine=bool(quarantine))
+    manifest = Manifest(out, [prepared_case(c, jobs[c.id]) for c in source if c.id not in problems])
+    manifest.write()
+    facts = _summary(recipe.prepare, manifest)
+    listed = [QUARANTINE] if problems else []
+    record.complete(
+        [MANIFEST, *listed],
+        cases=len(manifest),
+        newly_prepared=len(pending),
+        quarantined=len(problems),
+        **facts,
+    )
+    return manifest
+
+
+def check_prepare(recipe: Recipe, workers: int) -> None:
+    """Refuse settings that make no sense, all of them at once.
+
+    Raises:
+        UserError: What is wrong.
+    """
+    settings, problems = recipe.prepare, []
+    if len(settings.size) not in (2, 3) or len(settings.crop_mm) != len(settings.size):
+        problems.append(
+            f"prepare: size has {len(settings.size)} entries and crop_mm {len(settings.crop_mm)}; "
+            "both need one per axis (R, A, S, or R, A for images of one slice)"
+        )
+    if any(edge is not None and edge <= 0 for edge in settings.crop_mm):
+        problems.append("prepare.crop_mm: an edge has to be above 0 mm, or null")
+    low, high = settings.percentiles
+    if not 0 <= low < high <= 100:
+        problems.append(f"prepare.percentiles: {low:g} and {high:g} do not rise within 0..100")
+    if settings.crop_around is not None and not any(settings.crop_mm):
+        problems.append("prepare.crop_around: crop_mm is null on every axis, so nothing is cropped")
+    if settings.straighten and len(settings.size) == 2:
+        problems.append("prepare.straighten: needs three axes; an image of one slice has two")
+    if workers < 0:
+        problems.append(f"workers: {workers} is below 0 (0: all cores)")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _tell_unused(recipe: Recipe) -> None:
+    known = {name.lower() for name in recipe.data.sequences} | set(Prepare().intensity)
+    if unused := [name for name in recipe.prepare.intensity if name.lower() not in known]:
+        say(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
+
+
+def _origin(source: Manifest, out: Path, jobs: dict[str, Job]) -> Origin:
+    """Return where the prepared cases come from, unless others are there that come from elsewhere.
+
+    Raises:
+        UserError: They are another data set's.
+    """
+    contents = {c.id: jobs[c.id].content_sha256 if c.id in jobs else None for c in source}
+    origin = Origin.of(out, source.folder, contents)
+    origin.refuse_another(out, done_cases(out))
+    return origin
+
+
+def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], dict[str, str]]:
+    """Return a job for each case that can be tried, and what is wrong with the others, by id."""
+    sequences, mask = recipe.data.sequences, recipe.prepare.crop_around
+    needed = list(dict.fromkeys(sequences if mask is None else [*sequences, mask]))
+    problems: dict[str, str] = {}
+    wanted: dict[str, dict[str, Path]] = {}
+    for case in source:
+        absent = [name for name in needed if name not in case.images]
+        if absent:
+            has = ", ".join(case.images) or "none"
+            problems[case.id] = f"no image of sequence {', '.join(absent)} (there is: {has})"
+        else:
+            wanted[case.id] = {name: source.image_path(case, name) for name in needed}
+    files = [path for images in wanted.values() for path in images.values()]
+    with Steps("read", len(files)) as steps:
+        hashes, unreadable = hash_images(files, out / "sources.json", steps.advance)
+    jobs: dict[str, Job] = {}
+    for case_id, found in wanted.items():
+        bad = [unreadable[path] for path in found.values() if path in unreadable]
+        if bad:
+            problems[case_id] = "; ".join(bad)
+            continue
+        # A list of pairs: the first sequence decides the grid.
+        content = [[name, hashes[path]] for name, path in found.items()]
+        inputs = sha256_json([_METHOD, recipe.prepare.model_dump(mode="json"), content])
+        images = {name: found[name] for name in sequences}
+        around = None if mask is None else found[mask]
+        held = sha256_json(content)
+        jobs[case_id] = Job(case_id, images, around, recipe.prepare, out, inputs, held)
+    return jobs, problems
+
+
+def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str, Any]:
+    """Return what decides the whole stage: settings, voxels, what a manifest line carries over."""
+    cases = [
+        [
+            carried(case).model_dump(mode="json", exclude={"images", "report", "truth"}),
+            jobs[case.id].inputs_sha256 if case.id in jobs else None,
+        ]
+        for case in source
+    ]
+    return {
+        "method": _METHOD,
+        "rules": _RULES,
+        "prepare": recipe.prepare.model_dump(mode="json"),
+        "sequences": recipe.data.sequences,
+        "cases_sha256": sha256_json(cases),
+    }
+
+
+def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
+    """Tell whether the stage is complete, its files are there and no case was left out unasked."""
+    previous = record.previous()
+    if previous is None or not record.is_current() or not (record.folder / MANIFEST).is_file():
+        return False
+    if previous.get("facts", {}).get("quarantined") != 0 and quarantine is False:
+        return False
+    manifest = Manifest.read(record.folder)
+    return all((record.folder / path).is_file() for c in manifest for path in c.images.values())
+
+
+def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:
+    """Say what happened to the scans' geometry, and return it for the record."""
+    extras = [case.extra for case in manifest]
+    padded = sum(any(extra["padded_mm"]) or "padded_share" in extra for extra in extras)
+    oblique = sum(max(extra["oblique_degrees"].values()) > _OBLIQUE for extra in extras)
+    if padded:
+        say(f"prepare: {padded} of {len(extras)} cases reach beyond a scan and are padded with 0")
+    if oblique:
+        done = (
+            "resampled onto the scanner's axes"
+            if settings.straighten
+            else "their own axes are kept (prepare.straighten resamples them onto the scanner's)"
+        )
+        say(f"prepare: {oblique} of {len(extras)} cases are oblique by over {_OBLIQUE:g}°: {done}")
+    return {"padded": padded, "oblique": oblique}

@@ -1,0 +1,212 @@
+"""A file of prompts: read, and every value of it judged before anything is generated.
+
+A prompt is report text: it goes to the text encoder and nowhere else. Messages name lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from voxella.case import Case
+from voxella.errors import UserError
+from voxella.files import sha256_bytes
+from voxella.imaging.affine import edges_problem
+from voxella.ldm.export import FACTS, ModelFacts, load_facts
+from voxella.limits import TEXT_BYTES
+from voxella.machine import raise_if_machine
+from voxella.plain_json import parse_json
+from voxella.recipe.model import Recipe
+from voxella.texts.documents import document_of_text
+from voxella.texts.encodings import decode
+from voxella.texts.placeholders import stated
+from voxella.wording import shown_path
+
+__all__ = ["Prompt", "check_prompts", "prompt_cases", "read_prompts"]
+
+# A spacing this many times finer or coarser than any that was seen is refused.
+_FAR = 4.0
+_EXPECTED = {
+    "id": "letters, digits and _ . - in quotes, at most 100 and the first no sign",
+    "report": "a text in quotes",
+    "label": "a text in quotes, or null",
+    "spacing_mm": "a list of numbers, unquoted, or null",
+}
+_LEGAL = '{"id": "a1", "report": "...", "label": "positive", "spacing_mm": [0.5, 0.5, 0.75]}'
+
+
+class Prompt(BaseModel):
+    """One line of the file; ``report`` is patient data."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)
+    report: str = ""
+    label: str | None = None
+    spacing_mm: list[float] | None = None
+
+
+def check_prompts(recipe: Recipe, model: Path) -> None:
+    """Refuse, before hours of other stages, prompts that the model could not be given.
+
+    Args:
+        recipe: Its ``sample.prompts``, where it names any.
+        model: The run's exported model: says which spacings it knows, where it is there already.
+
+    Raises:
+        UserError: As :func:`prompt_cases`.
+    """
+    if recipe.sample.prompts is None:
+        return
+    trained = load_facts(model).spacing_mm if (model / FACTS).is_file() else None
+    _judged(recipe, recipe.sample.prompts, recipe.data.classes, trained)
+
+
+def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
+    """Return a case for every prompt of ``sample.prompts``, in the file's order.
+
+    They are of the first split that the recipe samples. A prompt without ``spacing_mm`` takes the
+    middle of the range that the model was trained on.
+
+    Raises:
+        UserError: Naming every bad line; or what is asked needs a scan, which prompts have not.
+    """
+    assert recipe.sample.prompts is not None, "asked for only where there is a file"
+    usual = _usual_spacing(recipe, facts)
+    return [
+        Case(
+            id=prompt.id,
+            patient=f"prompt-{prompt.id}",
+            images={},
+            label=prompt.label,
+            label_source=None if prompt.label is None else "given",
+            report_sha256=sha256_bytes(prompt.report.encode()) if stated(prompt.report) else None,
+            split=recipe.sample.splits[0],
+            extra={"spacing_mm": prompt.spacing_mm or usual},
+        )
+        for prompt in _judged(recipe, recipe.sample.prompts, facts.classes, facts.spacing_mm)
+    ]
+
+
+def _usual_spacing(recipe: Recipe, facts: ModelFacts) -> list[float]:
+    if facts.spacing_mm is None:
+        return [1.0] * len(recipe.latent.size)
+    pairs = zip(facts.spacing_mm["min"], facts.spacing_mm["max"], strict=True)
+    return [round((low + high) / 2, 6) for low, high in pairs]
+
+
+def _judged(
+    recipe: Recipe, path: Path, classes: Sequence[str], trained: dict[str, list[float]] | None
+) -> list[Prompt]:
+    """Read the prompts and judge their values, all lines before the first is refused.
+
+    Args:
+        recipe: Says how many axes there are.
+        path: The file.
+        classes: Those a label may name.
+        trained: Smallest and largest spacing that the model has seen; None: not known.
+    """
+    if recipe.sample.space == "source":
+        raise UserError(
+            "sample.space is source, but prompts have no scan whose grid could be taken",
+            remedy="--set sample.space=prepared",
+        )
+    prompts, problems = read_prompts(path)
+    for number, prompt in prompts.items():
+        wrong = [*_wrong_label(prompt, classes), *_wrong_spacing(recipe, prompt, trained)]
+        problems += [(number, problem) for problem in wrong]
+    seen: dict[str, int] = {}
+    for number, prompt in prompts.items():
+        # Without regard to case: on some disks two such ids would share their files.
+        first = seen.setdefault(prompt.id.casefold(), number)
+        if first != number:
+            problems.append((number, f"id {prompt.id} stands in line {first} already"))
+    if not problems and not prompts:
+        raise UserError(f"{path}: holds no prompt", legal=_LEGAL)
+    if problems:
+        lines = [f"{path}:{number}: {problem}" for number, problem in sorted(problems)]
+        raise UserError("\n".join(lines), legal=f"one object per line: {_LEGAL}")
+    return list(prompts.values())
+
+
+def _wrong_label(prompt: Prompt, classes: Sequence[str]) -> Iterator[str]:
+    if prompt.label is not None and prompt.label not in classes:
+        yield f"label is none of {', '.join(classes)}"
+
+
+def _wrong_spacing(
+    recipe: Recipe, prompt: Prompt, trained: dict[str, list[float]] | None
+) -> Iterator[str]:
+    """Judge the voxel edges: a model told of others than it knows makes volumes of no meaning."""
+    given, axes = prompt.spacing_mm, len(recipe.latent.size)
+    if given is None:
+        return
+    edges = " x ".join(f"{edge:g}" for edge in given)
+    if len(given) != axes:
+        yield f"spacing_mm has {len(given)} entries, and there are {axes} axes"
+    elif edges_problem(given) is not None:
+        yield f"spacing_mm: {edges} mm: an edge has to be a number above 0"
+    elif trained is not None:
+        seen = list(zip(trained["min"], trained["max"], strict=True))
+        pairs = zip(given, seen, strict=True)
+        if any(not low / _FAR <= edge <= high * _FAR for edge, (low, high) in pairs):
+            known = " x ".join(f"{a:g}" if a == b else f"{a:g}..{b:g}" for a, b in seen)
+            yield (
+                f"spacing_mm: {edges} mm is far from what the model was trained on ({known} mm); "
+                f"up to {_FAR:g} times finer or coarser is taken"
+            )
+
+
+def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
+    """Return the prompts by line, and what keeps other lines from being one."""
+    try:
+        # With the byte-order mark that Windows puts before it, or without.
+        lines = decode(TEXT_BYTES.read(path), remedy="")[0].split("\n")
+    except OSError as error:
+        raise_if_machine(error)
+        raise UserError(
+            f"sample.prompts: {shown_path(path)} cannot be read ({type(error).__name__})",
+            legal=f"one object per line: {_LEGAL}",
+        ) from None
+    except ValueError as error:
+        # Its message holds nothing of the file.
+        problem = f"sample.prompts: {path} {error}"
+        raise UserError(problem, legal=f"one object per line: {_LEGAL}") from None
+    prompts: dict[int, Prompt] = {}
+    problems: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            prompts[number] = Prompt.model_validate(parse_json(line))
+        except ValidationError as error:
+            fields = {_field(item) for item in _errors(error) if item["loc"]}
+            problems.append((number, "; ".join(sorted(fields)) or "not an object"))
+        except ValueError as error:
+            problems.append((number, f"not JSON: {error}"))
+        else:
+            text = prompts[number].report
+            if "\0" in text:
+                problems.append((number, "its report holds characters that are no text"))
+            elif (document := document_of_text(text)) is not None:
+                problems.append((number, f"its report {document}"))
+    return prompts, problems
+
+
+def _field(item: Any) -> str:  # noqa: ANN401 - pydantic's own dict
+    """Say what is wrong with a field; its value may be a report and is not quoted."""
+    name = str(item["loc"][0])
+    if name not in Prompt.model_fields:
+        # It may be anything, a report as well.
+        return "a field that no prompt has"
+    if item["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name} is not {_EXPECTED[name]}"
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    # Without the input: it is a report.
+    return list(error.errors(include_input=False, include_url=False))

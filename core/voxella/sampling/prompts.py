@@ -1,0 +1,115 @@
+"""What volumes are generated from: a split's own reports, or a file of prompts.
+
+A prompt is report text: it goes to the text encoder and nowhere else. Messages name lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from voxella.cache.encode_text import TextEncoding
+from voxella.cache.text import TextCache, text_key
+from voxella.case import Case
+from voxella.engine.runtime import agreed
+from voxella.errors import UserError
+from voxella.ranks import Ranks
+from voxella.recipe.model import Text
+from voxella.sampling.prompt_files import read_prompts
+from voxella.texts.placeholders import stated
+
+__all__ = ["CachedPrompts", "FilePrompts", "Prompts"]
+
+
+class Prompts(Protocol):
+    """Token features by case."""
+
+    fingerprint: str | None  # None where no case has a text
+
+    def features(self, case: Case) -> Tensor | None:
+        """Return ``(L, F)``; None where a model is to be given the empty report."""
+        ...
+
+
+class CachedPrompts:
+    """Features of the data set's reports.
+
+    Raises:
+        UserError: A case has none.
+    """
+
+    def __init__(self, cache: TextCache, cases: Iterable[Case]) -> None:
+        cache.require(case.id for case in cases)
+        self._cache = cache
+        self.fingerprint: str | None = cache.fingerprint
+
+    def features(self, case: Case) -> Tensor | None:
+        """Return the cached features of a case's report."""
+        return self._cache.read(case.id)[0]
+
+
+class FilePrompts:
+    """Features of the prompts of a file: from a text cache where it knows the text, else encoded.
+
+    Collective; every process reads the same file. An encoder is loaded for new texts alone, and is
+    gone when this returns. Their features go through a cache of the run's own, as reports' do, so
+    a prompt's features are rounded like those that the model was trained on.
+
+    Args:
+        text: The recipe's ``text`` block.
+        path: The file.
+        reports: The cache of the data set's reports.
+        own: The cache of texts that are not among them.
+        ranks: Who this process is.
+    """
+
+    def __init__(self, text: Text, path: Path, reports: Path, own: Path, ranks: Ranks) -> None:
+        read = read_prompts(path)[0].values()  # judged before
+        texts = {prompt.id: prompt.report for prompt in read if stated(prompt.report)}
+        cache = _opened(reports, text)
+        caches = {} if cache is None else _known(cache, texts)
+        new = {name: words for name, words in texts.items() if name not in caches}
+        mine = _opened(own, text)
+        if new and not agreed(mine is not None and _known(mine, new).keys() == new.keys()):
+            TextEncoding(text, new, own).run(rank=ranks.rank, world=ranks.world)
+            mine = TextCache.open(own, text)
+        if new and mine is not None:
+            caches |= dict.fromkeys(new, mine)
+        fingerprints = {found.fingerprint for found in caches.values()}
+        if len(fingerprints) > 1:
+            raise UserError(
+                f"{own} and {reports} hold features of two text encoders",
+                legal="one encoder for the model's reports and for prompts",
+                remedy=f"name the encoder of the reports in text.encoder, then: rm -r {own}",
+            )
+        self.fingerprint = next(iter(fingerprints), None)
+        self._where = {
+            name: (found, text_key(texts[name], found.fingerprint))
+            for name, found in caches.items()
+        }
+
+    def features(self, case: Case) -> Tensor | None:
+        """Return the features of a prompt; None for one without text."""
+        if case.id not in self._where:
+            return None
+        cache, key = self._where[case.id]
+        return cache.read_text(key)
+
+
+def _opened(folder: Path, text: Text) -> TextCache | None:
+    """Return the cache of a recipe's ``text`` block where there is one; collective."""
+    found = None
+    with suppress(UserError):
+        found = TextCache.open(folder, text)
+    # Over a network another process may see it later: all open it, or none.
+    return TextCache.open(folder, text) if agreed(found is not None) else None
+
+
+def _known(cache: TextCache, texts: Mapping[str, str]) -> dict[str, TextCache]:
+    """Return the cache by the names of those texts that are in it."""
+    mark = cache.fingerprint
+    return {name: cache for name, words in texts.items() if text_key(words, mark) in cache}

@@ -1,0 +1,193 @@
+"""The sample stage: one synthetic case for every case of the splits, from its own report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from voxella.case import MANIFEST, Case, Manifest
+from voxella.data.pseudonyms import Pseudonyms
+from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.errors import UserError
+from voxella.files import sha256_json
+from voxella.ldm.export import ModelFacts, load_facts
+from voxella.limits import SAMPLES
+from voxella.progress import say
+from voxella.ranks import Ranks
+from voxella.recipe.model import Recipe
+from voxella.sampling.batches import make_missing
+from voxella.sampling.prompt_files import prompt_cases
+from voxella.sampling.sheet import keep_sheet
+from voxella.sampling.space import Scans
+from voxella.sampling.volumes import (
+    SampleJob,
+    SampleSet,
+    drop_real_names,
+    is_done,
+    source_name,
+    write_dataset,
+)
+from voxella.workspace.folders import Folders
+from voxella.workspace.record import StageRecord
+
+__all__ = ["cases_to_sample", "sample", "variants"]
+
+# Of Case.id.
+
+# What decides which volumes there are, and how many at a time, decides none of them.
+_NOT_OF_A_VOLUME = ("batch_size", "count", "per_case", "sweep", "prompts", "xlsx", "split")
+
+
+def variants(recipe: Recipe, samples: Path) -> Iterator[tuple[Recipe, Path]]:
+    """Yield the recipe and folder of each data set that ``sample.sweep`` asks for; else the one."""
+    sweep = recipe.sample.sweep
+    if sweep is None:
+        yield recipe, samples
+        return
+    for steps in sweep.steps or [recipe.sample.steps]:
+        for guidance in sweep.guidance or [recipe.sample.guidance]:
+            changed = {"sweep": None, "steps": steps, "guidance": guidance}
+            settings = recipe.sample.model_copy(update=changed)
+            folder = samples / f"steps-{steps}_guidance-{guidance:g}"
+            yield recipe.model_copy(update={"sample": settings}), folder
+
+
+def sample(recipe: Recipe, run: Path) -> Path:
+    """Generate volumes with the run's exported model; every process of the job calls this.
+
+    A volume already there, made by the same model and settings, is not made again, so a killed
+    run continues. A volume depends on seed and case alone: neither a kill nor the number of
+    processes changes a byte of it, on the same kind of device with as many threads. With
+    ``sample.batch_size`` 1, the reference, nothing else does. In larger batches the volumes beside
+    it (and so ``sample.count``) and how many of them are decoded together change its last bits:
+    in float32 by one grey of int16 at most.
+
+    Returns:
+        The folder of the synthetic data set: ``manifest.jsonl``, ``volumes/``, ``montage.png``. Of
+        a sweep, the folder that holds one such folder for each combination.
+
+    Raises:
+        UserError: There is no exported model; a split has no case; a prompt cannot be read.
+    """
+    ranks = Ranks.from_environment()
+    start_distributed(ranks)
+    folders = Folders.of(recipe, run)
+    facts = load_facts(folders.model)
+    cases = _cases(recipe, folders, facts)
+    for variant, out in variants(recipe, folders.samples):
+        _sample_one(variant, folders, facts, cases, out, ranks)
+    return folders.samples
+
+
+def _sample_one(
+    recipe: Recipe,
+    folders: Folders,
+    facts: ModelFacts,
+    cases: list[Case],
+    out: Path,
+    ranks: Ranks,
+) -> None:
+    """Make one data set."""
+    settings = recipe.sample.model_dump(mode="json")
+    decides = {k: v for k, v in settings.items() if k not in _NOT_OF_A_VOLUME}
+    origin = {"model": facts.weights_sha256, "seed": recipe.seed, **decides}
+    names = _names(recipe, folders, cases, ranks)
+    jobs = _jobs(recipe, cases, origin, names)
+    made_of = {**origin, "xlsx": recipe.sample.xlsx}
+    record = StageRecord(
+        out, "sample", {**made_of, "samples": [job.decides_sha256 for job in jobs]}
+    )
+    data_set = SampleSet(recipe, folders, out, origin, Scans(folders), names)
+    missing = {job.sample_id for job in jobs if not is_done(out, job)}
+    current = agreed(record.is_current() and not missing)
+    barrier()  # No process may still be looking when another begins to write.
+    if current:
+        say(f"sample: up to date, {out}", quiet=not ranks.is_main)
+        if ranks.is_main:
+            keep_sheet(recipe, out, anew=False)
+        barrier()
+        return
+    if ranks.is_main:
+        record.invalidate()
+    # Shared by what rank 0 sees to be missing: over a network another may see it later.
+    missing = agreed(missing)
+    if ranks.is_main:
+        drop_real_names(out, jobs)
+    if missing:
+        make_missing(data_set, facts, jobs, missing, ranks)
+    barrier()
+    if ranks.is_main:
+        write_dataset(recipe, out, jobs)
+        keep_sheet(recipe, out, anew=True)
+        record.complete([MANIFEST], volumes=len(jobs))
+    barrier()
+
+
+def _names(recipe: Recipe, folders: Folders, cases: list[Case], ranks: Ranks) -> Pseudonyms:
+    """Return the run's pseudonyms; the key is drawn by one process, before the others look."""
+    if ranks.is_main:
+        names = Pseudonyms.of(folders.run)
+        names.check(cases)
+        if recipe.sample.prompts is None:
+            names.write_table(folders.run, cases)
+    barrier()
+    return Pseudonyms.of(folders.run)
+
+
+def _cases(recipe: Recipe, folders: Folders, facts: ModelFacts) -> list[Case]:
+    """Return the cases to make twins of."""
+    if recipe.sample.prompts is not None:
+        return prompt_cases(recipe, facts)[: recipe.sample.count]
+    return cases_to_sample(recipe, Manifest.read(folders.prepared))
+
+
+def cases_to_sample(recipe: Recipe, prepared: Manifest, *, quiet: bool = True) -> list[Case]:
+    """Return the real cases that a recipe makes twins of.
+
+    Of several splits some may be without cases, which is said, unless ``quiet``.
+
+    Raises:
+        UserError: No split that the recipe names has a case.
+    """
+    of_splits = {
+        name: sorted(prepared.split(name), key=lambda case: case.id)
+        for name in recipe.sample.splits
+    }
+    empty = [name for name, cases in of_splits.items() if not cases]
+    if len(empty) == len(of_splits):
+        there = [name for name in ("train", "val", "test") if prepared.split(name)]
+        raise UserError(
+            "\n".join(f"the split {name} has no case" for name in empty),
+            legal=f"{', '.join(there)}, or several of them" if len(there) > 1 else None,
+            remedy=f"--set sample.split={next(iter(there), 'train')}",
+        )
+    for name in empty:
+        say(f"warning: the split {name} has no case to make volumes for", quiet=quiet)
+    return [case for cases in of_splits.values() for case in cases[: recipe.sample.count]]
+
+
+def _jobs(
+    recipe: Recipe, cases: list[Case], origin: dict[str, Any], names: Pseudonyms
+) -> list[SampleJob]:
+    """Return a job for every volume; pseudonyms and prompts' ids leave room for its number.
+
+    Raises:
+        UserError: There would be more than the limit.
+    """
+    SAMPLES.require(len(cases) * recipe.sample.per_case, "sample.per_case and sample.count ask for")
+    return [
+        SampleJob(
+            case,
+            f"{case.id}-s{number:03d}",
+            (name := f"{source_name(names, case)}-s{number:03d}"),
+            sha256_json([origin, name, names.mark("asked", sha256_json(_asked_of(case)))]),
+        )
+        for case in cases
+        for number in range(recipe.sample.per_case)
+    ]
+
+
+def _asked_of(case: Case) -> list[Any]:
+    """Return what a volume takes from its case: prompt, label, spacing."""
+    return [case.report_sha256, case.label, case.extra["spacing_mm"]]

@@ -1,0 +1,208 @@
+"""Synthetic volumes on the disk: each with the record that it is whole, all with a manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import TypedDict
+
+from voxella.case import Case, Manifest
+from voxella.data.pseudonyms import Pseudonyms
+from voxella.files import write_json_atomic
+from voxella.imaging.montage import enlarged, montage, write_png
+from voxella.imaging.volume import read_volume, write_volume
+from voxella.ldm.generate import Generated
+from voxella.recipe.model import Recipe
+from voxella.sampling.space import Scans, placed
+from voxella.workspace.folders import Folders
+from voxella.workspace.state import StateFile, sealed
+
+__all__ = [
+    "SampleJob",
+    "SampleSet",
+    "drop_real_names",
+    "is_done",
+    "keep_volume",
+    "source_name",
+    "write_dataset",
+]
+
+_MONTAGE_CASES = 8
+# Small volumes are shown enlarged to about this width.
+_MONTAGE_PIXELS = 640
+
+
+class _Made(TypedDict):
+    decides_sha256: str
+    case: dict[str, Any]
+
+
+_MADE: StateFile[_Made] = StateFile(_Made, "rm {path}, then voxella sample RECIPE makes it again")
+
+
+@dataclass(frozen=True)
+class SampleJob:
+    """One volume to make.
+
+    Attributes:
+        case: The source case.
+        sample_id: Names which of its counterparts; seeds its noise, and stays in this process.
+        name: Its id in the synthetic data set, under a pseudonym.
+        decides_sha256: Hash of everything that decides the volume, under the pseudonym.
+    """
+
+    case: Case
+    sample_id: str
+    name: str
+    decides_sha256: str
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """One data set in the making.
+
+    Attributes:
+        recipe: The experiment.
+        folders: Of the run.
+        out: The data set's folder.
+        origin: What the manifest says of how all volumes were made.
+        scans: Whose grids the volumes are put on, where the recipe asks for that.
+        names: What stands for real ids.
+    """
+
+    recipe: Recipe
+    folders: Folders
+    out: Path
+    origin: dict[str, Any]
+    scans: Scans
+    names: Pseudonyms
+
+
+def keep_volume(
+    data_set: SampleSet,
+    job: SampleJob,
+    channels: NDArray[np.float32],
+    made: Generated,
+    number: int,
+) -> None:
+    """Write a decoded volume, then the record that says it is whole.
+
+    Args:
+        data_set: What it belongs to.
+        job: Which volume it is.
+        channels: ``(C, R, A, S)`` in [0, 1], by sequence of the recipe.
+        made: Its batch, with what was predicted.
+        number: Its place in the batch.
+
+    Raises:
+        UserError: Its intensities do not fit into int16.
+    """
+    recipe, out = data_set.recipe, data_set.out
+    # First: the record of an earlier volume must not stand for this one after a kill.
+    _sidecar(out, job).unlink(missing_ok=True)
+    images = {}
+    for sequence, channel in zip(recipe.data.sequences, channels, strict=True):
+        relative = f"volumes/{job.name}_{sequence}.nii.gz"
+        array, affine = placed(recipe, data_set.scans, job.case, sequence, channel)
+        scale = recipe.sample.int16_scale
+        if scale is not None:
+            # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
+            whole = np.floor if recipe.sample.int16_rounding == "down" else np.rint
+            array = whole(array * scale).astype(np.int64)
+        write_volume(out / relative, array, affine)
+        images[sequence] = relative
+    twin = Case(
+        id=job.name,
+        patient=_patient(data_set.names, job.case),
+        images=images,
+        label=job.case.label,
+        label_source=job.case.label_source,
+        split=job.case.split,
+        extra={
+            "synthetic": True,
+            "source_case": source_name(data_set.names, job.case),
+            "spacing_mm": [float(mm) for mm in job.case.extra["spacing_mm"]],
+            "prompt_sha256": data_set.names.report(job.case.report_sha256),
+            **_prediction(recipe, made, number),
+            **data_set.origin,
+        },
+    )
+    write_json_atomic(
+        _sidecar(out, job),
+        sealed({"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")}),
+    )
+
+
+def source_name(names: Pseudonyms, case: Case) -> str:
+    """Return what stands for a volume's source; a prompt has a name that the user chose for it."""
+    return case.id if _is_prompt(case) else names.case(case.id)
+
+
+def _patient(names: Pseudonyms, case: Case) -> str:
+    return f"synthetic-{case.patient}" if _is_prompt(case) else names.patient(case.patient)
+
+
+def _is_prompt(case: Case) -> bool:
+    return not case.images
+
+
+def _prediction(recipe: Recipe, made: Generated, number: int) -> dict[str, Any]:
+    """Return what the text head says of the prompt, or nothing for models without one."""
+    if made.class_probabilities is None:
+        nothing = ("predicted_label", "predicted_probability", "predicted_probabilities")
+        return dict.fromkeys(nothing)
+    probabilities = made.class_probabilities[number].cpu().tolist()
+    by_class = dict(zip(recipe.data.classes, probabilities, strict=True))
+    best = max(by_class, key=lambda name: by_class[name])
+    return {
+        "predicted_label": best,
+        "predicted_probability": round(by_class[best], 6),
+        "predicted_probabilities": {name: round(share, 6) for name, share in by_class.items()},
+    }
+
+
+def _sidecar(samples: Path, job: SampleJob) -> Path:
+    return samples / "volumes" / f"{job.name}.json"
+
+
+def is_done(samples: Path, job: SampleJob) -> bool:
+    """Tell whether a volume is there, whole, and made of what it would be made of now."""
+    known = _MADE.read_or_remake(_sidecar(samples, job))
+    if known is None or known["decides_sha256"] != job.decides_sha256:
+        return False
+    return all((samples / path).is_file() for path in _case(known).images.values())
+
+
+def _case(known: _Made) -> Case:
+    return Case.model_validate(known["case"])
+
+
+def drop_real_names(samples: Path, jobs: Sequence[SampleJob]) -> None:
+    """Remove volumes that a version before pseudonyms has written under the ids of real cases."""
+    real = {job.sample_id for job in jobs if job.sample_id != job.name}
+    for path in (samples / "volumes").glob("*"):
+        stem = re.match(r"(.+-s\d+)[_.]", path.name)
+        if stem is not None and stem[1] in real:
+            path.unlink(missing_ok=True)
+
+
+def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
+    """Write the manifest of the volumes that stand there whole, and a picture of the first."""
+    made = [_MADE.read(_sidecar(out, job)) for job in jobs]
+    cases = [_case(known) for known in made if known is not None]
+    manifest = Manifest(out, cases)
+    manifest.write()
+    shown = cases[:_MONTAGE_CASES]
+    first = recipe.data.sequences[0]
+    volumes = [read_volume(manifest.image_path(case, first)) for case in shown]
+    arrays = [volume.array for volume in volumes]
+    white = recipe.sample.int16_scale or 1.0
+    spacings = [volume.spacing_mm.tolist() for volume in volumes]
+    picture = montage(arrays, spacings, window=(0.0, white))
+    write_png(out / "montage.png", enlarged(picture, _MONTAGE_PIXELS))

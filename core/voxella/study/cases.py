@@ -1,0 +1,247 @@
+"""The cases behind a study's numbers: two runs compared case by case, where both kept theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voxella.case import Manifest
+from voxella.classification.predict import read_predictions
+from voxella.engine.runtime import gathered
+from voxella.errors import UserError
+from voxella.evaluation.distances import thinned
+from voxella.evaluation.draws import shared_values
+from voxella.evaluation.features import FeatureStore
+from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
+from voxella.evaluation.sets import Sets, read_sets
+from voxella.evaluation.text_head import answers_of_samples
+from voxella.machine import raise_if_machine
+from voxella.metrics.estimate import Estimate
+from voxella.metrics.kernel import PatientKernels, patient_kernels
+from voxella.metrics.names import CLASSIFY
+from voxella.metrics.predictions import Predictions
+from voxella.metrics.vectors import VectorSet
+from voxella.ranks import Ranks
+from voxella.study.claims import Contest
+from voxella.study.differences import (
+    Draws,
+    frechet_difference,
+    frechet_draws,
+    kernel_difference,
+    shared_draws,
+)
+from voxella.study.plan import Plan, Step
+from voxella.study.prediction_differences import COMPARED, prediction_difference
+from voxella.workspace.folders import Folders
+
+__all__ = ["StudyCases"]
+
+_FEATURES = "features"
+_TEXT, _WITH_REPORT = "text_", "_with_report"
+# As many as the evaluation's KID takes.
+_KID_ROWS = 20_000
+Way = Callable[[Contest], Estimate | None]
+
+
+class _Asked(TypedDict):
+    """What decides a study's draws, beside the patients."""
+
+    seed: int
+    name: str
+    replicates: int
+
+
+class StudyCases:
+    """Answers contests from features, head answers and predictions that the runs have kept.
+
+    What one recipe contributes is computed once and serves all of its contests. Nothing is made
+    here: a run without its features is compared by its interval.
+
+    Args:
+        plan: The study.
+        device: Where products are computed.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self._plan = plan
+        self._device = device
+        self._sets = lru_cache(maxsize=None)(self._read_sets)
+        self._kernels = lru_cache(maxsize=None)(self._make_kernels)
+        self._draws = lru_cache(maxsize=None)(self._make_draws)
+        self._network = lru_cache(maxsize=1)(self._make_network)
+        # The slices of a large data set fill a machine's memory: one recipe's at a time.
+        self._vectors = lru_cache(maxsize=1)(self._read_vectors)
+        self._drawn: dict[tuple[str, str], NDArray[np.float64]] = {}
+
+    def share_draws(self, wanted: Iterable[Contest], ranks: Ranks) -> None:
+        """Compute FID on draws for some contests, each process its part; collective.
+
+        Args:
+            wanted: The same on every process.
+            ranks: Who share the draws.
+        """
+        of = {
+            (name, contest.metric.removeprefix("fid_"))
+            for contest in wanted
+            for name in (contest.left, contest.right)
+            if contest.metric.startswith("fid_")
+        }
+        for name, kind in sorted(of):
+            if all(gathered(self._has_draws(name, kind))):
+                real, synthetic = self._vectors(name, kind)
+                asked = self._asked(name, kind)
+                draws = shared_draws(real, synthetic, **asked)
+                what = f"study: draws of fid_{kind}, {name}"
+                self._drawn[name, kind] = shared_values(
+                    real, synthetic, draws, asked["replicates"], ranks, what=what
+                )
+
+    def difference(self, contest: Contest) -> Estimate | None:
+        """Return left minus right from the cases, or None where they are not there."""
+        ways: dict[str, Way] = {"kid_": self._kid, "fid_": self._fid, _TEXT: self._text}
+        for start, way in ways.items():
+            if contest.metric.startswith(start):
+                return _if_possible(way, contest)
+        if contest.metric in CLASSIFY and contest.metric in COMPARED:
+            return _if_possible(self._classifiers, contest)
+        return None
+
+    def _kid(self, contest: Contest) -> Estimate:
+        kind = contest.metric.removeprefix("kid_")
+        left, right = (self._kernels(name, kind) for name in (contest.left, contest.right))
+        return kernel_difference(left, right, level=self._level(contest))
+
+    def _fid(self, contest: Contest) -> Estimate | None:
+        kind = contest.metric.removeprefix("fid_")
+        left, right = (self._draws(name, kind) for name in (contest.left, contest.right))
+        n = min(self._patients(name) for name in (contest.left, contest.right))
+        return frechet_difference(left, right, n=n, level=self._level(contest))
+
+    def _text(self, contest: Contest) -> Estimate | None:
+        metric = contest.metric.removeprefix(_TEXT)
+        reported = metric.endswith(_WITH_REPORT)
+        metric = metric.removesuffix(_WITH_REPORT)
+        if metric not in COMPARED:
+            return None
+        left, right = (
+            self._head(name, reported=reported) for name in (contest.left, contest.right)
+        )
+        if left is None or right is None:
+            return None
+        return self._compared(contest, metric, [left], [right])
+
+    def _classifiers(self, contest: Contest) -> Estimate | None:
+        left, right = (self._trainings(name) for name in (contest.left, contest.right))
+        if not left or not right:
+            return None
+        return self._compared(contest, contest.metric, left, right)
+
+    def _compared(
+        self, contest: Contest, metric: str, left: list[Predictions], right: list[Predictions]
+    ) -> Estimate:
+        recipe = self._plan.step(contest.left).recipe
+        return prediction_difference(
+            metric,
+            left,
+            right,
+            seed=recipe.seed,
+            replicates=recipe.evaluate.bootstrap,
+            level=recipe.evaluate.level,
+        )
+
+    def _level(self, contest: Contest) -> float:
+        return self._plan.step(contest.left).recipe.evaluate.level
+
+    def _read_sets(self, name: str) -> tuple[Folders, Sets]:
+        step = self._plan.step(name)
+        folders = _folders(step)
+        return folders, read_sets(step.recipe, Manifest.read(folders.prepared), folders.samples)
+
+    def _patients(self, name: str) -> int:
+        _, sets = self._sets(name)
+        return min(len({s.patient for s in side}) for side in (sets.real, sets.synthetic))
+
+    def _make_network(self, kind: str) -> Network:
+        # All recipes of a study share their evaluate block.
+        recipe = self._plan.steps[0].recipe
+        return next(n for n in networks_of(recipe, self._device) if kind_of(n) == kind)
+
+    def _read_vectors(self, name: str, kind: str) -> tuple[VectorSet, VectorSet]:
+        recipe = self._plan.step(name).recipe
+        folders, sets = self._sets(name)
+        sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
+        seen = seen_by(self._network(kind), recipe.data.sequences.index(sequence))
+        real = FeatureStore(folders.work / folders.evaluation.name / _FEATURES)
+        synthetic = FeatureStore(folders.evaluation / _FEATURES)
+        return (
+            real.vectors(seen, sets.real, "real"),
+            synthetic.vectors(seen, sets.synthetic, "synthetic"),
+        )
+
+    def _make_kernels(self, name: str, kind: str) -> PatientKernels:
+        real, synthetic = (thinned(side, _KID_ROWS) for side in self._vectors(name, kind))
+        return patient_kernels(real, synthetic, device=self._device)
+
+    def _make_draws(self, name: str, kind: str) -> Draws:
+        real, synthetic = self._vectors(name, kind)
+        return frechet_draws(
+            real,
+            synthetic,
+            **self._asked(name, kind),
+            device=self._device,
+            drawn=self._drawn.get((name, kind)),
+        )
+
+    def _has_draws(self, name: str, kind: str) -> bool:
+        try:
+            shared_draws(*self._vectors(name, kind), **self._asked(name, kind))
+        except (UserError, FileNotFoundError) as error:
+            raise_if_machine(error)
+            return False
+        return True
+
+    def _asked(self, name: str, kind: str) -> _Asked:
+        recipe = self._plan.step(name).recipe
+        return {
+            "seed": recipe.seed,
+            "name": f"study/fid_{kind}",
+            "replicates": recipe.evaluate.fid_bootstrap,
+        }
+
+    def _head(self, name: str, *, reported: bool) -> Predictions | None:
+        step = self._plan.step(name)
+        _, sets = self._sets(name)
+        answers = answers_of_samples(step.recipe, sets)
+        if isinstance(answers, str):
+            return None
+        kept = [answer for answer in answers if answer.has_report or not reported]
+        return Predictions.of(
+            [answer.case_id for answer in kept],
+            [answer.label == step.recipe.data.classes[-1] for answer in kept],
+            [answer.probability for answer in kept],
+            patients=[answer.patient for answer in kept],
+        )
+
+    def _trainings(self, name: str) -> list[Predictions]:
+        step = self._plan.step(name)
+        files = sorted(step.metrics.parent.glob("seed-*/predictions.jsonl"))
+        found = [read_predictions(path, "test") for path in files]
+        return [predictions for predictions in found if predictions is not None]
+
+
+def _folders(step: Step) -> Folders:
+    return Folders.of(step.recipe, step.folder)
+
+
+def _if_possible(way: Way, contest: Contest) -> Estimate | None:
+    """Return what ``way`` finds; nothing where a run has not kept what it needs."""
+    try:
+        return way(contest)
+    except (UserError, FileNotFoundError) as error:
+        raise_if_machine(error)
+        return None

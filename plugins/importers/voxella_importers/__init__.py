@@ -1,0 +1,1 @@
+"""Importers, each with its exporters and probes."""

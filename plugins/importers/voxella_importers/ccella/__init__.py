@@ -1,0 +1,1 @@
+"""The released CCELLA code's lists, spreadsheet and images, both ways."""

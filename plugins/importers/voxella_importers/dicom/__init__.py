@@ -1,0 +1,1 @@
+"""DICOM series to volumes, by rules of our own."""

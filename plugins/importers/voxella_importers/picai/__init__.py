@@ -1,0 +1,1 @@
+"""The PI-CAI challenge's images, marksheet and splits."""

@@ -1,0 +1,1 @@
+"""The Prostate158 data set."""

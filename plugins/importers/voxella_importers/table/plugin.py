@@ -1,0 +1,97 @@
+"""Importer ``table``: a CSV, Excel or JSON table of image paths, reports and labels.
+
+::
+
+    voxella import table cases.csv --out DATASET --set 'columns={id: Case, t2w: T2 file}'
+
+Images stay where they are unless ``copy`` is set. Light to import: nothing is read, and no imaging
+library loaded, before the importer is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from voxella.plugins.contracts import Importer
+from voxella.plugins.specs import hookimpl
+
+__all__ = ["table", "voxella_factory"]
+
+
+def table(
+    *,
+    source: Path,
+    images: Path | None = None,
+    reports: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    sequences: Sequence[str] = ("t2w",),
+    classes: Sequence[str] = ("negative", "positive"),
+    labels: Mapping[str, str] | None = None,
+    label_source: str = "table",
+    extra: Sequence[str] = (),
+    delimiter: str | None = None,
+    sheet: str | None = None,
+    encoding: str | None = None,
+    visible_only: bool = False,
+    copy: bool = False,
+    seed: int = 0,
+    val_share: float = 0.1,
+    test_share: float = 0.1,
+) -> Importer:
+    """Build the table importer.
+
+    Args:
+        source: The table: CSV (the delimiter is found out), a workbook (``.xlsx``), JSON
+            lines or a JSON list.
+        images: Folder that image paths are relative to; None: the table's.
+        reports: Folder that report files are relative to; None: the table's.
+        columns: The table's column for ``id``, ``patient``, ``split``, ``label``,
+            ``label_source``, ``report`` (the text itself), ``report_file`` and each sequence, where
+            it is not called that. ``id`` and every sequence are needed; without ``patient`` each
+            case is a patient of its own, without ``split`` a hash of the patient decides.
+        sequences: The image columns, by sequence name.
+        classes: Legal labels; the recipe's ``data.classes``.
+        labels: Class by what the table writes, such as ``{"0": negative}``. A cell that is empty
+            means that the label is unknown.
+        label_source: Recorded with each label, where no column says it.
+        extra: Columns kept in the manifest; numbers (a decimal comma is understood where the
+            delimiter is no comma) and codes of up to 32 characters.
+        delimiter: Of a CSV file; None: found out.
+        sheet: Of a workbook; None: the only one with anything in it.
+        encoding: Of tables and reports that are not UTF-8 and have no byte-order mark, such as
+            ``windows-1251``; None: there are none.
+        visible_only: Leave out rows that are hidden or filtered out in a workbook.
+        copy: Copy the images into the data set.
+        seed: Of the split by patient.
+        val_share: Share of patients held out for validation.
+        test_share: Share of patients held out for testing.
+    """
+    from voxella.data.drafts import Assembly
+    from voxella_importers.table.reader import TableImporter
+    from voxella_importers.table.settings import TableSettings
+
+    settings = TableSettings(
+        source=Path(source),
+        images=Path(images or Path(source).parent),
+        reports=Path(reports or Path(source).parent),
+        columns=dict(columns or {}),
+        sequences=tuple(sequences),
+        classes=tuple(classes),
+        labels={str(key): value for key, value in (labels or {}).items()},
+        label_source=label_source,
+        extra=tuple(extra),
+        delimiter=delimiter,
+        sheet=sheet,
+        encoding=encoding,
+        visible_only=visible_only,
+    )
+    assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
+    return TableImporter(settings, assembly)
+
+
+@hookimpl
+def voxella_factory(name: str) -> Callable[..., Any] | None:
+    """Return the builder behind ``name``, or None when it is not ours."""
+    return table if name == "table" else None

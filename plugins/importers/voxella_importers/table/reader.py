@@ -1,0 +1,64 @@
+"""What the ``table`` importer does: a table read whole, its rows made into cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voxella.case import Manifest
+from voxella.data.drafts import Assembly, warn
+from voxella.data.rows.read import read_table
+from voxella.errors import UserError
+from voxella_importers.table.rows import TableRows
+from voxella_importers.table.settings import FIELDS, TableSettings
+
+__all__ = ["TableImporter"]
+
+
+class TableImporter:
+    """Reads a table into a data set folder.
+
+    Raises:
+        UserError: On construction, naming everything wrong with the settings.
+    """
+
+    def __init__(self, settings: TableSettings, assembly: Assembly) -> None:
+        problems = [*settings.problems(), *assembly.problems()]
+        if problems:
+            raise UserError("\n".join(f"importer table: {problem}" for problem in problems))
+        self.settings = settings
+        self.assembly = assembly
+
+    def __call__(self, out: Path) -> Manifest:
+        """Write reports and manifest (and images, where they are copied) under ``out``.
+
+        Raises:
+            UserError: All problems of all rows at once, by row number; never a cell's text where
+                it could be a report's.
+        """
+        settings = self.settings
+        expected = [settings.column(f) for f in (*FIELDS, *settings.sequences)]
+        wanted = [*expected, *settings.extra]
+        read = read_table(
+            settings.source,
+            wanted,
+            settings.delimiter,
+            settings.sheet,
+            encoding=settings.encoding,
+            numbers=[name for name in settings.extra if name not in expected],
+            visible_only=settings.visible_only,
+        )
+        rows = TableRows(settings, read, Path(out))
+        rows.check_columns()
+        drafts = [draft for row in read.rows if (draft := rows.draft(row)) is not None]
+        rows.check_relations(drafts)
+        rows.check_images()
+        rows.check_texts()
+        if rows.problems:
+            count = len(rows.problems)
+            raise UserError(
+                "\n".join([f"{settings.source}: {count} problems", *rows.problems]),
+                remedy="mend the table and import again; nothing was written",
+            )
+        for note in rows.notes():
+            warn(note)
+        return self.assembly.write(drafts, Path(out))

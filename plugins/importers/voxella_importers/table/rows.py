@@ -1,0 +1,238 @@
+"""Rows of a table to drafts of cases, with every problem of every row at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from voxella.case import Case, Split
+from voxella.data.cells import SPLITS, located, number_or_text
+from voxella.data.drafts import Draft
+from voxella.data.grouping import image_problem, spans
+from voxella.data.reports import Report, ReportReader
+from voxella.data.rows.read import Row, Table, shown
+from voxella.errors import UserError
+from voxella.imaging.headers import image_suffix
+from voxella.texts.ids import id_problem, trimmed
+from voxella.texts.placeholders import is_nothing
+from voxella.wording import MOST_WORDS, quoted, shown_path, why_no_code
+from voxella_importers.table.sentences import Sentences
+from voxella_importers.table.settings import TableSettings
+
+__all__ = ["TableRows"]
+
+_LONGEST_CODE = 32
+_NAMED_AT_MOST = 10
+
+
+class TableRows:
+    """Rows to drafts, gathering problems on the way."""
+
+    def __init__(self, settings: TableSettings, table: Table, out: Path) -> None:
+        self.settings = settings
+        self.table = table
+        self.problems: list[str] = []
+        self.reports = ReportReader(out, settings.encoding)
+        self.nameless = 0
+        self._row_of: dict[str, int] = {}
+        self._sentences = Sentences(len(table.rows))
+        # Rows without their image file, and the first such file, by sequence.
+        self._absent: dict[str, list[tuple[int, str]]] = {}
+
+    def check_columns(self) -> None:
+        """Refuse a table without the columns that are needed or named.
+
+        Raises:
+            UserError: Naming them, and the columns that there are.
+        """
+        settings = self.settings
+        needed = {"id", *settings.sequences, *settings.columns}
+        wanted = [settings.column(field) for field in sorted(needed)] + list(settings.extra)
+        missing = [name for name in wanted if name not in self.table.columns]
+        if missing:
+            raise UserError(
+                f"{settings.source}: no column {shown(missing)}",
+                legal=shown(self.table.columns),
+                remedy="map our names to yours: --set 'columns={id: YOURS, ...}'",
+            )
+        if not self.table.rows:
+            raise UserError(f"{settings.source}: columns but no row")
+
+    def draft(self, row: Row) -> Draft | None:
+        """Return a row's draft, or None when it has no usable id."""
+        case = self._id(row)
+        if case is None:
+            return None
+        return Draft(
+            id=case,
+            patient=self._patient(row) or case,
+            images=dict(self._images(row)),
+            report=self._report(row),
+            label=self._label(row),
+            label_source=self._label_source(row),
+            split=self._split(row),
+            extra=dict(self._extra(row)),
+        )
+
+    def check_relations(self, drafts: list[Draft]) -> None:
+        """Note patients whose cases stand in several splits."""
+        first: dict[str, Draft] = {}
+        for draft in drafts:
+            other = first.setdefault(draft.patient, draft)
+            if other.split != draft.split:
+                rows = f"rows {self._row_of[other.id]} and {self._row_of[draft.id]}"
+                self.problems.append(f"{rows}: one patient in {other.split} and {draft.split}")
+
+    def check_texts(self) -> None:
+        """Note cells that hold free text where a code belongs."""
+        self.problems += self._sentences.lines()
+
+    def check_images(self) -> None:
+        """Note image files that are absent: a wrong folder is one problem, not one a row."""
+        for sequence, absent in self._absent.items():
+            if len(absent) <= _NAMED_AT_MOST:
+                for number, path in absent:
+                    self.problems.append(f"row {number}: {sequence}: {path}: no such file")
+            else:
+                rows = spans([str(number) for number, _ in absent])
+                self.problems.append(
+                    f"{sequence}: no such file in {len(absent)} of {len(self.table.rows)} rows "
+                    f"({rows}), the first {absent[0][1]}"
+                )
+
+    def notes(self) -> list[str]:
+        """Return what to warn of: cells that say that there is nothing."""
+        notes = self.reports.notes()
+        if self.nameless:
+            notes.append(
+                f"{self.nameless} rows name no patient (nan, N/A, - or the like); each of their "
+                "cases counts as a patient of its own"
+            )
+        return notes
+
+    def _cell(self, row: Row, field: str) -> str:
+        cell = row.cells.get(self.settings.column(field), "")
+        return cell if field == "report" else trimmed(cell)
+
+    def _note(self, row: Row, problem: str) -> None:
+        self.problems.append(f"row {row.number}: {problem}")
+
+    def _id(self, row: Row) -> str | None:
+        case = self._cell(row, "id")
+        if not case:
+            self._note(row, "no id")
+            return None
+        if problem := id_problem(case):
+            self._note(row, f"its id {problem}")
+            return None
+        try:
+            Case(id=case, patient="", images={})
+        except ValidationError:
+            # Not quoted: the wrong column may be mapped to it.
+            self._note(row, "an id is letters, digits and _ . - only, 128 at most")
+            return None
+        if case in self._row_of:
+            self._note(row, f"id {case} stands in row {self._row_of[case]} already")
+            return None
+        self._row_of[case] = row.number
+        return case
+
+    def _patient(self, row: Row) -> str:
+        patient = self._cell(row, "patient")
+        if is_nothing(patient):
+            self.nameless += bool(patient)
+            return ""
+        if self._is_sentence(row, "patient", patient):
+            return ""
+        if problem := id_problem(patient):
+            self._note(row, f"its patient {problem}")
+        return patient
+
+    def _is_sentence(self, row: Row, field: str, value: object, column: str = "") -> bool:
+        name = column or self.settings.column(field)
+        return self._sentences.has(row.number, field, name, value)
+
+    def _images(self, row: Row) -> Iterator[tuple[str, Path]]:
+        for sequence in self.settings.sequences:
+            cell = self._cell(row, sequence)
+            if not cell:
+                self._note(row, f"no {sequence} image")
+            elif image_suffix(Path(cell)) is None or "\n" in cell or "\0" in cell:
+                # Not quoted: this may be a report in the wrong column.
+                self._note(row, f"{sequence} does not name an image file (.nii.gz, .mha, ...)")
+            else:
+                path = located(self.settings.images, cell)
+                # What is no file may be a sentence; it ends like a file's name by chance.
+                shown = shown_path(path, most_words=MOST_WORDS)
+                column = self.settings.column(sequence)
+                if not os.path.exists(path):
+                    self._absent.setdefault(sequence, []).append((row.number, shown))
+                elif self._is_sentence(row, "images", str(path), column):
+                    continue
+                elif problem := image_problem(sequence, path):
+                    self._note(row, f"{problem} ({shown})")
+                yield sequence, path
+
+    def _report(self, row: Row) -> Report | None:
+        inline, named = self._cell(row, "report"), self._cell(row, "report_file")
+        if inline and named:
+            self._note(row, "a report and a report_file; one of them is enough")
+        if is_nothing(named):
+            return self._inline(row, inline)
+        try:
+            return self.reports.file(located(self.settings.reports, named))
+        except ValueError as error:
+            self._note(row, f"its report file {error}")
+            return None
+
+    def _inline(self, row: Row, text: str) -> Report | None:
+        try:
+            return self.reports.inline(text, self.table.encoding)
+        except ValueError as error:
+            self._note(row, f"its report {error}")
+            return None
+
+    def _label(self, row: Row) -> str | None:
+        cell = self._cell(row, "label")
+        label = self.settings.labels.get(cell, cell)
+        if label in self.settings.classes:
+            return label
+        if is_nothing(label):
+            return None
+        told = "" if why_no_code(cell, longest=_LONGEST_CODE, most_words=1) else f" {quoted(cell)}"
+        legal = shown([*self.settings.classes, *self.settings.labels])
+        self._note(row, f"label{told} is none of {legal} (map it: --set 'labels={{...}}')")
+        return None
+
+    def _label_source(self, row: Row) -> str:
+        source = self._cell(row, "label_source")
+        if self._is_sentence(row, "label_source", source):
+            return ""
+        return source or self.settings.label_source
+
+    def _split(self, row: Row) -> Split | None:
+        if self.settings.column("split") not in self.table.columns:
+            return None
+        split = SPLITS.get(self._cell(row, "split").lower())
+        if split is None:
+            self._note(row, f"its split is none of {', '.join(SPLITS)}")
+        return split
+
+    def _extra(self, row: Row) -> Iterator[tuple[str, Any]]:
+        for name in self.settings.extra:
+            cell = row.cells[name]
+            if len(cell) > _LONGEST_CODE or len(cell.split()) > 1:
+                self._note(
+                    row,
+                    f"{shown([name])} is longer than {_LONGEST_CODE} characters or more than one "
+                    "word: free text is not kept in a manifest, numbers and short codes are",
+                )
+            elif not is_nothing(cell):
+                yield (
+                    name,
+                    number_or_text(cell, decimal_comma=self.table.delimiter not in {",", None}),
+                )
