@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from voxella.errors import UserError
-from voxella.metrics.bootstrap import Method, bootstrap, real_floor
+from voxella.metrics.bootstrap import bootstrap, real_floor
 from voxella.metrics.estimate import Estimate, clopper_pearson, joined, wilson
 from voxella.metrics.resampling import Decks, Rows, halves, seeded_generator
 
@@ -67,8 +67,7 @@ def test_a_proportion_of_nothing_is_undefined() -> None:
     assert wilson(0, 0, why="no positive cases").note == "no positive cases"
 
 
-@pytest.mark.parametrize(("method", "theirs"), [("percentile", "percentile"), ("bca", "BCa")])
-def test_one_sample_intervals_are_scipys(method: Method, theirs: str) -> None:
+def test_one_sample_intervals_are_scipys() -> None:
     values = skewed()
     ours = bootstrap(
         lambda rows: float(values[rows].mean()),
@@ -76,34 +75,12 @@ def test_one_sample_intervals_are_scipys(method: Method, theirs: str) -> None:
         seed=0,
         name="mean",
         replicates=4000,
-        method=method,
     )
     expected = stats.bootstrap(
-        (values,), np.mean, n_resamples=4000, method=theirs, rng=np.random.default_rng(1)
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
     assert ours.value == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx(tuple(expected), abs=0.025)
-
-
-def test_two_samples_under_bca_are_scipys() -> None:
-    a, b = skewed(), skewed(25)[::-1] ** 2
-    ours = bootstrap(
-        lambda first, second: float(a[first].mean() - b[second].mean()),
-        names(60),
-        names(25, "d"),
-        seed=0,
-        name="difference",
-        replicates=4000,
-        method="bca",
-    )
-    expected = stats.bootstrap(
-        (a, b),
-        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
-        n_resamples=4000,
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx(tuple(expected), abs=0.1)
-    assert ours.n == 25
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -10,11 +10,8 @@ from scipy import stats
 from voxella.errors import UserError
 from voxella.metrics.comparison import compare_accuracy, compare_auc
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.frechet_draws import frechet_statistic
 from voxella.metrics.predictions import Predictions
-from voxella.metrics.resampling import Rows
-from voxella.metrics.vectors import VectorSet
-from voxella.metrics.verdict import compared, judged
+from voxella.metrics.verdict import judged
 
 Array = NDArray[np.float64]
 
@@ -169,52 +166,3 @@ def test_without_an_interval_nothing_is_claimed() -> None:
     assert judged("a", Estimate(-1.0, None, None, 3), side="below").answer == "undecided"
     told = str(judged("a below b", Estimate(-0.2, -0.3, -0.1, 40), side="below"))
     assert told == "a below b: yes (-0.2, -0.3 to -0.1, N 40)"
-
-
-def test_two_generators_are_compared_on_the_same_real_cases() -> None:
-    generator = np.random.default_rng(0)
-    ids = [f"c{row:03d}" for row in range(80)]
-
-    def vectors(shift: float, what: str) -> VectorSet:
-        return VectorSet.of(generator.normal(size=(80, 3)) + shift, ids, what=what)
-
-    real, near, far = vectors(0.0, "real"), vectors(0.1, "near"), vectors(0.8, "far")
-    to_near, to_far = frechet_statistic(real, near), frechet_statistic(real, far)
-    again = frechet_statistic(real, vectors(0.1, "again"))
-
-    def left(real: Rows, a: Rows, _: Rows) -> float:
-        return to_near(real, a)
-
-    def right(real: Rows, _: Rows, b: Rows) -> float:
-        return to_far(real, b)
-
-    verdict = compared(
-        "fid: near below far",
-        left,
-        right,
-        ids,
-        ids,
-        ids,
-        side="below",
-        seed=0,
-        replicates=60,
-        method="recentred",
-    )
-    assert verdict.answer == "yes"
-    assert verdict.difference.value == pytest.approx(
-        to_near(np.arange(80), np.arange(80)) - to_far(np.arange(80), np.arange(80))
-    )
-    alike = compared(
-        "fid: near below again",
-        left,
-        lambda real, _, b: again(real, b),
-        ids,
-        ids,
-        ids,
-        side="below",
-        seed=0,
-        replicates=60,
-        method="recentred",
-    )
-    assert alike.answer == "undecided"
-    assert alike.as_json()["difference"]["n"] == 80

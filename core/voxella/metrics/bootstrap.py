@@ -1,7 +1,7 @@
 """Bootstrap intervals over cases, and the floor: real cases against other real cases.
 
-Efron and Tibshirani 1993, "An Introduction to the Bootstrap": percentile interval (chapter 13) and
-BCa (chapter 14). Cases of one patient are drawn together.
+Efron and Tibshirani 1993, "An Introduction to the Bootstrap": percentile interval (chapter 13).
+Cases of one patient are drawn together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from voxella.metrics.estimate import LEVEL, Estimate, joined
 from voxella.metrics.resampling import Decks, Rows, halves, seeded_generator
@@ -25,7 +24,7 @@ __all__ = [
     "replicate_draws",
 ]
 
-Method = Literal["percentile", "bca", "recentred"]
+Method = Literal["percentile", "recentred"]
 Statistic = Callable[..., float]
 Values = NDArray[np.float64]
 
@@ -84,7 +83,7 @@ def bootstrap(
     note = f"{lost} of {replicates} draws were undefined and are left out" if lost else None
     if lost > _MOST_UNDEFINED * replicates:
         return Estimate(float(value), None, None, n, level, how, joined(note, "no interval"))
-    low, high, remark = _interval(method, statistic, decks, float(value), known, level)
+    low, high, remark = _interval(method, float(value), known, level)
     if at_least is not None:
         low, high = max(low, at_least), max(high, at_least)
     return Estimate(float(value), low, high, n, level, how, joined(note, remark))
@@ -163,55 +162,19 @@ def floor_estimate(
 
 
 def _interval(
-    method: Method, statistic: Statistic, decks: Decks, value: float, drawn: Values, level: float
+    method: Method, value: float, drawn: Values, level: float
 ) -> tuple[float, float, str | None]:
     low, high = _quantiles(drawn, level)
     if method == "recentred":
         excess = float(drawn.mean()) - value
         note = f"draws repeat cases and lay {excess:+.3g} from the value; the interval is moved"
         return low - excess, high - excess, note
-    if method == "bca":
-        levels = _bca_levels(statistic, decks, value, drawn, level)
-        if levels is None:
-            return low, high, "BCa is not defined here; percentile interval"
-        low, high = (float(end) for end in np.quantile(drawn, levels))
     return low, high, None
 
 
 def _quantiles(values: Values, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def _bca_levels(
-    statistic: Statistic, decks: Decks, value: float, drawn: Values, level: float
-) -> tuple[float, float] | None:
-    """Return the two quantile levels of BCa (equation 14.10), or None where they do not exist."""
-    below = (np.mean(drawn < value) + np.mean(drawn <= value)) / 2
-    bias = float(norm.ppf(below))
-    acceleration = _acceleration(statistic, decks)
-    if not np.isfinite(bias) or not np.isfinite(acceleration):
-        return None
-    z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = norm.cdf(bias + z / (1 - acceleration * z))
-    return float(low), float(high)
-
-
-def _acceleration(statistic: Statistic, decks: Decks) -> float:
-    """Return the jackknife's acceleration (equation 14.15), over the units of all decks.
-
-    For several samples the sums run over all of them, each scaled by its size (Davison and
-    Hinkley 1997, chapter 5).
-    """
-    left: list[list[float]] = [[] for _ in decks.deck_sizes]
-    for number, rows in decks.without_one():
-        left[number].append(statistic(*rows))
-    cubes = squares = 0.0
-    for values, size in zip(left, decks.deck_sizes, strict=True):
-        influence = (size - 1) * (np.mean(values) - np.asarray(values))
-        cubes += float(np.sum(influence**3)) / size**3
-        squares += float(np.sum(influence**2)) / size**2
-    return cubes / (6 * squares**1.5) if squares > 0 else float("nan")
 
 
 def _units(decks: Decks) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,15 +78,6 @@ class Decks:
         """Return the rows of each sample after drawing every deck once with replacement."""
         picks = [generator.integers(len(deck), size=len(deck)) for deck in self._decks]
         return self._gather(picks)
-
-    def without_one(self) -> Iterator[tuple[int, list[Rows]]]:
-        """Yield each deck's number and the rows left when one of its units is taken out."""
-        everything = [np.arange(len(deck)) for deck in self._decks]
-        for number, deck in enumerate(self._decks):
-            for unit in range(len(deck)):
-                picks = list(everything)
-                picks[number] = np.delete(everything[number], unit)
-                yield number, self._gather(picks)
 
     def _gather(self, picks: Sequence[NDArray[np.int64]]) -> list[Rows]:
         units = [

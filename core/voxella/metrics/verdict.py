@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from voxella.metrics.bootstrap import Method, bootstrap
-from voxella.metrics.estimate import LEVEL, Estimate
-from voxella.metrics.resampling import Rows
+from voxella.metrics.estimate import Estimate
 
-__all__ = ["Answer", "Verdict", "compared", "judged"]
+__all__ = ["Answer", "Verdict", "judged"]
 
 Answer = Literal["yes", "no", "undecided"]
-Statistic = Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -66,50 +62,3 @@ def judged(claim: str, difference: Estimate, *, side: Literal["below", "above"])
         elif difference.low > 0:
             answer = "no" if side == "below" else "yes"
     return Verdict(claim, answer, difference)
-
-
-def compared(
-    claim: str,
-    left: Statistic,
-    right: Statistic,
-    *groups: Sequence[str],
-    side: Literal["below", "above"],
-    seed: int,
-    paired: bool = False,
-    replicates: int = 1000,
-    level: float = LEVEL,
-    method: Method = "percentile",
-) -> Verdict:
-    """Return the verdict on two statistics of the same samples, drawn together in each replicate.
-
-    What both share (the real cases, or the patients whose reports made both sets) moves both at
-    once, so their difference is far steadier than either. For distances give ``recentred``; at
-    equal N their biases then cancel in the difference.
-
-    Args:
-        claim: In words; it names the draws.
-        left: Takes one array of row numbers per sample.
-        right: Takes the same.
-        *groups: For each sample, the unit of each row that is drawn whole.
-        side: What the claim says of left.
-        seed: With the claim, decides the draws.
-        paired: The samples share their units.
-        replicates: Draws.
-        level: Coverage.
-        method: Which interval.
-    """
-
-    def difference(*rows: Rows) -> float:
-        return left(*rows) - right(*rows)
-
-    estimate = bootstrap(
-        difference,
-        *groups,
-        seed=seed,
-        name=claim,
-        paired=paired,
-        replicates=replicates,
-        level=level,
-        method=method,
-    )
-    return judged(claim, estimate, side=side)
