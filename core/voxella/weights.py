@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
+from voxella.wording import listed
 
 __all__ = ["differences", "read_state_dict"]
 
@@ -68,7 +69,9 @@ def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
         "unknown": [name for name in state if name not in expected],
         "of another shape": shapes,
     }
-    return [f"{len(names)} {kind}: {_some(names)}" for kind, names in groups.items() if names]
+    return [
+        f"{len(names)} {kind}: {listed(names, _SHOWN)}" for kind, names in groups.items() if names
+    ]
 
 
 def _is_state(content: Any) -> bool:  # noqa: ANN401 - whatever was saved
@@ -77,8 +80,3 @@ def _is_state(content: Any) -> bool:  # noqa: ANN401 - whatever was saved
         and len(content) > 0
         and all(isinstance(value, Tensor) for value in content.values())
     )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown}, ..."

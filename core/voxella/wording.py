@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 __all__ = [
@@ -19,15 +19,12 @@ __all__ = [
     "MOST_WORDS",
     "MOST_WORDS_OF_NAME",
     "counted",
-    "first_names",
     "human_bytes",
     "listed",
     "named",
     "named_list",
     "quoted",
-    "quoted_list",
     "shown_path",
-    "some",
     "unquoted",
     "visible",
     "why_no_code",
@@ -50,8 +47,6 @@ _JOINERS = "\u200c\u200d"
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 _LETTERS_A_WORD = 4
 _LISTED = 50
-
-_FIRST_NAMES = 6
 
 
 def visible(text: str) -> str:
@@ -161,11 +156,6 @@ def quoted(value: object) -> str:
     return quoted(str(value)) if not isinstance(value, float | int) else repr(value)
 
 
-def quoted_list(values: Iterable[object]) -> str:
-    """Return values as a message lists them."""
-    return ", ".join(quoted(value) for value in values)
-
-
 def _size(text: str) -> str:
     return f"text of {len(text)} characters"
 
@@ -211,11 +201,11 @@ def _words(value: str) -> int:
     return len(value.split()) + unspaced // _LETTERS_A_WORD
 
 
-def listed(ids: Iterable[str]) -> str:
-    """Return ids for a message, the first fifty of them by name."""
-    names = list(ids)
-    shown = ", ".join(names[:_LISTED])
-    more = len(names) - _LISTED
+def listed(names: Iterable[str], most: int = _LISTED) -> str:
+    """Return names for a message: the first ``most`` of them, and how many more there are."""
+    every = list(names)
+    shown = ", ".join(every[:most])
+    more = len(every) - most
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
@@ -229,17 +219,6 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} TB"
 
 
-def first_names(names: Sequence[str]) -> str:
-    """Return the first few names."""
-    return ", ".join(names[:_FIRST_NAMES]) + (", ..." if len(names) > _FIRST_NAMES else "")
-
-
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where there is not one."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def some(names: list[str], most: int) -> str:
-    """Return the first names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -10,6 +10,7 @@ import numpy as np
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.check.likeness import ALIGNED, CANDIDATE, Floats, aligned
+from voxella.wording import listed
 
 __all__ = ["Picture", "by_sequence", "copies", "near_copies"]
 
@@ -48,7 +49,7 @@ def copies(pictures: Sequence[Picture]) -> Iterator[Finding]:
             code = "duplicate.across-splits"
         for picture in group:
             others = [_name(other, picture) for other in group if other is not picture]
-            message = f"the same voxels as {_some(others)}"
+            message = f"the same voxels as {listed(others, _NAMED)}"
             yield found(code, message, case=picture.case, where=picture.sequence)
 
 
@@ -73,7 +74,7 @@ def near_copies(
                 partners.setdefault(own, []).append(name)
     for index in sorted(partners):
         picture = pictures[index]
-        message = f"almost the same image as {_some(partners[index])}"
+        message = f"almost the same image as {listed(partners[index], _NAMED)}"
         yield found("duplicate.near", message, case=picture.case, where=picture.sequence)
 
 
@@ -105,8 +106,3 @@ def _name(other: Picture, picture: Picture) -> str:
         return f"{other.sequence} of this case"
     where = f"{other.case} {other.sequence}"
     return where if other.split == picture.split else f"{where} in {other.split}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

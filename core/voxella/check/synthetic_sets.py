@@ -11,7 +11,7 @@ from voxella.check.quick import case_headers
 from voxella.check.settings import CheckSettings, images_of
 from voxella.errors import UserError
 from voxella.recipe.model import Recipe
-from voxella.wording import first_names, quoted
+from voxella.wording import listed, quoted
 
 __all__ = ["check_samples", "data_sets_in", "refuse_unfit"]
 
@@ -88,7 +88,7 @@ def _without_images(recipe: Recipe, twins: Manifest) -> Iterator[str]:
     for sequence in recipe.data.sequences:
         ids = [case.id for case in twins if sequence not in case.images]
         if ids:
-            yield f"{len(ids)} synthetic case(s) have no {sequence} image: {first_names(ids)}"
+            yield f"{len(ids)} synthetic case(s) have no {sequence} image: {listed(ids, 6)}"
         for case in twins:
             path = twins.image_path(case, sequence) if sequence in case.images else None
             if path is not None and not path.is_file():

@@ -24,7 +24,7 @@ from voxella.check.quick import quick_check
 from voxella.progress import say
 from voxella.recipe.model import Recipe
 from voxella.terminal import make_console
-from voxella.wording import counted, some
+from voxella.wording import counted, listed
 
 __all__ = ["Group", "grouped", "print_findings", "tally", "tell_quick_check"]
 
@@ -57,7 +57,7 @@ def tell_quick_check(recipe: Recipe, dataset: Path) -> list[Finding]:
 
 
 def _line(group: Group) -> str:
-    where = f"{counted(len(group.cases), 'case')} ({some(group.cases, _CASES_NAMED)})"
+    where = f"{counted(len(group.cases), 'case')} ({listed(group.cases, _CASES_NAMED)})"
     return f"{group.severity} {group.code}: {where}: {group.meaning}"
 
 
@@ -95,7 +95,7 @@ def _where(group: Group) -> str:
     if len(cases) == 1:
         where = group.findings[0].where
         return cases[0] if where is None else f"{cases[0]} {where}"
-    return f"{len(cases)} cases: {some(cases, _CASES_IN_TABLE)}"
+    return f"{len(cases)} cases: {listed(cases, _CASES_IN_TABLE)}"
 
 
 def _what(group: Group) -> str:

@@ -19,6 +19,7 @@ from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
+from voxella.wording import listed
 
 __all__ = ["Example", "Examples", "needs_samples", "require_validation", "select"]
 
@@ -165,8 +166,8 @@ class _Picker:
                 found[case.id] = Example(case, manifest, self.classes.index(label), identity)
         for label, ids in unknown.items():
             self.problems.append(
-                f"{where}: label {label!r} of {len(ids)} case(s) ({_some(ids)}) is not a class of "
-                f"the recipe; legal: {', '.join(self.classes)}"
+                f"{where}: label {label!r} of {len(ids)} case(s) ({listed(ids, _SHOWN)}) is not a "
+                f"class of the recipe; legal: {', '.join(self.classes)}"
             )
         return found
 
@@ -190,7 +191,7 @@ def _misfits(
 ) -> Iterator[str]:
     """Say why synthetic images could be told from real ones by other things than what they show."""
     if both := sorted(set(real) & set(made)):
-        yield f"{len(both)} case id(s) are real and synthetic: {_some(both)}"
+        yield f"{len(both)} case id(s) are real and synthetic: {listed(both, _SHOWN)}"
     if settings.label == "predicted" and not made:
         yield (
             "no synthetic case has a predicted label: the model has no class head; "
@@ -227,7 +228,3 @@ def _one_class(found: Examples, classes: list[str], settings: Classify) -> None:
                 remedy="add such cases; for synthetic ones, sample more (--set sample.count=null)",
             )
         say(f"warning: {problem}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -11,6 +11,7 @@ from pathlib import Path
 from voxella.case import Case, Manifest
 from voxella.data.pseudonyms import KEY
 from voxella.files import sha256_json
+from voxella.wording import listed
 
 __all__ = ["identity_of", "leaks", "unmarked_images"]
 
@@ -61,8 +62,7 @@ def leaks(real: Manifest, synthetic: Iterable[Case]) -> Iterator[str]:
         if (why := _reason(twin, by_id, held_out, reports)) is not None:
             found.setdefault(why, []).append(twin.id)
     for why, ids in found.items():
-        names = ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-        yield f"leak: {len(ids)} synthetic case(s) {why} ({names})"
+        yield f"leak: {len(ids)} synthetic case(s) {why} ({listed(ids, _SHOWN)})"
 
 
 def _reason(

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.imaging.headers import check_image_file
+from voxella.wording import listed
 
 __all__ = ["Problems", "image_problem", "spans"]
-
-_NAMED = 50
 
 
 class Problems:
@@ -60,8 +59,7 @@ def spans(ids: Sequence[str]) -> str:
         else:
             runs.append((name, name))
     items = [first if first == last else f"{first}-{last}" for first, last in runs]
-    named = ", ".join(items[:_NAMED])
-    return named if len(items) <= _NAMED else f"{named} and {len(items) - _NAMED} more"
+    return listed(items)
 
 
 def _follows(last: str, name: str) -> bool:

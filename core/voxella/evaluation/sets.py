@@ -18,7 +18,7 @@ from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
-from voxella.wording import first_names
+from voxella.wording import listed
 
 __all__ = ["Sets", "Subject", "read_sets"]
 
@@ -233,7 +233,7 @@ def compared_split(recipe: Recipe, split_of: Mapping[str, str]) -> str:
     told = ", ".join(f"{count} from {split}" for split, count in sorted(found.items()))
     raise UserError(
         f"the synthetic cases are made from other splits than {wanted}, whose real cases they "
-        f"would be compared with ({told}), such as {first_names(other)}: a distance between mixed "
+        f"would be compared with ({told}), such as {listed(other, 6)}: a distance between mixed "
         "splits has no meaning",
         legal="synthetic cases made from reports of one split, or one of several by its name",
         remedy=" or ".join(f"--set evaluate.real_split={split}" for split in sorted(found)),

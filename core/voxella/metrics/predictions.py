@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.errors import UserError
+from voxella.wording import listed
 
 __all__ = ["Predictions", "aligned"]
 
@@ -90,13 +91,13 @@ def aligned(first: Predictions, second: Predictions) -> None:
     if only[0] or only[1]:
         raise UserError(
             "a paired test needs predictions for the same cases: "
-            f"{len(only[0])} only in the first ({_some(only[0])}), "
-            f"{len(only[1])} only in the second ({_some(only[1])})",
+            f"{len(only[0])} only in the first ({listed(only[0], _SHOWN) or 'none'}), "
+            f"{len(only[1])} only in the second ({listed(only[1], _SHOWN) or 'none'})",
             remedy="predict the same test cases with both",
         )
     differing = np.flatnonzero(first.truth != second.truth)
     if len(differing):
-        names = _some([first.ids[row] for row in differing])
+        names = listed((first.ids[row] for row in differing), _SHOWN)
         raise UserError(
             f"{len(differing)} case(s) are positive in one set and negative in the other: {names}",
             remedy="take the labels of both from one manifest",
@@ -115,12 +116,6 @@ def _refuse(ids: Sequence[str], truth: NDArray[np.generic], scores: NDArray[np.f
         "with a truth that is neither 0 nor 1": no_label,
         "with a score that is no probability (NaN, or outside 0 to 1)": outside,
     }
-    problems = [f"{len(n)} case(s) {what}: {_some(n)}" for what, n in found.items() if n]
+    problems = [f"{len(n)} case(s) {what}: {listed(n, _SHOWN)}" for what, n in found.items() if n]
     if problems:
         raise UserError("\n".join(problems), legal="one score in [0, 1] per labelled case")
-
-
-def _some(names: Sequence[str]) -> str:
-    if not names:
-        return "none"
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxella.errors import UserError
+from voxella.wording import listed
 
 __all__ = ["VectorSet", "nearest", "same_width", "squared_distances"]
 
@@ -161,8 +162,7 @@ def _refuse_non_finite(values: Floats, ids: Sequence[str], what: str) -> None:
         bad |= {str(ids[start + int(row)]): None for row in np.flatnonzero(~finite)}
     if bad:
         names = list(bad)
-        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         raise UserError(
-            f"{what} vectors of {len(names)} case(s) hold NaN or infinity: {shown}",
+            f"{what} vectors of {len(names)} case(s) hold NaN or infinity: {listed(names, _SHOWN)}",
             remedy="look at these cases' images; make their features again",
         )

@@ -15,6 +15,7 @@ from voxella.metrics.estimate import Estimate
 from voxella.metrics.names import KNOWN
 from voxella.study.plan import Plan
 from voxella.study.table import Filled
+from voxella.wording import listed
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["FORMAT", "TABLES", "as_markdown", "write_tables"]
@@ -81,10 +82,10 @@ def _section(filled: Filled) -> list[str]:
         lines.append(_row(cells))
     lines += ["", "Value (95 % interval; N patients).".replace("95 %", _level(filled)), ""]
     lines += [f"- {line}" for line in (*filled.paper_lines(), *filled.unfinished())]
-    lines += [f"- warning: {_listed(where)}: {why}" for why, where in warnings.items()]
+    lines += [f"- warning: {listed(where, 4)}: {why}" for why, where in warnings.items()]
     told = [f"{name} ({', '.join(columns)})" for name, columns in filled.networks().items()]
     lines += [f"- features: {', '.join(told)}"] if told else []
-    lines += [f"- without a value: {_listed(where)}: {why}" for why, where in notes.items()]
+    lines += [f"- without a value: {listed(where, 4)}: {why}" for why, where in notes.items()]
     return [*lines, "", *_verdicts(filled)]
 
 
@@ -126,10 +127,6 @@ def _level(filled: Filled) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _as_csv(tables: Sequence[Filled]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from voxella.wording import listed
+
 __all__ = [
     "Outputs",
     "assert_same",
@@ -78,18 +80,18 @@ def gradients_reach_all(module: nn.Module, outputs: Outputs) -> None:
     weighted_sum(outputs).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     unreached = [name for name, p in trainable.items() if p.grad is None]
-    assert not unreached, f"no gradient reaches {_some(unreached)}: use them or freeze them"
+    assert not unreached, f"no gradient reaches {listed(unreached, 5)}: use them or freeze them"
     bad = [n for n, p in trainable.items() if p.grad is not None and not p.grad.isfinite().all()]
-    assert not bad, f"the gradient is not finite at {_some(bad)}"
+    assert not bad, f"the gradient is not finite at {listed(bad, 5)}"
     zero = [name for name, p in trainable.items() if p.grad is not None and not p.grad.any()]
-    assert not zero, f"the gradient is exactly zero at {_some(zero)}, even off initial values"
+    assert not zero, f"the gradient is exactly zero at {listed(zero, 5)}, even off initial values"
 
 
 def same_seed_same_weights(build: Callable[[int], nn.Module]) -> None:
     """Refuse a builder whose initial weights depend on more than torch's seed."""
     first, second = build(0).state_dict(), build(0).state_dict()
     changed = [name for name in first if not torch.equal(first[name], second[name])]
-    assert not changed, f"two builds under one seed differ at {_some(changed)}"
+    assert not changed, f"two builds under one seed differ at {listed(changed, 5)}"
 
 
 def state_dict_round_trip(
@@ -109,8 +111,3 @@ def _gap(first: Tensor, second: Tensor) -> float:
     largest = max(float(first.abs().max()), 1e-6)
     gap = float((first - second).abs().max()) / largest
     return gap if gap == gap else float("inf")
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -18,6 +18,7 @@ from voxella.machine import raise_if_machine
 from voxella.texts.documents import Document, stored_text
 from voxella.texts.garbled import find_garbled
 from voxella.texts.placeholders import stated
+from voxella.wording import listed
 
 __all__ = ["ReportTexts", "check_duplicates", "read_texts", "report_range"]
 
@@ -112,6 +113,6 @@ def check_duplicates(texts: Mapping[str, str], cases: Sequence[Case]) -> list[Fi
         within = sorted({splits[case] for case in (first, *others)})
         leak = f", over the splits {', '.join(within)}" if len(within) > 1 else ""
         problem = f"{len(others)} more cases have this report, word for word{leak}: "
-        named = ", ".join(others[:8]) + (", ..." if len(others) > 8 else "")
+        named = listed(others, 8)
         findings.append(text_finding("report.duplicate", problem + named, first, "report"))
     return findings

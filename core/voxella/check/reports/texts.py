@@ -25,6 +25,7 @@ from voxella.plugins.contracts import TextEncoder
 from voxella.texts.ids import alike, id_problem
 from voxella.texts.markers import find_markers
 from voxella.texts.placeholders import is_nothing
+from voxella.wording import listed
 
 __all__ = ["check_texts"]
 
@@ -85,7 +86,7 @@ def check_alike(cases: Sequence[Case]) -> list[Finding]:
         members = [case for case in cases if case.patient in group]
         splits = sorted({case.split for case in members})
         first, *others = sorted(case.id for case in members)
-        named = ", ".join(others[:8]) + (", ..." if len(others) > 8 else "")
+        named = listed(others, 8)
         where = f", over the splits {', '.join(splits)}" if len(splits) > 1 else ""
         problem = (
             f"its patient's id is like those of {len(group) - 1} other patients{where}: {named}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxella.data.drafts import warn
 from voxella.errors import UserError
+from voxella.wording import listed
 from voxella_importers.dicom.choice import Chosen, choose, name_series
 from voxella_importers.dicom.pixels import check_decodable
 from voxella_importers.dicom.scan import BadFile, Scan, Study
@@ -18,7 +18,7 @@ from voxella_importers.dicom.stack import Refusal
 
 __all__ = ["Judged", "judge", "refuse", "tell"]
 
-_NAMED_AT_MOST = 5
+_NAMED = 5
 _PATHS_AT_MOST = 20
 
 
@@ -108,18 +108,21 @@ def tell(found: Scan, judged: Judged) -> None:
             if chosen.hole_in_numbers:
                 holes.append(f"{case} {sequence}")
     for text, cases in sorted(thickness.items()):
-        warn(f"{text} in {_few(cases)}; the gap is used")
+        warn(f"{text} in {listed(cases, _NAMED)}; the gap is used")
     if holes:
-        warn(f"instance numbers do not run from 1: is a slice missing at an end? {_few(holes)}")
+        warn(
+            "instance numbers do not run from 1: is a slice missing at an end? "
+            + listed(holes, _NAMED)
+        )
     nameless = [case for case, patient in judged.patients.items() if patient == case]
     if nameless:
-        warn(f"no PatientID, so each is taken for a patient of its own: {_few(nameless)}")
+        warn(f"no PatientID, so each is taken for a patient of its own: {listed(nameless, _NAMED)}")
     if len(judged.patients) > 1 and len(set(judged.patients.values())) == 1:
         warn(f"all {len(judged.patients)} studies have one PatientID, and so share one split")
     for cases in _alike(found, judged):
         warn(
-            f"the PatientIDs of {_few(cases)} differ only in letter case, zeros in front or "
-            "parting; they count as different patients, who may stand in different splits"
+            f"the PatientIDs of {listed(cases, _NAMED)} differ only in letter case, zeros in front "
+            "or parting; they count as different patients, who may stand in different splits"
         )
     if found.ignored:
         warn(f"{found.ignored} of {found.files} files are no images by their kind; not read")
@@ -175,7 +178,7 @@ def _files(bad: list[BadFile], total: int, settings: DicomSettings) -> list[str]
     lines: list[str] = []
     for reason, files in reasons.items():
         numbers = [str(one.number) for one in files]
-        which = f"file {numbers[0]}" if len(files) == 1 else f"files {_few(numbers)}"
+        which = f"file {numbers[0]}" if len(files) == 1 else f"files {listed(numbers, _NAMED)}"
         paths = (str(one.path.relative_to(settings.source)) for one in files[:_PATHS_AT_MOST])
         where = f" ({', '.join(paths)})" if settings.show_paths else ""
         lines.append(f"{which} of {total}{where}: {reason}")
@@ -188,9 +191,3 @@ def _place(study: Study, settings: DicomSettings) -> list[str]:
         return []
     folder = os.path.commonpath([str(folder) for folder in study.folders])
     return [f"it lies in {os.path.relpath(folder, settings.source)}"]
-
-
-def _few(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - _NAMED_AT_MOST} more" if len(every) > _NAMED_AT_MOST else ""
-    return ", ".join(every[:_NAMED_AT_MOST]) + more
