@@ -43,7 +43,7 @@ LAYERS = (
 # Modules beside the folders: what every layer may use, itself in two floors.
 NOUNS = ("case", "case_fields", "conditioning", "detection", "weights")
 WORDS = (
-    *("errors", "files", "limits", "machine", "plain_json", "process", "progress"),
+    *("errors", "files", "limits", "machine", "philox", "plain_json", "process", "progress"),
     *("provenance", "ranks", "stopping", "terminal", "wording"),
 )
 # The package's own door and `python -m voxella` stand above everything.

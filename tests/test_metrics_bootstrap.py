@@ -13,7 +13,8 @@ from scipy import stats
 from voxella.errors import UserError
 from voxella.metrics.bootstrap import bootstrap, real_floor
 from voxella.metrics.estimate import Estimate, clopper_pearson, joined, wilson
-from voxella.metrics.resampling import Decks, Rows, halves, seeded_generator
+from voxella.metrics.resampling import Decks, Rows, halves
+from voxella.philox import keyed_generator
 
 
 def names(count: int, prefix: str = "c") -> list[str]:
@@ -135,9 +136,9 @@ def test_rows_of_one_patient_are_drawn_together() -> None:
 
 
 def test_paired_samples_are_drawn_by_their_common_unit() -> None:
-    shared = Decks([names(8), names(8)], paired=True).draw(seeded_generator(0, "p"))
+    shared = Decks([names(8), names(8)], paired=True).draw(keyed_generator(0, "p"))
     np.testing.assert_array_equal(shared[0], shared[1])
-    apart = Decks([names(8), names(8)], paired=False).draw(seeded_generator(0, "p"))
+    apart = Decks([names(8), names(8)], paired=False).draw(keyed_generator(0, "p"))
     assert not np.array_equal(apart[0], apart[1])
     with pytest.raises(UserError, match="no case in common"):
         Decks([names(3), names(3, "d")], paired=True)
@@ -191,11 +192,11 @@ def test_undefined_draws_are_counted_or_forbid_an_interval() -> None:
 
 def test_halves_share_no_patient() -> None:
     patients = [name for name in names(11, "p") for _ in range(2)]
-    first, second = halves(patients, seeded_generator(0, "h"))
+    first, second = halves(patients, keyed_generator(0, "h"))
     assert len(first) == len(second) == 10
     assert not {patients[row] for row in first} & {patients[row] for row in second}
     with pytest.raises(UserError, match="cannot be made of 11"):
-        halves(patients, seeded_generator(0, "h"), size=6)
+        halves(patients, keyed_generator(0, "h"), size=6)
 
 
 def test_the_floor_is_what_real_cases_score_against_real_cases() -> None:

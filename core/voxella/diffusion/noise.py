@@ -4,21 +4,17 @@ The same case at the same step sees the same noise whatever the batch, the rank 
 or without a GPU. Draw per case and stack::
 
     torch.stack([seeded_noise(shape, seed=0, case_id=c, step=step) for c in case_ids])
-
-The generator is Philox (Salmon et al. 2011) keyed with 128 bits of a hash. Not ``torch.Generator``:
-on the CPU it keeps only the lower 32 bits of its seed, so that among the millions of draws of one
-run thousands would share theirs.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from voxella.philox import keyed_generator
 
 __all__ = ["seeded_noise", "seeded_timesteps", "seeded_uniform"]
 
@@ -38,7 +34,7 @@ def seeded_noise(
     Returns:
         ``shape``, float32, on the CPU.
     """
-    generator = _generator(seed, purpose, case_id, step)
+    generator = keyed_generator(seed, purpose, case_id, step)
     return torch.from_numpy(np.asarray(generator.standard_normal(tuple(shape), dtype=np.float32)))
 
 
@@ -46,7 +42,7 @@ def seeded_uniform(
     shape: Sequence[int], *, seed: int, case_id: str, step: int, purpose: str = "uniform"
 ) -> Tensor:
     """Return uniform numbers in [0, 1) for one case; as :func:`seeded_noise`."""
-    generator = _generator(seed, purpose, case_id, step)
+    generator = keyed_generator(seed, purpose, case_id, step)
     return torch.from_numpy(np.asarray(generator.random(tuple(shape), dtype=np.float32)))
 
 
@@ -63,12 +59,5 @@ def seeded_timesteps(
 
     Arguments as in :func:`seeded_noise`; ``shape`` is usually ``()``, ``steps`` the schedule's.
     """
-    generator = _generator(seed, purpose, case_id, step)
+    generator = keyed_generator(seed, purpose, case_id, step)
     return torch.from_numpy(np.asarray(generator.integers(steps, size=tuple(shape))))
-
-
-def _generator(seed: int, purpose: str, case_id: str, step: int) -> np.random.Generator:
-    """Return a generator keyed by a hash of its arguments; JSON keeps them apart."""
-    identity = json.dumps([seed, purpose, case_id, step]).encode()
-    key = hashlib.blake2b(identity, digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

@@ -19,7 +19,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from voxella.diffusion.names import ScheduleName, family_of
+from voxella.diffusion.names import ScheduleName
 from voxella.errors import UserError
 
 __all__ = ["Schedule", "make_schedule"]
@@ -53,11 +53,6 @@ class Schedule:
         """Return the number of timesteps."""
         return len(self.alphas)
 
-    @property
-    def is_flow(self) -> bool:
-        """Tell whether this is the straight path of a rectified flow."""
-        return family_of(self.name) == "flow"
-
     def alpha(self, t: Tensor | int) -> Tensor:
         """Return the signal factor at ``t``, float32, shaped and placed like ``t``."""
         return self._tables(torch.as_tensor(t).device, torch.float32)[0][t]
@@ -65,10 +60,6 @@ class Schedule:
     def sigma(self, t: Tensor | int) -> Tensor:
         """Return the noise standard deviation at ``t``, float32, shaped and placed like ``t``."""
         return self._tables(torch.as_tensor(t).device, torch.float32)[1][t]
-
-    def snr(self, t: Tensor | int) -> Tensor:
-        """Return alpha^2 / sigma^2 at ``t`` (Kingma et al. 2021, equation 2), float32."""
-        return (self.alpha(t) / self.sigma(t)) ** 2
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
         """Return ``x_t = alpha_t x_0 + sigma_t noise`` (Ho et al. 2020, equation 4).

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.resampling import Decks, Rows, halves, seeded_generator
+from voxella.metrics.resampling import Decks, Rows, halves
+from voxella.philox import keyed_generator
 
 __all__ = [
     "Method",
@@ -97,7 +98,7 @@ def replicate_draws(
 
 
 def _draws(decks: Decks, seed: int, name: str, replicates: int) -> Iterator[list[Rows]]:
-    generator = seeded_generator(seed, name)
+    generator = keyed_generator(seed, name)
     return (decks.draw(generator) for _ in range(replicates))
 
 
@@ -143,7 +144,7 @@ def floor_draws(
     Raises:
         UserError: There are not enough patients.
     """
-    generator = seeded_generator(seed, f"{name}/floor")
+    generator = keyed_generator(seed, f"{name}/floor")
     return [halves(groups, generator, size=size) for _ in range(repeats)]
 
 

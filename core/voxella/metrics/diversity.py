@@ -16,7 +16,7 @@ from torch import Tensor
 from voxella.errors import UserError
 from voxella.metrics.bootstrap import bootstrap
 from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.resampling import seeded_generator
+from voxella.philox import keyed_generator
 
 __all__ = ["disjoint_pairs", "ms_ssim", "ms_ssim_diversity", "scales_for"]
 
@@ -129,7 +129,7 @@ def disjoint_pairs(
     Raises:
         UserError: There is no such pair.
     """
-    generator = seeded_generator(seed, f"{name}/pairs")
+    generator = keyed_generator(seed, f"{name}/pairs")
     names = sorted(zip(ids, patients, strict=True))
     waiting = [names[position] for position in generator.permutation(len(names))]
     pairs: list[tuple[str, str]] = []

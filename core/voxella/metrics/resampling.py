@@ -6,8 +6,6 @@ sorted by name before they are drawn.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -16,15 +14,9 @@ from numpy.typing import NDArray
 
 from voxella.errors import UserError
 
-__all__ = ["Decks", "Rows", "halves", "has_repeats", "rows_of_units", "seeded_generator"]
+__all__ = ["Decks", "Rows", "halves", "has_repeats", "rows_of_units"]
 
 Rows = NDArray[np.int64]
-
-
-def seeded_generator(seed: int, name: str) -> np.random.Generator:
-    """Return a generator keyed by a hash of its arguments; 0 is a seed like any other."""
-    key = hashlib.blake2b(json.dumps([seed, name]).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
 def has_repeats(groups: Sequence[str]) -> bool:

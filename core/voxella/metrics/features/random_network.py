@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from voxella.files import sha256_bytes, sha256_json
 from voxella.metrics.features.network import PLANES, Plane, TorchFeatures
-from voxella.metrics.resampling import seeded_generator
+from voxella.philox import keyed_generator
 
 __all__ = ["RandomNetwork", "random_networks"]
 
@@ -71,7 +71,7 @@ class RandomNetwork(nn.Module):
             convolution(width, after, 3, stride=2, padding=1) for width, after in pairwise(widths)
         )
         # Drawn by numpy's Philox: the same for ever, whatever torch makes of its own generator.
-        generator = seeded_generator(seed, f"{_name(seed)}/{spatial_dims}d/{dim}")
+        generator = keyed_generator(seed, f"{_name(seed)}/{spatial_dims}d/{dim}")
         for tensor in self.parameters():
             # He et al. 2015, equation 10: activations keep their scale through ReLUs.
             fan_in = tensor[0].numel() if tensor.dim() > 1 else 9 * _STEM[0]
