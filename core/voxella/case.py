@@ -13,16 +13,27 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from voxella.case_fields import GUARDED, field_problem
+from voxella.case_fields import GUARDED, conditions_problem, field_problem
 from voxella.errors import UserError
 from voxella.files import write_text_atomic
 from voxella.limits import TEXT_BYTES
 from voxella.plain_json import parse_json
 from voxella.wording import shown_path
 
-__all__ = ["MANIFEST", "Case", "Fault", "Manifest", "Split", "read_cases", "relations"]
+__all__ = [
+    "MANIFEST",
+    "Case",
+    "ConditionValue",
+    "Fault",
+    "Manifest",
+    "Split",
+    "read_cases",
+    "relations",
+]
 
 MANIFEST = "manifest.jsonl"
+# A number or a word; None where it is not known.
+ConditionValue = float | str | None
 Split = Literal["train", "val", "test"]
 _LONGEST_ID = 128
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
@@ -40,7 +51,9 @@ class Case(BaseModel):
         label: Class name (one of ``recipe.data.classes``), or None when unknown.
         label_source: Where the label comes from: ``pirads``, ``isup``, ``table``, ``phantom``...
         truth: File beside the case that holds a phantom's known facts, or None.
-        extra: Anything an importer wants kept (scanner, site, age); never free text.
+        conditions: What a model may be conditioned on, by name: numbers (age, PSA) and words
+            (scanner); None, or absent, where it is not known.
+        extra: Anything else that an importer wants kept; never free text.
     """
 
     # An exception's words may go anywhere; what stands in a wrong field may be a report.
@@ -55,7 +68,18 @@ class Case(BaseModel):
     label_source: str | None = None
     split: Split = "train"
     truth: str | None = None
+    # Left out where there is none: manifests and hashes from before are those without it.
+    conditions: dict[str, ConditionValue] = Field(
+        default_factory=dict, exclude_if=lambda conditions: not conditions
+    )
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _numbers_and_words(cls, value: Any) -> Any:  # noqa: ANN401 - any field
+        if (why := conditions_problem(value)) is not None:
+            raise ValueError(why)
+        return value
 
     @field_validator(*GUARDED)
     @classmethod

@@ -6,13 +6,14 @@ importers ask it before they write, the manifest asks it when it is read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from voxella.wording import why_no_name, why_sentence
+from voxella.wording import named, why_no_name, why_sentence
 
-__all__ = ["GUARDED", "LONGEST_PATIENT", "field_problem"]
+__all__ = ["GUARDED", "LONGEST_PATIENT", "conditions_problem", "field_problem"]
 
 # An id of 128 characters, and what stands before it for a synthetic counterpart.
 LONGEST_PATIENT = 144
@@ -25,6 +26,7 @@ GUARDED = (
     "label",
     "label_source",
     "truth",
+    "conditions",
     "extra",
 )
 
@@ -37,6 +39,25 @@ def field_problem(field: str, value: object) -> str | None:
         value: What is to stand in it; None and "" are nothing, and pass.
     """
     return next((why for text in _texts(value) if (why := _problem(field, text))), None)
+
+
+def conditions_problem(value: object) -> str | None:
+    """Return why a value cannot be a case's ``conditions``, whatever its words are; else None."""
+    if not isinstance(value, Mapping):
+        return "no mapping of names to numbers and words"
+    for name, item in value.items():
+        if item is None or isinstance(item, str):
+            continue
+        if isinstance(item, bool) or not isinstance(item, int | float) or not _finite(item):
+            return f"{named(str(name))} is no finite number, no word and not null"
+    return None
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def _problem(field: str, text: tuple[str, bool]) -> str | None:

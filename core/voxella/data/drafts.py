@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from voxella.case import Case, Manifest, Split
+from voxella.case import Case, ConditionValue, Manifest, Split
 from voxella.case_fields import field_problem
 from voxella.data.reports import Report, write_report
 from voxella.errors import UserError
@@ -39,6 +39,7 @@ class Draft:
         label: Its class, or None.
         label_source: Where the label comes from.
         split: Its split, or None: decided by a hash of the patient.
+        conditions: What a model may be conditioned on, by name: numbers and words.
         extra: What else the manifest keeps; numbers and short codes, never free text.
     """
 
@@ -49,6 +50,7 @@ class Draft:
     label: str | None = None
     label_source: str | None = None
     split: Split | None = None
+    conditions: dict[str, ConditionValue] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,6 +110,7 @@ class Assembly:
             label=draft.label,
             label_source=draft.label_source if draft.label is not None else None,
             split=split,
+            conditions=draft.conditions,
             extra=extra,
         )
 
@@ -137,6 +140,7 @@ def _refuse_sentences(drafts: Sequence[Draft], *, copied: bool) -> None:
             "images": {n: "" if copied else str(p.resolve()) for n, p in draft.images.items()},
             "label": draft.label,
             "label_source": draft.label_source,
+            "conditions": draft.conditions,
             "extra": draft.extra,
         }
         for name, value in fields.items():

@@ -128,6 +128,7 @@ class _Join:
             label=None if positive is None else self.settings.classes[int(positive)],
             label_source=source,
             split=self._split(entry, marks, patient),
+            conditions={} if marks is None else marks.conditions,
             extra=_extra(entry, case),
         )
 

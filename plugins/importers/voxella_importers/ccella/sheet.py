@@ -6,10 +6,12 @@ the released code itself takes it for the split (``train``, ``test``). Both are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from voxella.case import Split
+from voxella.case import ConditionValue, Split
+from voxella.data.cells import number_or_text
 from voxella.data.rows.read import Row, read_table, shown
 from voxella.errors import UserError
 from voxella.texts.placeholders import is_nothing
@@ -18,6 +20,8 @@ __all__ = ["COLUMNS", "Marks", "read_sheet"]
 
 # The last two are ours: the released format has no place for them, and does not mind them.
 COLUMNS = ("folder", "PosPIRADS", "PosISUP", "Label", "patient", "label_source")
+# Not the released code's either; read where a sheet has them, as what a model is conditioned on.
+_NUMBERS = ("age", "psa", "psad", "volume")
 _WORDS = {
     **dict.fromkeys(("1", "positive", "pos", "true", "yes"), True),
     **dict.fromkeys(("0", "negative", "neg", "false", "no"), False),
@@ -37,6 +41,7 @@ class Marks:
         split: Its split by the column Label.
         patient: Its patient.
         label_source: Where the label comes from.
+        conditions: Its numbers by the columns age, psa, psad and volume, where there are any.
     """
 
     pirads: bool | None
@@ -45,6 +50,7 @@ class Marks:
     split: Split | None
     patient: str | None
     label_source: str | None
+    conditions: dict[str, ConditionValue]
 
 
 def read_sheet(
@@ -65,7 +71,14 @@ def read_sheet(
     Raises:
         UserError: It cannot be read, or rows are wrong: all of them, by number.
     """
-    table = read_table(path, COLUMNS, sheet=sheet, encoding=encoding, visible_only=visible_only)
+    table = read_table(
+        path,
+        [*COLUMNS, *_NUMBERS],
+        sheet=sheet,
+        encoding=encoding,
+        numbers=_NUMBERS,
+        visible_only=visible_only,
+    )
     missing = [name for name in COLUMNS[:3] if name not in table.columns]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}", legal=shown(table.columns))
@@ -96,7 +109,20 @@ def _marks(row: Row, problems: list[str]) -> Marks:
         split=_SPLITS.get(label),
         patient=row.cells.get("patient") or None,
         label_source=source or None,
+        conditions=dict(_numbers(row, problems)),
     )
+
+
+def _numbers(row: Row, problems: list[str]) -> Iterator[tuple[str, ConditionValue]]:
+    for name in _NUMBERS:
+        cell = row.cells.get(name, "")
+        if is_nothing(cell):
+            continue
+        number = number_or_text(cell, decimal_comma=False)
+        if isinstance(number, str):
+            problems.append(f"row {row.number}: {name} is no number")
+        else:
+            yield name, number
 
 
 def _truth(row: Row, column: str, problems: list[str]) -> bool | None:

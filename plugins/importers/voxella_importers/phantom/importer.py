@@ -100,6 +100,11 @@ class PhantomImporter:
                 test_share=settings.test_share,
             ),
             truth=paths.truth,
+            conditions={
+                "age": float(truth.age),
+                "psa": truth.psa,
+                "volume": truth.gland.volume_ml,
+            },
             extra={"pirads": truth.pirads, "age": truth.age},
         )
 

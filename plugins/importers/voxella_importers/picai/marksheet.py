@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from voxella.case import Split
+from voxella.case import ConditionValue, Split
 from voxella.data.rows.read import Row, read_table, read_text
 from voxella.errors import UserError
 from voxella.plain_json import parse_json
@@ -23,6 +23,14 @@ __all__ = ["LabelRule", "Mark", "read_marksheet", "read_splits"]
 
 _NEEDED = ("patient_id", "study_id", "case_ISUP")
 _NUMBERS = ("patient_age", "psa", "psad", "prostate_volume")
+# What a model may be conditioned on: our name, and the fact's.
+_CONDITIONS = {
+    "age": "patient_age",
+    "psa": "psa",
+    "psad": "psad",
+    "volume": "prostate_volume",
+    "center": "center",
+}
 
 LabelRule = Literal["pirads_then_isup", "pirads", "isup"]
 
@@ -40,6 +48,12 @@ class Mark:
     pirads: int | None
     isup: int | None
     facts: dict[str, Any]
+
+    @property
+    def conditions(self) -> dict[str, ConditionValue]:
+        """Return what a model may be conditioned on: age in years, PSA, its density, ml, center."""
+        found = {name: self.facts.get(fact) for name, fact in _CONDITIONS.items()}
+        return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def read_marksheet(

@@ -167,7 +167,13 @@ def _with_mark(draft: Draft, mark: Mark, settings: PicaiSettings) -> Draft:
     elif mark.isup is not None and settings.label_from != "pirads":
         positive, source = mark.isup >= 2, "isup"
     label = None if positive is None else settings.classes[int(positive)]
-    return replace(draft, label=label, label_source=source, extra=mark.facts)
+    return replace(
+        draft,
+        label=label,
+        label_source=source,
+        conditions=mark.conditions,
+        extra=mark.facts,
+    )
 
 
 def _few(cases: list[str]) -> str:

@@ -30,6 +30,7 @@ def table(
     classes: Sequence[str] = ("negative", "positive"),
     labels: Mapping[str, str] | None = None,
     label_source: str = "table",
+    conditions: Mapping[str, str] | None = None,
     extra: Sequence[str] = (),
     delimiter: str | None = None,
     sheet: str | None = None,
@@ -56,6 +57,9 @@ def table(
         labels: Class by what the table writes, such as ``{"0": negative}``. A cell that is empty
             means that the label is unknown.
         label_source: Recorded with each label, where no column says it.
+        conditions: The column of each thing that a model may be conditioned on, by our name, such
+            as ``{age: AGE, scanner: Scanner}``: numbers, and codes as in ``extra``. An empty cell
+            means that it is not known.
         extra: Columns kept in the manifest; numbers (a decimal comma is understood where the
             delimiter is no comma) and codes of up to 32 characters.
         delimiter: Of a CSV file; None: found out.
@@ -81,6 +85,7 @@ def table(
         classes=tuple(classes),
         labels={str(key): value for key, value in (labels or {}).items()},
         label_source=label_source,
+        conditions=dict(conditions or {}),
         extra=tuple(extra),
         delimiter=delimiter,
         sheet=sheet,

@@ -37,14 +37,15 @@ class TableImporter:
         """
         settings = self.settings
         expected = [settings.column(f) for f in (*FIELDS, *settings.sequences)]
-        wanted = [*expected, *settings.extra]
+        kept = [*settings.extra, *settings.conditions.values()]
+        wanted = [*expected, *kept]
         read = read_table(
             settings.source,
             wanted,
             settings.delimiter,
             settings.sheet,
             encoding=settings.encoding,
-            numbers=[name for name in settings.extra if name not in expected],
+            numbers=[name for name in kept if name not in expected],
             visible_only=settings.visible_only,
         )
         rows = TableRows(settings, read, Path(out))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class TableRows:
         """
         settings = self.settings
         needed = {"id", *settings.sequences, *settings.columns}
-        wanted = [settings.column(field) for field in sorted(needed)] + list(settings.extra)
+        wanted = [settings.column(field) for field in sorted(needed)]
+        wanted += [*settings.extra, *settings.conditions.values()]
         missing = [name for name in wanted if name not in self.table.columns]
         if missing:
             raise UserError(
@@ -75,7 +76,8 @@ class TableRows:
             label=self._label(row),
             label_source=self._label_source(row),
             split=self._split(row),
-            extra=dict(self._extra(row)),
+            conditions=dict(self._kept(row, self.settings.conditions)),
+            extra=dict(self._kept(row, {name: name for name in self.settings.extra})),
         )
 
     def check_relations(self, drafts: list[Draft]) -> None:
@@ -222,17 +224,16 @@ class TableRows:
             self._note(row, f"its split is none of {', '.join(SPLITS)}")
         return split
 
-    def _extra(self, row: Row) -> Iterator[tuple[str, Any]]:
-        for name in self.settings.extra:
-            cell = row.cells[name]
+    def _kept(self, row: Row, columns: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+        """Yield numbers and codes by our name of them; nothing of a cell that says nothing."""
+        for name, column in columns.items():
+            cell = row.cells[column]
             if len(cell) > _LONGEST_CODE or len(cell.split()) > 1:
                 self._note(
                     row,
-                    f"{shown([name])} is longer than {_LONGEST_CODE} characters or more than one "
+                    f"{shown([column])} is longer than {_LONGEST_CODE} characters or more than one "
                     "word: free text is not kept in a manifest, numbers and short codes are",
                 )
             elif not is_nothing(cell):
-                yield (
-                    name,
-                    number_or_text(cell, decimal_comma=self.table.delimiter not in {",", None}),
-                )
+                comma = self.table.delimiter not in {",", None}
+                yield name, number_or_text(cell, decimal_comma=comma)

@@ -26,6 +26,7 @@ class TableSettings:
     classes: tuple[str, ...]
     labels: dict[str, str]
     label_source: str
+    conditions: dict[str, str]
     extra: tuple[str, ...]
     delimiter: str | None
     sheet: str | None
@@ -50,6 +51,7 @@ class TableSettings:
             "sequences": self.sequences,
             "label_source": (self.label_source,),
             "extra": self.extra,
+            "conditions": (*self.conditions, *self.conditions.values()),
         }
         found += [
             f"{argument}: a name that {why}"
