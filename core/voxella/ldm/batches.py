@@ -94,6 +94,7 @@ class BatchMaker:
             spacing_mm=self._spacing(visits),
             drop_label=torch.tensor([label for _, label in drops]),
             class_count=self._class_count(visits, global_visits or visits),
+            conditions=self._conditions(visits),
         )
 
     def _latent(self, visit: Visit) -> Tensor:
@@ -162,6 +163,28 @@ class BatchMaker:
         joined, mask = pad_features(features)
         # All of one length: no mask, so that paper mode attends to padding as released.
         return joined, None if bool(mask.all()) else mask
+
+    def _conditions(self, visits: Sequence[Visit]) -> dict[str, Tensor]:
+        """Return the named conditions of the visits; all zeros, "not known", where dropped."""
+        rows = [
+            {} if self._drops_conditions(visit) else self.cases[visit.case_id].conditions
+            for visit in visits
+        ]
+        return {
+            name: torch.tensor([block.encode(row.get(name)) for row in rows])
+            for name, block in self.recipe.conditions.items()
+        }
+
+    def _drops_conditions(self, visit: Visit) -> bool:
+        dropout, seed = self.recipe.dropout, self.recipe.seed
+
+        def draw(shape: tuple[int, ...], purpose: str) -> Tensor:
+            case_id, step = visit.case_id, visit.epoch
+            return seeded_uniform(shape, seed=seed, case_id=case_id, step=step, purpose=purpose)
+
+        # The draw that decides `both` is the one of text and label: a case loses all of them.
+        both = draw((3,), "dropout")[0] < dropout.both
+        return bool(both or draw((), "dropout-conditions") < dropout.conditions)
 
     def _label(self, case_id: str) -> Tensor:
         one_hot = torch.zeros(len(self.recipe.data.classes))

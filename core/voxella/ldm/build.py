@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from voxella.conditioning import LABEL, SPACING, TEXT
 from voxella.diffusion.schedule import make_schedule
 from voxella.errors import UserError
-from voxella.ldm.module import SPACING, Batch, LatentDiffusion
+from voxella.ldm.module import Batch, LatentDiffusion
 from voxella.plugins import registry
 from voxella.plugins.contracts import Conditioner
 from voxella.recipe.model import Recipe
@@ -24,6 +25,8 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
     """
     spatial_dims = len(recipe.latent.size)
     num_classes = len(recipe.data.classes)
+    conditions = {name: block.width for name, block in recipe.conditions.items()}
+    text = {} if recipe.text is None else {TEXT: recipe.text.width}
     # Of the CPU only: the model is drawn there, and forking every GPU's generator starts every GPU.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed % 2**63)
@@ -32,6 +35,7 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
             recipe.conditioner,
             text_dim=recipe.text.width if recipe.text else None,
             num_classes=num_classes,
+            conditions={**text, LABEL: num_classes, SPACING: spatial_dims, **conditions},
         )
         widths = _vector_widths(recipe, conditioner, spatial_dims)
         backbone = registry.build(
@@ -62,6 +66,7 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
         num_classes=num_classes,
         spatial_dims=spatial_dims,
         loss=recipe.loss,
+        conditions=conditions,
     )
 
 
@@ -72,7 +77,9 @@ def _vector_widths(recipe: Recipe, conditioner: Conditioner, spatial_dims: int) 
             f"conditioner {recipe.conditioner.name} reads reports; the recipe has no text block",
             remedy="add text: {encoder: {name: t5, path: ...}, width: 4096}",
         )
-    offered = {SPACING: spatial_dims, **conditioner.vector_sizes}
+    _refuse_unknown_needs(recipe, conditioner)
+    conditions = {name: block.width for name, block in recipe.conditions.items()}
+    offered = {SPACING: spatial_dims, **conditions, **conditioner.vector_sizes}
     listed = [vector.name for vector in recipe.vectors]
     unknown = [name for name in listed if name not in offered]
     unused = [name for name in conditioner.vector_sizes if name not in listed]
@@ -80,6 +87,26 @@ def _vector_widths(recipe: Recipe, conditioner: Conditioner, spatial_dims: int) 
         raise UserError(
             f"recipe {recipe.name}: vectors {listed} do not fit conditioner "
             f"{recipe.conditioner.name} (unknown: {unknown}, provided but not listed: {unused})",
-            legal=f"all of {list(conditioner.vector_sizes)}, and {SPACING} or not",
+            legal=f"all of {list(conditioner.vector_sizes)}, and any of "
+            f"{', '.join((SPACING, *conditions))}",
+        )
+    if unread := sorted(set(conditions) - {*conditioner.needs, *listed}):
+        raise UserError(
+            f"recipe {recipe.name}: nothing reads the conditions {', '.join(unread)}: conditioner "
+            f"{recipe.conditioner.name} does not need them, and vectors do not list them",
+            remedy=f"--set 'vectors=[{{name: {unread[0]}, scale: 1}}, ...]', another conditioner, "
+            f"or --set conditions.{unread[0]}=null",
         )
     return {name: offered[name] for name in listed}
+
+
+def _refuse_unknown_needs(recipe: Recipe, conditioner: Conditioner) -> None:
+    known = {TEXT, LABEL, SPACING, *recipe.conditions}
+    if unknown := sorted(conditioner.needs - known):
+        raise UserError(
+            f"conditioner {recipe.conditioner.name} needs {', '.join(unknown)}, which recipe "
+            f"{recipe.name} has not",
+            legal=", ".join(sorted(known)),
+            remedy=f"say how it becomes a tensor: conditions: {{{unknown[0]}: {{kind: number, "
+            "range: [LOW, HIGH]}}",
+        )

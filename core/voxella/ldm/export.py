@@ -59,6 +59,7 @@ class _Facts(TypedDict):
     autoencoder_fingerprint: str
     weights_sha256: str
     files: NotRequired[dict[str, str]]
+    conditions: NotRequired[dict[str, dict[str, Any]]]
     versions: dict[str, str]
 
 
@@ -77,6 +78,7 @@ class ModelFacts:
         text: Width and encoder fingerprint of the features trained on, or None.
         autoencoder_fingerprint: Of the autoencoder whose latents were learnt.
         weights_sha256: Hash of ``model.safetensors``.
+        conditions: What it was conditioned on, as :func:`voxella.ldm.conditions.seen` returns it.
         files: Hashes of the other files.
         versions: Packages at export.
     """
@@ -89,6 +91,7 @@ class ModelFacts:
     spacing_mm: dict[str, list[float]] | None
     text: dict[str, Any] | None
     autoencoder_fingerprint: str
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
     weights_sha256: str = ""
     files: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from voxella.diffusion.sampling import sample
 from voxella.engine.precision import autocast_dtype, lacks
 from voxella.ldm.batches import class_index, pad_features
 from voxella.ldm.build import LatentDiffusion
+from voxella.ldm.conditions import encoded
 from voxella.recipe.model import Recipe
 
 __all__ = ["Generated", "Request", "generate", "request_for"]
@@ -32,12 +33,14 @@ class Request:
         text_features: ``(L, F)``; None: the empty report, or a model that reads no text.
         label: Class index, -1 when unknown.
         spacing_mm: One number per axis.
+        conditions: ``{name: (width,)}`` of the recipe's conditions; one that is absent is missing.
     """
 
     sample_id: str
     text_features: Tensor | None
     label: int
     spacing_mm: tuple[float, ...]
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def generate(
     settings = recipe.sample
     sampler = sampler or make_sampler(settings.sampler, model.schedule, settings.steps)
     given = _conditions(model, requests, device)
-    null = {**given, **_null(settings.guidance_null, len(requests), device)}
+    null = {**given, **_null(settings.guidance_null, given, len(requests), device)}
     probabilities: list[Tensor] = []
     shape = (recipe.latent.channels, *recipe.latent.size)
 
@@ -120,6 +123,12 @@ def _conditions(
         "text_mask": None if mask is None or bool(mask.all()) else mask.to(device),
         "label": torch.tensor([r.label for r in requests], device=device),
         "spacing_mm": torch.tensor([r.spacing_mm for r in requests], device=device),
+        "conditions": {
+            name: torch.stack([r.conditions.get(name, torch.zeros(width)) for r in requests]).to(
+                device
+            )
+            for name, width in model.conditions.items()
+        },
     }
 
 
@@ -137,9 +146,13 @@ def _text(
     return pad_features(known)
 
 
-def _null(lacks: Sequence[str], count: int, device: torch.device) -> dict[str, Any]:
+def _null(
+    lacks: Sequence[str], given: dict[str, Any], count: int, device: torch.device
+) -> dict[str, Any]:
     """Return the conditions that the null twin has in place of the given ones."""
-    null: dict[str, Any] = {}
+    every = "conditions" in lacks
+    kept = {n: value for n, value in given["conditions"].items() if not every and n not in lacks}
+    null: dict[str, Any] = {"conditions": kept}
     if "text" in lacks:
         null |= {"text_features": None, "text_mask": None}
     if "label" in lacks:
@@ -157,18 +170,18 @@ def _precision(recipe: Recipe, device: torch.device) -> Any:  # noqa: ANN401 - a
 
 
 def request_for(recipe: Recipe, case: Case, features: Tensor | None, sample_id: str) -> Request:
-    """Return the request that makes a synthetic twin of a case: its report, label and spacing.
+    """Return the request that makes a synthetic twin of a case: with its report, label and so on.
 
     Args:
         recipe: The experiment.
-        case: Whose label and spacing are taken.
+        case: Whose label, spacing and conditions are taken.
         features: ``(L, F)`` of its report; None: the empty one's, or a model without text.
         sample_id: Names which of its twins.
 
     Raises:
-        UserError: The case's label is not a class of the recipe.
+        UserError: The case's label is not a class of the recipe, or a condition cannot be taken.
     """
     index = class_index(recipe, case)
     label = -1 if index is None else index
     spacing = tuple(float(mm) for mm in case.extra["spacing_mm"])
-    return Request(sample_id, features, label, spacing)
+    return Request(sample_id, features, label, spacing, encoded(recipe.conditions, case))

@@ -6,13 +6,13 @@ The batch that the model learns from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from voxella.conditioning import Conditioning
+from voxella.conditioning import LABEL, SPACING, TEXT, Conditioning, arguments, completed, unread
 from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_loss
 from voxella.diffusion.names import Prediction
 from voxella.diffusion.prediction import target
@@ -22,8 +22,8 @@ from voxella.recipe.model import Loss
 
 __all__ = ["SPACING", "Batch", "LatentDiffusion"]
 
-SPACING = "spacing"
 CLASS = "class"
+_NO_SPACING = "this model is conditioned on voxel spacing: give spacing_mm"
 
 
 class LatentDiffusion(nn.Module):
@@ -39,6 +39,8 @@ class LatentDiffusion(nn.Module):
         num_classes: Number of classes K.
         spatial_dims: 2 or 3; width of the spacing vector.
         loss: Weights and forms of the losses.
+        conditions: ``{name: width}`` of the recipe's conditions, named by the conditioner's
+            ``needs`` or joined as vectors.
     """
 
     null_text: Tensor | None
@@ -54,11 +56,14 @@ class LatentDiffusion(nn.Module):
         num_classes: int,
         spatial_dims: int,
         loss: Loss,
+        conditions: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = cast(nn.Module, backbone)
         self.conditioner = cast(nn.Module, conditioner)
         self.needs = conditioner.needs
+        self._unread = unread(self.conditioner, self.needs)
+        self.conditions = dict(conditions or {})
         self.schedule = schedule
         self.prediction = prediction
         self.vectors = dict(vectors)
@@ -79,6 +84,7 @@ class LatentDiffusion(nn.Module):
         text_mask: Tensor | None = None,
         label: Tensor | None = None,
         spacing_mm: Tensor | None = None,
+        conditions: Mapping[str, Tensor] | None = None,
         drop_label: Tensor | None = None,
     ) -> Conditioning:
         """Return what the backbone is told about ``B`` samples.
@@ -90,6 +96,8 @@ class LatentDiffusion(nn.Module):
             text_mask: ``(B, L)`` bool, True where a token is real; None when all are.
             label: ``(B,)`` class indices (-1: unknown) or ``(B, K)`` one-hot; None: unknown.
             spacing_mm: ``(B, n)``, needed when the recipe lists a spacing vector.
+            conditions: ``{name: (B, width)}``, see :class:`voxella.recipe.condition.Condition`; one
+                that is not given is missing in all samples.
             drop_label: ``(B,)`` bool, True where the class vector is nulled.
 
         Raises:
@@ -98,13 +106,19 @@ class LatentDiffusion(nn.Module):
         count = timesteps.shape[0]
         if "text" in self.needs and text_features is None:
             text_features, text_mask = self._empty_report(count), None
+        given = completed(self.conditions, conditions or {}, count, timesteps.device)
+        if LABEL in self.needs:
+            given[LABEL] = self._one_hot(label, timesteps)
+        if spacing_mm is not None:
+            given[SPACING] = spacing_mm
+        elif SPACING in self.needs:
+            raise ValueError(_NO_SPACING)
+        if text_features is not None:
+            given[TEXT] = text_features
         made: Conditioning = self.conditioner(
-            timesteps=timesteps,
-            text_features=text_features if "text" in self.needs else None,
-            text_mask=text_mask if "text" in self.needs else None,
-            label=self._one_hot(label, timesteps) if "label" in self.needs else None,
+            timesteps=timesteps, **arguments(self.needs, given, text_mask), **self._unread
         )
-        return made._replace(vectors=self._scaled_vectors(made, spacing_mm, drop_label))
+        return made._replace(vectors=self._scaled_vectors(made, given, drop_label))
 
     def predict(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the backbone's prediction for ``x_t`` ``(B, C, *spatial)``, in float32."""
@@ -124,6 +138,7 @@ class LatentDiffusion(nn.Module):
             text_mask=batch.text_mask,
             label=batch.label,
             spacing_mm=batch.spacing_mm,
+            conditions=batch.conditions,
             drop_label=batch.drop_label,
         )
         predicted = self.predict(x_t, batch.timesteps, conditioning)
@@ -155,14 +170,15 @@ class LatentDiffusion(nn.Module):
         }
 
     def _scaled_vectors(
-        self, made: Conditioning, spacing_mm: Tensor | None, drop_label: Tensor | None
+        self, made: Conditioning, given: Mapping[str, Tensor], drop_label: Tensor | None
     ) -> dict[str, Tensor]:
-        """Put the vectors in the recipe's order, scaled, the class nulled where asked."""
-        raw = dict(made.vectors)
+        """Put the vectors in the recipe's order, scaled, the class nulled where asked.
+
+        What the conditioner does not make of its own is joined as it was given.
+        """
+        raw = {**given, **made.vectors}
         if SPACING in self.vectors and SPACING not in raw:
-            if spacing_mm is None:
-                raise ValueError("this model is conditioned on voxel spacing: give spacing_mm")
-            raw[SPACING] = spacing_mm
+            raise ValueError(_NO_SPACING)
         if drop_label is not None and CLASS in raw:
             raw[CLASS] = raw[CLASS].masked_fill(drop_label[:, None], 0.0)
         return {name: raw[name] * factor for name, factor in self.vectors.items()}
@@ -200,6 +216,7 @@ class Batch:
         has_report: ``(B,)`` bool; cases without one take no part in the class loss.
         spacing_mm: ``(B, n)``, or None when the recipe lists no spacing vector.
         drop_label: ``(B,)`` bool, True where the class vector is nulled (guidance training).
+        conditions: ``{name: (B, width)}`` of the recipe's conditions; zeros: not known.
         class_count: What the class loss's sum is divided by. Set by the engine so that the mean
             runs over the reported cases of the GLOBAL batch; None: over this batch's.
     """
@@ -215,6 +232,7 @@ class Batch:
     spacing_mm: Tensor | None = None
     drop_label: Tensor | None = None
     class_count: Tensor | None = None
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -222,5 +240,8 @@ class Batch:
             item.name: value.to(device, non_blocking=True)
             for item in fields(self)
             if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        moved["conditions"] = {
+            name: value.to(device, non_blocking=True) for name, value in self.conditions.items()
         }
         return replace(self, **moved)

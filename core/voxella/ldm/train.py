@@ -25,6 +25,7 @@ from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batches import BatchMaker
 from voxella.ldm.build import build_model
+from voxella.ldm.conditions import refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
 from voxella.ldm.monitor import Monitor
 from voxella.ldm.panels import make_panel
@@ -61,6 +62,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
     folders = Folders.of(recipe, run)
     cases = _training_cases(folders)
+    refuse_values(recipe.conditions, cases.values())
     latents, text = _caches(recipe, folders, cases)
     record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents, text, cases))
     if agreed(record.is_current() and is_whole(folders.model, record.facts)):
@@ -182,6 +184,7 @@ def _validation(
     held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
     if not recipe.train.validate_every or not held_out:
         return None
+    refuse_values(recipe.conditions, held_out.values())
     maker.latents.require(held_out)
     if maker.text is not None:
         maker.text.require(held_out)
@@ -212,6 +215,12 @@ def _inputs(
     # How the autoencoder was cut into windows is part of the latents' own key.
     wanted["latent"].pop("tiling")
     known = sorted((case.id, case.label, case.extra.get("spacing_mm")) for case in cases.values())
+    # Nothing of it where there are no conditions: trainings from before are those without.
+    conditions = {
+        name: {case.id: case.conditions.get(name) for case in cases.values()}
+        for name in recipe.conditions
+    }
+    told = {"conditions": [wanted["conditions"], sha256_json(conditions)]} if conditions else {}
     return {
         **{key: wanted[key] for key in decides},
         "train": length,
@@ -220,4 +229,5 @@ def _inputs(
         "latents": latents.key,
         "text": text.key if text else None,
         "cases": sha256_json(known),
+        **told,
     }

@@ -12,6 +12,7 @@ from voxella.engine.runtime import gather_state
 from voxella.engine.train import Training
 from voxella.ldm.batches import BatchMaker
 from voxella.ldm.build import LatentDiffusion
+from voxella.ldm.conditions import seen
 from voxella.ldm.export import ModelFacts, save_model
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
@@ -43,6 +44,7 @@ def export(
         spacing_mm=_spacing_range(maker.cases),
         text={"width": text.width, "encoder": text.fingerprint} if text else None,
         autoencoder_fingerprint=maker.latents.fingerprint,
+        conditions=seen(recipe.conditions, maker.cases.values()),
     )
     # From the cache: the model's own has been rounded where precision is cast.
     null_text = None if text is None else text.empty.float()[None]

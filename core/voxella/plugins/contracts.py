@@ -36,34 +36,30 @@ __all__ = [
 
 @runtime_checkable
 class Conditioner(Protocol):
-    """A ``torch.nn.Module`` that turns text features and labels into a Conditioning.
+    """A ``torch.nn.Module`` that turns what is known of cases into a Conditioning.
 
     Attributes:
         context_dim: Width of the context tokens, or None when there is no context.
         vector_sizes: ``{name: K}`` of the vectors it returns, unscaled.
-        needs: Which inputs it reads: a subset of ``{"text", "label"}``.
+        needs: Names of what it reads: ``text``, ``label``, ``spacing``, and conditions of the
+            recipe, such as ``age``. It is called with these, by name, and with no other.
     """
 
     context_dim: int | None
     vector_sizes: Mapping[str, int]
     needs: frozenset[str]
 
-    def __call__(
-        self,
-        *,
-        timesteps: Tensor,
-        text_features: Tensor | None,
-        text_mask: Tensor | None,
-        label: Tensor | None,
-    ) -> Conditioning:
-        """Condition a batch.
+    def __call__(self, *, timesteps: Tensor, **inputs: Tensor | None) -> Conditioning:
+        """Condition a batch; called with what ``needs`` names.
 
-        Args:
-            timesteps: ``(B,)``, in steps of the schedule.
-            text_features: ``(B, L, F)`` in the text cache's dtype, bfloat16 unless the recipe says
-                otherwise: cast them to your parameters' dtype. None when "text" is not needed.
-            text_mask: ``(B, L)`` bool, True where a token is real; None when all are.
-            label: ``(B, num_classes)`` one-hot (zeros mean "no label"); None when not needed.
+        - ``timesteps``: whatever it needs. ``(B,)``, in steps of the schedule.
+        - ``text_features`` and ``text_mask``: where ``needs`` names text. ``(B, L, F)`` in the text
+          cache's dtype, bfloat16 unless the recipe says otherwise: cast them to your parameters'
+          dtype. ``(B, L)`` bool, True where a token is real; None when all are.
+        - ``label``: ``(B, num_classes)`` one-hot; zeros mean that it is not known.
+        - ``spacing``: ``(B, n)``, edges of a voxel in mm.
+        - a condition, by its name: ``(B, width)``. Of a number two, its place in its range from -1
+          to 1 and 1 for "known"; of a category one per value, one-hot. Zeros: not known.
         """
         ...
 

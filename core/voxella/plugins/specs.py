@@ -47,6 +47,7 @@ WIRED: dict[str, dict[str, str]] = {
     "conditioners": {
         "text_dim": "width of the text features (int)",
         "num_classes": "number of classes (int)",
+        "conditions": "{name: width} of text, label, spacing and the recipe's conditions",
     },
     "backbones": {
         "spatial_dims": "2 or 3",

@@ -38,6 +38,7 @@ from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.problems import Problem, from_validation, impossible_numbers, raise_problems
 from voxella.recipe.shape import KeyPath
 from voxella.recipe.yaml_lines import Node, dump_yaml, locate, plain, shown
+from voxella.wording import quoted
 
 __all__ = ["assemble", "dump_recipe", "load_recipe", "resolve"]
 
@@ -141,7 +142,12 @@ def cross_check(recipe: Recipe, tree: Node) -> list[Problem]:
     """Return what is wrong between the blocks of a recipe that is legal block by block."""
     return [
         Problem(str(locate(tree, path)[0].mark), path, text)
-        for path, text in (*_samplers(recipe), *_grids(recipe), *_ranges(recipe))
+        for path, text in (
+            *_samplers(recipe),
+            *_grids(recipe),
+            *_ranges(recipe),
+            *_null(recipe),
+        )
     ]
 
 
@@ -198,3 +204,12 @@ def _ranges(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             ("dropout",),
             f"the three shares add up to {total:g}; legal: at most 1, each case loses one of them",
         )
+
+
+def _null(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """What the null twin lacks: names that the recipe's models have."""
+    legal = ["text", "label", "conditions", *recipe.conditions]
+    for index, name in enumerate(recipe.sample.guidance_null):
+        if name not in legal:
+            where = ("sample", "guidance_null", index)
+            yield where, f"received {quoted(name)}; legal: {', '.join(legal)}"

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from voxella.plugins.component import Component
 from voxella.recipe.block import Block, FolderName
 from voxella.recipe.classification import Classify
+from voxella.recipe.condition import Condition, ConditionName
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import (
     AutoencoderCheck,
@@ -32,6 +33,7 @@ __all__ = [
     "AutoencoderCheck",
     "AutoencoderTraining",
     "Component",
+    "Condition",
     "Data",
     "Diffusion",
     "Dropout",
@@ -84,6 +86,12 @@ class Recipe(Block):
     autoencoder_check: AutoencoderCheck = AutoencoderCheck()
     text: Text | None = None
     latent: Latent = Latent()
+    # Left out where there is none: recipes and hashes from before are those without it.
+    conditions: dict[ConditionName, Condition] = Field(
+        default_factory=dict,
+        exclude_if=lambda conditions: not conditions,
+        description="what else a case is known by, by name, and how it becomes a tensor",
+    )
     conditioner: Component
     backbone: Component
     vectors: list[Vector] = Field(default_factory=list)
@@ -97,6 +105,14 @@ class Recipe(Block):
     evaluate: Evaluate = Evaluate()
     classify: Classify | None = None
     observers: list[Component] = Field(default_factory=list)
+
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _without_null(cls, value: Any) -> Any:  # noqa: ANN401 - as it was written
+        """Let null take away what a recipe inherits: all conditions, or one of them."""
+        if not isinstance(value, dict):
+            return {} if value is None else value
+        return {name: block for name, block in value.items() if block is not None}
 
     @field_validator("vectors")
     @classmethod

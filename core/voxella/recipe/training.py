@@ -53,7 +53,17 @@ class Dropout(Block):
 
     text: float = Field(0.0, ge=0, le=1, description="share of cases that see the empty report")
     label: float = Field(0.0, ge=0, le=1, description="share of cases whose class vector is zero")
-    both: float = Field(0.0, ge=0, le=1, description="share of cases that lose both")
+    both: float = Field(
+        0.0, ge=0, le=1, description="share of cases that lose both, and all conditions"
+    )
+    # Left out where it is none: hashes from before are those without it.
+    conditions: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: share == 0.0,
+        description="share of cases whose named conditions are all missing",
+    )
 
 
 class Optimizer(Block):

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from voxella.case import Case
+from voxella.case import Case, ConditionValue
+from voxella.case_fields import conditions_problem
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
 from voxella.imaging.affine import edges_problem
+from voxella.ldm.conditions import wrong_conditions
 from voxella.ldm.export import FACTS, ModelFacts, load_facts
 from voxella.limits import TEXT_BYTES
 from voxella.machine import raise_if_machine
@@ -25,7 +27,14 @@ from voxella.texts.encodings import decode
 from voxella.texts.placeholders import stated
 from voxella.wording import shown_path
 
-__all__ = ["Prompt", "check_prompts", "prompt_cases", "read_prompts"]
+__all__ = [
+    "Prompt",
+    "case_of",
+    "check_prompts",
+    "prompt_cases",
+    "read_prompts",
+    "wrong_values",
+]
 
 # A spacing this many times finer or coarser than any that was seen is refused.
 _FAR = 4.0
@@ -47,6 +56,14 @@ class Prompt(BaseModel):
     report: str = ""
     label: str | None = None
     spacing_mm: list[float] | None = None
+    conditions: dict[str, ConditionValue] = Field(default_factory=dict)
+
+    @field_validator("conditions")
+    @classmethod
+    def _finite(cls, value: dict[str, ConditionValue]) -> dict[str, ConditionValue]:
+        if (why := conditions_problem(value)) is not None:
+            raise ValueError(why)
+        return value
 
 
 def check_prompts(recipe: Recipe, model: Path) -> None:
@@ -61,8 +78,8 @@ def check_prompts(recipe: Recipe, model: Path) -> None:
     """
     if recipe.sample.prompts is None:
         return
-    trained = load_facts(model).spacing_mm if (model / FACTS).is_file() else None
-    _judged(recipe, recipe.sample.prompts, recipe.data.classes, trained)
+    facts = load_facts(model) if (model / FACTS).is_file() else None
+    _judged(recipe, recipe.sample.prompts, recipe.data.classes, facts)
 
 
 def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
@@ -75,20 +92,23 @@ def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
         UserError: Naming every bad line; or what is asked needs a scan, which prompts have not.
     """
     assert recipe.sample.prompts is not None, "asked for only where there is a file"
-    usual = _usual_spacing(recipe, facts)
-    return [
-        Case(
-            id=prompt.id,
-            patient=f"prompt-{prompt.id}",
-            images={},
-            label=prompt.label,
-            label_source=None if prompt.label is None else "given",
-            report_sha256=sha256_bytes(prompt.report.encode()) if stated(prompt.report) else None,
-            split=recipe.sample.splits[0],
-            extra={"spacing_mm": prompt.spacing_mm or usual},
-        )
-        for prompt in _judged(recipe, recipe.sample.prompts, facts.classes, facts.spacing_mm)
-    ]
+    prompts = _judged(recipe, recipe.sample.prompts, facts.classes, facts)
+    return [case_of(prompt, recipe, facts) for prompt in prompts]
+
+
+def case_of(prompt: Prompt, recipe: Recipe, facts: ModelFacts) -> Case:
+    """Return the case that a prompt stands for, with the middle spacing where it names none."""
+    return Case(
+        id=prompt.id,
+        patient=f"prompt-{prompt.id}",
+        images={},
+        label=prompt.label,
+        label_source=None if prompt.label is None else "given",
+        report_sha256=sha256_bytes(prompt.report.encode()) if stated(prompt.report) else None,
+        split=recipe.sample.splits[0],
+        conditions=prompt.conditions,
+        extra={"spacing_mm": prompt.spacing_mm or _usual_spacing(recipe, facts)},
+    )
 
 
 def _usual_spacing(recipe: Recipe, facts: ModelFacts) -> list[float]:
@@ -99,7 +119,7 @@ def _usual_spacing(recipe: Recipe, facts: ModelFacts) -> list[float]:
 
 
 def _judged(
-    recipe: Recipe, path: Path, classes: Sequence[str], trained: dict[str, list[float]] | None
+    recipe: Recipe, path: Path, classes: Sequence[str], facts: ModelFacts | None
 ) -> list[Prompt]:
     """Read the prompts and judge their values, all lines before the first is refused.
 
@@ -107,7 +127,7 @@ def _judged(
         recipe: Says how many axes there are.
         path: The file.
         classes: Those a label may name.
-        trained: Smallest and largest spacing that the model has seen; None: not known.
+        facts: Of the model, which says what it has seen; None where it is not there yet.
     """
     if recipe.sample.space == "source":
         raise UserError(
@@ -116,7 +136,7 @@ def _judged(
         )
     prompts, problems = read_prompts(path)
     for number, prompt in prompts.items():
-        wrong = [*_wrong_label(prompt, classes), *_wrong_spacing(recipe, prompt, trained)]
+        wrong = wrong_values(prompt, recipe, classes, facts)
         problems += [(number, problem) for problem in wrong]
     seen: dict[str, int] = {}
     for number, prompt in prompts.items():
@@ -130,6 +150,16 @@ def _judged(
         lines = [f"{path}:{number}: {problem}" for number, problem in sorted(problems)]
         raise UserError("\n".join(lines), legal=f"one object per line: {_LEGAL}")
     return list(prompts.values())
+
+
+def wrong_values(
+    prompt: Prompt, recipe: Recipe, classes: Sequence[str], facts: ModelFacts | None
+) -> Iterator[str]:
+    """Yield what is wrong with a prompt's label, spacing and conditions; arguments as above."""
+    yield from _wrong_label(prompt, classes)
+    yield from _wrong_spacing(recipe, prompt, None if facts is None else facts.spacing_mm)
+    trained = None if facts is None else facts.conditions
+    yield from wrong_conditions(recipe.conditions, prompt.conditions, trained)
 
 
 def _wrong_label(prompt: Prompt, classes: Sequence[str]) -> Iterator[str]:

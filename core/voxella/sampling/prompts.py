@@ -1,6 +1,6 @@
-"""What volumes are generated from: a split's own reports, or a file of prompts.
+"""What volumes are generated from: a split's own reports, or prompts.
 
-A prompt is report text: it goes to the text encoder and nowhere else. Messages name lines.
+A prompt is report text: it goes to the text encoder and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from voxella.engine.runtime import agreed
 from voxella.errors import UserError
 from voxella.ranks import Ranks
 from voxella.recipe.model import Text
-from voxella.sampling.prompt_files import read_prompts
 from voxella.texts.placeholders import stated
 
-__all__ = ["CachedPrompts", "FilePrompts", "Prompts"]
+__all__ = ["CachedPrompts", "Prompts", "TextPrompts"]
 
 
 class Prompts(Protocol):
@@ -52,24 +51,25 @@ class CachedPrompts:
         return self._cache.read(case.id)[0]
 
 
-class FilePrompts:
-    """Features of the prompts of a file: from a text cache where it knows the text, else encoded.
+class TextPrompts:
+    """Features of texts: from a text cache where it knows the text, else encoded.
 
-    Collective; every process reads the same file. An encoder is loaded for new texts alone, and is
+    Collective; every process has the same texts. An encoder is loaded for new texts alone, and is
     gone when this returns. Their features go through a cache of the run's own, as reports' do, so
     a prompt's features are rounded like those that the model was trained on.
 
     Args:
         text: The recipe's ``text`` block.
-        path: The file.
+        prompts: Texts by the id of their case; one that says nothing has no features.
         reports: The cache of the data set's reports.
         own: The cache of texts that are not among them.
         ranks: Who this process is.
     """
 
-    def __init__(self, text: Text, path: Path, reports: Path, own: Path, ranks: Ranks) -> None:
-        read = read_prompts(path)[0].values()  # judged before
-        texts = {prompt.id: prompt.report for prompt in read if stated(prompt.report)}
+    def __init__(
+        self, text: Text, prompts: Mapping[str, str], reports: Path, own: Path, ranks: Ranks
+    ) -> None:
+        texts = {name: words for name, words in prompts.items() if stated(words)}
         cache = _opened(reports, text)
         caches = {} if cache is None else _known(cache, texts)
         new = {name: words for name, words in texts.items() if name not in caches}

@@ -18,7 +18,7 @@ from voxella.imaging.volume import Affine, Volume, read_volume
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
 
-__all__ = ["Scans", "placed"]
+__all__ = ["Scans", "around_the_origin", "placed"]
 
 
 class Scans:
@@ -78,7 +78,7 @@ def placed(
     """
     spacing = [float(mm) for mm in case.extra["spacing_mm"]]
     if recipe.sample.space == "prepared":
-        return array, _around_the_origin(array.shape, spacing)
+        return array, around_the_origin(array.shape, spacing)
     scan = scans.read(case, sequence)
     grid = Grid(scan.array.shape, scan.affine)
     made = Volume(np.asarray(array, dtype=np.float32), scans.prepared_affine(case, sequence))
@@ -87,7 +87,7 @@ def placed(
     return np.clip(on_grid, 0.0, 1.0), scan.affine
 
 
-def _around_the_origin(shape: Sequence[int], spacing: Sequence[float]) -> Affine:
+def around_the_origin(shape: Sequence[int], spacing: Sequence[float]) -> Affine:
     """Return a RAS affine, the volume's centre at the origin: nobody lay in a scanner."""
     affine = np.eye(4)
     for axis, (count, mm) in enumerate(zip(shape, spacing, strict=True)):

@@ -11,6 +11,7 @@ from voxella.data.pseudonyms import Pseudonyms
 from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
 from voxella.files import sha256_json
+from voxella.ldm.conditions import refuse_other, refuse_values
 from voxella.ldm.export import ModelFacts, load_facts
 from voxella.limits import SAMPLES
 from voxella.progress import say
@@ -74,7 +75,9 @@ def sample(recipe: Recipe, run: Path) -> Path:
     start_distributed(ranks)
     folders = Folders.of(recipe, run)
     facts = load_facts(folders.model)
+    refuse_other(recipe.conditions, facts.conditions)
     cases = _cases(recipe, folders, facts)
+    refuse_values(recipe.conditions, cases)
     for variant, out in variants(recipe, folders.samples):
         _sample_one(variant, folders, facts, cases, out, ranks)
     return folders.samples
@@ -91,6 +94,9 @@ def _sample_one(
     """Make one data set."""
     settings = recipe.sample.model_dump(mode="json")
     decides = {k: v for k, v in settings.items() if k not in _NOT_OF_A_VOLUME}
+    if not recipe.conditions:
+        # What is not there cannot be lacking; volumes from before are those without it.
+        decides["guidance_null"] = [n for n in decides["guidance_null"] if n != "conditions"]
     origin = {"model": facts.weights_sha256, "seed": recipe.seed, **decides}
     names = _names(recipe, folders, cases, ranks)
     jobs = _jobs(recipe, cases, origin, names)
@@ -181,13 +187,15 @@ def _jobs(
             case,
             f"{case.id}-s{number:03d}",
             (name := f"{source_name(names, case)}-s{number:03d}"),
-            sha256_json([origin, name, names.mark("asked", sha256_json(_asked_of(case)))]),
+            sha256_json([origin, name, names.mark("asked", sha256_json(_asked_of(recipe, case)))]),
         )
         for case in cases
         for number in range(recipe.sample.per_case)
     ]
 
 
-def _asked_of(case: Case) -> list[Any]:
-    """Return what a volume takes from its case: prompt, label, spacing."""
-    return [case.report_sha256, case.label, case.extra["spacing_mm"]]
+def _asked_of(recipe: Recipe, case: Case) -> list[Any]:
+    """Return what a volume takes from its case: prompt, label, spacing, conditions."""
+    conditions = {name: case.conditions.get(name) for name in recipe.conditions}
+    told = [conditions] if conditions else []
+    return [case.report_sha256, case.label, case.extra["spacing_mm"], *told]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from voxella.case import Case, Manifest
@@ -17,8 +16,8 @@ from voxella.data.pseudonyms import Pseudonyms
 from voxella.files import write_json_atomic
 from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import read_volume, write_volume
-from voxella.ldm.generate import Generated
 from voxella.recipe.model import Recipe
+from voxella.sampling.networks import GeneratedImage
 from voxella.sampling.space import Scans, placed
 from voxella.workspace.folders import Folders
 from voxella.workspace.state import StateFile, sealed
@@ -29,6 +28,7 @@ __all__ = [
     "drop_real_names",
     "is_done",
     "keep_volume",
+    "prediction",
     "source_name",
     "write_dataset",
 ]
@@ -87,18 +87,14 @@ class SampleSet:
 def keep_volume(
     data_set: SampleSet,
     job: SampleJob,
-    channels: NDArray[np.float32],
-    made: Generated,
-    number: int,
+    made: GeneratedImage,
 ) -> None:
     """Write a decoded volume, then the record that says it is whole.
 
     Args:
         data_set: What it belongs to.
         job: Which volume it is.
-        channels: ``(C, R, A, S)`` in [0, 1], by sequence of the recipe.
-        made: Its batch, with what was predicted.
-        number: Its place in the batch.
+        made: Its image by sequence of the recipe, with what was predicted.
 
     Raises:
         UserError: Its intensities do not fit into int16.
@@ -107,7 +103,7 @@ def keep_volume(
     # First: the record of an earlier volume must not stand for this one after a kill.
     _sidecar(out, job).unlink(missing_ok=True)
     images = {}
-    for sequence, channel in zip(recipe.data.sequences, channels, strict=True):
+    for sequence, channel in zip(recipe.data.sequences, made.array, strict=True):
         relative = f"volumes/{job.name}_{sequence}.nii.gz"
         array, affine = placed(recipe, data_set.scans, job.case, sequence, channel)
         scale = recipe.sample.int16_scale
@@ -124,12 +120,13 @@ def keep_volume(
         label=job.case.label,
         label_source=job.case.label_source,
         split=job.case.split,
+        conditions={n: v for n, v in job.case.conditions.items() if n in recipe.conditions},
         extra={
             "synthetic": True,
             "source_case": source_name(data_set.names, job.case),
             "spacing_mm": [float(mm) for mm in job.case.extra["spacing_mm"]],
             "prompt_sha256": data_set.names.report(job.case.report_sha256),
-            **_prediction(recipe, made, number),
+            **prediction(recipe, made),
             **data_set.origin,
         },
     )
@@ -152,12 +149,12 @@ def _is_prompt(case: Case) -> bool:
     return not case.images
 
 
-def _prediction(recipe: Recipe, made: Generated, number: int) -> dict[str, Any]:
+def prediction(recipe: Recipe, made: GeneratedImage) -> dict[str, Any]:
     """Return what the text head says of the prompt, or nothing for models without one."""
     if made.class_probabilities is None:
         nothing = ("predicted_label", "predicted_probability", "predicted_probabilities")
         return dict.fromkeys(nothing)
-    probabilities = made.class_probabilities[number].cpu().tolist()
+    probabilities = made.class_probabilities.tolist()
     by_class = dict(zip(recipe.data.classes, probabilities, strict=True))
     best = max(by_class, key=lambda name: by_class[name])
     return {

@@ -1,0 +1,139 @@
+"""A trained model with its autoencoder: requests in, images out. Stage and Generator share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
+from voxella.autoencoder.tiling.choice import tiled
+from voxella.errors import UserError
+from voxella.ldm.build import LatentDiffusion
+from voxella.ldm.export import ModelFacts, load_facts, load_model
+from voxella.ldm.generate import Request, generate
+from voxella.recipe.model import Recipe
+
+__all__ = ["GeneratedImage", "Networks", "refuse_other_text"]
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """What one request became.
+
+    Attributes:
+        array: ``(C, *spatial)`` in [0, 1], by sequence of the recipe, float32.
+        class_probabilities: ``(K,)`` of the text head, on the CPU; None for models without one.
+    """
+
+    array: NDArray[np.float32]
+    class_probabilities: Tensor | None
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A model in evaluation mode and the autoencoder whose latents it has learnt.
+
+    Attributes:
+        model: The diffusion model.
+        decoder: The autoencoder, in windows where memory is short.
+        device: Where both are.
+    """
+
+    model: LatentDiffusion
+    decoder: TiledAutoencoder
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls,
+        recipe: Recipe,
+        model: Path,
+        autoencoder: Path,
+        device: torch.device,
+        *,
+        out: Path | None = None,
+        alone: bool = False,
+        quiet: bool = False,
+    ) -> Networks:
+        """Load both; collective, unless ``alone``.
+
+        Args:
+            recipe: Names the autoencoder and says how many volumes make a batch.
+            model: The exported model folder.
+            autoencoder: Folder of an autoencoder trained in place.
+            device: Where to compute.
+            out: Folder that keeps how the autoencoder was cut into windows; None: nowhere.
+            alone: No other process does the same.
+            quiet: Say nothing.
+
+        Raises:
+            UserError: A folder is incomplete, or the autoencoder is not the model's.
+        """
+        facts = load_facts(model)
+        network = load_model(model).to(device)
+        coder = load_autoencoder(recipe, autoencoder, device)
+        # With the model in memory, and also for a process that has nothing left to make: one choice
+        # for all volumes.
+        size = recipe.sample.batch_size
+        decoder = tiled(coder, recipe, device, out, batch_size=size, alone=alone, quiet=quiet)
+        if coder.fingerprint != facts.autoencoder_fingerprint:
+            raise UserError(
+                "the autoencoder is not the one whose latents the model has learnt",
+                remedy="voxella train RECIPE   (trains anew on these)",
+            )
+        return cls(network, decoder, device)
+
+    @torch.no_grad()
+    def images(
+        self,
+        recipe: Recipe,
+        requests: Sequence[Request],
+        wanted: Collection[int] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[int, GeneratedImage]]:
+        """Make a batch and yield its images, each with its place in the batch.
+
+        As many are decoded together as memory allows.
+
+        Args:
+            recipe: Names sampler, steps, guidance, seed and latent size.
+            requests: The batch.
+            wanted: Places of the images to be decoded; None: all.
+            on_step: Called with (steps done, steps in all).
+        """
+        made = generate(self.model, recipe, requests, device=self.device, on_step=on_step)
+        shares = made.class_probabilities
+        for start in range(0, len(requests), self.decoder.decode_batch):
+            numbers = range(start, min(start + self.decoder.decode_batch, len(requests)))
+            kept = [number for number in numbers if wanted is None or number in wanted]
+            if not kept:
+                continue
+            images = self.decoder.decode(made.latents[start : numbers.stop])
+            images = images.float().clamp(0, 1).cpu()
+            for number in kept:
+                own = None if shares is None else shares[number].cpu()
+                yield number, GeneratedImage(images[number - start].numpy(), own)
+
+
+def refuse_other_text(facts: ModelFacts, fingerprint: str | None) -> None:
+    """Refuse text features of another encoder than the model was trained with.
+
+    Args:
+        facts: Of the model.
+        fingerprint: Of the encoder; None where there is no text.
+
+    Raises:
+        UserError: They are.
+    """
+    if fingerprint is not None and facts.text is not None and fingerprint != facts.text["encoder"]:
+        raise UserError(
+            "the text features are not of the encoder that the model was trained with",
+            remedy="voxella train RECIPE   (trains anew on these)",
+        )
