@@ -331,7 +331,8 @@ class Watched:
         self.decoded: list[int] = []
         self.left = math.inf
         module: Any = sys.modules["voxella.sampling.batches"]
-        generate, keep, decode = module.generate, module.keep_volume, TiledAutoencoder.decode
+        networks: Any = sys.modules["voxella.sampling.networks"]
+        generate, keep, decode = networks.generate, module.keep_volume, TiledAutoencoder.decode
 
         def watched_generate(model: Any, recipe: Any, requests: Any, **more: Any) -> Any:
             self.batches.append([request.sample_id for request in requests])
@@ -347,7 +348,7 @@ class Watched:
             self.left -= 1
             keep(*arguments)
 
-        patch.setattr(module, "generate", watched_generate)
+        patch.setattr(networks, "generate", watched_generate)
         patch.setattr(module, "keep_volume", kept)
         patch.setattr(TiledAutoencoder, "decode", watched_decode)
         patch.setattr("voxella.autoencoder.tiling.choice.available_bytes", lambda device: free)
@@ -702,7 +703,7 @@ def test_an_encoder_is_loaded_for_new_prompts_alone_and_gone_before_memory_is_me
         return tiled(*arguments, **options)
 
     monkeypatch.setattr("voxella.cache.encode_text.build_text_encoder", building)
-    monkeypatch.setattr("voxella.sampling.batches.tiled", measuring)
+    monkeypatch.setattr("voxella.sampling.networks.tiled", measuring)
     path = tmp_path / "prompts.jsonl"
     for run, prompts, expected in (
         ("known", [known], ["memory measured beside 0 encoders"]),

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from voxella.ldm.export import load_model
     from voxella.recipe.load import load_recipe
     from voxella.recipe.model import Recipe
+    from voxella.sampling.generator import Generator
 
 __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "Conditioning",
+    "Generator",
     "LatentDiffusion",
     "Recipe",
     "UserError",
@@ -30,6 +32,7 @@ __all__ = [
 _HOMES = {
     "Batch": "voxella.ldm.build",
     "Conditioning": "voxella.conditioning",
+    "Generator": "voxella.sampling.generator",
     "LatentDiffusion": "voxella.ldm.build",
     "Recipe": "voxella.recipe.model",
     "UserError": "voxella.errors",

@@ -13,12 +13,11 @@ from voxella.cache.text import TextCache
 from voxella.case import MANIFEST, Case
 from voxella.diffusion.samplers import make_sampler
 from voxella.engine.runtime import barrier
-from voxella.ldm.export import ModelFacts
 from voxella.ldm.generate import Request, request_for
 from voxella.progress import Steps
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
-from voxella.sampling.networks import Networks, refuse_other_text
+from voxella.sampling.networks import Networks
 from voxella.sampling.prompt_files import read_prompts
 from voxella.sampling.prompts import CachedPrompts, Prompts, TextPrompts
 from voxella.sampling.sheet import drop_sheet
@@ -32,7 +31,6 @@ _Batch = Sequence[SampleJob]
 
 def make_missing(
     data_set: SampleSet,
-    facts: ModelFacts,
     jobs: Sequence[SampleJob],
     missing: Collection[str],
     ranks: Ranks,
@@ -41,7 +39,6 @@ def make_missing(
 
     Args:
         data_set: What they belong to.
-        facts: Of the exported model.
         jobs: All volumes of the data set.
         missing: Those to make, by ``sample_id``.
         ranks: Who this process is.
@@ -58,10 +55,10 @@ def make_missing(
         folders.model,
         folders.autoencoder,
         ranks.device,
+        text=None if prompts is None else prompts.fingerprint,
         out=data_set.out,
         quiet=not ranks.is_main,
     )
-    refuse_other_text(facts, None if prompts is None else prompts.fingerprint)
     if ranks.is_main:
         # They tell of volumes that may now be replaced by others.
         (data_set.out / MANIFEST).unlink(missing_ok=True)

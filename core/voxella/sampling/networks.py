@@ -20,7 +20,7 @@ from voxella.ldm.export import ModelFacts, load_facts, load_model
 from voxella.ldm.generate import Request, generate
 from voxella.recipe.model import Recipe
 
-__all__ = ["GeneratedImage", "Networks", "refuse_other_text"]
+__all__ = ["GeneratedImage", "Networks", "other_text"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Networks:
         autoencoder: Path,
         device: torch.device,
         *,
+        text: str | None = None,
         out: Path | None = None,
         alone: bool = False,
         quiet: bool = False,
@@ -69,12 +70,13 @@ class Networks:
             model: The exported model folder.
             autoencoder: Folder of an autoencoder trained in place.
             device: Where to compute.
+            text: Fingerprint of the encoder whose features the model will be given; None: of none.
             out: Folder that keeps how the autoencoder was cut into windows; None: nowhere.
             alone: No other process does the same.
             quiet: Say nothing.
 
         Raises:
-            UserError: A folder is incomplete, or the autoencoder is not the model's.
+            UserError: A folder is incomplete; autoencoder or text encoder are not the model's.
         """
         facts = load_facts(model)
         network = load_model(model).to(device)
@@ -83,10 +85,14 @@ class Networks:
         # for all volumes.
         size = recipe.sample.batch_size
         decoder = tiled(coder, recipe, device, out, batch_size=size, alone=alone, quiet=quiet)
+        problems = []
         if coder.fingerprint != facts.autoencoder_fingerprint:
+            problems.append("the autoencoder is not the one whose latents the model has learnt")
+        if (problem := other_text(facts, text)) is not None:
+            problems.append(problem)
+        if problems:
             raise UserError(
-                "the autoencoder is not the one whose latents the model has learnt",
-                remedy="voxella train RECIPE   (trains anew on these)",
+                "\n".join(problems), remedy="voxella train RECIPE   (trains anew on these)"
             )
         return cls(network, decoder, device)
 
@@ -122,18 +128,13 @@ class Networks:
                 yield number, GeneratedImage(images[number - start].numpy(), own)
 
 
-def refuse_other_text(facts: ModelFacts, fingerprint: str | None) -> None:
-    """Refuse text features of another encoder than the model was trained with.
+def other_text(facts: ModelFacts, fingerprint: str | None) -> str | None:
+    """Return what is wrong with text features of another encoder than the model's; None: nothing.
 
     Args:
         facts: Of the model.
         fingerprint: Of the encoder; None where there is no text.
-
-    Raises:
-        UserError: They are.
     """
-    if fingerprint is not None and facts.text is not None and fingerprint != facts.text["encoder"]:
-        raise UserError(
-            "the text features are not of the encoder that the model was trained with",
-            remedy="voxella train RECIPE   (trains anew on these)",
-        )
+    if fingerprint is None or facts.text is None or fingerprint == facts.text["encoder"]:
+        return None
+    return "the text features are not of the encoder that the model was trained with"

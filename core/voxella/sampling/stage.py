@@ -121,7 +121,7 @@ def _sample_one(
     if ranks.is_main:
         drop_real_names(out, jobs)
     if missing:
-        make_missing(data_set, facts, jobs, missing, ranks)
+        make_missing(data_set, jobs, missing, ranks)
     barrier()
     if ranks.is_main:
         write_dataset(recipe, out, jobs)

@@ -1,0 +1,224 @@
+"""``voxella.Generator``: volumes from a trained model, in a script or a notebook."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from voxella.autoencoder.load import check_weights_exist, choose_device
+from voxella.case import Case, ConditionValue
+from voxella.errors import UserError
+from voxella.files import sha256_json
+from voxella.ldm.conditions import refuse_other
+from voxella.ldm.export import FACTS, ModelFacts, load_facts
+from voxella.ldm.generate import request_for
+from voxella.limits import SAMPLES
+from voxella.provenance import versions
+from voxella.ranks import Ranks
+from voxella.recipe.load import load_recipe
+from voxella.recipe.model import Recipe
+from voxella.sampling.networks import GeneratedImage, Networks, other_text
+from voxella.sampling.prompt_files import Prompt, case_of, wrong_values
+from voxella.sampling.prompts import TextPrompts
+from voxella.sampling.space import around_the_origin
+from voxella.sampling.synthetic_image import SyntheticImage
+from voxella.sampling.volumes import prediction
+from voxella.texts.documents import document_of_text
+from voxella.workspace.folders import Folders
+
+__all__ = ["Generator"]
+
+_SAMPLING = ("sampler", "steps", "guidance", "guidance_null")
+
+
+class Generator:
+    """A trained model that makes images; the command line's sample stage uses the same code.
+
+    Made by :meth:`open`. The networks are loaded when the first image is asked for, after its
+    report has been encoded: a text encoder may need all the memory that they will have.
+
+    Attributes:
+        recipe: The model's, with the settings given to :meth:`open`.
+        facts: What the model says of itself: classes, conditions, spacings.
+    """
+
+    def __init__(self, model: Path, settings: Sequence[str], device: torch.device) -> None:
+        self.recipe: Recipe = load_recipe(model / "recipe.yaml", (), settings)
+        self.facts: ModelFacts = load_facts(model)
+        self._model = model
+        self._settings = tuple(settings)
+        self._folders = Folders.of(self.recipe, model.parent)
+        self._autoencoder = self._folders.autoencoder
+        self._device = device
+        self._texts: dict[str, Tensor | None] = {}
+
+    @classmethod
+    def open(
+        cls,
+        model_or_run: Path | str,
+        *,
+        autoencoder: Path | str | None = None,
+        device: str = "auto",
+        settings: Sequence[str] = (),
+    ) -> Generator:
+        """Open a run folder, or an exported model folder (``RUN/model``).
+
+        Args:
+            model_or_run: The folder.
+            autoencoder: Folder of the autoencoder where it was trained in place and the model has
+                left its run; None: the run's.
+            device: ``auto``: this process's GPU, or the CPU; or as torch names it.
+            settings: ``KEY=VALUE`` over the model's recipe, such as
+                ``text.encoder.path=/where/it/is/here``.
+
+        Raises:
+            UserError: There is no whole model, no autoencoder, or a setting is not legal.
+        """
+        given = Path(model_or_run).absolute()
+        model = given if (given / FACTS).is_file() else given / "model"
+        if not (model / FACTS).is_file():
+            load_facts(given)  # which says what is missing
+        found = cls(model, settings, choose_device(device))
+        if autoencoder is not None:
+            found._autoencoder = Path(autoencoder).absolute()
+        check_weights_exist(found.recipe, found._autoencoder)
+        refuse_other(found.recipe.conditions, found.facts.conditions)
+        return found
+
+    def generate(
+        self,
+        *,
+        report: str | None = None,
+        label: str | None = None,
+        conditions: Mapping[str, ConditionValue] | None = None,
+        spacing_mm: Sequence[float] | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
+        count: int = 1,
+        name: str = "generated",
+    ) -> list[SyntheticImage]:
+        """Make images of one prompt; the same arguments give the same images.
+
+        Args:
+            report: Text; None: a case without a report. It is written nowhere.
+            label: One of the model's classes; None: not known.
+            conditions: By name, as the recipe declares them; what is absent is not known.
+            spacing_mm: Edges of a voxel along R, A, S; None: the middle of what was trained on.
+            seed: None: the recipe's.
+            steps: Of the sampler; None: the recipe's.
+            guidance: Scale, 1 is off; None: the recipe's.
+            sampler: Its name; None: the recipe's.
+            count: How many, each of its own noise.
+            name: Names them ``NAME-s000`` and so on; with the seed it decides their noise.
+
+        Raises:
+            UserError: A value is not legal, all that are wrong at once; or the text encoder is not
+                the model's.
+        """
+        recipe = self._recipe_with(seed=seed, steps=steps, guidance=guidance, sampler=sampler)
+        case = self._case(
+            {
+                "id": name,
+                "report": report or "",
+                "label": label,
+                "spacing_mm": None if spacing_mm is None else [float(mm) for mm in spacing_mm],
+                "conditions": dict(conditions or {}),
+            }
+        )
+        if count < 1:
+            raise UserError(f"count: received {count}", legal="1 and more")
+        SAMPLES.require(count, "count asks for")
+        features = self._features(report or "")
+        names = [f"{name}-s{number:03d}" for number in range(count)]
+        size = recipe.sample.batch_size
+        made: list[SyntheticImage] = []
+        for start in range(0, count, size):
+            part = names[start : start + size]
+            requests = [request_for(recipe, case, features, one) for one in part]
+            images = dict(self._networks.images(recipe, requests))
+            made += [self._image(recipe, case, one, images[n]) for n, one in enumerate(part)]
+        return made
+
+    @cached_property
+    def _networks(self) -> Networks:
+        return Networks.load(
+            self.recipe, self._model, self._autoencoder, self._device, alone=True, quiet=True
+        )
+
+    def _recipe_with(self, *, seed: int | None, **sample: Any) -> Recipe:  # noqa: ANN401 - a value
+        """Return the recipe with other settings, held to all that a recipe is held to."""
+        changes = {"seed": seed, **{f"sample.{key}": value for key, value in sample.items()}}
+        words = [f"{key}={json.dumps(v)}" for key, v in changes.items() if v is not None]
+        if not words:
+            return self.recipe
+        return load_recipe(self._model / "recipe.yaml", (), [*self._settings, *words])
+
+    def _case(self, given: dict[str, Any]) -> Case:
+        try:
+            prompt = Prompt.model_validate(given)
+        except ValidationError as error:
+            found = {str(item["loc"][0]) for item in error.errors(include_input=False)}
+            fields = sorted("name" if field == "id" else field for field in found)
+            raise UserError(
+                f"generate: {', '.join(fields)}: of the wrong form",
+                legal='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
+                'conditions={"age": 63}',
+            ) from None
+        problems = list(wrong_values(prompt, self.recipe, self.facts.classes, self.facts))
+        if (document := document_of_text(prompt.report)) is not None:
+            problems.append(f"report {document}")
+        if problems:
+            raise UserError("\n".join(f"generate: {problem}" for problem in problems))
+        return case_of(prompt, self.recipe, self.facts)
+
+    def _features(self, report: str) -> Tensor | None:
+        """Return the features of a report, rounded as the model's were; known ones are kept."""
+        text = self.recipe.text
+        if text is None:
+            if report:
+                raise UserError("generate: report: this model reads no reports")
+            return None
+        key = sha256_json(report)
+        if key not in self._texts:
+            with tempfile.TemporaryDirectory() as own:
+                alone = replace(Ranks.from_environment(), rank=0, world=1)
+                prompts = TextPrompts(
+                    text, {"prompt": report}, self._folders.text, Path(own), alone
+                )
+                found = prompts.features(Case(id="prompt", patient="prompt", images={}))
+                if (problem := other_text(self.facts, prompts.fingerprint)) is not None:
+                    raise UserError(problem, remedy="settings=['text.encoder.path=...']")
+                # A view of a file that is about to go.
+                self._texts[key] = None if found is None else found.clone()
+        return self._texts[key]
+
+    def _image(self, recipe: Recipe, case: Case, name: str, made: GeneratedImage) -> SyntheticImage:
+        spacing = [float(mm) for mm in case.extra["spacing_mm"]]
+        told = recipe.sample.model_dump(mode="json", include=set(_SAMPLING))
+        provenance = {
+            "synthetic": True,
+            "model": self.facts.weights_sha256,
+            "autoencoder": self.facts.autoencoder_fingerprint,
+            "seed": recipe.seed,
+            **told,
+            "label": case.label,
+            "conditions": dict(case.conditions),
+            "spacing_mm": spacing,
+            # Not its hash: whoever has the reports could find out which it was.
+            "has_report": case.report_sha256 is not None,
+            **prediction(recipe, made),
+            "versions": versions(),
+        }
+        affine = around_the_origin(made.array.shape[1:], spacing)
+        return SyntheticImage(name, made.array, affine, tuple(recipe.data.sequences), provenance)
