@@ -33,13 +33,14 @@ class Conditioner(nn.Module):
     def __init__(self, text_dim: int, num_classes: int, fault: str) -> None:
         super().__init__()
         self.fault = fault
-        self.needs: Any = frozenset({"text", "label"})
+        self.needs: Any = frozenset({"text", "label", "age"})
         if fault == "needs":
             self.needs = ["text", "label"]
         self.context_dim = 8
         self.vector_sizes = {"report": 8 if fault != "vector_sizes" else 9, "class": num_classes}
         self.token = nn.Linear(text_dim, 8)
         self.pool = nn.Linear(text_dim, 8)
+        self.age = nn.Linear(2, 8)
         self.head = nn.Linear(8, num_classes)
         if fault == "unused":
             self.spare = nn.Linear(2, 2)
@@ -56,6 +57,7 @@ class Conditioner(nn.Module):
         text_features: Tensor | None,
         text_mask: Tensor | None,
         label: Tensor | None,
+        age: Tensor,
     ) -> Conditioning:
         assert text_features is not None
         assert label is not None
@@ -66,7 +68,11 @@ class Conditioner(nn.Module):
         pooled = mean_pool(text_features, None if self.fault == "no_mask" else text_mask)
         if self.fault == "batch":
             pooled = pooled - pooled.mean(0, keepdim=True)
-        report = self.pool(pooled) + self.get_buffer("offset")
+        if self.fault == "unread_age":
+            age = age * 0 + 1
+        if self.fault == "zero_age":
+            age = age / age[:, 1:]
+        report = self.pool(pooled) + self.age(age) + self.get_buffer("offset")
         if self.fault == "random":
             report = report + torch.randn_like(report)
         if self.fault == "label":

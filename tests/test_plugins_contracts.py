@@ -24,6 +24,8 @@ BREACHES = [
     ("conditioners", "batch", "a case alone equals the case in a batch", "case 0 alone"),
     ("conditioners", "random", "forward is deterministic", "called twice"),
     ("conditioners", "label", "reads what it needs", "needs names 'label'"),
+    ("conditioners", "unread_age", "reads what it needs", "needs names 'age'"),
+    ("conditioners", "zero_age", "missing conditions are zeros", "no condition is known"),
     ("conditioners", "zero_label", "missing label is zeros", "not finite"),
     ("conditioners", "in_place", "inputs are left alone", "the batch after the call"),
     ("conditioners", "dtype", "takes text in the dtype of the cache", "same dtype"),

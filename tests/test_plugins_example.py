@@ -56,13 +56,13 @@ def test_it_is_listed_with_its_distribution(site: Path) -> None:
 def test_check_from_the_shell(site: Path) -> None:
     done = voxella(site, "plugins", "check", "report_pool")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "14 passed, 0 failed, 0 skipped" in done.stdout
+    assert "15 passed, 0 failed, 0 skipped" in done.stdout
 
 
 def test_its_own_three_line_test_passes(site: Path) -> None:
     done = voxella(site, str(EXAMPLE / "tests"), "-q", "-p", "no:cacheprovider", module="pytest")
     assert done.returncode == 0, done.stdout
-    assert "14 passed" in done.stdout
+    assert "15 passed" in done.stdout
 
 
 def test_without_it_the_recipe_is_refused_in_words(tmp_path: Path) -> None:

@@ -41,12 +41,13 @@ class ReportPool(nn.Module):
         self,
         *,
         timesteps: Tensor,
-        text_features: Tensor | None,
+        text_features: Tensor,
         text_mask: Tensor | None,
-        label: Tensor | None,
     ) -> Conditioning:
-        """Map ``(B, L, F)`` to the vector ``report`` ``(B, K)``; timestep and label go unread."""
-        assert text_features is not None, "'text' is in `needs`, so the engine supplies it"
+        """Map ``(B, L, F)`` to the vector ``report`` ``(B, K)``; the timestep goes unread.
+
+        ``needs`` names text, so the engine calls it with the features and their mask.
+        """
         if text_mask is None:
             text_mask = torch.ones(text_features.shape[:2], device=text_features.device)
         weights = text_mask[..., None].float()  # (B, L, 1)

@@ -159,6 +159,24 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "look here: read the report at this place and decide; nothing was changed",
     ),
     (
+        "condition.value",
+        "error",
+        "a value is not what the recipe's conditions take, or is missing and must not be",
+        "correct it in the source, widen the range, or set conditions.NAME.outside=missing",
+    ),
+    (
+        "condition.untrainable",
+        "error",
+        "the recipe learns from a condition, and no training case has it",
+        "import again with it, see docs/conditions.md, or set conditions.NAME=null",
+    ),
+    (
+        "condition.counts",
+        "note",
+        "of how many cases a condition is known",
+        "nothing to do",
+    ),
+    (
         "patient.alike",
         "warning",
         "patients' ids differ only in letter case, padding, parting or Unicode form",

@@ -120,7 +120,7 @@ def sorted_findings(findings: list[Finding]) -> list[Finding]:
 def _inputs(recipe: Recipe | None) -> dict[str, Any]:
     if recipe is None:
         return {"recipe": None}
-    blocks = {"data", "prepare", "text"}
+    blocks = {"data", "prepare", "text", "conditions"}
     return {"recipe": recipe.name, **recipe.model_dump(mode="json", include=blocks)}
 
 

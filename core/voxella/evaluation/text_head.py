@@ -17,6 +17,7 @@ from voxella.errors import UserError
 from voxella.evaluation.measured import Measured, reason
 from voxella.evaluation.sets import Sets, Subject
 from voxella.ldm.build import LatentDiffusion
+from voxella.ldm.conditions import encoded
 from voxella.ldm.export import load_facts, load_model
 from voxella.metrics.binary import binary_metrics
 from voxella.metrics.calibration import calibration_curve
@@ -178,6 +179,10 @@ def _asked(
         spacing = subject.case.extra.get("spacing_mm")
         if spacing:
             given["spacing_mm"] = torch.tensor([spacing], device=device)
+        given["conditions"] = {
+            name: tensor[None].to(device)
+            for name, tensor in encoded(recipe.conditions, subject.case).items()
+        }
         logits = model.condition(timesteps=timestep, **given).class_logits
         if logits is None:
             return

@@ -71,7 +71,7 @@ def seen(blocks: Blocks, cases: Iterable[Case]) -> dict[str, dict[str, Any]]:
     for name, block in blocks.items():
         values = [case.conditions.get(name) for case in cases]
         known = [value for value in values if not block.is_missing(value)]
-        counts = {"known": len(known), "missing": len(values) - len(known)}
+        counts = {"cases_known": len(known), "cases_missing": len(values) - len(known)}
         told[name] = {**block.model_dump(mode="json"), **counts}
         if block.values is not None:
             rows = [block.encode(value) for value in known]

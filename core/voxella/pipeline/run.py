@@ -16,6 +16,7 @@ from voxella.autoencoder.load import WEIGHTS
 from voxella.autoencoder.train import train_autoencoder
 from voxella.cache.stage import encode
 from voxella.case import Manifest
+from voxella.check.conditions import check_training_conditions
 from voxella.check.tell import tell_quick_check
 from voxella.check.training import check_model, check_training_labels, check_training_reports
 from voxella.classification.examples import needs_samples, require_validation
@@ -162,6 +163,7 @@ def _import(recipe: Recipe, folders: Folders, needs: frozenset[str] | None) -> N
         manifest = Manifest.read(dataset)
         check_training_labels(recipe, manifest, needs)
         check_training_reports(recipe, manifest)
+        check_training_conditions(recipe, manifest)
 
 
 def _prepare(

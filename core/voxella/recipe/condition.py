@@ -48,8 +48,8 @@ class Condition(Block):
     """One thing that a model is conditioned on, read from ``Case.conditions`` by its name."""
 
     kind: Literal["number", "category"]
-    range: tuple[float, float] | None = Field(
-        None, description="of a number: what becomes -1 and 1"
+    range: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="of a number: what becomes -1 and 1"
     )
     values: list[float | Label] | None = Field(
         None, min_length=1, max_length=1000, description="of a category: the words, in order"

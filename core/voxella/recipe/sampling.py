@@ -56,7 +56,7 @@ class Sample(Block):
     )
     prompts: Path | None = Field(
         None,
-        description="JSON lines {id, report, label, spacing_mm} to generate from; None: the "
+        description="JSON lines {id, report, label, spacing_mm, conditions} to generate from; None: the "
         "reports of the splits",
     )
     count: Count | None = Field(None, description="cases of each split; None: all")

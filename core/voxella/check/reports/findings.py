@@ -69,7 +69,9 @@ def _unreadable(finding: Finding) -> bool:
 def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
     """Name what a training of the recipe would refuse of all cases together, as it would."""
     # It imports torch.
+    from voxella.check.conditions import check_training_conditions, condition_findings
     from voxella.check.training import check_model, check_training_labels, check_training_reports
+    from voxella.ldm.conditions import refuse_values
 
     with suppress(UserError):  # unreadable reports, a wrong recipe: told elsewhere
         texts = read_reports(manifest)
@@ -79,6 +81,11 @@ def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
         needs = check_model(recipe)
         if told := _refused(lambda: check_training_labels(recipe, manifest, needs, quiet=True)):
             yield text_finding("label.untrainable", told)
+    yield from condition_findings(recipe, manifest)
+    with suppress(UserError):
+        refuse_values(recipe.conditions, manifest)  # case by case above
+        if told := _refused(lambda: check_training_conditions(recipe, manifest, quiet=True)):
+            yield text_finding("condition.untrainable", told)
 
 
 def _refused(ask: Callable[[], None]) -> str | None:
