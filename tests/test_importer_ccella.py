@@ -179,6 +179,23 @@ def test_a_sheet_whose_label_is_the_split(source: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_numbers_of_the_sheet_are_conditions(source: Path, tmp_path: Path) -> None:
+    columns = ("folder", "PosPIRADS", "PosISUP", "Label", "age", "psa", "volume")
+    rows = (("p1", 1, None, None, 63, 5.1, None), ("p2", 0, None, None, None, "n/a", 40))
+    sheet = write_sheet(tmp_path / "s.xlsx", *rows, columns=columns)
+    manifest = ccella(source=source, labels=sheet)(tmp_path / "out")
+    assert [case.conditions for case in manifest][:3] == [
+        {"age": 63.0, "psa": 5.1},
+        {"volume": 40.0},
+        {},
+    ]
+    wrong = write_sheet(tmp_path / "w.xlsx", ("p1", 1, None, None, SECRET), columns=columns[:5])
+    with pytest.raises(UserError) as refused:
+        ccella(source=source, labels=wrong)(tmp_path / "wrong")
+    assert "row 2: age is no number" in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
 def test_disagreements_are_named_by_entry_and_never_quoted(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

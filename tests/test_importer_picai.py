@@ -109,6 +109,8 @@ def test_facts_are_kept_and_images_named_where_they_are(source: Path) -> None:
     first, second = Manifest.read(made(source / "out").folder).cases[:2]
     assert first.extra == {"pirads": 2, "isup": 0, "center": "RUMC", "psa": 5.1}
     assert "psa" not in second.extra
+    assert first.conditions == {"psa": 5.1, "center": "RUMC"}
+    assert "psa" not in second.conditions
     assert first.images["adc"] == str((source / "images" / "1" / "1_10_adc.mha").resolve())
     assert first.patient == second.patient == "1"
 
@@ -467,3 +469,17 @@ def test_real_masks_that_are_cropped_are_off_the_grid() -> None:
     assert len(off("zonal_pz_tz/AI/HeviAI23")) == 6
     assert off("zonal_pz_tz/AI/Yuan23") == []
     assert off("whole_gland/AI/Bosma22b") == []
+
+
+def test_conditions_have_the_names_that_recipes_use(source: Path) -> None:
+    text = (
+        "patient_id,study_id,case_ISUP,center,patient_age,psa,psad,prostate_volume\n"
+        "1,10,0,ZGT,63,7.7,0.14,55\n1,11,2,,,,,\n2,20,3,X,70,,,\n3,30,,X,,1,,\n"
+    )
+    marksheet(source / "whole", text)
+    made = picai(source=source / "images", labels=source / "whole", **KEEP)(source / "out")
+    first, second = Manifest.read(made.folder).cases[:2]
+    assert first.conditions == {
+        "age": 63, "psa": 7.7, "psad": 0.14, "volume": 55, "center": "ZGT",
+    }  # fmt: skip
+    assert second.conditions == {}

@@ -86,6 +86,28 @@ def test_a_table_becomes_a_data_set(source: Path, tmp_path: Path) -> None:
     assert not (out / "images").exists()
 
 
+def test_conditions_come_from_columns_by_our_names(source: Path, tmp_path: Path) -> None:
+    text = "id;t2w;AGE;PSA ng/ml;Scanner\na;img/a.nii.gz;61;5,1;Skyra\nb;img/b.nii.gz;;n/a;1.5\n"
+    settings: dict[str, Any] = {
+        "source": write(source / "t.csv", text),
+        "conditions": {"age": "AGE", "psa": "PSA ng/ml", "scanner": "Scanner"},
+        "val_share": 0,
+        "test_share": 0,
+    }
+    table(**settings)(tmp_path / "out")
+    a, b = Manifest.read(tmp_path / "out")
+    assert a.conditions == {"age": 61.0, "psa": 5.1, "scanner": "Skyra"}
+    assert b.conditions == {"scanner": 1.5}
+    assert a.extra == {}
+    absent = table(**{**settings, "conditions": {"age": "Alter"}})
+    refused(absent, tmp_path / "absent", "no column Alter")
+    write(source / "t.csv", f'id;t2w;AGE\na;img/a.nii.gz;"{SECRET}"\n')
+    wrong = table(**{**settings, "conditions": {"age": "AGE"}})
+    refused(wrong, tmp_path / "wrong", "row 2: AGE is longer than 32 characters or more than one")
+    with pytest.raises(UserError, match="conditions: a name that has"):
+        table(**{**settings, "conditions": {SECRET: "AGE"}})
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
 def test_inline_reports_with_commas_quotes_and_line_ends(

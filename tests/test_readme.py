@@ -224,7 +224,7 @@ def made(samples: Path) -> list[nib.Nifti1Image]:
 
 def test_every_command_has_a_test() -> None:
     assert sorted(commands()) == sorted(TESTED)
-    assert len(blocks("python")) == 1
+    assert len(blocks("python")) == 2
 
 
 @pytest.fixture(scope="module")
@@ -310,10 +310,25 @@ def test_the_python_runs(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(study)
     names: dict[str, Any] = {}
     torch.manual_seed(0)
-    exec(blocks("python")[0], names)
+    exec(blocks("python")[1], names)
     assert names["noise"].shape == (1, 4, 16, 16, 8)
     assert bool(names["noise"].isfinite().all())
     assert names["told"].class_logits.shape == (1, 2)
+
+
+def test_four_lines_make_a_volume(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(study)
+    names: dict[str, Any] = {}
+    exec(blocks("python")[0], names)
+    image = names["image"]
+    assert image.array.shape[0] == 1
+    written = nib.load(study / "generated" / "generated-s000_t2w.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), image.array[0])
+    assert str(image.array.shape) in capsys.readouterr().out
+    told = json.loads((study / "generated" / "generated-s000.json").read_text())
+    assert (told["label"], told["seed"], told["has_report"]) == ("positive", 7, True)
 
 
 @pytest.mark.skipif(not (PICAI / "images").is_dir(), reason=f"no real data: {PICAI} is absent")

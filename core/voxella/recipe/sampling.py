@@ -56,8 +56,8 @@ class Sample(Block):
     )
     prompts: Path | None = Field(
         None,
-        description="JSON lines {id, report, label, spacing_mm, conditions} to generate from; None: the "
-        "reports of the splits",
+        description="JSON lines {id, report, label, spacing_mm, conditions} to generate from; "
+        "None: the reports of the splits",
     )
     count: Count | None = Field(None, description="cases of each split; None: all")
     per_case: Copies = 1

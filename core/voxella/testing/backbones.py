@@ -18,7 +18,7 @@ from voxella.testing.checks import (
     state_dict_round_trip,
     weighted_sum,
 )
-from voxella.testing.conditioners import one_case
+from voxella.testing.conditioned import one_case
 from voxella.testing.contract import SpatialContract
 
 __all__ = ["BackboneContract"]
