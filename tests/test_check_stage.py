@@ -35,6 +35,7 @@ ELSEWHERE = {
     *("manifest.empty", "mask.crop", "geometry.no-scan"),
     *("label.grade", "report.truncated", "report.tokens", "report.unknown-words"),
     *("report.untrainable", "label.untrainable"),
+    *("condition.value", "condition.untrainable", "condition.counts"),
 }
 
 
@@ -224,6 +225,24 @@ def test_what_a_training_would_refuse_of_all_cases_is_an_error_with_its_recipe(
     assert errors("ellabase") == {"report.untrainable"}
     assert errors("radbase") == {"label.untrainable"}
     assert errors("base") == set()
+
+
+def test_values_that_conditions_cannot_take_are_errors_with_their_recipe(tmp_path: Path) -> None:
+    def codes(name: str, *ages: float | None) -> set[tuple[str | None, str]]:
+        data = BrokenDataset(tmp_path / name)
+        for number, age in enumerate(ages):
+            data.case(f"c{number}", conditions={"age": age})
+        data.write()
+        told = "conditions={age: {kind: number, range: [40, 90]}}"
+        vectors = "vectors=[{name: age, scale: 1}]"
+        recipe = tiny_recipe(*CROP, told, vectors, name="base")
+        found = check(data.folder, recipe, workers=1, quiet=True).findings
+        return {pair for pair in pairs(found) if pair[1].startswith("condition")}
+
+    counts = (None, "condition.counts")
+    assert codes("good", 50, None) == {counts}
+    assert codes("outside", 50, 39) == {counts, ("c1", "condition.value")}
+    assert codes("none", None, None) == {counts, (None, "condition.untrainable")}
 
 
 def test_reports_that_a_recipe_does_not_read_stop_nothing(tmp_path: Path) -> None:

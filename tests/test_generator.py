@@ -96,7 +96,7 @@ def test_what_is_asked_for_decides_the_image_and_nothing_else(generator: Generat
     }
     first = generator.generate(**asked)[0].array
     assert np.array_equal(generator.generate(**asked)[0].array, first)
-    for change in (
+    changes: tuple[dict[str, Any], ...] = (
         {"report": "No lesion. PI-RADS 1."},
         {"report": None},
         {"conditions": {"age": 85}},
@@ -105,7 +105,8 @@ def test_what_is_asked_for_decides_the_image_and_nothing_else(generator: Generat
         {"steps": 3},
         {"guidance": 4.0},
         {"name": "another"},
-    ):
+    )
+    for change in changes:
         other = generator.generate(**{**asked, **change})[0].array
         assert not np.array_equal(other, first), change
 
