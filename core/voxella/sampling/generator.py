@@ -27,12 +27,11 @@ from voxella.ranks import Ranks
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.sampling.networks import GeneratedImage, Networks, other_text
-from voxella.sampling.prompt_files import Prompt, case_of, wrong_values
+from voxella.sampling.prompt_files import Prompt, case_of, wrong_fields, wrong_text, wrong_values
 from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
 from voxella.sampling.volumes import prediction
-from voxella.texts.documents import document_of_text
 from voxella.workspace.folders import Folders
 
 __all__ = ["Generator"]
@@ -168,16 +167,15 @@ class Generator:
         try:
             prompt = Prompt.model_validate(given)
         except ValidationError as error:
-            found = {str(item["loc"][0]) for item in error.errors(include_input=False)}
-            fields = sorted("name" if field == "id" else field for field in found)
+            # What a file calls id is the argument name here.
             raise UserError(
-                f"generate: {', '.join(fields)}: of the wrong form",
+                f"generate: {wrong_fields(error).replace('id is', 'name is')}",
                 legal='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
                 'conditions={"age": 63}',
             ) from None
         problems = list(wrong_values(prompt, self.recipe, self.facts.classes, self.facts))
-        if (document := document_of_text(prompt.report)) is not None:
-            problems.append(f"report {document}")
+        if (wrong := wrong_text(prompt.report)) is not None:
+            problems.append(f"report {wrong}")
         if problems:
             raise UserError("\n".join(f"generate: {problem}" for problem in problems))
         return case_of(prompt, self.recipe, self.facts)

@@ -33,6 +33,8 @@ __all__ = [
     "check_prompts",
     "prompt_cases",
     "read_prompts",
+    "wrong_fields",
+    "wrong_text",
     "wrong_values",
 ]
 
@@ -43,6 +45,7 @@ _EXPECTED = {
     "report": "a text in quotes",
     "label": "a text in quotes, or null",
     "spacing_mm": "a list of numbers, unquoted, or null",
+    "conditions": "numbers and words in quotes, or null, by name",
 }
 _LEGAL = '{"id": "a1", "report": "...", "label": "positive", "spacing_mm": [0.5, 0.5, 0.75]}'
 
@@ -213,17 +216,25 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
         try:
             prompts[number] = Prompt.model_validate(parse_json(line))
         except ValidationError as error:
-            fields = {_field(item) for item in _errors(error) if item["loc"]}
-            problems.append((number, "; ".join(sorted(fields)) or "not an object"))
+            problems.append((number, wrong_fields(error)))
         except ValueError as error:
             problems.append((number, f"not JSON: {error}"))
         else:
-            text = prompts[number].report
-            if "\0" in text:
-                problems.append((number, "its report holds characters that are no text"))
-            elif (document := document_of_text(text)) is not None:
-                problems.append((number, f"its report {document}"))
+            if (wrong := wrong_text(prompts[number].report)) is not None:
+                problems.append((number, f"its report {wrong}"))
     return prompts, problems
+
+
+def wrong_text(report: str) -> str | None:
+    """Return why a text is no report that an encoder can be given, or None."""
+    return "holds characters that are no text" if "\0" in report else document_of_text(report)
+
+
+def wrong_fields(error: ValidationError) -> str:
+    """Return what is wrong with the fields of a prompt; none of their values is quoted."""
+    # Without the input: it is a report.
+    found = error.errors(include_input=False, include_url=False)
+    return "; ".join(sorted({_field(item) for item in found if item["loc"]})) or "not an object"
 
 
 def _field(item: Any) -> str:  # noqa: ANN401 - pydantic's own dict
@@ -235,8 +246,3 @@ def _field(item: Any) -> str:  # noqa: ANN401 - pydantic's own dict
     if item["type"] == "missing":
         return f"{name} is missing"
     return f"{name} is not {_EXPECTED[name]}"
-
-
-def _errors(error: ValidationError) -> list[Any]:
-    # Without the input: it is a report.
-    return list(error.errors(include_input=False, include_url=False))
