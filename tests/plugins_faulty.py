@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from voxella.case import Case, Manifest
 from voxella.conditioning import Conditioning
 from voxella.detection import Detection, Facts
+from voxella.metrics.declared.contract import Evidence
+from voxella.metrics.declared.measured import Measured, NoNumberError
+from voxella.metrics.declared.number import Number
+from voxella.metrics.estimate import Estimate, wilson
 from voxella.plugins import hookimpl
 from voxella.plugins.contracts import Exported
 
@@ -272,6 +277,39 @@ class Probe:
         self.__dict__.update(state, copied=True)
 
 
+class Metric:
+    """Mean brightness of real images."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        bounded = Number("brightness", "Brightness", "brightness", "", bounded=True)
+        self.numbers = (bounded, bounded) if fault == "twice" else (bounded,)
+        if fault == "declares":
+            self.numbers = (replace(bounded, label=f"Brightness {random.random()}"),)
+        self.needs = frozenset({"images", "reports"})
+        if fault == "network":
+            self.needs = frozenset({"features"})
+        if fault == "needs":
+            self.needs = frozenset({"reports"})
+
+    def measure(self, evidence: Evidence) -> dict[str, Measured]:
+        if self.fault == "network":
+            vectors = evidence.features()
+            assert vectors is not None
+            return {"brightness": Measured(wilson(1, len(vectors.real)), evidence.split)}
+        if len(evidence.real) < 2:
+            if self.fault == "few":
+                raise ZeroDivisionError
+            raise NoNumberError("one case has no spread")
+        value = sum(float(evidence.image(case).mean()) for case in evidence.real)
+        value = value / (1 if self.fault == "bounded" else len(evidence.real))
+        if self.fault == "random":
+            value = random.random()
+        note = evidence.report(evidence.real[0]) if self.fault == "leak" else None
+        key = "darkness" if self.fault == "undeclared" else "brightness"
+        return {key: Measured(Estimate(value, None, None, len(evidence.real), note=note), "test")}
+
+
 class Observer:
     """Keeps the last loss."""
 
@@ -338,6 +376,10 @@ def probe(*, fault: str) -> Probe:
     return Probe(fault)
 
 
+def metric(*, fault: str) -> Metric:
+    return Metric(fault)
+
+
 def observer(*, fault: str) -> object:
     return Hookless() if fault == "hooks" else Observer(fault)
 
@@ -355,5 +397,6 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "importers": importer,
     "exporters": exporter,
     "probes": probe,
+    "metrics": metric,
     "observers": observer,
 }

@@ -171,7 +171,7 @@ def test_core_knows_no_data_set_by_module(core: dict[str, str]) -> None:
         ("voxella.engine.train", "from voxella.ldm.module import Batch"),
         ("voxella.engine.train", "import voxella.cli"),
         ("voxella.files", "def f() -> None:\n    from voxella.case import Case"),
-        ("voxella.metrics.names", "if TYPE_CHECKING:\n    from voxella import recipe"),
+        ("voxella.metrics.estimate", "if TYPE_CHECKING:\n    from voxella import recipe"),
     ],
 )
 def test_an_upward_import_is_found(core: dict[str, str], module: str, line: str) -> None:

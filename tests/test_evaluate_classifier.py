@@ -29,8 +29,8 @@ from voxella.evaluation.sets import read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.evaluation.volumes import read_images
 from voxella.imaging.volume import write_volume
+from voxella.metrics.declared.lookup import declared_numbers, number_of
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.names import KNOWN, name_of
 from voxella.metrics.predictions import Predictions
 from voxella.pipeline.run import run_stages
 from voxella.recipe.model import Recipe
@@ -147,9 +147,9 @@ def test_right_labels_are_agreed_with(run: Path) -> None:
     assert "one answer for all would reach 0.5" in found["adherence_label_accuracy"]["note"]
     assert found["adherence_label_accuracy"]["n"] == 8
     # Without a classifier there is no such number, and no word of one.
-    assert name_of("adherence_label_auc").label.endswith(", AUC")
-    assert name_of("adherence_label_auc").group == name_of("adherence_side").group
-    assert {f"adherence_label_{name}" for name in NAMES} <= set(KNOWN)
+    assert number_of("adherence_label_auc").label.endswith(", AUC")
+    assert number_of("adherence_label_auc").group == number_of("adherence_side").group
+    assert {f"adherence_label_{name}" for name in NAMES} <= set(declared_numbers())
 
 
 def test_labels_by_chance_are_not_agreed_with_and_absent_ones_not_counted(

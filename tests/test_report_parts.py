@@ -17,7 +17,7 @@ from PIL import Image
 from report_results import estimate
 from report_run import write_run
 
-from voxella.metrics.names import name_of
+from voxella.metrics.declared.lookup import number_of
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import HEIGHT, WIDTH, line_chart
 from voxella.report.numbers import Published, make_row, shown
@@ -161,15 +161,17 @@ def test_what_may_stand_beside_the_paper(
 
 
 def test_metrics_have_names_directions_and_the_papers_keys() -> None:
-    assert name_of("fid_2d_axial").paper_key == "fid_2d_axial"
-    assert name_of("kid_3d").paper_key is None
-    assert name_of("text_accuracy").paper_key == "accuracy"
-    assert name_of("text_accuracy_with_report").paper_key is None
-    assert name_of("text_auc_heldout_with_report").group == "Text head, unseen cases with a report"
-    assert name_of("text_auc_heldout").group == "Text head, unseen reports"
+    assert number_of("fid_2d_axial").beside_paper == "fid_2d_axial"
+    assert number_of("kid_3d").paper_key is None
+    assert number_of("text_accuracy").beside_paper == "accuracy"
+    assert number_of("text_accuracy_with_report").beside_paper is None
+    assert (
+        number_of("text_auc_heldout_with_report").group == "Text head, unseen cases with a report"
+    )
+    assert number_of("text_auc_heldout").group == "Text head, unseen reports"
     better = ["fid_3d", "text_brier", "coverage", "ms_ssim", "copies_beyond_chance_image"]
     better += ["text_prevalence_heldout"]
-    assert [name_of(name).better for name in better] == [
+    assert [number_of(name).better for name in better] == [
         "lower",
         "lower",
         "higher",
@@ -177,7 +179,7 @@ def test_metrics_have_names_directions_and_the_papers_keys() -> None:
         "lower",
         "",
     ]
-    assert name_of("never_heard_of").label == "never heard of"
+    assert number_of("never_heard_of").label == "never heard of"
 
 
 def test_recipes_are_shown_without_folders() -> None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tiny_run import REPOSITORY, tiny_recipe
 
 from voxella.errors import UserError
+from voxella.metrics.declared.lookup import declared_numbers, number_of
 from voxella.metrics.estimate import Estimate, wilson
 from voxella.metrics.frechet import frechet_estimate
 from voxella.metrics.kernel import patient_kernels
-from voxella.metrics.names import KNOWN, heading, paper_field
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.load import load_recipe
@@ -307,7 +307,10 @@ def test_results_are_read_from_a_run_and_phantoms_are_recognised(tmp_path: Path)
 
 
 def test_metrics_have_headings_and_places_in_the_paper() -> None:
-    assert heading("fid_2d_axial") == "2D FID axial"
-    assert paper_field("text_ppv_heldout_with_report") == "ppv"
-    assert paper_field("auc") == "auc"
-    assert {"fid_3d", "kid_2d_coronal", "text_auc", "percent_positive"} <= set(KNOWN)
+    assert number_of("fid_2d_axial").heading == "2D FID axial"
+    assert number_of("fid_2d_axial").column == "2D FID axial ↓"
+    assert number_of("ms_ssim").column == "MS-SSIM between volumes"
+    assert number_of("text_ppv_heldout_with_report").paper_key == "ppv"
+    assert number_of("auc").paper_key == "auc"
+    known = {"fid_3d", "kid_2d_coronal", "text_auc", "percent_positive"}
+    assert known <= set(declared_numbers())

@@ -10,48 +10,60 @@ import numpy as np
 from scipy.stats import t as student_t
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from voxella.metrics.binary import binary_metrics
+from voxella.classification.metrics import PERCENT_POSITIVE
+from voxella.metrics.declared.contract import Predicted
+from voxella.metrics.declared.lookup import Chosen, chosen_metrics, number_of
+from voxella.metrics.declared.measuring import attempt_all
 from voxella.metrics.estimate import Estimate, joined
-from voxella.metrics.predictions import Predictions
+from voxella.metrics.predictions import ClassPredictions, Predictions
+from voxella.plugins.component import Component
 from voxella.recipe.evaluation import Evaluate
 
-__all__ = ["METRICS", "curves", "over_seeds", "seed_metrics"]
+__all__ = [
+    "curves",
+    "metrics_of_predictions",
+    "over_seeds",
+    "seed_metrics",
+]
 
-# name in metrics.json -> name in voxella.metrics.binary
-METRICS = {
-    "auc": "auc",
-    "ap": "average_precision",
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "ppv",
-    "npv": "npv",
-}
+_BUILT_IN = "downstream"
 _NO_TEST = "no labelled case in the split test"
 
 
+def metrics_of_predictions(settings: Evaluate) -> list[Chosen]:
+    """Return what is measured of predictions; the built-in metric always, which choices rest on.
+
+    Raises:
+        UserError: A metric cannot be built.
+    """
+    chosen = settings.metrics
+    if chosen is not None and _BUILT_IN not in [metric.name for metric in chosen]:
+        chosen = [Component(name=_BUILT_IN), *chosen]
+    return chosen_metrics(chosen, of_predictions=True)
+
+
 def seed_metrics(
-    test: Predictions | None, settings: Evaluate, *, seed: int, name: str
+    test: Predictions | ClassPredictions | None, settings: Evaluate, *, seed: int, name: str
 ) -> dict[str, Estimate]:
     """Return one training's numbers with intervals over the test cases; undefined without any.
 
     Args:
         test: What was predicted of the test cases.
-        settings: How sure: resamples and level.
+        settings: How sure: resamples and level; and which metrics.
         seed: With ``name``, decides the resamples.
         name: Of the training.
     """
-    level = settings.level
-    if test is None:
-        return {metric: Estimate.undefined(0, _NO_TEST, level=level) for metric in METRICS}
-    found = binary_metrics(
-        test,
-        seed=seed,
-        name=f"classify/{name}/test",
-        replicates=settings.bootstrap,
-        level=level,
-    )
-    return {metric: found[key] for metric, key in METRICS.items()}
+    found: dict[str, Estimate] = {}
+    for one in metrics_of_predictions(settings):
+        keys = [number.key for number in one.metric.numbers if number.key != PERCENT_POSITIVE]
+        if test is None:
+            nothing = Estimate.undefined(0, _NO_TEST, level=settings.level)
+            found |= dict.fromkeys(keys, nothing)
+            continue
+        given = Predicted(test, seed, f"classify/{name}/test", settings.level, settings.bootstrap)
+        measured = attempt_all(one, given, n=len(test), level=settings.level, split="test")
+        found |= {key: number.estimate for key, number in measured.items()}
+    return found
 
 
 def over_seeds(by_seed: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
@@ -63,10 +75,12 @@ def over_seeds(by_seed: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]
     """
     if len(by_seed) == 1:
         return dict(by_seed[0])
-    return {metric: _mean([seed[metric] for seed in by_seed]) for metric in METRICS}
+    keys = dict.fromkeys(key for seed in by_seed for key in seed)
+    return {key: _mean(key, [seed[key] for seed in by_seed if key in seed]) for key in keys}
 
 
-def _mean(estimates: Sequence[Estimate]) -> Estimate:
+def _mean(key: str, estimates: Sequence[Estimate]) -> Estimate:
+    bounded = number_of(key).bounded
     known = [estimate.value for estimate in estimates if estimate.value is not None]
     cases = max(estimate.n for estimate in estimates)
     level, lost = estimates[0].level, len(estimates) - len(known)
@@ -75,23 +89,30 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
         return Estimate.undefined(cases, reason, level=level)
     note = f"undefined in {lost} of {len(estimates)} trainings, left out" if lost else None
     value, count = float(np.mean(known)), len(known)
-    how = f"mean of {count} trainings, t interval over trainings, not over test cases; in [0, 1]"
+    how = f"mean of {count} trainings, t interval over trainings, not over test cases"
+    how += "; in [0, 1]" if bounded else ""
     if count < 2:
         return Estimate(value, None, None, cases, level, how, joined(note, "no interval of one"))
     error = float(np.std(known, ddof=1)) / math.sqrt(count)
     half = float(student_t.ppf((1 + level) / 2, count - 1)) * error
-    # All these numbers are shares; two trainings alone can give an interval that knows it not.
-    low, high = max(value - half, 0.0), min(value + half, 1.0)
+    low, high = value - half, value + half
+    if bounded:
+        # Two trainings alone can give an interval that knows not that the number is a share.
+        low, high = max(low, 0.0), min(high, 1.0)
     return Estimate(value, low, high, cases, level, how, note)
 
 
-def curves(test: Predictions | None) -> dict[str, Any] | None:
+def curves(test: Predictions | ClassPredictions | None) -> dict[str, Any] | None:
     """Return the ROC and the precision-recall curve, every threshold of them, as JSON-ready data.
 
-    None where there is no test case; a curve is None where one class is absent.
+    None where there is no test case; a curve is None where one class is absent. Without a positive
+    class the curves of each class against the rest are under ``classes``.
     """
     if test is None:
         return None
+    if isinstance(test, ClassPredictions):
+        each = {name: curves(test.against_rest(place)) for place, name in enumerate(test.classes)}
+        return {"cases": len(test), "classes": each}
     both = bool(test.truth.any() and not test.truth.all())
     return {
         "cases": len(test),

@@ -19,6 +19,7 @@ import torch
 from voxella.case import MANIFEST, Manifest
 from voxella.check.synthetic_sets import check_samples
 from voxella.classification.examples import Examples, select
+from voxella.classification.outcome import metrics_of_predictions
 from voxella.classification.predict import PREDICTIONS
 from voxella.classification.scenario import Scenario
 from voxella.classification.store import InputStore
@@ -31,6 +32,7 @@ from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.files import sha256_file, write_text_atomic
 from voxella.ldm.export import observe_results
+from voxella.metrics.declared.lookup import identity_of
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
@@ -92,6 +94,7 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
         "left_out": scenario.examples.left_out,
         "recipe": recipe.model_dump(mode="json", include={"name", "paper", "seed"}),
         "sure": recipe.evaluate.model_dump(include={"bootstrap", "level"}),
+        **identity_of(recipe.evaluate.metrics, metrics_of_predictions(recipe.evaluate)),
     }
     record = StageRecord(folder, "classify", made_of)
     there = SCENARIOS.read_or_remake(folder / "metrics.json") is not None

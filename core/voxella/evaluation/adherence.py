@@ -19,11 +19,11 @@ import torch
 from voxella.case import Manifest
 from voxella.detection import Detection, Facts
 from voxella.errors import UserError
-from voxella.evaluation.measured import Measured, reason
 from voxella.evaluation.sets import Sets, Subject
 from voxella.evaluation.sightings import Look, reconstructed_sightings, sightings
 from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
 from voxella.metrics.adherence import adherence as agreement
+from voxella.metrics.declared.measured import Measured, reason
 from voxella.metrics.estimate import Estimate, joined
 from voxella.plugins import registry
 from voxella.plugins.component import Component

@@ -15,12 +15,12 @@ import torch
 from typing_extensions import TypedDict
 
 from voxella.errors import UserError
-from voxella.evaluation.measured import Measured, reason
 from voxella.evaluation.sets import Sets
 from voxella.evaluation.volumes import read_subject
 from voxella.files import write_json_atomic
 from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.metrics.copies import Copies, beyond_chance
+from voxella.metrics.declared.measured import Measured, reason
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.memorisation import Memorisation, NearestCase, memorisation
 from voxella.metrics.vectors import VectorSet

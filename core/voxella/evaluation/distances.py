@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from voxella.evaluation.draws import Drawn, require_floor
-from voxella.evaluation.measured import Measured, attempt
-from voxella.evaluation.networks import Network, kind_of
 from voxella.evaluation.sets import Sets
+from voxella.metrics.declared.contract import Features
+from voxella.metrics.declared.measured import Measured, attempt
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.frechet import frechet_estimate, frechet_floor
 from voxella.metrics.kernel import (
@@ -39,15 +39,17 @@ class _Comparison:
     settings: Evaluate
     seed: int
     sets: Sets
-    network: Network
-    real: VectorSet
-    synthetic: VectorSet
+    features: Features
     device: torch.device
     drawn: Drawn
 
+    @property
+    def _both(self) -> tuple[VectorSet, VectorSet]:
+        return self.features.real, self.features.synthetic
+
     @cached_property
     def kernels(self) -> PatientKernels:
-        few = [thinned(vectors, _KID_ROWS) for vectors in (self.real, self.synthetic)]
+        few = [thinned(vectors, _KID_ROWS) for vectors in self._both]
         return patient_kernels(few[0], few[1], device=self.device)
 
     def kid(self, name: str) -> Estimate:
@@ -66,8 +68,7 @@ class _Comparison:
 
     def fid(self, name: str) -> Estimate:
         return frechet_estimate(
-            self.real,
-            self.synthetic,
+            *self._both,
             seed=self.seed,
             name=name,
             paired=self.sets.paired,
@@ -79,9 +80,9 @@ class _Comparison:
         )
 
     def fid_floor(self, name: str) -> Estimate:
-        require_floor(self.real)
+        require_floor(self.features.real)
         return frechet_floor(
-            self.real,
+            self.features.real,
             seed=self.seed,
             name=name,
             repeats=self.settings.floor_halves,
@@ -98,8 +99,8 @@ class _Comparison:
         return Measured(
             attempt(lambda: value(name), n=n, level=level),
             self.sets.split,
-            self.network.name,
-            self.network.comparable_with_paper,
+            self.features.network,
+            self.features.comparable_with_paper,
             attempt(lambda: floor(name), n=n, level=level),
         )
 
@@ -107,9 +108,8 @@ class _Comparison:
 def distances(
     recipe: Recipe,
     sets: Sets,
-    network: Network,
-    real: VectorSet,
-    synthetic: VectorSet,
+    kind: str,
+    features: Features,
     device: torch.device,
     drawn: Mapping[str, Drawn],
 ) -> dict[str, Measured]:
@@ -118,16 +118,13 @@ def distances(
     Args:
         recipe: Its ``evaluate`` block says how sure the numbers are to be.
         sets: Whose vectors these are.
-        network: Where they come from.
-        real: One row a case, or one a slice.
-        synthetic: The same.
+        kind: ``3d``, ``2d_sagittal``...: how the network's numbers are named.
+        features: The vectors.
         device: Where products are computed, in float64.
         drawn: FID on the draws of its interval and floor, by ``fid_*``.
     """
-    kid, fid = f"kid_{kind_of(network)}", f"fid_{kind_of(network)}"
-    compared = _Comparison(
-        recipe.evaluate, recipe.seed, sets, network, real, synthetic, device, drawn[fid]
-    )
+    kid, fid = f"kid_{kind}", f"fid_{kind}"
+    compared = _Comparison(recipe.evaluate, recipe.seed, sets, features, device, drawn[fid])
     return {
         kid: compared.measured(kid, compared.kid, compared.kid_floor),
         fid: compared.measured(fid, compared.fid, compared.fid_floor),

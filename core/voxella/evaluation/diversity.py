@@ -12,12 +12,12 @@ from torch import Tensor
 
 from voxella.errors import UserError
 from voxella.evaluation.extractors import EDGES
-from voxella.evaluation.measured import Measured, attempt, reason
-from voxella.evaluation.networks import Network
 from voxella.evaluation.sets import Sets, Subject
 from voxella.evaluation.volumes import read_subject
 from voxella.metrics.bootstrap import real_floor
 from voxella.metrics.coverage import coverage_estimates, membership
+from voxella.metrics.declared.contract import Features
+from voxella.metrics.declared.measured import Measured, attempt, reason
 from voxella.metrics.diversity import ms_ssim_diversity
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.histogram import compare_bands, wasserstein, wasserstein_estimate
@@ -32,18 +32,13 @@ _NEAR, _DENSE = 3, 5
 
 
 def coverage(
-    recipe: Recipe,
-    sets: Sets,
-    network: Network,
-    real: VectorSet,
-    synthetic: VectorSet,
-    device: torch.device,
+    recipe: Recipe, sets: Sets, features: Features, device: torch.device
 ) -> dict[str, Measured]:
     """Return precision, recall, density and coverage of one network's features.
 
     Arguments as of :func:`voxella.evaluation.distances.distances`.
     """
-    settings = recipe.evaluate
+    settings, real, synthetic = recipe.evaluate, features.real, features.synthetic
     try:
         found = coverage_estimates(
             real,
@@ -76,8 +71,8 @@ def coverage(
         metric: Measured(
             found[metric],
             sets.split,
-            network.name,
-            network.comparable_with_paper,
+            features.network,
+            features.comparable_with_paper,
             attempt(partial(floor, metric), n=sets.n, level=settings.level),
         )
         for metric in _COVERAGE

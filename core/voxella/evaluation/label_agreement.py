@@ -13,9 +13,9 @@ from dataclasses import replace
 from voxella.evaluation.classifier import HELD_OUT, KeptClassifier
 from voxella.evaluation.classifier_features import ClassifierAnswers
 from voxella.evaluation.features import FeatureStore
-from voxella.evaluation.measured import Measured
 from voxella.evaluation.sets import Sets, Subject
 from voxella.metrics.binary import binary_metrics
+from voxella.metrics.declared.measured import Measured
 from voxella.metrics.estimate import Estimate, joined
 from voxella.metrics.predictions import Predictions
 from voxella.recipe.model import Recipe

@@ -20,6 +20,7 @@ from voxella.evaluation.classifier_features import (
 )
 from voxella.evaluation.extractors import Extractor, OneChannel
 from voxella.files import sha256_file
+from voxella.metrics.declared.lookup import chosen_metrics
 from voxella.metrics.features.medicalnet import medicalnet
 from voxella.metrics.features.network import PLANES, TorchFeatures
 from voxella.metrics.features.radimagenet import radimagenet
@@ -28,7 +29,6 @@ from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.model import Recipe
 
 __all__ = [
-    "KINDS",
     "Network",
     "check_evaluation",
     "feature_networks",
@@ -40,8 +40,6 @@ __all__ = [
 
 Network = TorchFeatures | ClassifierFeatures
 
-# How numbers of features are named: of volumes, and of the slices of each plane.
-KINDS = ("3d", *(f"2d_{plane}" for plane in PLANES))
 _NAMED = ("medicalnet", "radimagenet")
 
 
@@ -50,9 +48,9 @@ def check_evaluation(recipe: Recipe) -> None:
 
     Raises:
         UserError: A file of weights is absent, is not the one meant or holds another network; an
-            unknown sequence; a classifier that cannot serve.
+            unknown sequence; a classifier that cannot serve; a metric that cannot be built.
     """
-    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe))
+    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe), _wrong_metrics(recipe))
     if any(getattr(recipe.evaluate, name) is not None for name in _NAMED):
         # Reading them takes seconds, as with a classifier.
         feature_networks(recipe)
@@ -90,6 +88,14 @@ def _wrong_classifier(recipe: Recipe) -> UserError | None:
             classifier_answers(kept, "cpu")
             if _gives_features(recipe):
                 classifier_features(kept, "cpu")
+    except UserError as problem:
+        return problem
+    return None
+
+
+def _wrong_metrics(recipe: Recipe) -> UserError | None:
+    try:
+        chosen_metrics(recipe.evaluate.metrics)
     except UserError as problem:
         return problem
     return None

@@ -16,9 +16,10 @@ from voxella.evaluation.copies import Space
 from voxella.evaluation.extractors import Extractor, Histogram, LatentMean, Thumbnail, pooled
 from voxella.evaluation.features import FeatureStore, Wanted
 from voxella.evaluation.label_agreement import held_out
-from voxella.evaluation.measured import reason
 from voxella.evaluation.networks import Network, seen_by
 from voxella.evaluation.sets import Sets, Subject
+from voxella.metrics.declared.contract import NEEDS
+from voxella.metrics.declared.measured import reason
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
@@ -40,7 +41,7 @@ class Plan:
     Attributes:
         sets: Who takes part.
         networks: Feature networks, each with its extractor.
-        histogram: Of intensities.
+        histogram: Of intensities; None where nobody asks for them.
         image: For copies in image space; or why they are not looked for.
         latent: For copies in latent space, with the cache of the real cases; or why not.
         real_store: Rows of real cases, shared between the runs of a workspace.
@@ -52,7 +53,7 @@ class Plan:
 
     sets: Sets
     networks: list[tuple[Network, Extractor]]
-    histogram: Histogram
+    histogram: Histogram | None
     image: Thumbnail | str
     latent: tuple[LatentMean, LatentCache] | str
     real_store: FeatureStore
@@ -63,7 +64,8 @@ class Plan:
 
     def wanted(self) -> list[Wanted]:
         """Return what to take from each volume, each volume once."""
-        compared: tuple[Extractor, ...] = (*(e for _, e in self.networks), self.histogram)
+        counted = [] if self.histogram is None else [self.histogram]
+        compared: tuple[Extractor, ...] = (*(e for _, e in self.networks), *counted)
         apart = [e for e in (self.image,) if not isinstance(e, str)]
         encoded = [] if isinstance(self.latent, str) else [self.latent[0]]
         said = [] if self.answers is None else [self.answers]
@@ -137,17 +139,31 @@ def make_plan(
     networks: Sequence[Network],
     ranks: Ranks,
     answers: ClassifierAnswers | None = None,
+    needs: frozenset[str] = frozenset(NEEDS),
 ) -> Plan:
-    """Return the plan of one data set; collective, and the same on every process."""
+    """Return the plan of one data set; collective, and the same on every process.
+
+    Args:
+        recipe: The experiment.
+        folders: Of the run.
+        sets: Who takes part.
+        networks: Those whose features are needed.
+        ranks: The processes.
+        answers: A classifier that is asked about the volumes.
+        needs: What the metrics need, as :data:`voxella.metrics.declared.contract.NEEDS` names it.
+    """
     asked = [] if answers is None else held_out(recipe, answers.kept, sets)[0]
     sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
     channel = recipe.data.sequences.index(sequence)
+    why_not = None if sets.unseen else _NO_UNSEEN
+    if "latents" not in needs:
+        why_not = "no metric asks for it"
     return Plan(
         sets,
         [(network, seen_by(network, channel)) for network in networks],
-        Histogram(channel),
-        Thumbnail() if sets.unseen else _NO_UNSEEN,
-        _latents(recipe, folders, sets, ranks) if sets.unseen else _NO_UNSEEN,
+        Histogram(channel) if "histograms" in needs else None,
+        Thumbnail() if why_not is None else why_not,
+        _latents(recipe, folders, sets, ranks) if why_not is None else why_not,
         FeatureStore(folders.work / folders.evaluation.name / _FEATURES),
         FeatureStore(folders.evaluation / _FEATURES),
         channel,

@@ -18,16 +18,22 @@ from voxella.evaluation.adherence import probe_for
 from voxella.evaluation.classifier import kept_classifier
 from voxella.evaluation.classifier_features import ClassifierAnswers, classifier_answers
 from voxella.evaluation.copies import SPACES
-from voxella.evaluation.draws import drawn_distances
+from voxella.evaluation.evidence import SampleEvidence
 from voxella.evaluation.features import extract_all
 from voxella.evaluation.networks import Network, networks_of
-from voxella.evaluation.numbers import all_numbers
+from voxella.evaluation.numbers import (
+    all_numbers,
+    asked_networks,
+    needs_of,
+    share_work,
+)
 from voxella.evaluation.plan import make_plan
 from voxella.evaluation.report import METRICS, read_metrics, write_metrics
 from voxella.evaluation.sets import Sets, read_sets
 from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results
+from voxella.metrics.declared.lookup import Chosen, chosen_metrics, identity_of
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
@@ -40,7 +46,7 @@ __all__ = ["evaluate"]
 _FORMAT = 3
 # What decides no number: where weights lie (their hash does), and what is made of the numbers.
 _NOT_OF_A_NUMBER = {
-    *("gate", "classifier"),
+    *("gate", "classifier", "metrics"),
     *("medicalnet", "radimagenet", "medicalnet_sha256", "radimagenet_sha256"),
 }
 
@@ -58,10 +64,11 @@ class _DataSet:
 
 @dataclass(frozen=True)
 class _Eyes:
-    """What looks at volumes: the networks of the features, and a classifier that is asked."""
+    """What looks at volumes, networks and a classifier that is asked, and for which metrics."""
 
     networks: list[Network]
     answers: ClassifierAnswers | None
+    metrics: list[Chosen]
 
 
 def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
@@ -85,16 +92,18 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     folders = Folders.of(recipe, run)
-    networks = networks_of(recipe, ranks.device)
-    kept = kept_classifier(recipe)
+    metrics = chosen_metrics(recipe.evaluate.metrics)
+    networks = asked_networks(networks_of(recipe, ranks.device), needs_of(metrics))
+    kept = kept_classifier(recipe) if "classifier" in needs_of(metrics) else None
     answers = None if kept is None else classifier_answers(kept, ranks.device)
+    eyes = _Eyes(networks, answers, metrics)
     prepared = Manifest.read(folders.prepared)
     held_back: list[UserError] = []
     for data_set in _data_sets(recipe, folders, samples):
         if ranks.is_main and recipe.evaluate.gate is not None:
             hold(data_set.samples, recipe.evaluate.gate)
         sets = read_sets(data_set.recipe, prepared, data_set.samples, ranks)
-        _measure(data_set, folders, sets, _Eyes(networks, answers), ranks)
+        _measure(data_set, folders, sets, eyes, ranks)
         problem = agreed(_judged(data_set, sets) if ranks.is_main else None)
         held_back += [problem] if problem is not None else []
     if held_back:
@@ -126,13 +135,13 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
     else:
         if ranks.is_main:
             record.invalidate()
-        plan = make_plan(recipe, folders, sets, eyes.networks, ranks, eyes.answers)
+        needs = needs_of(eyes.metrics)
+        plan = make_plan(recipe, folders, sets, eyes.networks, ranks, eyes.answers, needs)
         extract_all(plan.wanted(), ranks)
-        drawn = drawn_distances(recipe, plan, ranks)
+        evidence = SampleEvidence(recipe, folders, plan, out, ranks, data_set.own)
+        share_work(evidence, eyes.metrics)
         if ranks.is_main:
-            numbers = all_numbers(
-                recipe, folders, plan, out, ranks.device, own=data_set.own, drawn=drawn
-            )
+            numbers = all_numbers(evidence, eyes.metrics)
             known = write_metrics(out, recipe, sets, data_set.samples, eyes.networks, numbers)
             stage = f"evaluate/{data_set.name}" if data_set.name else "evaluate"
             observe_results(recipe, folders, stage, known["metrics"])
@@ -171,6 +180,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         "paper": None if recipe.paper is None else recipe.paper.model_dump(),
         **_caches(data_set, folders),
         **_classifier(eyes.answers),
+        **identity_of(recipe.evaluate.metrics, eyes.metrics),
     }
 
 

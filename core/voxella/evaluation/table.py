@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from voxella.metrics.declared.lookup import number_of
+from voxella.metrics.declared.number import Number
 from voxella.terminal import make_console
 
 __all__ = ["show_metrics"]
 
 _NOT_THE_PAPERS = "comparable with no published number"
 _PLAIN_WIDTH = 100
-_TEXT = {
-    "": "text head, all cases",
-    "_with_report": "text head, cases with a report",
-    "_heldout": "text head, held-out reports, all cases",
-    "_heldout_with_report": "text head, held-out reports, cases with a report",
-}
-_AFTER = "adherence_reconstructed_"
-_AFTERWARDS = "lesions of real phantoms after the autoencoder alone"
-_HEAD = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auc", "ap")
 
 
 def show_metrics(found: Mapping[str, Any], title: str) -> None:
     """Print ``metrics.json``: tables, warnings, what is not measured and why, the networks.
 
-    Of the text head the numbers that the paper has are shown; the others are in the file.
+    What a metric declares as not printed is in the file alone.
     """
     console = make_console(pipe_width=_PLAIN_WIDTH)
     metrics: dict[str, dict[str, Any]] = found["metrics"]
     paper: dict[str, Any] = found.get("paper", {})
-    for heading, names in _groups(metrics, title).items():
-        shown = {short: metrics[name] for name, short in names.items() if _known(metrics[name])}
-        if shown:
-            console.print(_table(shown, paper if _beside_paper(heading) else {}, heading))
+    for heading, numbers in _tables(metrics).items():
+        shown = [(number, metrics[number.key]) for number in numbers]
+        if shown := [(n, entry) for n, entry in shown if entry["value"] is not None]:
+            console.print(_table(shown, paper, heading or title))
     lines = [f"  warning: {_spans(names)}: {why}" for why, names in _warned(metrics).items()]
     lines += [f"  {_spans(names)}: {why}" for why, names in _absent(metrics).items()]
     for network in found["networks"]:
@@ -49,38 +42,32 @@ def show_metrics(found: Mapping[str, Any], title: str) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _groups(metrics: Mapping[str, Any], title: str) -> dict[str, dict[str, str]]:
-    """Return by heading the names of a table and what they are called in it."""
-    apart = ("text_", _AFTER)
-    groups = {title: {name: name for name in metrics if not name.startswith(apart)}}
-    for suffix, heading in _TEXT.items():
-        names = {f"text_{short}{suffix}": short for short in _HEAD}
-        groups[heading] = {name: short for name, short in names.items() if name in metrics}
-    after = [name for name in metrics if name.startswith(_AFTER)]
-    groups[_AFTERWARDS] = {name: name.removeprefix(_AFTER) for name in after}
-    return groups
+def _tables(metrics: Mapping[str, Any]) -> dict[str, list[Number]]:
+    """Return by title, "" the first, the numbers of each table, as they are declared."""
+    tables: dict[str, list[Number]] = {"": []}
+    for number in map(number_of, metrics):
+        if number.printed:
+            tables.setdefault(number.table, []).append(number)
+    return tables
 
 
-def _known(number: Mapping[str, Any]) -> bool:
-    return number["value"] is not None
-
-
-def _beside_paper(heading: str) -> bool:
-    """Tell whether the paper has such numbers: its row is there for reports of the test split."""
-    return heading not in (*_TEXT.values(), _AFTERWARDS) or heading == _TEXT["_with_report"]
-
-
-def _table(metrics: Mapping[str, dict[str, Any]], paper: Mapping[str, Any], title: str) -> Table:
+def _table(
+    shown: Sequence[tuple[Number, Mapping[str, Any]]], paper: Mapping[str, Any], title: str
+) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for heading in ("", "value", "interval", "N", "split", "real vs\nreal"):
         table.add_column(heading, no_wrap=True)
-    if paper:
+    beside = {number.key: paper.get(number.beside_paper or "") for number, _ in shown}
+    with_paper = bool(paper) and (not shown[0][0].table or any(beside.values()))
+    if with_paper:
         table.add_column(f"paper:\n{paper['model']}", no_wrap=True)
-    for name, number in metrics.items():
-        floor = number.get("floor") or {}
-        cells = [name, _form(number["value"]), _interval(number), str(number["n"])]
-        cells += [number["split"], _form(floor.get("value"))]
-        table.add_row(*cells, *([_form(paper.get(name))] if paper else []))
+    for number, entry in shown:
+        floor = entry.get("floor") or {}
+        name = number.row or number.key
+        cells = [f"{name}, {number.unit}" if number.unit else name]
+        cells += [_form(entry["value"]), _interval(entry), str(entry["n"])]
+        cells += [entry["split"], _form(floor.get("value"))]
+        table.add_row(*cells, *([_form(beside[number.key])] if with_paper else []))
     return table
 
 

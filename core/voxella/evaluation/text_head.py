@@ -14,13 +14,13 @@ import torch
 from voxella.cache.text import TextCache
 from voxella.diffusion.samplers import make_sampler
 from voxella.errors import UserError
-from voxella.evaluation.measured import Measured, reason
 from voxella.evaluation.sets import Sets, Subject
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import encoded
 from voxella.ldm.export import load_facts, load_model
 from voxella.metrics.binary import binary_metrics
 from voxella.metrics.calibration import calibration_curve
+from voxella.metrics.declared.measured import Measured, reason
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.predictions import Predictions
 from voxella.recipe.model import Recipe

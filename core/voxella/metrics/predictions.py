@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from voxella.errors import UserError
 from voxella.wording import listed
 
-__all__ = ["Predictions", "aligned"]
+__all__ = ["ClassPredictions", "Predictions", "aligned", "predictions_of"]
 
 _SHOWN = 8
 
@@ -81,7 +81,100 @@ class Predictions:
         return np.asarray(self.scores > threshold)
 
 
-def aligned(first: Predictions, second: Predictions) -> None:
+@dataclass(frozen=True, eq=False)
+class ClassPredictions:
+    """Probabilities of several classes; build it with :meth:`of`, which checks them.
+
+    Attributes:
+        classes: Names, in order.
+        ids: One per case, each once, sorted.
+        truth: ``(N,)`` place of the case's class.
+        scores: ``(N, K)`` probabilities.
+        patients: ``(N,)`` names.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    truth: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    patients: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        classes: Sequence[str],
+        ids: Sequence[str],
+        truth: Sequence[int],
+        scores: Sequence[Sequence[float]],
+        *,
+        patients: Sequence[str] | None = None,
+    ) -> ClassPredictions:
+        """Return the predictions after checking them; see :meth:`Predictions.of`.
+
+        Raises:
+            UserError: As there; or a case has not one probability for each class, or a truth is
+                the place of no class.
+            ValueError: The lengths differ.
+        """
+        size = len(classes)
+        wrong = [i for i, row in zip(ids, scores, strict=True) if len(row) != size]
+        wrong += [i for i, place in zip(ids, truth, strict=True) if not 0 <= place < size]
+        if wrong:
+            raise UserError(
+                f"{len(set(wrong))} case(s), such as {wrong[0]}, do not fit the {size} classes "
+                f"{', '.join(classes)}",
+                legal=f"{size} probabilities a case, and a truth from 0 to {size - 1}",
+            )
+        places, values = np.array(truth, np.int64), np.array(scores, np.float64).reshape(-1, size)
+        for place in range(size):
+            checked = Predictions.of(ids, places == place, values[:, place], patients=patients)
+        order = sorted(range(len(ids)), key=lambda row: ids[row])
+        return cls(tuple(classes), checked.ids, places[order], values[order], checked.patients)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def called(self) -> NDArray[np.int64]:
+        """Return the place of each case's likeliest class, the first of equals."""
+        return np.asarray(self.scores.argmax(axis=1))
+
+    def against_rest(self, place: int) -> Predictions:
+        """Return one class against all others."""
+        return Predictions(self.ids, self.truth == place, self.scores[:, place], self.patients)
+
+
+def predictions_of(
+    classes: Sequence[str],
+    positive: str | None,
+    ids: Sequence[str],
+    labels: Sequence[str],
+    scores: Sequence[Sequence[float]],
+    *,
+    patients: Sequence[str],
+) -> Predictions | ClassPredictions:
+    """Return checked predictions: of the positive class against the rest, or of all classes.
+
+    Args:
+        classes: Names, in order.
+        positive: The positive one; None: none is.
+        ids: One per case.
+        labels: Names of the cases' classes.
+        scores: ``(N, K)`` probabilities.
+        patients: One per case.
+
+    Raises:
+        UserError: As :meth:`Predictions.of` and :meth:`ClassPredictions.of`.
+    """
+    if positive is None:
+        places = [classes.index(label) for label in labels]
+        return ClassPredictions.of(classes, ids, places, scores, patients=patients)
+    place = classes.index(positive)
+    likely = [row[place] for row in scores]
+    return Predictions.of(ids, [label == positive for label in labels], likely, patients=patients)
+
+
+def aligned(first: Predictions | ClassPredictions, second: Predictions | ClassPredictions) -> None:
     """Check that two classifiers were asked about the same cases with the same truth.
 
     Raises:
@@ -98,8 +191,10 @@ def aligned(first: Predictions, second: Predictions) -> None:
     differing = np.flatnonzero(first.truth != second.truth)
     if len(differing):
         names = listed((first.ids[row] for row in differing), _SHOWN)
+        both = isinstance(first, Predictions) and isinstance(second, Predictions)
+        told = "are positive in one set and negative in the other" if both else "change class"
         raise UserError(
-            f"{len(differing)} case(s) are positive in one set and negative in the other: {names}",
+            f"{len(differing)} case(s) {told}: {names}",
             remedy="take the labels of both from one manifest",
         )
 

@@ -37,6 +37,7 @@ class TensorBoardObserver:
         self._writer: SummaryWriter | None = None
         self._settings: dict[str, Any] = {}
         self._measured: dict[str, float] = {}
+        self._step = 0
 
     @hookimpl
     def voxella_run_start(
@@ -75,6 +76,7 @@ class TensorBoardObserver:
     def voxella_metric(self, step: int, name: str, value: float) -> None:
         """Write a number that is measured now and then."""
         self._measured[name] = value
+        self._step = step
         self._write("add_scalar", name, value, step)
 
     @hookimpl
@@ -88,12 +90,25 @@ class TensorBoardObserver:
             file: Any = self._writer.file_writer
             for part in make(self._settings, self._measured):
                 file.add_summary(part)
+            self._write("add_text", "results", _table(self._measured), self._step)
         self._write("close")
         self._writer = None
 
     def _write(self, method: str, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - the writer's
         if self._writer is not None:
             getattr(self._writer, method)(*arguments, **named)
+
+
+def _table(measured: Mapping[str, float]) -> str:
+    """Return a run's results as a Markdown table, each as its metric declares it."""
+    from voxella.metrics.declared.lookup import number_of
+
+    rows = [
+        f"| {key} | {number.full_label} | {value:.6g} | {number.unit} | {number.better} |"
+        for key, value in measured.items()
+        for number in (number_of(key),)
+    ]
+    return "\n".join(["| | | value | unit | better |", "|---|---|---|---|---|", *rows])
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

@@ -39,6 +39,7 @@ KINDS: dict[str, str] = {
     "importers": "data from elsewhere to a data set folder with a manifest",
     "exporters": "a data set in the form that other code reads",
     "probes": "look at an image and tell what is in it",
+    "metrics": "numbers of synthetic volumes, or of a trained classifier",
     "observers": "watch a run: TensorBoard, progress",
 }
 
@@ -76,6 +77,7 @@ WIRED: dict[str, dict[str, str]] = {
     "importers": {},
     "exporters": {},
     "probes": {},
+    "metrics": {},
     "observers": {},
 }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from voxella.plugins.component import Component
 from voxella.recipe.block import Block
 from voxella.recipe.ranges import Pairs, Resamples, ResamplesOrNone, Seed, Width
 
@@ -52,7 +53,17 @@ class Evaluate(Block):
     floor_halves: Resamples = Field(20, description="random halves of the real cases")
     ms_ssim_pairs: Pairs = Field(100, description="pairs of volumes for the diversity")
     level: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
+    metrics: list[Component] | None = Field(
+        None, description="what is measured, by plugin; None: every metric that is installed"
+    )
     gate: float | None = Field(
         None, ge=0, le=1, description="largest share of copies of training cases that is exported"
     )
     size_tolerance_mm: float = Field(5.0, gt=0, description="of a phantom's lesion size")
+
+    @model_validator(mode="after")
+    def _gate_can_tell(self) -> Evaluate:
+        chosen = None if self.metrics is None else [metric.name for metric in self.metrics]
+        if self.gate is not None and chosen is not None and "copies" not in chosen:
+            raise ValueError("gate needs the metric copies among metrics (null: all of them)")
+        return self

@@ -24,6 +24,7 @@ SLOTS: dict[tuple[str, ...], str] = {
     ("conditioner",): "conditioners",
     ("backbone",): "backbones",
     ("classify", "classifier"): "classifiers",
+    ("evaluate", "metrics", "*"): "metrics",
     ("observers", "*"): "observers",
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxella.evaluation.report import METRICS, NUMBERS
-from voxella.metrics.names import name_of
+from voxella.metrics.declared.lookup import number_of
 from voxella.report.charts import Chart, line_chart
 from voxella.report.numbers import Group, Published, grouped_rows
 from voxella.report.run_folder import RunFolder
@@ -47,7 +47,7 @@ class Measurements:
         for group in self.groups:
             for row in group.rows:
                 if row.refusal:
-                    of_text = row.key.startswith("text_")
+                    of_text = number_of(row.key).family == "text"
                     whose = f"{row.label} of the text head" if of_text else row.label
                     found.setdefault(row.refusal, []).append(whose)
         return found
@@ -86,7 +86,7 @@ def measured_section(run: RunFolder) -> Section:
     warned: dict[str, list[str]] = {}
     for key, entry in metrics.items():
         if entry.get("warning"):
-            warned.setdefault(shortened(str(entry["warning"])), []).append(name_of(key).label)
+            warned.setdefault(shortened(str(entry["warning"])), []).append(number_of(key).label)
         if key not in defined:
             undefined.setdefault(shortened(str(entry.get("note") or "no reason given")), []).append(
                 key

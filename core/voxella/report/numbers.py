@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxella.metrics.names import GROUPS, name_of
+from voxella.metrics.declared.lookup import number_of
+from voxella.metrics.declared.number import GROUPS
 from voxella.recipe.model import PaperRow
 from voxella.report.section import shortened
 
@@ -103,7 +104,7 @@ def grouped_rows(metrics: Mapping[str, Mapping[str, Any]], published: Published)
     """Return all metrics in the groups of the page."""
     found: dict[str, list[Row]] = {title: [] for title in GROUPS}
     for key, entry in metrics.items():
-        found[name_of(key).group].append(make_row(key, entry, published))
+        found.setdefault(number_of(key).group, []).append(make_row(key, entry, published))
     return [Group(title, rows) for title, rows in found.items() if rows]
 
 
@@ -115,15 +116,17 @@ def make_row(key: str, entry: Mapping[str, Any], published: Published) -> Row:
         entry: What ``metrics.json`` has of it.
         published: What it may be compared with.
     """
-    name = name_of(key)
-    paper, refusal = published.beside(name.paper_key, entry)
+    number = number_of(key)
+    paper, refusal = published.beside(number.beside_paper, entry)
     floor = entry.get("floor") or {}
     network = str(entry.get("network") or "")
     value = entry.get("value")
     return Row(
         key,
-        name.label,
-        name.better,
+        f"{number.label}, {number.unit}"
+        if number.unit and number.unit not in number.label
+        else number.label,
+        number.better,
         "" if value is None else shown(value),
         _interval(entry),
         str(entry.get("n", "")),
@@ -133,7 +136,7 @@ def make_row(key: str, entry: Mapping[str, Any], published: Published) -> Row:
         refusal,
         shortened("; ".join(part for part in (str(entry.get("how") or ""), network) if part)),
         shortened(str(entry.get("note") or "")),
-        None if value is None else _bar(entry, floor, paper, name.bounded),
+        None if value is None else _bar(entry, floor, paper, number.bounded),
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from voxella.metrics.names import name_of
+from voxella.metrics.declared.lookup import number_of
 from voxella.report.cells import Cell, make_cell
 from voxella.report.charts import Chart, line_chart
 from voxella.report.measured import evaluation_of
@@ -71,7 +71,7 @@ class Sweep:
         grid: The same cases of all data sets; None where they share none.
     """
 
-    headings: list[tuple[str, str]]
+    headings: Sequence[tuple[str, str]]
     rows: list[tuple[DataSet, list[Cell]]]
     charts: list[Chart]
     evaluate: str | None
@@ -90,7 +90,7 @@ def sweep_section(run: RunFolder) -> Section | None:
     sets = [_data_set(run, view) for view in views]
     columns = [k for k in _COLUMNS if any(_value(s, k) is not None for s in sets)]
     rows = [(s, [make_cell(s.metrics.get(key, {})) for key in columns]) for s in sets]
-    headings = [(_heading(key), name_of(key).better) for key in columns]
+    headings = [(number_of(key).full_label, number_of(key).better) for key in columns]
     pictured = [(s.told, "", view) for s, view in zip(sets, views, strict=True)]
     missing = any(not s.metrics for s in sets)
     data = Sweep(
@@ -116,11 +116,6 @@ def _data_set(run: RunFolder, view: RunFolder) -> DataSet:
     )
 
 
-def _heading(key: str) -> str:
-    label = name_of(key).label
-    return f"Text head, {label.lower()}" if key.startswith("text_") else label
-
-
 def _value(data_set: DataSet, key: str) -> float | None:
     value = data_set.metrics.get(key, {}).get("value")
     return None if value is None else float(value)
@@ -130,7 +125,7 @@ def _charts(sets: list[DataSet], keys: list[str]) -> list[Chart]:
     """Draw each metric over guidance, a line for each number of steps, and the other way round."""
     found = []
     for key in keys:
-        label = name_of(key).label
+        label = number_of(key).label
         for across, by in ((_guidance, _steps), (_steps, _guidance)):
             series: dict[str, list[tuple[float, float]]] = {}
             for data_set in sets:

@@ -21,9 +21,9 @@ from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
 from voxella.evaluation.sets import Sets, read_sets
 from voxella.evaluation.text_head import answers_of_samples
 from voxella.machine import raise_if_machine
+from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.kernel import PatientKernels, patient_kernels
-from voxella.metrics.names import CLASSIFY
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
@@ -89,7 +89,7 @@ class StudyCases:
             (name, contest.metric.removeprefix("fid_"))
             for contest in wanted
             for name in (contest.left, contest.right)
-            if contest.metric.startswith("fid_")
+            if number_of(contest.metric).family == "fid"
         }
         for name, kind in sorted(of):
             if all(gathered(self._has_draws(name, kind))):
@@ -103,13 +103,14 @@ class StudyCases:
 
     def difference(self, contest: Contest) -> Estimate | None:
         """Return left minus right from the cases, or None where they are not there."""
-        ways: dict[str, Way] = {"kid_": self._kid, "fid_": self._fid, _TEXT: self._text}
-        for start, way in ways.items():
-            if contest.metric.startswith(start):
-                return _if_possible(way, contest)
-        if contest.metric in CLASSIFY and contest.metric in COMPARED:
-            return _if_possible(self._classifiers, contest)
-        return None
+        ways: dict[str, Way] = {
+            "kid": self._kid,
+            "fid": self._fid,
+            "text": self._text,
+            "downstream": self._classifiers,
+        }
+        way = ways.get(number_of(contest.metric).family)
+        return None if way is None else _if_possible(way, contest)
 
     def _kid(self, contest: Contest) -> Estimate:
         kind = contest.metric.removeprefix("kid_")
@@ -136,6 +137,8 @@ class StudyCases:
         return self._compared(contest, metric, [left], [right])
 
     def _classifiers(self, contest: Contest) -> Estimate | None:
+        if contest.metric not in COMPARED:
+            return None
         left, right = (self._trainings(name) for name in (contest.left, contest.right))
         if not left or not right:
             return None

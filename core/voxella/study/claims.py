@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.names import heading
 from voxella.metrics.verdict import Verdict, judged
 from voxella.study.differences import interval_difference
 from voxella.study.load import Study
@@ -40,7 +40,7 @@ class Contest:
     @property
     def name(self) -> str:
         """Return the contest in words, such as ``ccella below base in 3D KID``."""
-        return f"{self.left} {self.side} {self.right} in {heading(self.metric)}"
+        return f"{self.left} {self.side} {self.right} in {number_of(self.metric).heading}"
 
 
 # Left minus right from the cases themselves; None where they are not there to be compared.

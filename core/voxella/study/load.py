@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from voxella.errors import UserError
-from voxella.metrics.names import KNOWN
+from voxella.metrics.declared.lookup import declared_numbers
 from voxella.recipe.block import Block, FolderName
 from voxella.recipe.layers import absolute
 from voxella.recipe.shape import nearest
@@ -105,9 +105,10 @@ def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - py
 
 
 def _known(metric: str) -> str:
-    if metric not in KNOWN:
-        close = nearest(metric, KNOWN)
-        hint = f"did you mean {close}?" if close else f"legal: {', '.join(KNOWN)}"
+    known = declared_numbers()
+    if metric not in known:
+        close = nearest(metric, known)
+        hint = f"did you mean {close}?" if close else f"legal: {', '.join(known)}"
         raise ValueError(f"there is no metric {named(metric)}; {hint}")
     return metric
 

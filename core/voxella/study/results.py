@@ -10,8 +10,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from voxella.evaluation.report import NUMBERS
+from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import LEVEL, Estimate
-from voxella.metrics.names import paper_field
 from voxella.study.plan import Step
 from voxella.workspace.state import RECORD, DamagedError, StateFile
 
@@ -73,7 +73,8 @@ class Result:
         """Return a metric of this recipe; one that was not measured says so."""
         entry = self.entries.get(metric)
         paper = self.step.recipe.paper
-        published = None if paper is None else getattr(paper, paper_field(metric), None)
+        key = number_of(metric).paper_key
+        published = None if paper is None or key is None else getattr(paper, key, None)
         if entry is None:
             return Number(Estimate.undefined(0, self._absent()), paper=published)
         why_not = self._why_not(entry)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voxella.metrics.names import heading
+from voxella.metrics.declared.lookup import number_of
 from voxella.study.claims import Paired, Ruling, contests, rule
 from voxella.study.plan import Table
 from voxella.study.results import Number, Result
@@ -56,7 +56,7 @@ class Filled:
                 continue
             reasons = dict.fromkeys(number.why_not for number in numbers if number.why_not)
             why = "; ".join(reasons) or "nothing is measured yet"
-            withheld.setdefault(why, []).append(heading(metric))
+            withheld.setdefault(why, []).append(number_of(metric).heading)
         return [
             f"The paper has {', '.join(names)} of these recipes; not shown beside ours: {why}."
             for why, names in withheld.items()
@@ -68,7 +68,7 @@ class Filled:
         for metric in self.columns:
             names = {self.number(recipe, metric).network for recipe in self.table.rows}
             for name in sorted(name for name in names if name is not None):
-                found.setdefault(name, []).append(heading(metric))
+                found.setdefault(name, []).append(number_of(metric).heading)
         return found
 
     def unfinished(self) -> list[str]:
@@ -88,7 +88,11 @@ class Filled:
             "name": self.table.study.name,
             "description": self.table.study.description,
             "columns": [
-                {"metric": metric, "heading": heading(metric), "paper": self.shows_paper(metric)}
+                {
+                    "metric": metric,
+                    "heading": number_of(metric).heading,
+                    "paper": self.shows_paper(metric),
+                }
                 for metric in self.columns
             ],
             "rows": [self._row(recipe) for recipe in self.table.rows],

@@ -11,8 +11,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from voxella.files import write_json_atomic, write_text_atomic
+from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.names import KNOWN
 from voxella.study.plan import Plan
 from voxella.study.table import Filled
 from voxella.wording import listed
@@ -63,7 +63,9 @@ def _section(filled: Filled) -> list[str]:
     shown = {metric for metric in filled.columns if filled.shows_paper(metric)}
     heads = ["recipe"]
     for metric in filled.columns:
-        heads += [KNOWN[metric], "paper"] if metric in shown else [KNOWN[metric]]
+        heads += (
+            [number_of(metric).column, "paper"] if metric in shown else [number_of(metric).column]
+        )
     lines = [f"# {study.name}", "", *([study.description, ""] if study.description else [])]
     lines += [_row(heads), _row(["---"] * len(heads))]
     notes: dict[str, list[str]] = {}

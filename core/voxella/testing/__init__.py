@@ -19,6 +19,7 @@ from voxella.testing.conditioners import ConditionerContract
 from voxella.testing.contract import Contract
 from voxella.testing.exporters import ExporterContract
 from voxella.testing.importers import ImporterContract
+from voxella.testing.metrics import MetricContract
 from voxella.testing.observers import ObserverContract
 from voxella.testing.probes import ProbeContract
 from voxella.testing.runner import CONTRACTS, CheckResult, run_contract
@@ -34,6 +35,7 @@ __all__ = [
     "Contract",
     "ExporterContract",
     "ImporterContract",
+    "MetricContract",
     "ObserverContract",
     "ProbeContract",
     "TextEncoderContract",

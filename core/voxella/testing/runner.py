@@ -17,6 +17,7 @@ from voxella.testing.conditioners import ConditionerContract
 from voxella.testing.contract import Contract
 from voxella.testing.exporters import ExporterContract
 from voxella.testing.importers import ImporterContract
+from voxella.testing.metrics import MetricContract
 from voxella.testing.observers import ObserverContract
 from voxella.testing.probes import ProbeContract
 from voxella.testing.text_encoders import TextEncoderContract
@@ -34,6 +35,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         ImporterContract,
         ExporterContract,
         ProbeContract,
+        MetricContract,
         ObserverContract,
     )
 }

@@ -10,7 +10,14 @@ from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.metrics.estimate import Estimate, joined
 
-__all__ = ["Measured", "attempt", "reason", "remarked"]
+__all__ = ["Measured", "NoNumberError", "attempt", "reason", "remarked"]
+
+
+class NoNumberError(UserError):
+    """Raised by a metric: these cases have none of its numbers; the message stands in their place.
+
+    Any other error stops the evaluation: a damaged file is no property of the cases.
+    """
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""Metric ``downstream``: what a trained classifier is worth on the test cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from voxella.metrics.declared.number import BINARY, Number
+from voxella.plugins.specs import hookimpl
+
+if TYPE_CHECKING:
+    from voxella.metrics.declared.contract import Predicted
+    from voxella.metrics.declared.measured import Measured
+
+__all__ = ["PERCENT_POSITIVE", "Downstream", "voxella_factory"]
+
+# Key -> name in voxella.metrics.binary, in the order of metrics.json.
+_METRICS = {
+    "auc": "auc",
+    "ap": "average_precision",
+    **{key: key for key in ("accuracy", "sensitivity", "specificity", "ppv", "npv")},
+}
+# Of the training set, not of predictions: the stage counts it.
+PERCENT_POSITIVE = "percent_positive"
+
+
+class Downstream:
+    """AUC, average precision, accuracy and the like of one training."""
+
+    numbers = (
+        *(
+            Number(key, label, told, "higher", bounded=True, paper_key=key, family="downstream")
+            for key, (told, label) in BINARY.items()
+        ),
+        Number(
+            PERCENT_POSITIVE,
+            "Positive in the training set, %",
+            "% positive",
+            "",
+            unit="%",
+            paper_key=PERCENT_POSITIVE,
+        ),
+    )
+    needs = frozenset({"predictions"})
+
+    def measure(self, evidence: Predicted) -> dict[str, Measured]:
+        """Return every number but the share of positives."""
+        from voxella.metrics.declared.measured import Measured
+        from voxella.metrics.multiclass import prediction_metrics
+
+        found = prediction_metrics(
+            evidence.test,
+            seed=evidence.seed,
+            name=evidence.name,
+            replicates=evidence.replicates,
+            level=evidence.level,
+        )
+        return {key: Measured(found[name], "test") for key, name in _METRICS.items()}
+
+
+def downstream() -> Downstream:
+    """Build the metric."""
+    return Downstream()
+
+
+@hookimpl
+def voxella_factory(name: str) -> Callable[..., Downstream] | None:
+    """Return the builder of ``downstream``."""
+    return downstream if name == "downstream" else None

@@ -1,0 +1,1 @@
+"""The built-in metrics of a synthetic data set, each declared where it is measured from."""
