@@ -216,7 +216,7 @@ def test_the_best_auc_wins_then_the_lowest_loss_then_the_first(
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     examples = select(recipe, real, None)
     store.build(examples.all.values(), ALONE)
-    maker = ImageMaker(examples.val, store, 2, seed=0)
+    maker = ImageMaker(examples.val, store, ["negative", "positive"], "positive", seed=0)
 
     def choice(first: int = 0, training: str = "a") -> EpochChoice:
         return EpochChoice(

@@ -255,7 +255,9 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
     cases = examples.phases[0][1]
-    maker = ImageMaker(cases, store, 2, seed=5, augment=recipe.classify.augment)
+    maker = ImageMaker(
+        cases, store, ["negative", "positive"], "positive", seed=5, augment=recipe.classify.augment
+    )
     order = Order(list(cases), seed=5, batch_size=4)
     whole = maker.make(order.step(2))
     parts = [
@@ -286,7 +288,7 @@ def test_the_loss_is_monais_focal_loss(alpha: float | None, tmp_path: Path) -> N
     examples = select(recipe, real_cases(tmp_path / "prepared", {"train": 4, "val": 2}), None)
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
-    maker = ImageMaker(examples.phases[0][1], store, 2, seed=0)
+    maker = ImageMaker(examples.phases[0][1], store, ["negative", "positive"], "positive", seed=0)
     batch = maker.make(Order(list(maker.cases), seed=0, batch_size=4).step(0))
 
     class Mean(nn.Module):

@@ -32,6 +32,7 @@ from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.metrics.delong import auc_estimate
+from voxella.metrics.predictions import Predictions
 from voxella.pipeline.run import run_stages
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import PaperRow
@@ -83,7 +84,7 @@ def test_a_separable_problem_is_learnt(run: Path, capsys: pytest.CaptureFixture[
     assert found["auc"]["value"] == 1.0
     assert found["percent_positive"]["value"] == 50.0
     test = read_predictions(folder / "seed-0" / "predictions.jsonl", "test")
-    assert test is not None
+    assert isinstance(test, Predictions)
     assert auc_estimate(test.truth, test.scores).value == 1.0
     assert (test.truth == [n % 2 == 1 for n in range(8)]).all()
     first = json.loads((folder / "seed-0" / "log.jsonl").read_text().splitlines()[0])
@@ -178,7 +179,7 @@ def test_the_second_training_starts_from_the_best_of_the_first(run: Path) -> Non
     # Its first step's loss is that of the first training's best weights on real images.
     cases = select(recipe, Manifest.read(run / "prepared"), made).phases
     store = InputStore(run / "classifier_inputs", recipe.classify, ["t2w"])
-    maker = ImageMaker(cases[1][1], store, 2, seed=0)
+    maker = ImageMaker(cases[1][1], store, ["negative", "positive"], "positive", seed=0)
     batch = maker.make(Order(list(maker.cases), seed=0, batch_size=2).step(0))
     model = build_task(recipe, 0)
     untrained = float(model(batch)["total"].detach())
@@ -207,13 +208,13 @@ def test_what_is_missing_or_wrong_is_told_before_any_work(run: Path, tmp_path: P
         run_stages(base, run, until="classify")
     wrong = blob_recipe(
         "real",
-        *("data.classes=[a, b, c]", "classify.size=[8, 8]", "classify.percentiles=[9, 3]"),
+        *("classify.size=[8, 8]", "classify.percentiles=[9, 3]"),
         *("classify.augment.zoom=[0, 1]", "classify.train.panel_every=3"),
         "classify.deepspeed.optimiser=1",
     )
     with pytest.raises(UserError) as error:
         run_stages(wrong, run, until="classify")
-    named = ("data.classes", "size", "percentiles", "zoom", "panels", "optimiser")
+    named = ("size", "percentiles", "zoom", "panels", "optimiser")
     for words in (*named, "translate_share has 3 numbers, classify.size has 2 axes"):
         assert words in str(error.value), words
     shutil.move(run / "samples", run / "volumes" / "steps-20")

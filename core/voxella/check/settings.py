@@ -32,18 +32,21 @@ class CheckSettings:
             recipe, so each case's own, in the manifest's order.
         prepare: Says crop, intensities and number of axes.
         classes: Label names.
+        positive: The positive one, where the recipe names it.
     """
 
     sequences: tuple[str, ...] | None
     prepare: Prepare
     classes: tuple[str, ...]
+    positive: str | None = None
 
     @classmethod
     def of(cls, recipe: Recipe | None) -> CheckSettings:
         """Return a recipe's wishes, or the defaults of every recipe."""
         if recipe is None:
             return cls(None, Prepare(), tuple(Data().classes))
-        return cls(tuple(recipe.data.sequences), recipe.prepare, tuple(recipe.data.classes))
+        data = recipe.data
+        return cls(tuple(data.sequences), recipe.prepare, tuple(data.classes), data.positive)
 
     @classmethod
     def to_prepare(cls, sequences: Iterable[str], prepare: Prepare) -> CheckSettings:

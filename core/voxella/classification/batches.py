@@ -55,14 +55,16 @@ class ImageMaker:
     Attributes:
         cases: Examples by id.
         store: Their inputs.
-        num_classes: K.
+        classes: Names, in order.
+        positive: The positive one; None: each stands against the rest.
         seed: Of the training.
         augment: Random changes; None: none, for validation.
     """
 
     cases: Mapping[str, Example]
     store: InputStore
-    num_classes: int
+    classes: Sequence[str]
+    positive: str | None
     seed: int
     augment: Augment | None = None
 
@@ -76,7 +78,7 @@ class ImageMaker:
         batch = ImageBatch(
             case_ids=tuple(visit.case_id for visit in visits),
             images=torch.stack([image for image, _ in read]),
-            target=torch.nn.functional.one_hot(targets, self.num_classes).float(),
+            target=torch.nn.functional.one_hot(targets, len(self.classes)).float(),
         )
         if self.augment is None:
             return batch

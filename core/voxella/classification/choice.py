@@ -24,7 +24,7 @@ from voxella.engine.runtime import agreed, gather_state
 from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.machine import naming
-from voxella.metrics.delong import auc_estimate
+from voxella.metrics.multiclass import auc_of
 from voxella.ranks import Ranks
 from voxella.workspace.state import DamagedError
 
@@ -48,7 +48,8 @@ _FACTS: TypeAdapter[_Facts] = TypeAdapter(_Facts)
 class EpochChoice:
     """Measures validation cases now and then and keeps the weights that did best.
 
-    Best is the highest AUC; among equals, and where all cases are of one class, the lowest loss;
+    Best is the highest AUC (of several classes the mean, each against the rest); among equals, and
+    where a class is absent, the lowest loss;
     then the earliest. The file ``best.safetensors`` carries step, AUC and loss in its header, so
     weights and what is said of them are one file. They are what was measured: the average, where
     one is kept.
@@ -94,8 +95,8 @@ class EpochChoice:
         engine.eval()
         answers = predict(engine, self.maker, self.ranks, self.batch_size)
         engine.train()
-        found = as_predictions(self.maker.cases, answers, self.maker.num_classes - 1)
-        auc = auc_estimate(found.truth, found.scores).value
+        found = as_predictions(self.maker.cases, answers, self.maker.classes, self.maker.positive)
+        auc = auc_of(found)
         loss = float(np.mean([answer.loss for answer in answers.values()]))
         rank = _rank(auc, loss)
         if self._best is None or rank > self._best:

@@ -15,7 +15,7 @@ from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.metrics.comparison import PairedTest, compare_accuracy, compare_auc
-from voxella.metrics.predictions import Predictions, aligned
+from voxella.metrics.predictions import ClassPredictions, Predictions, aligned
 from voxella.terminal import make_console
 from voxella.workspace.lock import holding
 from voxella.workspace.state import StateFile, sealed
@@ -87,7 +87,14 @@ def _by_seed(folder: Path) -> dict[int, Predictions]:
         for path in folder.glob("seed-*")
         if (match := _SEED.search(path.name))
     }
-    known = {seed: test for seed, test in sorted(found.items()) if test is not None}
+    several = [test for test in found.values() if isinstance(test, ClassPredictions)]
+    if several:
+        raise UserError(
+            f"{folder}: the tests of DeLong and McNemar are of two classes, here are "
+            f"{len(several[0].classes)}: {', '.join(several[0].classes)}",
+            remedy="--set data.positive=CLASS, or voxella study, which draws patients",
+        )
+    known = {s: test for s, test in sorted(found.items()) if isinstance(test, Predictions)}
     if not known:
         raise UserError(
             f"{folder}: no predictions of test cases",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from voxella.classification.batches import ImageBatch, ImageMaker
 from voxella.classification.examples import Example
 from voxella.engine.order import Visit
 from voxella.files import write_text_atomic
-from voxella.metrics.predictions import Predictions
+from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
 from voxella.ranks import Ranks
 from voxella.workspace.state import StateLines
 
@@ -41,8 +42,16 @@ class _Row(TypedDict):
     probability: Annotated[float, Field(ge=0, le=1)]
 
 
+class _ClassRow(TypedDict):
+    case: str
+    patient: str
+    split: str
+    truth: Annotated[int, Field(ge=0)]
+    probabilities: dict[str, Annotated[float, Field(ge=0, le=1)]]
+
+
 _ROWS: StateLines[dict[str, Any]] = StateLines(
-    _Row, "voxella classify RECIPE with the same --out predicts again"
+    _Row | _ClassRow, "voxella classify RECIPE with the same --out predicts again"
 )
 
 
@@ -51,11 +60,11 @@ class Answer:
     """What a classifier says of one case.
 
     Attributes:
-        probability: Of the last class.
+        probabilities: Of each class.
         loss: Its focal loss.
     """
 
-    probability: float
+    probabilities: tuple[float, ...]
     loss: float
 
 
@@ -87,9 +96,9 @@ def predict(
         batch = maker.make([Visit(case_id, 0) for case_id in part]).to(ranks.device)
         outputs = forward(batch)
         if index < len(mine):
-            likely = outputs["logits"].double().softmax(dim=1)[:, -1].tolist()
+            likely = outputs["logits"].double().softmax(dim=1).tolist()
             losses = outputs["loss_per_case"].double().tolist()
-            found |= {c: Answer(p, x) for c, p, x in zip(part, likely, losses, strict=True)}
+            found |= {c: Answer(tuple(p), x) for c, p, x in zip(part, likely, losses, strict=True)}
     if ranks.world > 1:
         everyone: list[dict[str, Answer] | None] = [None] * ranks.world
         torch.distributed.all_gather_object(everyone, found)
@@ -98,43 +107,52 @@ def predict(
 
 
 def as_predictions(
-    examples: Mapping[str, Example], answers: Mapping[str, Answer], positive: int
-) -> Predictions:
-    """Return checked predictions: whether a case is of the class ``positive``, and how likely.
+    examples: Mapping[str, Example],
+    answers: Mapping[str, Answer],
+    classes: Sequence[str],
+    positive: str | None,
+) -> Predictions | ClassPredictions:
+    """Return checked predictions: of the positive class against the rest, or of every class.
 
     Raises:
         UserError: A probability is not finite.
     """
     ids = sorted(examples)
-    return Predictions.of(
+    return predictions_of(
+        classes,
+        positive,
         ids,
-        [examples[case_id].target == positive for case_id in ids],
-        [answers[case_id].probability for case_id in ids],
+        [classes[examples[case_id].target] for case_id in ids],
+        [answers[case_id].probabilities for case_id in ids],
         patients=[examples[case_id].case.patient for case_id in ids],
     )
 
 
-def write_predictions(path: Path, by_split: Mapping[str, Predictions]) -> Path:
-    """Write a JSON line per case: ``case``, ``patient``, ``split``, ``truth``, ``probability``."""
+def write_predictions(path: Path, by_split: Mapping[str, Predictions | ClassPredictions]) -> Path:
+    """Write a JSON line per case: ``case``, ``patient``, ``split``, ``truth``, ``probability``.
+
+    Without a positive class ``truth`` is the place of the class, and ``probabilities`` are by name.
+    """
     lines = [
         json.dumps(
-            {
-                "case": case_id,
-                "patient": patient,
-                "split": split,
-                "truth": int(truth),
-                "probability": float(score),
-            }
+            {"case": case_id, "patient": patient, "split": split, "truth": int(truth), **likely}
         )
         for split, found in by_split.items()
-        for case_id, patient, truth, score in zip(
-            found.ids, found.patients, found.truth, found.scores, strict=True
+        for case_id, patient, truth, likely in zip(
+            found.ids, found.patients, found.truth, _likely(found), strict=True
         )
     ]
     return write_text_atomic(path, "".join(line + "\n" for line in lines))
 
 
-def read_predictions(path: Path, split: str) -> Predictions | None:
+def _likely(found: Predictions | ClassPredictions) -> list[dict[str, Any]]:
+    if isinstance(found, Predictions):
+        return [{"probability": score} for score in found.scores.tolist()]
+    rows = found.scores.tolist()
+    return [{"probabilities": dict(zip(found.classes, row, strict=True))} for row in rows]
+
+
+def read_predictions(path: Path, split: str) -> Predictions | ClassPredictions | None:
     """Read one split of :func:`write_predictions`; None where the file has none of its cases.
 
     Raises:
@@ -142,6 +160,13 @@ def read_predictions(path: Path, split: str) -> Predictions | None:
     """
     rows = _ROWS.all_of(path)
     chosen = [row for row in rows if row["split"] == split]
-    columns = [[row[k] for row in chosen] for k in ("case", "truth", "probability", "patient")]
-    ids, truth, scores, patients = columns
-    return Predictions.of(ids, truth, scores, patients=patients) if ids else None
+    if not chosen:
+        return None
+    ids, truth, patients = ([row[key] for row in chosen] for key in ("case", "truth", "patient"))
+    if "probabilities" not in chosen[0]:
+        likely = [row["probability"] for row in chosen]
+        return Predictions.of(ids, truth, likely, patients=patients)
+    classes = tuple(chosen[0]["probabilities"])
+    # A case that lacks a class is refused by its name.
+    each = [[row["probabilities"].get(name, math.nan) for name in classes] for row in chosen]
+    return ClassPredictions.of(classes, ids, truth, each, patients=patients)

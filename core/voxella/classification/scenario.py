@@ -52,8 +52,8 @@ class Scenario:
     def maker(self, cases: Mapping[str, Example], seed: int, *, training: bool) -> ImageMaker:
         """Return what makes batches of some of the images."""
         augment = self.settings.augment if training else None
-        classes = len(self.recipe.data.classes)
-        return ImageMaker(cases, self.store, classes, seed, augment)
+        data = self.recipe.data
+        return ImageMaker(cases, self.store, data.classes, data.positive_class, seed, augment)
 
     def model(self, seed: int, trained: Path | None) -> nn.Module:
         """Return a seed's classifier, untrained or with the best weights of a training."""
@@ -75,6 +75,6 @@ class Scenario:
             if cases:
                 maker = self.maker(cases, seed, training=False)
                 answers = predict(model, maker, self.ranks, self.micro_batch)
-                found[split] = as_predictions(cases, answers, maker.num_classes - 1)
+                found[split] = as_predictions(cases, answers, maker.classes, maker.positive)
         if self.ranks.is_main:
             write_predictions(trained / PREDICTIONS, found)

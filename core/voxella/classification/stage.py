@@ -92,6 +92,7 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
     made_of = {
         "predictions": {s: sha256_file(folder / f"seed-{s}" / PREDICTIONS) for s in trainings},
         "left_out": scenario.examples.left_out,
+        **recipe.data.named_positive,
         "recipe": recipe.model_dump(mode="json", include={"name", "paper", "seed"}),
         "sure": recipe.evaluate.model_dump(include={"bootstrap", "level"}),
         **identity_of(recipe.evaluate.metrics, metrics_of_predictions(recipe.evaluate)),
@@ -122,10 +123,12 @@ def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manife
 
 def _tell(recipe: Recipe, examples: Examples) -> None:
     """Say what is trained on, and what is not."""
-    positive = recipe.data.classes[-1]
+    data = recipe.data
+    shown = data.classes if data.positive_class is None else [data.positive_class]
     for name, cases in [*examples.phases, ("val", examples.val), ("test", examples.test)]:
-        count = sum(e.target == len(recipe.data.classes) - 1 for e in cases.values())
-        say(f"classify: {name or 'train'}: {len(cases)} cases, {count} {positive}")
+        labels = [data.classes[example.target] for example in cases.values()]
+        counts = ", ".join(f"{labels.count(label)} {label}" for label in shown)
+        say(f"classify: {name or 'train'}: {len(cases)} cases, {counts}")
     for where, count in examples.left_out.items():
         say(f"classify: {count} case(s) without a label left out ({where})")
     if examples.held_out_twins:
@@ -203,11 +206,6 @@ def _is_there(samples: Path | None) -> bool:
 
 
 def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
-    if len(recipe.data.classes) != 2:
-        yield (
-            f"data.classes has {len(recipe.data.classes)} names; the numbers of a classifier (AUC, "
-            "sensitivity, ...) are of two classes, of which the last is the positive one"
-        )
     if len(settings.size) != len(recipe.prepare.size):
         yield (
             f"classify.size has {len(settings.size)} axes, prepare.size has "

@@ -10,17 +10,19 @@ from rich.table import Table
 from typing_extensions import TypedDict
 
 from voxella.classification.examples import Examples
+from voxella.classification.metrics import PERCENT_POSITIVE
 from voxella.classification.outcome import curves, over_seeds, seed_metrics
 from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.files import write_json_atomic
 from voxella.metrics.estimate import Estimate
+from voxella.metrics.multiclass import one_vs_rest
+from voxella.metrics.predictions import ClassPredictions, Predictions
 from voxella.recipe.model import Recipe
 from voxella.terminal import make_console
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["CURVES", "SCENARIOS", "show_scenario", "write_scenario"]
 
-_PERCENT = "percent_positive"
 _PAPERS_NETWORK = "efficientnet"
 _AGAIN = "rm {path}, then voxella classify RECIPE with the same --out measures again"
 
@@ -70,7 +72,7 @@ def write_scenario(
         name: {**estimate.as_json(), "split": "test", **beside}
         for name, estimate in over_seeds(list(by_seed.values())).items()
     }
-    metrics[_PERCENT] = {**_percent_positive(recipe, examples), "split": "train", **beside}
+    metrics[PERCENT_POSITIVE] = {**_percent_positive(recipe, examples), "split": "train", **beside}
     write_json_atomic(
         folder / "curves.json",
         sealed(
@@ -88,6 +90,7 @@ def write_scenario(
                 "label": settings.label,
                 "classifier": settings.classifier.name,
                 "classes": recipe.data.classes,
+                **recipe.data.named_positive,
                 "threshold": 0.5,
                 "cases": _counts(examples),
                 "left_out": examples.left_out,
@@ -97,6 +100,7 @@ def write_scenario(
                     str(seed): {
                         **trainings[seed],
                         "metrics": {name: found.as_json() for name, found in by_seed[seed].items()},
+                        **_by_class(recipe, tests[seed], seed),
                     }
                     for seed in trainings
                 },
@@ -145,9 +149,32 @@ def show_scenario(folder: Path) -> None:
 def _percent_positive(recipe: Recipe, examples: Examples) -> dict[str, Any]:
     """Return the share of positive cases in the (last) training set, in percent."""
     _, last = examples.phases[-1]
-    positive = sum(e.target == len(recipe.data.classes) - 1 for e in last.values())
+    label = recipe.data.positive_class
+    if label is None:
+        why = f"none of the {len(recipe.data.classes)} classes is named as data.positive"
+        return Estimate.undefined(len(last), why).as_json()
+    place = recipe.data.classes.index(label)
+    positive = sum(e.target == place for e in last.values())
     how = f"{positive} of {len(last)} training cases, counted"
     return Estimate(100 * positive / len(last), None, None, len(last), how=how).as_json()
+
+
+def _by_class(
+    recipe: Recipe, test: Predictions | ClassPredictions | None, seed: int
+) -> dict[str, Any]:
+    """Return the numbers of each class against the rest, where none is the positive one."""
+    found = (
+        {}
+        if test is None
+        else one_vs_rest(
+            test,
+            seed=recipe.seed,
+            name=f"classify/{recipe.name}/{seed}/test",
+            replicates=recipe.evaluate.bootstrap,
+            level=recipe.evaluate.level,
+        )
+    )
+    return {"one_vs_rest": found} if found else {}
 
 
 def _counts(examples: Examples) -> dict[str, int]:

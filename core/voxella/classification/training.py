@@ -94,6 +94,7 @@ class _Phase:
             "seed": self.seed,
             "phase": self.name,
             "classes": scenario.recipe.data.classes,
+            **scenario.recipe.data.named_positive,
             "inputs": scenario.store.key,
             "train": _identities(self.cases),
             "val": _identities(scenario.examples.val),
@@ -138,7 +139,7 @@ class _Phase:
         """Return the recipe's name of what :meth:`decides`."""
         settings = self.scenario.settings
         second = self.last and settings.training_set == "synthetic_then_real" and settings.finetune
-        outside = {"classes": "data.classes", "seed": "seed"}
+        outside = {"classes": "data.classes", "positive": "data.positive", "seed": "seed"}
         length = "classify.finetune" if second else "classify.train"
         if key.startswith("length."):
             return f"{length}.{key.removeprefix('length.')}"

@@ -104,7 +104,7 @@ class ClassifierFeatures:
 
 @dataclass(frozen=True, eq=False)
 class ClassifierAnswers:
-    """How likely a case is of the last class, mean over a classifier's trainings.
+    """How likely a case is of each class, mean over a classifier's trainings.
 
     Attributes:
         kept: The classifier.
@@ -127,14 +127,15 @@ class ClassifierAnswers:
         return self.kept.fingerprint(len(self.tasks))
 
     def features(self, images: Images) -> Tensor:
-        """Return the probability ``(1, 1)``.
+        """Return the probabilities ``(1, K)``; of two classes that of the last alone, ``(1, 1)``.
 
         Raises:
             UserError: There is no body to crop to, or a sequence is constant.
         """
         image = _as_trained(images, self.kept.settings)
         found = [_logits(task, image, self.device).double().softmax(dim=1) for task in self.tasks]
-        return torch.stack(found).mean(dim=0)[:, -1:].float().cpu()
+        likely = torch.stack(found).mean(dim=0)
+        return (likely[:, -1:] if likely.shape[1] == 2 else likely).float().cpu()
 
 
 def classifier_features(kept: KeptClassifier, device: torch.device | str) -> ClassifierFeatures:

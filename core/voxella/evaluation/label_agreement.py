@@ -7,17 +7,20 @@ where that is not clearly above chance, there is no number.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from voxella.evaluation.classifier import HELD_OUT, KeptClassifier
 from voxella.evaluation.classifier_features import ClassifierAnswers
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.sets import Sets, Subject
-from voxella.metrics.binary import binary_metrics
 from voxella.metrics.declared.measured import Measured
 from voxella.metrics.estimate import Estimate, joined
-from voxella.metrics.predictions import Predictions
+from voxella.metrics.multiclass import prediction_metrics
+from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
 from voxella.recipe.model import Recipe
 
 __all__ = ["NAMES", "held_out", "label_agreement"]
@@ -42,7 +45,7 @@ def held_out(recipe: Recipe, kept: KeptClassifier, sets: Sets) -> tuple[list[Sub
 def label_agreement(
     recipe: Recipe, sets: Sets, answers: ClassifierAnswers, real: FeatureStore, made: FeatureStore
 ) -> dict[str, Measured]:
-    """Return ``adherence_label_*`` of one data set; the last class is the positive one.
+    """Return ``adherence_label_*`` of one data set: of the positive class, or of every class.
 
     Args:
         recipe: Its ``evaluate`` block says how sure the numbers are to be.
@@ -78,7 +81,9 @@ def label_agreement(
     }
 
 
-def no_better_than_chance(known: Predictions | None, auc: Estimate, split: str) -> str | None:
+def no_better_than_chance(
+    known: Predictions | ClassPredictions | None, auc: Estimate, split: str
+) -> str | None:
     """Return why a classifier's answers carry no number, or None.
 
     Its AUC's interval on real cases has to lie above 0.5. Where it separates the classes without
@@ -93,8 +98,7 @@ def no_better_than_chance(known: Predictions | None, auc: Estimate, split: str) 
     if known is None or auc.value is None:
         return f"the classifier was not measured on held-out real cases ({auc.note})"
     if auc.value == 1.0:
-        positive = len({p for p, true in zip(known.patients, known.truth, strict=True) if true})
-        luck = 1 / math.comb(len(set(known.patients)), positive)
+        luck = 1 / _ways(known)
         better = luck <= (1 - auc.level) / 2
         sure = f"by chance 1 time in {1 / luck:.0f}"
     else:
@@ -108,6 +112,21 @@ def no_better_than_chance(known: Predictions | None, auc: Estimate, split: str) 
     )
 
 
+def _ways(known: Predictions | ClassPredictions) -> int:
+    """Return in how many ways the patients could be dealt to the classes, by their highest class.
+
+    Of two classes: the ways to choose the patients that have a positive case.
+    """
+    highest: dict[str, int] = {}
+    for patient, place in zip(known.patients, known.truth.astype(int).tolist(), strict=True):
+        highest[patient] = max(place, highest.get(patient, 0))
+    left, ways = len(highest), 1
+    for count in Counter(highest.values()).values():
+        ways *= math.comb(left, count)
+        left -= count
+    return ways
+
+
 _NOTHING_KNOWN = (
     "no labelled real case of this run's test or val split is among those that the classifier kept "
     "apart"
@@ -117,25 +136,29 @@ _NOTHING_ASKED = "no synthetic case has a label of the recipe's classes"
 
 def _answered(
     recipe: Recipe, subjects: Sequence[Subject], answers: ClassifierAnswers, store: FeatureStore
-) -> Predictions | None:
+) -> Predictions | ClassPredictions | None:
     """Return what the classifier said of labelled cases; None where there are none."""
     if not subjects:
         return None
-    return Predictions.of(
+    rows = [store.read(answers, subject)[0].double().tolist() for subject in subjects]
+    return predictions_of(
+        recipe.data.classes,
+        recipe.data.positive_class,
         [subject.id for subject in subjects],
-        [subject.case.label == recipe.data.classes[-1] for subject in subjects],
-        [float(store.read(answers, subject)) for subject in subjects],
+        [str(subject.case.label) for subject in subjects],
+        # Of two classes the last one's probability is kept alone.
+        [[1.0 - row[0], row[0]] if len(row) == 1 else row for row in rows],
         patients=[subject.patient for subject in subjects],
     )
 
 
 def _numbers(
-    recipe: Recipe, predictions: Predictions | None, name: str, otherwise: str
+    recipe: Recipe, predictions: Predictions | ClassPredictions | None, name: str, otherwise: str
 ) -> dict[str, Estimate]:
     level = recipe.evaluate.level
     if predictions is None:
         return dict.fromkeys(NAMES, Estimate.undefined(0, otherwise, level=level))
-    found = binary_metrics(
+    found = prediction_metrics(
         predictions,
         seed=recipe.seed,
         name=name,
@@ -143,8 +166,8 @@ def _numbers(
         level=level,
         wanted=NAMES,
     )
-    share = float(predictions.truth.mean())
-    constant = f"one answer for all would reach {max(share, 1 - share):.3g}"
+    _, counts = np.unique(predictions.truth, return_counts=True)
+    constant = f"one answer for all would reach {counts.max() / counts.sum():.3g}"
     accuracy = found["accuracy"]
     return found | {"accuracy": replace(accuracy, note=joined(accuracy.note, constant))}
 

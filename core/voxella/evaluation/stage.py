@@ -172,6 +172,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         "settings": settings,
         "seed": recipe.seed,
         "classes": recipe.data.classes,
+        **recipe.data.named_positive,
         "sampler": [recipe.sample.sampler, recipe.sample.steps],
         "networks": [network.fingerprint for network in eyes.networks],
         "detector": None if probe is None else probe.fingerprint,

@@ -5,6 +5,7 @@ The text head on reports that training has not seen: the conditioner alone, no s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +19,22 @@ from voxella.evaluation.sets import Sets, Subject
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import encoded
 from voxella.ldm.export import load_facts, load_model
-from voxella.metrics.binary import binary_metrics
 from voxella.metrics.calibration import calibration_curve
 from voxella.metrics.declared.measured import Measured, reason
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.predictions import Predictions
+from voxella.metrics.multiclass import one_vs_rest, prediction_metrics
+from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
 
-__all__ = ["HeadAnswer", "answers_of_samples", "answers_of_unseen", "text_head", "unanswered"]
+__all__ = [
+    "HeadAnswer",
+    "answered",
+    "answers_of_samples",
+    "answers_of_unseen",
+    "text_head",
+    "unanswered",
+]
 
 # Names of the metrics as metrics.json has them.
 _NAMES = {
@@ -45,14 +53,14 @@ class HeadAnswer:
         case_id: The report's case.
         patient: Whose.
         label: Class name, known.
-        probability: Of the positive class.
+        probabilities: Of each class, in the recipe's order.
         has_report: Whether there was a report; without one it is the empty report's.
     """
 
     case_id: str
     patient: str
     label: str
-    probability: float
+    probabilities: tuple[float, ...]
     has_report: bool
 
 
@@ -61,7 +69,7 @@ def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
 
     Of several volumes of one report the first counts: the head saw the same report each time.
     """
-    positive = recipe.data.classes[-1]
+    classes = recipe.data.classes
     found: dict[str, HeadAnswer] = {}
     answered = 0
     for subject in sets.synthetic:
@@ -69,12 +77,13 @@ def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
         shares: Mapping[str, float] | None = extra.get("predicted_probabilities")
         answered += shares is not None
         key = str(extra.get("source_case", subject.id))
-        if shares is None or key in found or subject.case.label not in recipe.data.classes:
+        if shares is None or key in found or subject.case.label not in classes:
             continue
         has_report = extra.get("prompt_sha256") is not None
-        found[key] = HeadAnswer(
-            key, subject.patient, str(subject.case.label), float(shares[positive]), has_report
-        )
+        # A class that is not there is refused with the numbers that need it.
+        likely = tuple(float(shares.get(name, math.nan)) for name in classes)
+        label = str(subject.case.label)
+        found[key] = HeadAnswer(key, subject.patient, label, likely, has_report)
     if not answered:
         return "the synthetic cases carry no class probabilities: the model has no text head"
     if not found:
@@ -84,17 +93,21 @@ def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
 
 def text_head(
     recipe: Recipe, answers: Sequence[HeadAnswer], split: str, suffix: str = ""
-) -> tuple[dict[str, Measured], dict[str, Any]]:
-    """Return ``text_*`` over all cases and over those with a report, and their calibration curves.
+) -> tuple[dict[str, Measured], dict[str, Any], dict[str, Any]]:
+    """Return ``text_*`` over all cases and over those with a report, and what belongs to them.
+
+    That is their calibration curves, and, where no class is the positive one, the numbers of each
+    class against the rest.
 
     Args:
-        recipe: Its last class is the positive one.
+        recipe: It names the classes, and a positive one where there is one.
         answers: At least one.
         split: Of the reports.
         suffix: Set apart from the same numbers of other reports, such as ``_heldout``.
     """
     found: dict[str, Measured] = {}
     curves: dict[str, Any] = {}
+    by_class: dict[str, Any] = {}
     for end, chosen in (
         (suffix, list(answers)),
         (suffix + _WITH_REPORT, [answer for answer in answers if answer.has_report]),
@@ -102,16 +115,45 @@ def text_head(
         if not chosen:
             found |= unanswered(recipe, "no case has a report", split, end)
             continue
-        predictions = Predictions.of(
-            [answer.case_id for answer in chosen],
-            [answer.label == recipe.data.classes[-1] for answer in chosen],
-            [answer.probability for answer in chosen],
-            patients=[answer.patient for answer in chosen],
-        )
+        predictions = answered(recipe, chosen)
         found |= _metrics(recipe, predictions, split, end)
         level = recipe.evaluate.level
-        curves[f"text{end}"] = [b.as_json() for b in calibration_curve(predictions, level=level)]
-    return found, curves
+        each = one_vs_rest(
+            predictions,
+            seed=recipe.seed,
+            name=f"text{end}/{split}",
+            replicates=recipe.evaluate.bootstrap,
+            level=level,
+        )
+        by_class |= {f"text{end}": each} if each else {}
+        for name, one in _each(predictions).items():
+            curve = calibration_curve(one, level=level)
+            curves[f"text{end}{name}"] = [part.as_json() for part in curve]
+    return found, curves, by_class
+
+
+def answered(recipe: Recipe, answers: Sequence[HeadAnswer]) -> Predictions | ClassPredictions:
+    """Return answers as predictions: of the positive class, or of every class.
+
+    Raises:
+        UserError: A probability is none.
+    """
+    return predictions_of(
+        recipe.data.classes,
+        recipe.data.positive_class,
+        [answer.case_id for answer in answers],
+        [answer.label for answer in answers],
+        [answer.probabilities for answer in answers],
+        patients=[answer.patient for answer in answers],
+    )
+
+
+def _each(predictions: Predictions | ClassPredictions) -> dict[str, Predictions]:
+    """Return by the end of its curve's name what has one: the positive class, or each class."""
+    if isinstance(predictions, Predictions):
+        return {"": predictions}
+    names = enumerate(predictions.classes)
+    return {f"/{name}": predictions.against_rest(place) for place, name in names}
 
 
 def unanswered(recipe: Recipe, why: str, split: str, suffix: str) -> dict[str, Measured]:
@@ -121,9 +163,9 @@ def unanswered(recipe: Recipe, why: str, split: str, suffix: str) -> dict[str, M
 
 
 def _metrics(
-    recipe: Recipe, predictions: Predictions, split: str, suffix: str
+    recipe: Recipe, predictions: Predictions | ClassPredictions, split: str, suffix: str
 ) -> dict[str, Measured]:
-    estimates = binary_metrics(
+    estimates = prediction_metrics(
         predictions,
         seed=recipe.seed,
         name=f"text{suffix}/{split}",
@@ -186,6 +228,6 @@ def _asked(
         logits = model.condition(timesteps=timestep, **given).class_logits
         if logits is None:
             return
-        positive = float(logits.float().softmax(dim=1)[0, -1])
+        likely = tuple(logits.float().softmax(dim=1)[0].tolist())
         label = str(subject.case.label)
-        yield HeadAnswer(subject.id, subject.patient, label, positive, has_report)
+        yield HeadAnswer(subject.id, subject.patient, label, likely, has_report)

@@ -38,6 +38,26 @@ class Data(Block):
     classes: list[Label] = Field(
         ["negative", "positive"], min_length=2, description="label names, in order"
     )
+    positive: Label | None = Field(
+        None, description="class of binary numbers; None: the last of two, of more each in turn"
+    )
+
+    @model_validator(mode="after")
+    def _positive_is_a_class(self) -> Data:
+        if self.positive is not None and self.positive not in self.classes:
+            raise ValueError(f"positive is no class; legal: {', '.join(self.classes)}")
+        return self
+
+    @property
+    def positive_class(self) -> str | None:
+        """Return the positive class; None where each class stands against the rest."""
+        return self.positive or (self.classes[-1] if len(self.classes) == 2 else None)
+
+    @property
+    def named_positive(self) -> dict[str, str]:
+        """Return what a stage's record has beside the classes: nothing where the rule decides."""
+        usual = len(self.classes) == 2 and self.positive == self.classes[-1]
+        return {} if self.positive is None or usual else {"positive": self.positive}
 
 
 class Intensity(Block):

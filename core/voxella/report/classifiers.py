@@ -100,15 +100,26 @@ def _charts(folder: Path, chosen: Mapping[str, Any]) -> list[Chart]:
     charts: list[Chart | None] = []
     for key, (title, across, up) in _CURVES.items():
         series = {
-            f"seed {seed}": sorted(zip(found[key][across], found[key][up], strict=True))
-            for seed, found in curves.items()
-            if found is not None and found.get(key) is not None
+            name: sorted(zip(found[key][across], found[key][up], strict=True))
+            for name, found in _lines(curves).items()
+            if found.get(key) is not None
         }
         label = across.replace("_", " ")
         chart = line_chart(title, series, x_label=label, unit_square=True, diagonal=key == "roc")
         charts.append(chart)
     charts += [chart for phase in _phases(folder) for chart in _learning(folder, phase, chosen)]
     return [chart for chart in charts if chart is not None]
+
+
+def _lines(curves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the curves of each seed; without a positive class, of each class against the rest."""
+    lines: dict[str, dict[str, Any]] = {}
+    for seed, found in curves.items():
+        classes = {} if found is None else found.get("classes", {})
+        lines |= {f"seed {seed}, {name}": one for name, one in classes.items()}
+        if found is not None and not classes:
+            lines[f"seed {seed}"] = found
+    return lines
 
 
 def _phases(folder: Path) -> list[str]:

@@ -101,7 +101,13 @@ def measured_section(run: RunFolder) -> Section:
 def _calibration(found: dict[str, Any]) -> Chart | None:
     """Draw the share of positives over the predicted probability, for all cases of each set."""
     curves = found.get("calibration") or {}
-    names = {"text": "cases of the samples", "text_heldout": "unseen cases"}
+    names = {}
+    for key in curves:
+        # Without a positive class there is a curve for each, "text/CLASS".
+        start, _, label = key.partition("/")
+        among = {"text": "cases of the samples", "text_heldout": "unseen cases"}.get(start)
+        if among is not None:
+            names[key] = f"{label}, {among}" if label else among
     series = {
         name: [
             (float(part["predicted"]), float(part["observed"]["value"]))

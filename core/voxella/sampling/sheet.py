@@ -43,7 +43,8 @@ def keep_sheet(recipe: Recipe, out: Path, *, anew: bool) -> None:
         return
     if anew or not sheet.is_file():
         labelled = [case for case in Manifest.read(out) if case.label is not None]
-        settings = {"file": _SHEET, "positive": recipe.data.classes[-1]}
+        positive = recipe.data.positive_class or recipe.data.classes[-1]
+        settings = {"file": _SHEET, "positive": positive}
         registry.build("exporters", Component(name=_EXPORTER, **settings))(
             Manifest(out, labelled), out
         )

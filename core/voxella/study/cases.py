@@ -19,12 +19,12 @@ from voxella.evaluation.draws import shared_values
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
 from voxella.evaluation.sets import Sets, read_sets
-from voxella.evaluation.text_head import answers_of_samples
+from voxella.evaluation.text_head import answered, answers_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.kernel import PatientKernels, patient_kernels
-from voxella.metrics.predictions import Predictions
+from voxella.metrics.predictions import ClassPredictions, Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
 from voxella.study.claims import Contest
@@ -145,7 +145,11 @@ class StudyCases:
         return self._compared(contest, contest.metric, left, right)
 
     def _compared(
-        self, contest: Contest, metric: str, left: list[Predictions], right: list[Predictions]
+        self,
+        contest: Contest,
+        metric: str,
+        left: list[Predictions | ClassPredictions],
+        right: list[Predictions | ClassPredictions],
     ) -> Estimate:
         recipe = self._plan.step(contest.left).recipe
         return prediction_difference(
@@ -216,21 +220,16 @@ class StudyCases:
             "replicates": recipe.evaluate.fid_bootstrap,
         }
 
-    def _head(self, name: str, *, reported: bool) -> Predictions | None:
+    def _head(self, name: str, *, reported: bool) -> Predictions | ClassPredictions | None:
         step = self._plan.step(name)
         _, sets = self._sets(name)
         answers = answers_of_samples(step.recipe, sets)
         if isinstance(answers, str):
             return None
         kept = [answer for answer in answers if answer.has_report or not reported]
-        return Predictions.of(
-            [answer.case_id for answer in kept],
-            [answer.label == step.recipe.data.classes[-1] for answer in kept],
-            [answer.probability for answer in kept],
-            patients=[answer.patient for answer in kept],
-        )
+        return answered(step.recipe, kept)
 
-    def _trainings(self, name: str) -> list[Predictions]:
+    def _trainings(self, name: str) -> list[Predictions | ClassPredictions]:
         step = self._plan.step(name)
         files = sorted(step.metrics.parent.glob("seed-*/predictions.jsonl"))
         found = [read_predictions(path, "test") for path in files]

@@ -12,7 +12,8 @@ from voxella.metrics.bootstrap import bootstrap
 from voxella.metrics.comparison import compare_accuracy, compare_auc
 from voxella.metrics.delong import placements
 from voxella.metrics.estimate import LEVEL, Estimate
-from voxella.metrics.predictions import Predictions, aligned
+from voxella.metrics.multiclass import class_statistic
+from voxella.metrics.predictions import ClassPredictions, Predictions, aligned
 from voxella.metrics.resampling import Rows, has_repeats
 
 __all__ = ["COMPARED", "prediction_difference"]
@@ -23,8 +24,8 @@ Booleans = NDArray[np.bool_]
 
 def prediction_difference(
     metric: str,
-    left: Sequence[Predictions],
-    right: Sequence[Predictions],
+    left: Sequence[Predictions | ClassPredictions],
+    right: Sequence[Predictions | ClassPredictions],
     *,
     seed: int,
     replicates: int,
@@ -51,6 +52,54 @@ def prediction_difference(
     """
     for other in (*left[1:], *right):
         aligned(left[0], other)
+    binary = [[run for run in side if isinstance(run, Predictions)] for side in (left, right)]
+    if len(binary[0]) < len(left):
+        return _of_classes(metric, left, right, seed=seed, replicates=replicates, level=level)
+    return _of_two(
+        metric, *binary, seed=seed, replicates=replicates, level=level, threshold=threshold
+    )
+
+
+def _of_classes(
+    metric: str,
+    left: Sequence[Predictions | ClassPredictions],
+    right: Sequence[Predictions | ClassPredictions],
+    *,
+    seed: int,
+    replicates: int,
+    level: float,
+) -> Estimate:
+    """Return the difference of means over the classes; patients are drawn."""
+    key = "average_precision" if metric == "ap" else metric
+    scores = [
+        [class_statistic(key, run) for run in side if isinstance(run, ClassPredictions)]
+        for side in (left, right)
+    ]
+
+    def difference(rows: Rows) -> float:
+        means = [np.mean([score(rows) for score in side]) for side in scores]
+        return float(means[0] - means[1])
+
+    return bootstrap(
+        difference,
+        left[0].patients,
+        seed=seed,
+        name=f"study/{metric}",
+        replicates=replicates,
+        level=level,
+    )
+
+
+def _of_two(
+    metric: str,
+    left: Sequence[Predictions],
+    right: Sequence[Predictions],
+    *,
+    seed: int,
+    replicates: int,
+    level: float,
+    threshold: float,
+) -> Estimate:
     single = len(left) == len(right) == 1 and not has_repeats(left[0].patients)
     if single and metric == "auc":
         return compare_auc(left[0], right[0], level=level).difference

@@ -19,6 +19,8 @@ __all__ = ["keep_inputs", "refuse_changed"]
 _KEPT = "inputs.json"
 _INPUTS: StateFile[dict[str, Any]] = StateFile(dict[str, Any], "rm {path}")
 # What a training is made of besides its recipe, as hashes: told in words.
+# What a stage keeps only where the recipe sets it.
+_NULL_IS_ABSENT = {"positive"}
 _DATA = {
     "latents": "the latents: images, prepare settings or autoencoder",
     "text": "the text features: reports or text encoder",
@@ -70,7 +72,12 @@ def refuse_changed(
     problem = f"{record.folder} was trained by another recipe than the one given, or on other data:"
     raise UserError(
         "\n".join([problem, *lines[:_SHOWN], *more, *(f"  {what}" for what in data)]),
-        remedy=_remedy({named(key): old[key] for key in keys if key in old}, data, run, work),
+        remedy=_remedy(
+            {named(key): old.get(key) for key in keys if key in old or key in _NULL_IS_ABSENT},
+            data,
+            run,
+            work,
+        ),
     )
 
 

@@ -114,6 +114,7 @@ def _checked(
         manifest.folder,
         manifest.cases,
         classes=settings.classes,
+        positive=settings.positive,
         encoder=encoder,
         max_tokens=None if text is None else text.max_tokens,
         truncation="right" if text is None else text.truncation,

@@ -34,13 +34,16 @@ class _Facts:
     bad: tuple[str, ...]
 
 
-def check_labels(cases: Sequence[Case], classes: Sequence[str]) -> list[Finding]:
+def check_labels(
+    cases: Sequence[Case], classes: Sequence[str], positive: str | None = None
+) -> list[Finding]:
     """Find missing and unknown labels, and those that the table's own scores contradict.
 
     Args:
         cases: The cases.
-        classes: The legal classes. PI-RADS and ISUP speak of two, the negative one first; with
-            another number of classes they are not compared.
+        classes: The legal classes.
+        positive: The class that PI-RADS and ISUP speak of. None: of two classes the second, or the
+            one that is called so; of another number of classes none, and nothing is compared.
     """
     findings: list[Finding] = []
     without = [case for case in cases if case.label is None]
@@ -53,25 +56,28 @@ def check_labels(cases: Sequence[Case], classes: Sequence[str]) -> list[Finding]
             # The label itself is not shown: it may be free text from the wrong column.
             problem = f"its label is none of {', '.join(classes)}"
             findings.append(text_finding("label.unknown", problem, case.id))
-        findings += _against_table(case, classes)
+        findings += _against_table(case, classes, positive)
     return findings
 
 
 def check_labels_against_reports(
-    cases: Sequence[Case], texts: Mapping[str, str], classes: Sequence[str]
+    cases: Sequence[Case],
+    texts: Mapping[str, str],
+    classes: Sequence[str],
+    named: str | None = None,
 ) -> list[Finding]:
     """Find labels that the report contradicts, where it can be read for certain; count readings.
 
     Cases whose label comes from ISUP are left out: their report speaks of the images.
     """
-    if len(classes) != 2 or not texts:
+    if (len(classes) != 2 and named is None) or not texts:
         return []
     labels = {case.id: case for case in cases}
     findings: list[Finding] = []
     certain = 0
     for name, text in texts.items():
         reading = read_pirads(text)
-        positive = _positive(labels[name], classes)
+        positive = _positive(labels[name], classes, named)
         if reading.positive is None:
             continue
         certain += 1
@@ -92,13 +98,13 @@ def check_labels_against_reports(
     return [*findings, text_finding("report.pirads", problem)]
 
 
-def _against_table(case: Case, classes: Sequence[str]) -> list[Finding]:
+def _against_table(case: Case, classes: Sequence[str], named: str | None) -> list[Finding]:
     facts = _facts(case)
     findings = [
         text_finding("label.value", f"its {name} in the table is out of range", case.id)
         for name in facts.bad
     ]
-    positive = _positive(case, classes)
+    positive = _positive(case, classes, named)
     if positive is None:
         return findings
     by_pirads = None if facts.pirads is None else facts.pirads >= POSITIVE_FROM
@@ -134,9 +140,13 @@ def _source(case: Case) -> str:
     return re.sub(r"[^a-z]", "", (case.label_source or "").lower())
 
 
-def _positive(case: Case, classes: Sequence[str]) -> bool | None:
-    """Return whether the label is the positive class; None without two classes or a label."""
-    if len(classes) != 2 or case.label not in classes:
+def _positive(case: Case, classes: Sequence[str], named: str | None) -> bool | None:
+    """Return whether the label is the positive class; None without such a class, or a label."""
+    if case.label not in classes:
+        return None
+    if named is not None:
+        return case.label == named
+    if len(classes) != 2:
         return None
     # The recipe's order is negative first; the names decide where they say otherwise.
     reverse = str(classes[0]).lower() == "positive" or str(classes[1]).lower() == "negative"

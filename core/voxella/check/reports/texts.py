@@ -42,6 +42,7 @@ def check_texts(
     cases: Sequence[Case],
     *,
     classes: Sequence[str],
+    positive: str | None = None,
     encoder: TextEncoder | None = None,
     max_tokens: int | None = None,
     truncation: str = "right",
@@ -52,7 +53,8 @@ def check_texts(
     Args:
         manifest_folder: The data set's folder, which report paths are relative to.
         cases: Its cases.
-        classes: The legal classes, the negative one first.
+        classes: The legal classes, of two the negative one first.
+        positive: The class that PI-RADS and ISUP speak of; None: see :func:`check_labels`.
         encoder: Counts tokens; None: the limit is not checked.
         max_tokens: The most tokens it encodes.
         truncation: ``right`` cuts a report's end, ``left`` its beginning.
@@ -71,8 +73,8 @@ def check_texts(
         findings += check_markers(texts)
     findings += check_identifiers(texts)
     findings += check_alike(cases)
-    findings += check_labels(cases, classes)
-    findings += check_labels_against_reports(cases, texts, classes)
+    findings += check_labels(cases, classes, positive)
+    findings += check_labels_against_reports(cases, texts, classes, positive)
     return [*findings, *check_balance(cases, classes)]
 
 

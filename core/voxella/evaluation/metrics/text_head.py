@@ -80,15 +80,19 @@ class TextHead:
             asked.append((unseen, sets.unseen_split, "_heldout"))
         found: dict[str, Measured] = {}
         curves: dict[str, object] = {}
+        by_class: dict[str, object] = {}
         for answers, split, suffix in asked:
             if isinstance(answers, str):
                 for end in (suffix, f"{suffix}_with_report"):
                     found |= unanswered(recipe, answers, split, end)
                 continue
-            metrics, calibration = text_head(recipe, answers, split, suffix)
+            metrics, calibration, each = text_head(recipe, answers, split, suffix)
             found |= metrics
             curves |= calibration
+            by_class |= each
         evidence.facts["calibration"] = curves
+        if by_class:
+            evidence.facts["one_vs_rest"] = by_class
         return found
 
 
