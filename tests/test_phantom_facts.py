@@ -265,6 +265,11 @@ def test_settings_that_cannot_be_are_all_named_at_once() -> None:
         assert part in message
 
 
+def test_voxels_that_would_miss_the_gland_are_refused() -> None:
+    with pytest.raises(UserError, match=r"spacing_mm is .*; legal: above 0 and up to 20 mm"):
+        phantom(spacing_mm=[80, 8, 8], size=[20, 20, 12])
+
+
 def test_two_numbers_for_a_volume_are_refused() -> None:
     with pytest.raises(UserError, match="need three numbers each"):
         phantom(size=[160, 160])

@@ -144,7 +144,7 @@ def _named(case: Case, of_case: dict[str, Case], of_report: dict[str | None, str
 def _key_in(path: Path) -> str:
     key = read_key(
         path,
-        remedy=f"restore it from a backup; or rm {path}: voxella sample then makes every volume "
+        remedy=f"restore it from a backup; or rm {path}, then voxella sample makes every volume "
         "again under new names",
     )
     return key.hex()

@@ -21,6 +21,8 @@ __all__ = ["PhantomSettings", "fraction", "in_share", "stream"]
 # data set is generated anew and not silently mixed with newer cases.
 GENERATION = 1
 
+# Half a small gland: no voxel of it would be met on a coarser grid.
+_COARSEST_MM = 20
 # A 100 ml gland with its jitter and tilt must lie inside the volume.
 _SMALLEST_FOV_MM = (84.0, 76.0, 72.0)
 _LESION_RANGE_MM = (5, 25)
@@ -104,8 +106,10 @@ class PhantomSettings:
                 f"size is {list(self.size)}, {voxels:,} voxels; legal: at most {VOXELS.most:,} "
                 f"({VOXELS.remedy(voxels)})"
             )
-        if min(self.spacing_mm) <= 0:
-            found.append(f"spacing_mm is {list(self.spacing_mm)}; legal: above 0 mm")
+        if not all(0 < step <= _COARSEST_MM for step in self.spacing_mm):
+            found.append(
+                f"spacing_mm is {list(self.spacing_mm)}; legal: above 0 and up to {_COARSEST_MM} mm"
+            )
         for axis, voxels, step, least in zip(
             "RAS", self.size, self.spacing_mm, _SMALLEST_FOV_MM, strict=True
         ):
