@@ -85,6 +85,8 @@ def test_the_small_autoencoder_in_windows_is_the_small_autoencoder() -> None:
     tiled = TiledAutoencoder(whole, Windows((44, 8, 8), (44, 8, 8)))
     assert len(cut((64, 8, 8), (44, 8, 8), halo=2 * HALO, unit=2)) == 3
     found = tiled.encode(image)
+    assert found[1] is not None
+    assert log_sigma is not None
     assert apart(found[0], mean)[1] < 1e-4
     assert apart(found[1], log_sigma)[1] < 1e-4
     assert apart(tiled.decode(mean), whole.decode(mean))[1] < 1e-4
@@ -99,6 +101,8 @@ def test_maisis_autoencoder_in_windows_is_within_the_stated_error() -> None:
     mean, log_sigma = whole.encode(image)
     tiled = TiledAutoencoder(whole, Windows((80, 8, 8), (80, 8, 8)))
     found = tiled.encode(image)
+    assert found[1] is not None
+    assert log_sigma is not None
     for ours, theirs in (
         (found[0], mean),
         (found[1], log_sigma),

@@ -30,7 +30,7 @@ class CaseMeasure:
         band_sums: Sum of absolute errors by band of the original's intensity.
         band_voxels: Voxels of each band.
         mean: The latent's, ``(L, *spatial / factor)``, on the CPU.
-        log_sigma: Like ``mean``.
+        log_sigma: Like ``mean``; None where the latent is no distribution.
     """
 
     case_id: str
@@ -40,7 +40,7 @@ class CaseMeasure:
     band_sums: tuple[float, ...]
     band_voxels: tuple[float, ...]
     mean: Tensor
-    log_sigma: Tensor
+    log_sigma: Tensor | None
 
 
 def held_out(volumes: PreparedVolumes, count: int) -> tuple[str, list[str]]:
@@ -96,7 +96,8 @@ def measure_cases(
             by_case = zip(psnr(given_back, images), ssim(given_back, images), strict=True)
             error = mae(given_back, images)
             for k, (case_id, (p, s)) in enumerate(zip(chosen, by_case, strict=True)):
-                _refuse_unless_finite(case_id, "latent", mean[k], log_sigma[k])
+                sigma = None if log_sigma is None else log_sigma[k]
+                _refuse_unless_finite(case_id, "latent", mean[k], sigma)
                 _refuse_unless_finite(case_id, "reconstruction", given_back[k])
                 yield CaseMeasure(
                     case_id,
@@ -106,7 +107,7 @@ def measure_cases(
                     band_sums=tuple(sums[k].tolist()),
                     band_voxels=tuple(voxels[k].tolist()),
                     mean=mean[k],
-                    log_sigma=log_sigma[k],
+                    log_sigma=sigma,
                 )
                 steps.advance()
 
@@ -119,7 +120,7 @@ def reconstruct(model: Autoencoder, images: Tensor, device: torch.device) -> Ten
 @torch.no_grad()
 def _encode_decode(
     model: Autoencoder, images: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the images given back, the latent's mean and its log sigma, float32 on the CPU."""
     module = cast("nn.Module", model)
     was_training = module.training
@@ -127,11 +128,12 @@ def _encode_decode(
     mean, log_sigma = model.encode(images.to(device))
     given_back = model.decode(mean).clamp(0, 1)
     module.train(was_training)
-    return given_back.float().cpu(), mean.float().cpu(), log_sigma.float().cpu()
+    sigma = None if log_sigma is None else log_sigma.float().cpu()
+    return given_back.float().cpu(), mean.float().cpu(), sigma
 
 
-def _refuse_unless_finite(case_id: str, what: str, *values: Tensor) -> None:
-    if not all(bool(torch.isfinite(value).all()) for value in values):
+def _refuse_unless_finite(case_id: str, what: str, *values: Tensor | None) -> None:
+    if not all(value is None or bool(torch.isfinite(value).all()) for value in values):
         raise UserError(
             f"case {case_id}: its {what} is not finite",
             remedy="look at the volume; are these the autoencoder's own weights?",

@@ -84,7 +84,7 @@ class LatentStatistics:
 
 
 def latent_statistics(
-    cases: Iterable[tuple[Tensor, Tensor]], rounding: Sequence[float] = ()
+    cases: Iterable[tuple[Tensor, Tensor | None]], rounding: Sequence[float] = ()
 ) -> LatentStatistics:
     """Return the exact statistics of cases given as (mean, log sigma), each ``(C, *spatial)``.
 
@@ -93,7 +93,7 @@ def latent_statistics(
     cases changes nothing at all.
 
     Args:
-        cases: As they are stored.
+        cases: As they are stored; log sigma is None where there is none: sigma is then 0.
         rounding: By case, the sum of ``(stored - mu)^2``; empty where nothing was rounded.
 
     Raises:
@@ -132,10 +132,13 @@ def latent_statistics(
     )
 
 
-def _case_sums(mean: Tensor, log_sigma: Tensor) -> tuple[int, list[list[float]]]:
+def _case_sums(mean: Tensor, log_sigma: Tensor | None) -> tuple[int, list[list[float]]]:
     """Return voxels per channel, and per channel the sums of mu, mu^2 and sigma^2."""
     mu = mean.to(torch.float64).flatten(1)  # (C, voxels)
-    variance = torch.exp(2 * log_sigma.to(torch.float64)).flatten(1)
+    if log_sigma is None:
+        variance = torch.zeros_like(mu)
+    else:
+        variance = torch.exp(2 * log_sigma.to(torch.float64)).flatten(1)
     rows = torch.stack([mu.sum(1), mu.square().sum(1), variance.sum(1)], dim=1)
     return mu.shape[1], rows.tolist()
 
@@ -154,16 +157,17 @@ class LatentReport:
 
     Attributes:
         statistics: Mean, standard deviation and noise share, overall and by channel.
-        channel_kl: KL to a standard normal by channel, in nats per latent voxel.
+        channel_kl: KL to a standard normal by channel, in nats per latent voxel; None where the
+            latents are no distributions.
     """
 
     statistics: LatentStatistics
-    channel_kl: tuple[float, ...]
+    channel_kl: tuple[float, ...] | None
 
     @property
-    def kl(self) -> float:
+    def kl(self) -> float | None:
         """Return the KL of all channels, in nats per latent voxel, as training weighs it."""
-        return math.fsum(self.channel_kl)
+        return None if self.channel_kl is None else math.fsum(self.channel_kl)
 
     @property
     def dead(self) -> tuple[int, ...]:
@@ -195,7 +199,9 @@ def report_latents(measures: Sequence[CaseMeasure]) -> LatentReport:
         UserError: The latents do not vary.
     """
     statistics = latent_statistics((m.mean, m.log_sigma) for m in measures)
-    sums = [_kl(m.mean, m.log_sigma) for m in measures]
+    sums = [_kl(m.mean, m.log_sigma) for m in measures if m.log_sigma is not None]
+    if not sums:
+        return LatentReport(statistics, None)
     voxels = math.fsum(m.mean[0].numel() for m in measures)
     by_channel = torch.stack(sums).sum(dim=0) / voxels
     return LatentReport(statistics, tuple(by_channel.tolist()))

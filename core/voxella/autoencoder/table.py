@@ -68,14 +68,19 @@ def _channels(found: dict[str, Any]) -> Table:
     table = Table(title="latent by channel", title_justify="left")
     for heading in ("channel", "mean", "std", "noise share", "KL, nats a voxel", ""):
         table.add_column(heading)
-    names = ("channel_mean", "channel_std", "channel_noise_share", "channel_kl")
-    for index, row in enumerate(zip(*(latents[name] for name in names), strict=True)):
+    names = ("channel_mean", "channel_std", "channel_noise_share")
+    # Latents that are no distributions have no KL.
+    by_channel = latents["channel_kl"] or [None] * len(latents["channel_mean"])
+    rows = zip(*(latents[name] for name in names), by_channel, strict=True)
+    for index, row in enumerate(rows):
         mean, std, noise, kl = row
         dead = "dead" if index in latents["dead_channels"] else ""
-        table.add_row(str(index), f"{mean:.3g}", f"{std:.3g}", f"{noise:.1%}", f"{kl:.3g}", dead)
+        table.add_row(
+            str(index), f"{mean:.3g}", f"{std:.3g}", f"{noise:.1%}", _number(kl, ".3g"), dead
+        )
     overall = (latents["mean"], latents["std"], latents["noise_share"], latents["kl"])
     mean, std, noise, kl = overall
-    table.add_row("all", f"{mean:.3g}", f"{std:.3g}", f"{noise:.1%}", f"{kl:.3g}", "")
+    table.add_row("all", f"{mean:.3g}", f"{std:.3g}", f"{noise:.1%}", _number(kl, ".3g"), "")
     return table
 
 

@@ -136,17 +136,18 @@ class LatentEncoding:
     @torch.no_grad()
     def _latent(
         self, autoencoder: TiledAutoencoder, case_id: str, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode one case, alone: a batch would let its neighbours touch the last bits."""
         volume = self.volumes.read(case_id)
         mean, log_sigma = autoencoder.encode(volume.unsqueeze(0).to(device))
         self._check_shape(case_id, tuple(volume.shape), tuple(mean.shape[1:]), autoencoder.factor)
-        if not bool(torch.isfinite(mean).all() and torch.isfinite(log_sigma).all()):
+        given = [mean] if log_sigma is None else [mean, log_sigma]
+        if not all(bool(torch.isfinite(values).all()) for values in given):
             raise UserError(
                 f"case {case_id}: its latent is not finite",
                 remedy="look at the volume; are these the autoencoder's own weights?",
             )
-        return mean[0], log_sigma[0]
+        return mean[0], None if log_sigma is None else log_sigma[0]
 
     def _check_shape(
         self, case_id: str, image: tuple[int, ...], found: tuple[int, ...], factor: int

@@ -63,18 +63,19 @@ class LatentWriter:
         """Return the cases that stand in whole shards."""
         return set(self._shards.done)
 
-    def add(self, case_id: str, mean: Tensor, log_sigma: Tensor) -> None:
-        """Take one case's latent; both tensors are ``(C, *spatial)``.
+    def add(self, case_id: str, mean: Tensor, log_sigma: Tensor | None) -> None:
+        """Take one case's latent; both tensors are ``(C, *spatial)``, log sigma may be None.
 
         Raises:
             ValueError: The shapes differ, or the case does not belong to the cache.
         """
-        if mean.shape != log_sigma.shape:
+        if log_sigma is not None and mean.shape != log_sigma.shape:
             raise ValueError(f"mean {tuple(mean.shape)} and log sigma {tuple(log_sigma.shape)}")
         kept = self._storage["mean"].rounded(mean)
         parts = {ROUNDING: (kept.double() - mean.double()).square().sum()}
         for name, values in (("mean", mean), ("log_sigma", log_sigma)):
-            parts |= self._storage[name].parts(name, values)
+            if values is not None:
+                parts |= self._storage[name].parts(name, values)
         self._shards.add(case_id, parts)
 
     def __enter__(self) -> LatentWriter:

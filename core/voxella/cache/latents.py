@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class _Index(TypedDict):
     dtype: Literal["bfloat16", "float32", "compact"]
     shape: list[int]
     statistics: dict[str, float | int | list[float]] | None
+    log_sigma: NotRequired[bool]
     cases: dict[str, _Case]
 
 
@@ -58,6 +59,7 @@ class LatentCache:
         fingerprint: Of the autoencoder that made it.
         dtype: What it is stored in.
         shape: ``(C, *spatial)`` of every latent.
+        has_sigma: Whether latents are distributions; if not, a draw of one is its mean.
     """
 
     def __init__(self, folder: Path, index: dict[str, Any]) -> None:
@@ -68,6 +70,7 @@ class LatentCache:
         self.fingerprint: str = index["autoencoder"]
         self.dtype: str = index["dtype"]
         self.shape: tuple[int, ...] = tuple(index["shape"])
+        self.has_sigma: bool = index.get("log_sigma", True)
         self._statistics: dict[str, Any] | None = index["statistics"]
         self._storage = LATENT_STORAGE[self.dtype]
         self._shards = ShardReader(
@@ -126,13 +129,16 @@ class LatentCache:
         require_known(ids, self._known, f"latent in {self.folder}")
 
     def read(self, case_id: str) -> tuple[Tensor, Tensor]:
-        """Return mean and log sigma, each ``(C, *spatial)`` float32.
+        """Return mean and log sigma, each ``(C, *spatial)`` float32; where :attr:`has_sigma`.
 
         A float32 cache is not copied: the tensors are views of the file.
 
         Raises:
             UserError: The cache lacks the case.
+            ValueError: The latents are no distributions.
         """
+        if not self.has_sigma:
+            raise ValueError(f"{self.folder} holds means alone; received a wish for log sigma")
         self.require([case_id])
         return self._part(case_id, "mean"), self._part(case_id, "log_sigma")
 
@@ -177,13 +183,16 @@ def merge_latents(
         )
     reader, storage = ShardReader(folder, shard_of), LATENT_STORAGE[dtype]
     shapes = {i: list(storage["mean"].shape(reader, i, "mean")) for i in sorted(sources)}
+    # All cases are of one autoencoder.
+    sigma = all(reader.has(case_id, "log_sigma") for case_id in sorted(sources)[:1])
     index = {
         "format": FORMAT,
         "key": key,
         "autoencoder": fingerprint,
         "dtype": dtype,
         "shape": next(iter(shapes.values()), []),
-        "statistics": _statistics(reader, dtype, sorted(train_ids)),
+        "statistics": _statistics(reader, dtype, sorted(train_ids), sigma=sigma),
+        **({} if sigma else {"log_sigma": False}),
         "cases": {
             i: {"shard": shard_of[i], "shape": shape, "source": sources[i]}
             for i, shape in shapes.items()
@@ -193,13 +202,18 @@ def merge_latents(
     return LatentCache(folder, index)
 
 
-def _statistics(reader: ShardReader, dtype: str, training: Sequence[str]) -> dict[str, Any] | None:
+def _statistics(
+    reader: ShardReader, dtype: str, training: Sequence[str], *, sigma: bool
+) -> dict[str, Any] | None:
     """Measure the latents as they are stored: these are what training sees."""
     if not training:
         return None
     storage = LATENT_STORAGE[dtype]
     pairs = (
-        (storage["mean"].read(reader, i, "mean"), storage["log_sigma"].read(reader, i, "log_sigma"))
+        (
+            storage["mean"].read(reader, i, "mean"),
+            storage["log_sigma"].read(reader, i, "log_sigma") if sigma else None,
+        )
         for i in training
     )
     rounding = [float(reader.tensor(case_id, ROUNDING)) for case_id in training]

@@ -63,6 +63,19 @@ class ShardReader:
         self._sound: set[str] = set()
         self._process = os.getpid()
 
+    def has(self, entry: str, part: str) -> bool:
+        """Tell whether an entry has a part.
+
+        Raises:
+            UserError: The file is damaged or gone.
+        """
+        path = self.folder / self._shard_of[entry]
+        try:
+            with naming(path):
+                return f"{entry}/{part}" in self._opened(path)[0].keys()
+        except (SafetensorError, FileNotFoundError, ValueError, RecursionError) as error:
+            raise _damaged(path, entry, "cannot be read") from error
+
     def tensor(self, entry: str, part: str) -> Tensor:
         """Return one tensor as a view of the file, in the dtype it is stored in.
 

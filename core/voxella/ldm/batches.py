@@ -98,7 +98,8 @@ class BatchMaker:
         )
 
     def _latent(self, visit: Visit) -> Tensor:
-        if self.recipe.latent.draw == "mean":
+        # Without sigma there is nothing to draw.
+        if self.recipe.latent.draw == "mean" or not self.latents.has_sigma:
             return self.latents.mean(visit.case_id) * self.scale
         mean, log_sigma = self.latents.read(visit.case_id)
         # Paper mode keeps one draw per case for ever; by default each visit draws anew.

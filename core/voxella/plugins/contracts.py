@@ -30,6 +30,7 @@ __all__ = [
     "Importer",
     "Probe",
     "TextEncoder",
+    "training_losses",
     "unknown_counts",
 ]
 
@@ -81,6 +82,10 @@ class Backbone(Protocol):
 class Autoencoder(Protocol):
     """A ``torch.nn.Module`` between images in [0, 1] and latents.
 
+    It may have a method ``training_losses(images, mean, reconstruction)`` beside these, which
+    returns scalars by name, averaged over the batch and weighed: what it is trained on besides
+    the engine's losses, such as the loss of a codebook.
+
     Attributes:
         factor: Voxels of the image per voxel of the latent, along each axis.
         latent_channels: Channels of the latent.
@@ -89,8 +94,11 @@ class Autoencoder(Protocol):
     factor: int
     latent_channels: int
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``(B, C, *spatial)`` to mean and log sigma, each ``(B, L, *spatial / factor)``."""
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map ``(B, C, *spatial)`` to mean and log sigma, each ``(B, L, *spatial / factor)``.
+
+        Log sigma is None where the latent is no distribution (a codebook, a plain autoencoder).
+        """
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -190,6 +198,14 @@ class Classifier(Protocol):
     def __call__(self, images: Tensor) -> Tensor:
         """Return ``(B, num_classes)`` logits."""
         ...
+
+
+def training_losses(
+    autoencoder: Autoencoder, images: Tensor, mean: Tensor, reconstruction: Tensor
+) -> dict[str, Tensor]:
+    """Return the losses that an autoencoder brings itself; none where it brings none."""
+    own = getattr(autoencoder, "training_losses", None)
+    return {} if own is None else dict(own(images, mean, reconstruction))
 
 
 def unknown_counts(encoder: TextEncoder, texts: Sequence[str]) -> list[int]:

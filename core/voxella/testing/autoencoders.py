@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
+from voxella.plugins.contracts import Autoencoder, training_losses
 from voxella.testing.checks import (
     Outputs,
     assert_same,
@@ -49,9 +50,10 @@ class AutoencoderContract(SpatialContract):
         return torch.rand(2, _CHANNELS, *sides, generator=generator)
 
     def outputs(self, module: Any, images: Tensor) -> Outputs:  # noqa: ANN401 - see build
-        """Return mean, log sigma, and the image decoded from the mean."""
+        """Return mean, log sigma if there is one, and the image decoded from the mean."""
         mean, log_sigma = module.encode(images)
-        return {"mean": mean, "log_sigma": log_sigma, "decoded": module.decode(mean)}
+        sigma = {} if log_sigma is None else {"log_sigma": log_sigma}
+        return {"mean": mean, **sigma, "decoded": module.decode(mean)}
 
     def test_factor_and_channels_are_true(self) -> None:
         """Latents are smaller by ``factor`` along each axis and have ``latent_channels``."""
@@ -61,9 +63,10 @@ class AutoencoderContract(SpatialContract):
                 told = module.latent_channels
                 assert told == channels, f"latent_channels is {told}, asked for {channels}"
                 images = self.images(module, dims)
-                found = {k: tuple(v.shape) for k, v in self.outputs(module, images).items()}
+                outputs = self.outputs(module, images)
+                found = {k: tuple(v.shape) for k, v in outputs.items()}
                 latent = (2, channels, *self.latent_size[:dims])
-                expected = {"mean": latent, "log_sigma": latent, "decoded": tuple(images.shape)}
+                expected = dict.fromkeys(outputs, latent) | {"decoded": tuple(images.shape)}
                 assert found == expected, f"in {dims}D: {found}, not {expected}"
 
     def test_encoding_is_deterministic(self) -> None:
@@ -86,10 +89,14 @@ class AutoencoderContract(SpatialContract):
                 assert_same(alone, part, f"image {i} alone in {dims}D")
 
     def test_gradients_reach_every_parameter(self) -> None:
-        """Every trainable parameter is used."""
+        """Every trainable parameter is used, by the outputs or by the autoencoder's own losses."""
         for dims in self.dimensions():
             module = perturb(self.build_spatial(dims))
-            gradients_reach_all(module, self.outputs(module, self.images(module, dims)))
+            images = self.images(module, dims)
+            outputs = self.outputs(module, images)
+            autoencoder = cast("Autoencoder", module)
+            own = training_losses(autoencoder, images, outputs["mean"], outputs["decoded"])
+            gradients_reach_all(module, {**outputs, **own})
 
     def test_state_dict_carries_everything(self) -> None:
         """Loading a state_dict restores the outputs."""

@@ -67,15 +67,22 @@ class TiledAutoencoder(nn.Module):
         self.training = module.training
         self._norms = SharedNorms(module)
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log sigma, each ``(B, L, *spatial / factor)``, on the images' device."""
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return mean and log sigma, each ``(B, L, *spatial / factor)``, on the images' device.
+
+        Log sigma is None where the autoencoder gives none.
+        """
         size = self.windows.encode
         if size is None:
             return self.whole.encode(images)
         halo, unit = HALO * self.factor, self.factor
         windows = cut(images.shape[2:], _within(size, images.shape[2:]), halo=halo, unit=unit)
-        mean, log_sigma = self._run(self.whole.encode, images, windows, 1, self.factor)
-        return mean, log_sigma
+
+        def encode(part: Tensor) -> tuple[Tensor, ...]:
+            return tuple(values for values in self.whole.encode(part) if values is not None)
+
+        mean, *log_sigma = self._run(encode, images, windows, 1, self.factor)
+        return mean, log_sigma[0] if log_sigma else None
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return images ``(B, C, *spatial * factor)``, on the latents' device."""
