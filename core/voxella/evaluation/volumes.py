@@ -77,7 +77,7 @@ def refuse_together(problems: Iterable[str], cases: int) -> None:
         legal="volumes on the prepared grid, finite, in [0, 1] after division by the manifest's "
         "int16_scale",
         remedy="rm volumes that cannot be read, then voxella sample RECIPE makes them again; of "
-        "another grid: voxella sample RECIPE --set sample.space=prepared   (into a fresh run folder)",
+        "another grid: voxella sample RECIPE --set sample.space=prepared (into a fresh run folder)",
     )
 
 
