@@ -10,8 +10,8 @@ import torch
 from monai.losses import PatchAdversarialLoss
 from torch.nn import functional
 
+from voxella.autoencoder.adversary import Adversary
 from voxella.autoencoder.losses import (
-    Adversary,
     autoencoder_losses,
     gradient_l1,
     kl_per_voxel,
@@ -151,5 +151,5 @@ def test_a_discriminator_goes_on_from_its_state() -> None:
 
     whole, other = adversary(), adversary(seed=1)
     assert step(adversary()) == step(whole), "the seed decides the weights"
-    other.load(copy.deepcopy(whole.state()))
+    other.load_state_dict(copy.deepcopy(whole.state_dict()))
     assert [step(whole), step(whole)] == [step(other), step(other)]

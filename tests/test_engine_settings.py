@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_run import REPOSITORY
 
-from voxella.autoencoder import trainer as autoencoder_trainer
+from voxella.autoencoder import settings as autoencoder_settings
 from voxella.engine import precision, sharding
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.settings import deepspeed_config
@@ -217,7 +217,7 @@ def test_a_gpu_without_bfloat16_is_told_what_works(
 
 def test_precision_is_checked_before_the_first_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "lacks", lambda device, dtype: "Tesla V100")
-    monkeypatch.setattr(autoencoder_trainer, "lacks", lambda device, dtype: "Tesla V100")
+    monkeypatch.setattr(autoencoder_settings, "lacks", lambda device, dtype: "Tesla V100")
     recipe = load_recipe(
         REPOSITORY / "recipes" / "first.yaml",
         ["smoke"],

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from voxella.autoencoder import train as stage
 from voxella.case import Case, Manifest
 from voxella.data.volumes import PreparedVolumes
 from voxella.imaging.volume import write_volume
 from voxella.plugins.contracts import Autoencoder
+from voxella.plugins.specs import hookimpl
 from voxella.recipe.model import Recipe
 from voxella.workspace.record import StageRecord
 
@@ -21,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def recipe(training: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    block = {"steps": 8, "batch_size": 2, "lr": 3e-3, "log_every": 2} | (training or {})
+    block = {"steps": 8, "batch_size": 2, "lr": 3e-3, "log_every": 1} | (training or {})
     return Recipe.model_validate(
         {
             "name": "test",
@@ -66,6 +71,112 @@ def make_prepared(folder: Path, *, splits: str = "ttttv") -> Path:
 
 def volumes_of(folder: Path) -> PreparedVolumes:
     return PreparedVolumes(folder, sequences=["t2w"], spatial_dims=3)
+
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+class Watch:
+    """An observer that hands every step and its losses, by their own names, to a function."""
+
+    def __init__(self, act: OnStep) -> None:
+        self.act = act
+
+    @hookimpl
+    def voxella_step_end(self, step: int, scalars: Mapping[str, float]) -> None:
+        named = {k.removeprefix("loss/"): v for k, v in scalars.items() if k.startswith("loss/")}
+        self.act(step, {"loss": named.pop("total"), **named})
+
+
+_watching: list[OnStep] = []
+
+
+def watch() -> Watch:
+    """A builder for VOXELLA_PLUGINS: observers:watch=tiny_autoencoder:watch."""
+    return Watch(_watching[-1])
+
+
+@contextmanager
+def watching(act: OnStep | None) -> Iterator[list[dict[str, str]]]:
+    """Give the observers that call ``act`` at every step; none for None."""
+    if act is None:
+        yield []
+        return
+    _watching.append(act)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXELLA_PLUGINS", "observers:watch=tiny_autoencoder:watch")
+        yield [{"name": "watch"}]
+    _watching.pop()
+
+
+def train_autoencoder(
+    wanted: Recipe,
+    prepared: Path,
+    out: Path,
+    *,
+    checkpoint_every: int | None = None,
+    on_step: OnStep | None = None,
+) -> Path:
+    """Train to the end, in this process."""
+    told = wanted.model_dump(mode="json")
+    if checkpoint_every is not None:
+        told["autoencoder_training"]["checkpoint_every"] = checkpoint_every
+    with watching(on_step) as observers:
+        found = stage.train_autoencoder(
+            Recipe.model_validate({**told, "observers": observers}), prepared, out
+        )
+    assert found is not None
+    return found
+
+
+class Codebook(nn.Module):
+    """A tiny autoencoder with a codebook (van den Oord et al. 2017), a parameter of its own.
+
+    The latent is what lies before the codebook, as in latent diffusion; ``decode`` looks up.
+    """
+
+    factor = 2
+
+    def __init__(self, spatial_dims: int, in_channels: int, latent_channels: int) -> None:
+        super().__init__()
+        self.latent_channels = latent_channels
+        down, up = (
+            (nn.Conv2d, nn.ConvTranspose2d)
+            if spatial_dims == 2
+            else (nn.Conv3d, nn.ConvTranspose3d)
+        )
+        self.down = down(in_channels, latent_channels, 2, stride=2)
+        self.up = up(latent_channels, in_channels, 2, stride=2)
+        self.codes = nn.Parameter(torch.randn(8, latent_channels))
+
+    def encode(self, images: Tensor) -> tuple[Tensor, None]:
+        mean: Tensor = self.down(images)
+        return mean, None
+
+    def decode(self, latents: Tensor) -> Tensor:
+        # Straight through: the gradient passes by the look-up.
+        images: Tensor = self.up(latents + (self.nearest(latents) - latents).detach())
+        return images
+
+    def nearest(self, latents: Tensor) -> Tensor:
+        flat = latents.movedim(1, -1)
+        chosen = (flat[..., None, :] - self.codes).square().sum(-1).argmin(-1)
+        return self.codes[chosen].movedim(-1, 1)
+
+    def training_losses(
+        self, images: Tensor, mean: Tensor, reconstruction: Tensor
+    ) -> dict[str, Tensor]:
+        nearest = self.nearest(mean)
+        codebook = (nearest - mean.detach()).square().mean()
+        return {
+            "codebook": codebook,
+            "commitment": 0.25 * (nearest.detach() - mean).square().mean(),
+        }
+
+
+def codebook(*, spatial_dims: int, in_channels: int, latent_channels: int) -> Autoencoder:
+    """A builder for VOXELLA_PLUGINS: autoencoders:codebook=tiny_autoencoder:codebook."""
+    return Codebook(spatial_dims, in_channels, latent_channels)
 
 
 class Offset(nn.Module):

@@ -6,7 +6,9 @@ Functions of (seed, case, visit) and of the step, so a resumed run equals an uni
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from voxella.engine.order import Order, Visit
 from voxella.errors import UserError
 from voxella.recipe.model import AutoencoderTraining
 
-__all__ = ["Patches"]
+__all__ = ["PatchBatch", "PatchMaker", "PatchOrder", "PatchVisit"]
 
 _WARMUP_SHARE = 0.05
 # Group norms see other statistics in a patch than in a whole volume. Measured on 64 x 64 x 32
@@ -29,8 +31,27 @@ _WHOLE_VOXELS = 2**18
 _WHOLE_RATE = 1 / 3
 
 
-class Patches:
-    """The training split as patches, step by step.
+@dataclass(frozen=True)
+class PatchVisit(Visit):
+    """One case at one of its visits, and how it is looked at.
+
+    Attributes:
+        step: Optimizer step, from 0.
+        size: Voxels of the patch along each axis.
+        weight: Of its micro batch's mean among the means of all micro batches of the step: 1 where
+            they are equally large, 0 where a process has no case and repeats another's.
+    """
+
+    step: int
+    size: tuple[int, ...]
+    weight: float = 1.0
+
+
+class PatchOrder(Order):
+    """The order of the training split, with a size for every visit, and the learning rate.
+
+    A step's cases need not divide by the processes: a process may have fewer than another, or
+    none, and its mean weighs accordingly.
 
     Args:
         training: The recipe's block.
@@ -50,43 +71,108 @@ class Patches:
     def __init__(
         self, training: AutoencoderTraining, volumes: PreparedVolumes, factor: int, seed: int
     ) -> None:
-        self.training, self.volumes, self.seed = training, volumes, seed
         cases = volumes.ids_of("train")
+        self.training = training
         self.shape = _check_shapes(volumes, cases, training, factor)
         self.size = tuple(training.patch_size or self.shape)
         on_patches = training.patch_size is not None and math.prod(self.shape) <= _WHOLE_VOXELS
         self.whole_steps = math.ceil(_WHOLE_SHARE * training.steps) if on_patches else 0
-        self._order = Order(cases, seed=seed, batch_size=training.batch_size)
+        super().__init__(cases, seed=seed, batch_size=training.batch_size)
 
-    def at(self, step: int) -> tuple[list[Visit], Tensor]:
-        """Return the visits of a step (from 0) and what they see, ``(B, C, *spatial)``."""
-        visits, size = self._order.step(step), self.size
-        if step >= self.training.steps - self.whole_steps:
+    def step(self, index: int) -> Sequence[Visit]:
+        """Return the visits of a step (from 0), over all processes."""
+        visits, size = super().step(index), self.size
+        if index >= self.training.steps - self.whole_steps:
             # As many volumes as make up the voxels of the patches, one at least.
             share = math.prod(size) / math.prod(self.shape)
             visits, size = visits[: max(1, round(len(visits) * share))], self.shape
-        return visits, torch.stack([self._patch(visit, size) for visit in visits])
+        return [PatchVisit(visit.case_id, visit.epoch, index, size) for visit in visits]
 
-    def noise(self, visits: Sequence[Visit], shape: Sequence[int]) -> Tensor:
-        """Return the standard normal noise of the visits' latents, each of ``shape``."""
-        draws = [
-            seeded_noise(
-                shape,
-                seed=self.seed,
-                case_id=visit.case_id,
-                step=visit.epoch,
-                purpose="autoencoder",
-            )
-            for visit in visits
-        ]
-        return torch.stack(draws)
+    def micro_batches(
+        self, index: int, *, rank: int, world: int, accumulation: int
+    ) -> Sequence[Sequence[Visit]]:
+        """Return this process's micro batches of a step, one per accumulation step."""
+        visits = cast("list[PatchVisit]", self.step(index))
+        parts, count = world * accumulation, len(visits)
+        found = []
+        for micro in range(accumulation):
+            place = micro * world + rank
+            part = visits[count * place // parts : count * (place + 1) // parts]
+            weight = len(part) * parts / count
+            # Every process computes in every micro batch: under ZeRO each pass is a meeting.
+            found.append([replace(visit, weight=weight) for visit in part or visits[:1]])
+        return found
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step (from 0)."""
-        return self.training.lr * _rate(step, self.training.steps, self.whole_steps)
+    def factor(self, step: int) -> float:
+        """Return the factor on the learning rate of a step (from 0)."""
+        return _rate(step, self.training.steps, self.whole_steps)
 
-    def _patch(self, visit: Visit, size: Sequence[int]) -> Tensor:
-        volume = self.volumes.read(visit.case_id)
+
+@dataclass(frozen=True)
+class PatchBatch:
+    """One micro batch.
+
+    Attributes:
+        case_ids: The cases.
+        images: ``(B, C, *spatial)``.
+        noise: Standard normal, ``(B, L, *spatial / factor)``.
+        step: Optimizer step, from 0.
+        weight: Of this micro batch, see :class:`PatchVisit`.
+    """
+
+    case_ids: tuple[str, ...]
+    images: Tensor
+    noise: Tensor
+    step: int
+    weight: float
+
+    def to(self, device: torch.device | str) -> PatchBatch:
+        """Return the batch on another device."""
+        return replace(self, images=self.images.to(device), noise=self.noise.to(device))
+
+
+@dataclass(frozen=True)
+class PatchMaker:
+    """Makes a :class:`PatchBatch` of visits. Any process makes the same batch.
+
+    Attributes:
+        volumes: The prepared data set.
+        seed: The recipe's.
+        latent_channels: The autoencoder's.
+        factor: The autoencoder's.
+    """
+
+    volumes: PreparedVolumes
+    seed: int
+    latent_channels: int
+    factor: int
+
+    @property
+    def cases(self) -> Mapping[str, Any]:
+        """Return the training cases by id."""
+        return dict.fromkeys(self.volumes.ids_of("train"))
+
+    def make(
+        self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None
+    ) -> PatchBatch:
+        """Return the batch of ``visits``, which a :class:`PatchOrder` gave."""
+        wanted = cast("Sequence[PatchVisit]", visits)
+        latent = (self.latent_channels, *(width // self.factor for width in wanted[0].size))
+        return PatchBatch(
+            case_ids=tuple(visit.case_id for visit in wanted),
+            images=torch.stack([self._patch(visit) for visit in wanted]),
+            noise=torch.stack([self._noise(visit, latent) for visit in wanted]),
+            step=wanted[0].step,
+            weight=wanted[0].weight,
+        )
+
+    def _noise(self, visit: PatchVisit, shape: Sequence[int]) -> Tensor:
+        return seeded_noise(
+            shape, seed=self.seed, case_id=visit.case_id, step=visit.epoch, purpose="autoencoder"
+        )
+
+    def _patch(self, visit: PatchVisit) -> Tensor:
+        volume, size = self.volumes.read(visit.case_id), visit.size
         if tuple(volume.shape[1:]) == tuple(size):
             return volume
         draws = seeded_uniform(

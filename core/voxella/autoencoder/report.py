@@ -10,7 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from voxella.autoencoder.measure import CaseMeasure, held_out, measure_cases, reconstruct
 from voxella.data.volumes import PreparedVolumes
@@ -18,7 +21,13 @@ from voxella.imaging.montage import montage, write_png
 from voxella.plugins.contracts import Autoencoder
 from voxella.recipe.model import AutoencoderCheck
 
-__all__ = ["ReconstructionReport", "evaluate_autoencoder", "write_panel"]
+__all__ = [
+    "Column",
+    "ReconstructionReport",
+    "evaluate_autoencoder",
+    "reconstruction_picture",
+    "write_panel",
+]
 
 # White in the panel's error row is an error of 1 / _ERROR_GAIN of the intensity range.
 _ERROR_GAIN = 4.0
@@ -158,28 +167,63 @@ def write_panel(
     Rows are the original, the reconstruction and the absolute error (times 4), in three planes.
     Channel 0 stands for all: the picture is for looking, the numbers cover every channel.
     """
-    shown = _worst_median_best(report.measures)
     columns = []
-    for measure in shown:
+    for measure in _worst_median_best(report.measures):
         image = volumes.read(measure.case_id)
-        given_back = reconstruct(model, image.unsqueeze(0), device)[0, 0]
-        error = ((image[0] - given_back).abs() * _ERROR_GAIN).clamp(0, 1)
+        columns.append(
+            Column(
+                measure.case_id,
+                f"given back, {measure.psnr:.1f} dB",
+                image,
+                reconstruct(model, image.unsqueeze(0), device)[0],
+                volumes.spacing_mm(measure.case_id),
+            )
+        )
+    return write_png(path, reconstruction_picture(columns))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One case of a picture.
+
+    Attributes:
+        case_id: The case.
+        caption: Of its reconstruction.
+        image: ``(C, *spatial)``.
+        given_back: Like ``image``.
+        spacing_mm: Of a voxel, along each axis.
+    """
+
+    case_id: str
+    caption: str
+    image: Tensor
+    given_back: Tensor
+    spacing_mm: Sequence[float]
+
+    def rows(self) -> list[tuple[Tensor, list[float]]]:
+        """Return original, reconstruction and error, each with its spacing."""
+        image, given_back = self.image[0], self.given_back[0]
+        error = ((image - given_back).abs() * _ERROR_GAIN).clamp(0, 1)
         zoom = max(1, round(_PANEL_VOXELS / max(error.shape)))
-        spacing = [mm / zoom for mm in volumes.spacing_mm(measure.case_id)[: error.ndim]]
-        columns.append([(_enlarged(row, zoom), spacing) for row in (image[0], given_back, error)])
+        spacing = [mm / zoom for mm in self.spacing_mm[: error.ndim]]
+        return [(_enlarged(row, zoom), spacing) for row in (image, given_back, error)]
+
+
+def reconstruction_picture(columns: Sequence[Column]) -> NDArray[np.uint8]:
+    """Return original, reconstruction and error of cases, a column each, uint8 ``(H, W)``."""
     captions = [
-        *(measure.case_id for measure in shown),
-        *(f"given back, {measure.psnr:.1f} dB" for measure in shown),
-        *(f"error x {_ERROR_GAIN:g}" for _ in shown),
+        *(column.case_id for column in columns),
+        *(column.caption for column in columns),
+        *(f"error x {_ERROR_GAIN:g}" for _ in columns),
     ]
-    cells = [cell for row in zip(*columns, strict=True) for cell in row]
-    picture = montage(
+    rows = [column.rows() for column in columns]
+    cells = [cell for row in zip(*rows, strict=True) for cell in row]
+    return montage(
         [volume.numpy() for volume, _ in cells],
         [spacing for _, spacing in cells],
         labels=captions,
-        columns=len(shown),
+        columns=len(columns),
     )
-    return write_png(path, picture)
 
 
 def _worst_median_best(measures: Sequence[CaseMeasure]) -> list[CaseMeasure]:

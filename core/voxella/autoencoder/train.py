@@ -1,57 +1,66 @@
-"""`voxella train-autoencoder`: from random or given weights, on the prepared training split."""
+"""The train-autoencoder stage: prepared volumes in, weights and their numbers out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from safetensors.torch import save_file
+import torch
+from torch import Tensor, nn
 
-from voxella.autoencoder.load import WEIGHTS, LoadedAutoencoder, choose_device, fingerprint
-from voxella.autoencoder.report import evaluate_autoencoder, write_panel
-from voxella.autoencoder.tiling.choice import tiled
-from voxella.autoencoder.trainer import OnStep, Trainer
+from voxella.autoencoder.adversary import Adversary, AdversaryTraining, check_edges
+from voxella.autoencoder.export import FACTS, export
+from voxella.autoencoder.load import WEIGHTS, build_autoencoder, fingerprint
+from voxella.autoencoder.patches import PatchMaker, PatchOrder
+from voxella.autoencoder.settings import (
+    check_settings,
+    deciding_settings,
+    engine_block,
+    length,
+    optimizer,
+)
+from voxella.autoencoder.task import AutoencoderMonitor, AutoencoderTask, autocast
+from voxella.autoencoder.watch import HeldOut
 from voxella.data.volumes import PreparedVolumes
-from voxella.engine.checkpoint_store import CheckpointStore
+from voxella.engine.checkpoints import Checkpoints, Provenance
+from voxella.engine.convolutions import sound_convolutions
+from voxella.engine.ema import Masters
+from voxella.engine.runtime import agreed, barrier, gather_state, start_distributed
+from voxella.engine.sharding import zero_stage
+from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
-from voxella.files import atomic_path, remove, sha256_file, write_json_atomic
+from voxella.files import make_folder, remove
+from voxella.observers.dispatch import ObserverSet
+from voxella.plugins.contracts import Autoencoder
 from voxella.progress import say
 from voxella.ranks import Ranks
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import AutoencoderTraining, Recipe
 from voxella.workspace.record import StageRecord
 
-__all__ = ["CHECKPOINTS", "FACTS", "PANEL", "train_autoencoder"]
+__all__ = ["CHECKPOINTS", "train_autoencoder"]
 
 CHECKPOINTS = "checkpoints"
-FACTS = "autoencoder.json"
-PANEL = "reconstruction.png"
 _KEPT = 2
 
 
 def train_autoencoder(
-    recipe: Recipe,
-    prepared: Path,
-    out: Path,
-    *,
-    device: str = "auto",
-    checkpoint_every: int = 100,
-    on_step: OnStep | None = None,
-) -> Path:
+    recipe: Recipe, prepared: Path, out: Path, *, stop_after: int | None = None
+) -> Path | None:
     """Train, measure and export the recipe's autoencoder; go on where a killed run stopped.
 
-    Where the recipe's autoencoder block names a weights file, training starts from it. One process
-    does all of it.
+    Every process of the job calls this. Where the recipe's autoencoder block names a weights file,
+    training starts from it.
 
     Args:
         recipe: With an ``autoencoder_training`` block.
         prepared: The prepared data set.
-        out: Receives ``model.safetensors``, ``autoencoder.json``, ``reconstruction.png``.
-        device: ``auto``, ``cpu``, ``cuda``...
-        checkpoint_every: Steps between checkpoints: what a kill can cost at most.
-        on_step: Called after each step with its number, from 1, and its losses.
+        out: Receives ``model.safetensors``, ``autoencoder.json``, ``reconstruction.png`` and
+            ``log.jsonl``; TensorBoard's files lie in ``tensorboard`` beside it.
+        stop_after: Stop, with a checkpoint, when this step is done.
 
     Returns:
-        ``out``.
+        ``out``, or None when stopped before the end.
 
     Raises:
         UserError: The recipe has no such block, the volumes or patches do not suit the
@@ -63,28 +72,48 @@ def train_autoencoder(
             f"recipe {recipe.name} trains no autoencoder",
             remedy="add an `autoencoder_training:` block, or go on with voxella encode RECIPE",
         )
+    out, ranks = Path(out).absolute(), Ranks.from_environment()
+    start_distributed(ranks)
+    check_settings(training, ranks)
     _refuse_own_result(recipe, out / WEIGHTS)
-    volumes = PreparedVolumes(
-        prepared, sequences=recipe.data.sequences, spatial_dims=len(recipe.latent.size)
-    )
-    trainer = Trainer(recipe, training, volumes, choose_device(device))
-    record = StageRecord(out, "train-autoencoder", trainer.inputs)
-    if record.is_current() and (out / WEIGHTS).is_file():
-        say(f"train-autoencoder: up to date ({out})")
+    volumes = _volumes(recipe, prepared)
+    model = build_autoencoder(recipe)
+    order = PatchOrder(training, volumes, model.factor, recipe.seed)
+    inputs = {
+        "prepared": volumes.fingerprint,
+        "initial_weights": fingerprint(recipe, cast("nn.Module", model)),
+        "training": deciding_settings(training),
+        "whole_steps": order.whole_steps,
+        "seed": recipe.seed,
+    }
+    record = StageRecord(out, "train-autoencoder", inputs)
+    if agreed(record.is_current() and (out / WEIGHTS).is_file()):
+        say(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
         return out
     if (given := recipe.autoencoder.arguments.get("weights")) is not None:
-        say(f"train-autoencoder: fine-tuning {given}")
-    record.invalidate()
-    # Weights of other settings must not pass for these while the training is under way.
-    (out / WEIGHTS).unlink(missing_ok=True)
-    # One process does all of it, whatever job it is part of.
-    store = CheckpointStore(out / CHECKPOINTS, keep=_KEPT, ranks=Ranks(0, 0, 1))
-    trainer.resume(store, record.hash)
-    trainer.train(store, record.hash, checkpoint_every, on_step)
-    record.complete([WEIGHTS, FACTS], **_export(trainer, out))
-    # The weights are exported and the stage is complete: nothing will resume from it.
-    remove(out / CHECKPOINTS)
+        say(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
+    barrier()  # no process may still be reading the record
+    run = _training(recipe, training, model, volumes, order, record, ranks)
+    if ranks.is_main:
+        _begin(record, run.checkpoints)
+    barrier()
+    run.stop_after = stop_after
+    stopped = stop_after is not None and stop_after < run.total_steps
+    weights = _train(run, reduced=training.precision == "bf16", stopped=stopped)
+    if stopped:
+        return None
+    if ranks.is_main:
+        record.complete([WEIGHTS, FACTS], **export(recipe, weights, volumes, out, ranks.device))
+        # The weights are exported and the stage is complete: nothing will resume from it.
+        remove(out / CHECKPOINTS)
+    barrier()
     return out
+
+
+def _volumes(recipe: Recipe, prepared: Path) -> PreparedVolumes:
+    return PreparedVolumes(
+        prepared, sequences=recipe.data.sequences, spatial_dims=len(recipe.latent.size)
+    )
 
 
 def _refuse_own_result(recipe: Recipe, result: Path) -> None:
@@ -97,30 +126,119 @@ def _refuse_own_result(recipe: Recipe, result: Path) -> None:
         )
 
 
-def _export(trainer: Trainer, out: Path) -> dict[str, Any]:
-    """Write weights, facts and picture; return the facts worth keeping in the stage's record."""
-    weights = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in trainer.module.state_dict().items()
-    }
-    with atomic_path(out / WEIGHTS) as temporary:
-        save_file(weights, temporary)
-    trainer.module.eval()
-    mark = fingerprint(trainer.recipe, trainer.module)
-    # A training on patches may have no memory for whole volumes.
-    coder = LoadedAutoencoder(trainer.model, mark)
-    model = tiled(coder, trainer.recipe, trainer.device, alone=True)
-    settings = trainer.recipe.autoencoder_check
-    report = evaluate_autoencoder(model, trainer.volumes, device=trainer.device, settings=settings)
-    say(str(report))
-    write_panel(out / PANEL, report, model, trainer.volumes, trainer.device)
-    facts = {
-        "sha256": sha256_file(out / WEIGHTS),
-        "fingerprint": mark,
-        "steps": trainer.step,
-        "losses": trainer.history,
-        "reconstruction": report.as_json(),
-    }
-    write_json_atomic(out / FACTS, facts)
-    say(f"autoencoder: {out / WEIGHTS}, picture {out / PANEL}")
-    return facts | {"losses": trainer.history[-1:]}
+def _begin(record: StageRecord, checkpoints: Checkpoints) -> None:
+    """Take away what is of other settings: it must not pass for this training's."""
+    make_folder(record.folder)
+    record.invalidate()
+    (record.folder / WEIGHTS).unlink(missing_ok=True)
+    if checkpoints.are_of_another(record.hash):
+        say("train-autoencoder: the checkpoint is of other settings or data; starting anew")
+        remove(checkpoints.folder)
+
+
+def _training(
+    recipe: Recipe,
+    training: AutoencoderTraining,
+    model: Autoencoder,
+    volumes: PreparedVolumes,
+    order: PatchOrder,
+    record: StageRecord,
+    ranks: Ranks,
+) -> Training:
+    """Return the training as the engine's task."""
+    out, block = record.folder, engine_block(training, ranks.world)
+    networks = autocast(training, ranks.device)
+    second = _adversary(recipe, training, order, networks, ranks, block)
+    adversary = None if second is None else second.adversary
+    observers = ObserverSet(recipe.observers, rank=ranks.rank)
+    watch = _watch(recipe, training, volumes, order, observers, ranks, out)
+    stage = zero_stage(block)
+    return Training(
+        recipe=recipe,
+        stage=out.name,
+        run_dir=out.parent,
+        ranks=ranks,
+        seed=recipe.seed,
+        length=length(training, _KEPT),
+        optimizer=optimizer(training),
+        deepspeed=block,
+        model=AutoencoderTask(model, training, networks, adversary),
+        maker=PatchMaker(volumes, recipe.seed, model.latent_channels, model.factor),
+        monitor=AutoencoderMonitor(ranks),
+        provenance=Provenance(record.hash, ranks.world, stage, 1.0),
+        checkpoints=Checkpoints(out / CHECKPOINTS, keep=_KEPT, ranks=ranks, zero_stage=stage),
+        observers=observers,
+        panel=None if watch is None else watch.panel,
+        validation=watch,
+        second=second,
+        rate=order.factor,
+        rate_key="autoencoder_training.lr",
+        own_order=order,
+    )
+
+
+def _adversary(
+    recipe: Recipe,
+    training: AutoencoderTraining,
+    order: PatchOrder,
+    networks: Callable[[], torch.autocast],
+    ranks: Ranks,
+    block: Mapping[str, Any],
+) -> AdversaryTraining | None:
+    if (settings := training.adversarial) is None:
+        return None
+    check_edges(settings, order.size)
+    adversary = Adversary(
+        settings,
+        spatial_dims=len(order.shape),
+        in_channels=len(recipe.data.sequences),
+        lr=training.lr,
+        seed=recipe.seed,
+        device=ranks.device,
+    )
+    return AdversaryTraining(
+        adversary,
+        ranks,
+        rate=lambda step: training.lr * order.factor(step),
+        clip_norm=float(block["gradient_clipping"] or 0.0),
+        autocast=networks,
+    )
+
+
+def _watch(
+    recipe: Recipe,
+    training: AutoencoderTraining,
+    volumes: PreparedVolumes,
+    order: PatchOrder,
+    observers: ObserverSet,
+    ranks: Ranks,
+    out: Path,
+) -> HeldOut | None:
+    """Return what measures and shows held-out cases, or None where the recipe asks for neither."""
+    if not (training.validate_every or training.panel_every):
+        return None
+    return HeldOut(
+        # Its own: the training's are read by another thread.
+        _volumes(recipe, volumes.folder),
+        count=recipe.autoencoder_check.cases,
+        size=order.shape if order.whole_steps else order.size,
+        ranks=ranks,
+        observers=observers,
+        folder=out / "panels",
+    )
+
+
+def _train(run: Training, *, reduced: bool, stopped: bool) -> dict[str, Tensor]:
+    """Run to the end and return the autoencoder's weights on rank 0; nothing elsewhere."""
+    status = "failed"
+    try:
+        with sound_convolutions(run.ranks.device, reduced=reduced):
+            engine, ema = train_loop(run)
+        status = "interrupted" if stopped else "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        run.observers.run_end(status)
+    whole = Masters(engine).whole if ema is None else ema.whole
+    return gather_state(engine.module.autoencoder, keep=run.ranks.is_main, whole=whole)

@@ -93,7 +93,7 @@ class ClassifierMonitor(Monitor):
         self._sums["cases"] += len(batch.case_ids)
         self._sums["loss"] += per_case.sum()
         self._sums["right"] += right.sum()
-        self._unchecked.append((batch.case_ids, ~per_case.isfinite()))
+        self._finite.add(batch.case_ids, ~per_case.isfinite())
 
     def read(self) -> dict[str, float]:
         """Return the scalars since the last call, over all processes, and begin anew."""

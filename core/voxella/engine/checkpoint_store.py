@@ -94,6 +94,13 @@ class CheckpointStore:
                 found.append((int(match[1]), path))
         return sorted(found)
 
+    def newest_facts(self) -> dict[str, Any] | None:
+        """Return what was kept with the newest checkpoint that can be read; not collective."""
+        for _, path in reversed(self.complete()):
+            if (marker := Marker.read(path / _COMPLETE)) is not None:
+                return marker.facts
+        return None
+
     def path(self, step: int) -> Path:
         """Return where the checkpoint of a step is or will be."""
         return self.folder / f"step-{step:08d}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from voxella.ranks import Ranks
 __all__ = ["Checkpoints", "Provenance"]
 
 _SCALE = "loss_scale"
+_SECOND = "second.pt"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Checkpoints:
         """Return ``(step, folder)`` of every complete checkpoint, oldest first; not collective."""
         return self._store.complete()
 
+    def are_of_another(self, recipe_sha256: str) -> bool:
+        """Tell whether the newest checkpoint is of another recipe or data; not collective."""
+        facts = self._store.newest_facts()
+        return facts is not None and facts.get("recipe_sha256") != recipe_sha256
+
     def save(
         self,
         engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
@@ -64,8 +71,18 @@ class Checkpoints:
         step: int,
         provenance: Provenance,
         scale: dict[str, float],
+        second: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Save after optimizer step ``step``, with the state of the loss scale."""
+        """Save after optimizer step ``step``.
+
+        Args:
+            engine: The DeepSpeed engine.
+            ema: The average, if one is kept.
+            step: Optimizer steps done.
+            provenance: Whose the checkpoint is.
+            scale: State of the loss scale.
+            second: State of a second optimizer and its network, the same on every process.
+        """
         partial = self._store.begin(step)
         engine.save_checkpoint(
             str(self.folder),
@@ -81,6 +98,9 @@ class Checkpoints:
         if ema is not None and (self.ranks.is_main or self.sharded):
             path = partial / self._ema_file()
             written[path] = write_state(path, ema.state_dict())
+        if second is not None and self.ranks.is_main:
+            path = partial / _SECOND
+            written[path] = write_state(path, second)
         return self._store.finish(partial, step, asdict(provenance), written)
 
     def newest(self, expected: Provenance) -> int | None:
@@ -118,6 +138,17 @@ class Checkpoints:
             ema.load_state_dict(read_state(path / self._ema_file(), device=device, remedy=remedy))
         scale: dict[str, float] = kept.get(_SCALE, {})
         return scale
+
+    def load_second(self, step: int) -> dict[str, Any]:
+        """Return the state of the second optimizer and its network, as it was saved.
+
+        Raises:
+            UserError: The file is damaged, or holds what may run code.
+        """
+        path = self._store.path(step)
+        remedy = f"rm -r {path} to go on from the one before it"
+        state: dict[str, Any] = read_state(path / _SECOND, remedy=remedy)
+        return state
 
     def _ema_file(self) -> str:
         return f"ema-rank{self.ranks.rank:05d}.pt" if self.sharded else "ema.pt"

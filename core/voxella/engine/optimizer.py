@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -28,12 +28,22 @@ def learning_rate_factor(
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], settings: Optimizer, *, total_steps: int
+    parameters: Iterable[nn.Parameter],
+    settings: Optimizer,
+    *,
+    total_steps: int,
+    factor: Callable[[int], float] | None = None,
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
     """Return AdamW and its schedule, to be stepped once per optimizer step.
 
     The fused kernel does the same arithmetic in one pass over memory: several times faster than
     the default on the CPU too.
+
+    Args:
+        parameters: What is trained.
+        settings: The recipe's ``optimizer`` block, or another of its kind.
+        total_steps: The run's length in optimizer steps.
+        factor: The factor on the learning rate of a step (from 0); None: the settings' own decay.
     """
     optimizer = torch.optim.AdamW(
         parameters,
@@ -45,11 +55,14 @@ def build_optimizer(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: learning_rate_factor(
-            step,
-            total_steps=total_steps,
-            power=settings.decay_power,
-            warmup_steps=settings.warmup_steps,
+        factor
+        or (
+            lambda step: learning_rate_factor(
+                step,
+                total_steps=total_steps,
+                power=settings.decay_power,
+                warmup_steps=settings.warmup_steps,
+            )
         ),
     )
     return optimizer, schedule

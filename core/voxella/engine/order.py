@@ -48,7 +48,7 @@ class Order:
         """Return how many optimizer steps ``epochs`` take, the last one completed."""
         return math.ceil(epochs * len(self.case_ids) / self.batch_size)
 
-    def step(self, index: int) -> list[Visit]:
+    def step(self, index: int) -> Sequence[Visit]:
         """Return the visits of optimizer step ``index`` (from 0), over all processes."""
         count = len(self.case_ids)
         first = index * self.batch_size
@@ -59,7 +59,7 @@ class Order:
 
     def micro_batches(
         self, index: int, *, rank: int, world: int, accumulation: int
-    ) -> list[list[Visit]]:
+    ) -> Sequence[Sequence[Visit]]:
         """Return this process's micro batches of a step, one per accumulation step."""
         visits = self.step(index)
         size = self.batch_size // (world * accumulation)

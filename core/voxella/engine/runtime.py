@@ -23,6 +23,7 @@ __all__ = [
     "collective_device",
     "gather_state",
     "gathered",
+    "gradient_norm",
     "initialize",
     "largest",
     "load_deepspeed",
@@ -168,6 +169,18 @@ def gathered(value: _T) -> list[_T]:
     everyone: list[Any] = [None] * torch.distributed.get_world_size(group)
     torch.distributed.all_gather_object(everyone, value, group=group)
     return everyone
+
+
+def gradient_norm(engine: Any) -> float | None:  # noqa: ANN401 - DeepSpeed ships no types
+    """Return the gradient norm before clipping where DeepSpeed does not measure it: stage 0, fp32.
+
+    There whole gradients lie on the parameters once the last micro batch is through; the step
+    clips and clears them.
+    """
+    if engine.zero_optimization() or engine.bfloat16_enabled():
+        return None
+    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else None
 
 
 def gather_state(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from voxella.engine.order import Visit
 
-__all__ = ["Maker", "Monitoring", "TaskBatch", "Validating", "prefetch"]
+__all__ = ["Maker", "Monitoring", "SecondOptimizer", "TaskBatch", "Validating", "prefetch"]
 
 _T = TypeVar("_T")
 
@@ -64,6 +64,41 @@ class Validating(Protocol):
 
     def measure(self, engine: Any, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
         """Return named scalars; collective, the same on every process."""
+        ...
+
+
+class SecondOptimizer(Protocol):
+    """A network beside the model that learns from the same batches, by an optimizer of its own.
+
+    It is whole on every process, and its state is part of every checkpoint.
+    """
+
+    def backward(
+        self,
+        batch: Any,  # noqa: ANN401 - the task's own batch
+        losses: dict[str, Tensor],
+        *,
+        micro_batches: int,
+    ) -> dict[str, Tensor]:
+        """Add one micro batch's gradients, of ``micro_batches`` a step; return named losses.
+
+        Args:
+            batch: The micro batch.
+            losses: What the model returned for it, its own backward pass done.
+            micro_batches: How many of them make a step on this process.
+        """
+        ...
+
+    def step(self, step: int) -> None:
+        """Average the gradients over processes and take optimizer step ``step`` (from 1)."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, the same on every process."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
         ...
 
 

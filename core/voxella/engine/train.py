@@ -25,9 +25,9 @@ from voxella.engine.optimizer import build_optimizer
 from voxella.engine.order import Order
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.refusals import refuse_gradient, refuse_losses
-from voxella.engine.runtime import initialize, largest
+from voxella.engine.runtime import gradient_norm, initialize, largest
 from voxella.engine.settings import deepspeed_config
-from voxella.engine.task import Maker, Monitoring, TaskBatch, Validating, prefetch
+from voxella.engine.task import Maker, Monitoring, SecondOptimizer, TaskBatch, Validating, prefetch
 from voxella.files import own_folder
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
@@ -64,6 +64,10 @@ class Training:
         stop_after: Stop when this step is done, as a kill would, a checkpoint written; for tests
             and for queues that grant hours. A run that is there already stays as it is. None: run
             to the end.
+        second: A network that learns beside the model, an adversary say; None: there is none.
+        rate: The factor on the learning rate by step (from 0); None: the optimizer block's decay.
+        rate_key: The recipe's key of the learning rate, for messages.
+        own_order: Which cases a step sees; None: an endless stream in whole batches.
     """
 
     recipe: Recipe
@@ -83,10 +87,14 @@ class Training:
     panel: Panel | None = None
     validation: Validating | None = None
     stop_after: int | None = None
+    second: SecondOptimizer | None = None
+    rate: Callable[[int], float] | None = None
+    rate_key: str = "optimizer.lr"
+    own_order: Order | None = None
     order: Order = field(init=False)
 
     def __post_init__(self) -> None:
-        self.order = Order(
+        self.order = self.own_order or Order(
             list(self.maker.cases),
             seed=self.seed,
             batch_size=int(self.deepspeed["train_batch_size"]),
@@ -123,6 +131,8 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
     engine, ema, scale = _build(run, config)
     if first:
         scale.load_state_dict(checkpoints.load(engine, ema, first))
+        if run.second is not None:
+            run.second.load_state_dict(checkpoints.load_second(first))
     accumulation = config["gradient_accumulation_steps"]
     batches = prefetch(run.makers(first, accumulation))
     written = run.run_dir / run.stage / "log.jsonl"
@@ -140,20 +150,24 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         for micro in range(accumulation):
             batch = next(batches).to(ranks.device)
             losses = engine(batch)
-            monitor.add(batch, losses)
             engine.backward(scale.scaled(losses["total"]))
+            if run.second is not None:
+                losses |= run.second.backward(batch, losses, micro_batches=accumulation)
+            monitor.add(batch, losses)
             if micro == accumulation - 1:
                 # Only the last micro batch's engine.step() changes weights.
-                refuse_losses(monitor, scale, step, checkpoints)
-                norm = _gradient_norm(engine) if logged or saved else None
+                refuse_losses(monitor, scale, step, checkpoints, run.rate_key)
+                norm = gradient_norm(engine) if logged or saved else None
             engine.step()
+        if run.second is not None:
+            run.second.step(step)
         # Under ZeRO, and where precision is cast, DeepSpeed measures it in its step.
         known = engine.get_global_grad_norm()
         norm = norm if known is None else float(known)
         if scale.skips():
             norm = None
         else:
-            refuse_gradient(norm, step, checkpoints)
+            refuse_gradient(norm, step, checkpoints, run.rate_key)
             if ema is not None:
                 ema.update()
 
@@ -174,7 +188,8 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
             log.write(step, scalars)
         stop = largest(requested())
         if saved or stop:
-            kept = checkpoints.save(engine, ema, step, run.provenance, scale.state_dict())
+            second = None if run.second is None else run.second.state_dict()
+            kept = checkpoints.save(engine, ema, step, run.provenance, scale.state_dict(), second)
         if stop:
             raise Interrupted(stop, str(kept))
     return engine, ema
@@ -192,6 +207,7 @@ def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None, Loss
         (p for p in model.parameters() if p.requires_grad),
         run.optimizer,
         total_steps=run.total_steps,
+        factor=run.rate,
     )
     engine = initialize(run.ranks, model, config, optimizer, schedule)
     half = autocast_dtype(run.deepspeed) == "float16"
@@ -205,18 +221,6 @@ def _seed_layers(seed: int, step: int, rank: int) -> None:
     """Make the randomness inside layers (a plugin's dropout) a function of the step."""
     # torch refuses what does not fit into 64 bits.
     torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
-
-
-def _gradient_norm(engine: Any) -> float | None:  # noqa: ANN401 - DeepSpeed ships no types
-    """Return the gradient norm before clipping where DeepSpeed does not measure it: stage 0, fp32.
-
-    There whole gradients lie on the parameters once the last micro batch is through; the step
-    clips and clears them.
-    """
-    if engine.zero_optimization() or engine.bfloat16_enabled():
-        return None
-    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients)) if gradients else None
 
 
 def _due(step: int, every: int) -> bool:

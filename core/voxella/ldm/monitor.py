@@ -8,7 +8,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from voxella.engine.log import NonFiniteLossError, peak_memory_gib
+from voxella.engine.finite import FiniteCheck
+from voxella.engine.log import peak_memory_gib
 from voxella.ldm.build import Batch
 from voxella.ranks import Ranks
 
@@ -33,7 +34,7 @@ class Monitor:
         self.ranks = ranks
         self.schedule_steps = schedule_steps
         self.class_weight = class_weight
-        self._unchecked: list[tuple[tuple[str, ...], Tensor]] = []
+        self._finite = FiniteCheck(ranks)
         self._reset()
 
     def _reset(self) -> None:
@@ -50,28 +51,10 @@ class Monitor:
     def check(self, step: int) -> None:
         """Raise where a loss added since the last check is not finite; on all processes or none.
 
-        Called once a step, when all its micro batches are added: asking a GPU makes it wait.
-
         Raises:
             NonFiniteLossError: Naming these cases, before the gradient reaches a weight.
         """
-        unchecked, self._unchecked = self._unchecked, []
-        anywhere = torch.stack([bad.any() for _, bad in unchecked]).any().float()
-        if self.ranks.world > 1:
-            torch.distributed.all_reduce(anywhere, op=torch.distributed.ReduceOp.MAX)
-        if not anywhere.item():
-            return
-        mine = [
-            case
-            for cases, bad in unchecked
-            for case, is_bad in zip(cases, bad.tolist(), strict=True)
-            if is_bad
-        ]
-        everyone: list[list[str] | None] = [mine]
-        if self.ranks.world > 1:
-            everyone = [None] * self.ranks.world
-            torch.distributed.all_gather_object(everyone, mine)
-        raise NonFiniteLossError(step, sorted({case for part in everyone for case in part or []}))
+        self._finite.check(step)
 
     def add(self, batch: Batch, losses: dict[str, Tensor]) -> None:
         """Count one micro batch."""
@@ -93,7 +76,7 @@ class Monitor:
             self._sums["class"] += class_loss.where(counted, 0.0).sum()
             self._sums["class_right"] += (right & counted).sum()
             self._sums["class_cases"] += counted.sum()
-        self._unchecked.append((batch.case_ids, bad))
+        self._finite.add(batch.case_ids, bad)
 
     def read(self) -> dict[str, float]:
         """Return the scalars since the last call, over all processes, and begin anew."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from voxella.autoencoder.load import check_weights_exist
-from voxella.autoencoder.trainer import check_precision
+from voxella.autoencoder.settings import check_settings
 from voxella.case import Case, Manifest
 from voxella.check.catalogue import CATALOGUE
 from voxella.check.copies import Picture, copies
@@ -74,7 +74,7 @@ def check_training(recipe: Recipe, ranks: Ranks) -> None:
     )
     training = recipe.autoencoder_training
     if training is not None:
-        _gather(problems, lambda: check_precision(training, ranks.device))
+        _gather(problems, lambda: check_settings(training, ranks))
     _gather(problems, lambda: _plan(recipe))
     if len(problems) == 1:
         raise problems[0]

@@ -51,7 +51,7 @@ STAGES = (
     *("import", "prepare", "train-autoencoder", "check-autoencoder"),
     *("encode", "train", "sample", "evaluate", "classify"),
 )
-_ALONE = frozenset({"import", "prepare", "train-autoencoder", "check-autoencoder"})
+_ALONE = frozenset({"import", "prepare", "check-autoencoder"})
 
 
 def run_stages(

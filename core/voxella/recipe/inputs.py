@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -161,7 +161,19 @@ class AutoencoderTraining(Block):
         0.0, ge=0, description="weight of the L1 between log amplitudes of the spectra"
     )
     adversarial: Adversarial | None = Field(None, description="a discriminator; None: none")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="None: no average is kept")
     log_every: Count = 10
+    checkpoint_every: Count = Field(100, description="steps: what a kill can cost at most")
+    validate_every: CountOrNone = Field(
+        0, description="steps between reconstructions of held-out cases, measured; 0: none"
+    )
+    panel_every: CountOrNone = Field(
+        0, description="steps between pictures of reconstructions; 0: none"
+    )
+    deepspeed: dict[str, Any] = Field(
+        default_factory=dict,
+        description="ZeRO, accumulation, clipping (1), in DeepSpeed's own words",
+    )
 
 
 class AutoencoderCheck(Block):
