@@ -256,13 +256,13 @@ def test_a_recipe_is_the_papers_training_and_loads_under_every_profile(name: str
     assert recipe.name == name
     assert settings.classifier.name == "efficientnet"
     assert (settings.size, settings.percentiles) == ([256, 256, 32], (0.0, 98.0))
-    assert settings.augment.model_dump() == {
+    assert settings.augment.decides() == {
         "probability": 0.5,
         "flip": True,
         "rotate_degrees": 15.0,
         # The released call: 25, 25 and 2 voxels of 256 x 256 x 32.
         "translate_share": [25 / 256, 25 / 256, 2 / 32],
-        "zoom": (0.9, 1.1),
+        "zoom": [0.9, 1.1],
     }
     assert (settings.slice_mm, settings.slice_interpolation) == (3.0, "lanczos")
     assert (settings.optimizer.lr, settings.optimizer.decay_power) == (1e-4, 2.0)

@@ -1,4 +1,4 @@
-"""From visits to batches of images, labels and motions, all functions of (seed, case, epoch)."""
+"""From visits to batches of images and labels, all functions of (seed, case, epoch)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxella.classification.augment import Motion, draw, sampling_matrix
 from voxella.classification.examples import Example
 from voxella.classification.store import InputStore
 from voxella.engine.order import Visit
-from voxella.recipe.classification import Augment
+from voxella.imaging.augment import augmented, draw
+from voxella.recipe.augment import Augment
 
 __all__ = ["ImageBatch", "ImageMaker"]
 
@@ -24,19 +24,13 @@ class ImageBatch:
 
     Attributes:
         case_ids: B ids, for messages.
-        images: ``(B, C, *spatial)`` float32 in [0, 1], as stored.
+        images: ``(B, C, *spatial)`` float32 in [0, 1], as stored, or changed at random.
         target: ``(B, K)`` one-hot.
-        flip: ``(B,)`` bool; this and the next two are None where nothing is moved.
-        resample: ``(B,)`` bool.
-        matrices: ``(B, n, n + 1)``, see :func:`voxella.classification.augment.apply`.
     """
 
     case_ids: tuple[str, ...]
     images: Tensor
     target: Tensor
-    flip: Tensor | None = None
-    resample: Tensor | None = None
-    matrices: Tensor | None = None
 
     def to(self, device: torch.device | str) -> ImageBatch:
         """Return the batch on another device."""
@@ -73,29 +67,18 @@ class ImageMaker:
     ) -> ImageBatch:
         """Return the batch of ``visits``; every one weighs the same, whatever the others are."""
         examples = [self.cases[visit.case_id] for visit in visits]
-        read = [self.store.read(example) for example in examples]
         targets = torch.tensor([example.target for example in examples])
-        batch = ImageBatch(
+        images = [self._image(e, visit) for e, visit in zip(examples, visits, strict=True)]
+        return ImageBatch(
             case_ids=tuple(visit.case_id for visit in visits),
-            images=torch.stack([image for image, _ in read]),
+            images=torch.stack(images),
             target=torch.nn.functional.one_hot(targets, len(self.classes)).float(),
         )
-        if self.augment is None:
-            return batch
-        motions = [self._motion(self.augment, visit) for visit in visits]
-        size = batch.images.shape[2:]
-        return replace(
-            batch,
-            flip=torch.tensor([motion.flip for motion in motions]),
-            resample=torch.tensor([motion.resamples for motion in motions]),
-            matrices=torch.stack(
-                [
-                    sampling_matrix(motion, size, spacing_mm)
-                    for motion, (_, spacing_mm) in zip(motions, read, strict=True)
-                ]
-            ),
-        )
 
-    def _motion(self, settings: Augment, visit: Visit) -> Motion:
-        axes = len(self.store.settings.size)
-        return draw(settings, axes, seed=self.seed, case_id=visit.case_id, epoch=visit.epoch)
+    def _image(self, example: Example, visit: Visit) -> Tensor:
+        image, spacing_mm = self.store.read(example)
+        if self.augment is None:
+            return image
+        case, epoch = visit.case_id, visit.epoch
+        change = draw(self.augment, image.ndim - 1, seed=self.seed, case_id=case, epoch=epoch)
+        return augmented(image, change, spacing_mm.tolist())

@@ -211,18 +211,11 @@ def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
             f"classify.size has {len(settings.size)} axes, prepare.size has "
             f"{len(recipe.prepare.size)}"
         )
-    shares = len(settings.augment.translate_shares(len(settings.size)))
-    if shares != len(settings.size):
-        yield (
-            f"classify.augment.translate_share has {shares} numbers, classify.size has "
-            f"{len(settings.size)} axes"
-        )
+    axes = len(settings.size)
+    yield from settings.augment.problems(axes, "classify.augment", "classify.size")
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
         yield f"classify.percentiles: received {low:g}, {high:g}; legal: 0 <= low < high <= 100"
-    smallest, largest = settings.augment.zoom
-    if not 0 < smallest <= largest:
-        yield f"classify.augment.zoom: received {smallest:g}, {largest:g}; legal: 0 < low <= high"
     for name, length in (("train", settings.train), ("finetune", settings.finetune)):
         if length is not None and (length.gradient_checkpointing or length.panel_every):
             yield f"classify.{name}: classifiers have no gradient_checkpointing and no panels"

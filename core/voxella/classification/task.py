@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from voxella.classification.augment import apply
 from voxella.classification.batches import ImageBatch
 from voxella.diffusion.losses import focal_loss
 from voxella.engine.log import peak_memory_gib
@@ -43,12 +42,9 @@ class ClassifierTask(nn.Module):
 
         ``loss_per_case`` is ``(B,)``, ``logits`` ``(B, K)`` float32.
         """
-        images = batch.images
-        if batch.flip is not None and batch.resample is not None and batch.matrices is not None:
-            images = apply(images, batch.flip, batch.resample, batch.matrices)
         # The whole network may be cast to less (DeepSpeed's bf16 block).
         kind = next(self.classifier.parameters()).dtype
-        logits = self.classifier(images.to(kind)).float()
+        logits = self.classifier(batch.images.to(kind)).float()
         terms = focal_loss(logits, batch.target, gamma=self.loss.gamma, alpha=self.loss.alpha)
         # MONAI's default, as in the released classifier: the mean over classes.
         per_case = terms.mean(dim=1)

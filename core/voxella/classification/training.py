@@ -87,6 +87,7 @@ class _Phase:
         scenario, length = self.scenario, self.length
         wanted = scenario.settings.model_dump(mode="json", include=set(_DECIDES))
         kept = ("epochs", "steps", "ema_decay", "validate_every")
+        wanted["augment"] = scenario.settings.augment.decides()
         return {
             **wanted,
             "length": {name: getattr(length, name) for name in kept},

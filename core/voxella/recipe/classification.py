@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from voxella.plugins.component import Component
+from voxella.recipe.augment import Augment
 from voxella.recipe.block import Block
 from voxella.recipe.ranges import Voxels
 from voxella.recipe.training import Optimizer, Train
 
-__all__ = ["Augment", "Classify", "Focal"]
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Augment(Block):
-    """Random changes of a training image, each with the same probability.
-
-    In the axial plane: left and right change places, rotation is about the S axis.
-    """
-
-    probability: float = Field(0.5, ge=0, le=1)
-    flip: bool = True
-    rotate_degrees: float = Field(15.0, ge=0, le=180)
-    translate_share: Share | list[Share] = Field(
-        0.1, description="of the image's edge, to either side; one number, or one for each axis"
-    )
-    zoom: tuple[float, float] = (0.9, 1.1)
-
-    def translate_shares(self, axes: int) -> list[float]:
-        """Return how far an image may move along each of its axes."""
-        given = self.translate_share
-        return list(given) if isinstance(given, list) else [given] * axes
+__all__ = ["Classify", "Focal"]
 
 
 class Focal(Block):
