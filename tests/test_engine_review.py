@@ -106,7 +106,7 @@ def test_every_name_of_a_tied_weight_is_exported() -> None:
     [
         ({"stage3_param_persistence_threshold": 100000}, "stage3_param_persistence_threshold"),
         ({"zero_hpz_partition_size": 8}, "zero_hpz_partition_size"),
-        ({"offload_param": {"device": "nvme"}}, r"offload_param\.device is nvme"),
+        ({"offload_param": {"device": "nvme"}}, r"offload_param\.device is 'nvme'"),
     ],
 )
 def test_zero_3_refuses_weights_beside_their_partition(more: dict[str, object], named: str) -> None:

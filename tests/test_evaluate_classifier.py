@@ -31,6 +31,7 @@ from voxella.evaluation.volumes import read_images
 from voxella.imaging.volume import write_volume
 from voxella.metrics.declared.lookup import declared_numbers, number_of
 from voxella.metrics.estimate import Estimate
+from voxella.metrics.features.medicalnet import medicalnet_resnet
 from voxella.metrics.predictions import Predictions
 from voxella.pipeline.run import run_stages
 from voxella.recipe.model import Recipe
@@ -365,7 +366,7 @@ def test_a_network_without_such_a_layer_has_no_features(
     assert "--set evaluate.medicalnet=PATH" in said
     # Where the features come from elsewhere it may still be asked.
     weights = tmp_path / "med3d.pth"
-    weights.write_bytes(b"read later")
+    torch.save({"state_dict": medicalnet_resnet().state_dict()}, weights)
     check_evaluation(clinic.recipe(*(f"evaluate.{k}={v}" for k, v in _both(folder, weights))))
 
 

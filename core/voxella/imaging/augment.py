@@ -183,7 +183,8 @@ def _draw_spike(block: Any, axes: int, generator: np.random.Generator) -> dict[s
 
 
 def _draw_blur(block: Any, axes: int, generator: np.random.Generator) -> dict[str, Any]:  # noqa: ANN401 - one of the blocks
-    return {"std_mm": generator.uniform(*block.std_mm, (axes,)).tolist()}
+    low, high = block.std_mm
+    return {"std_mm": generator.uniform(low, high, size=axes).tolist()}
 
 
 def _draw_noise(block: Any, axes: int, generator: np.random.Generator) -> dict[str, Any]:  # noqa: ANN401 - one of the blocks
@@ -239,7 +240,8 @@ def _noise(volume: Tensor, spacing: list[float], given: Mapping[str, Any]) -> Te
     # By hand: TorchIO's noise seeds torch's global generators, and leaves CUDA's that way.
     generator = keyed_generator(given["key"])
     drawn = generator.standard_normal(tuple(volume.shape), dtype=np.float32)
-    return volume + given["std"] * torch.from_numpy(drawn)
+    std: float = given["std"]
+    return volume + std * torch.from_numpy(drawn)
 
 
 _DRAW = {
