@@ -26,7 +26,7 @@ from voxella.autoencoder.statistics import report_latents
 from voxella.autoencoder.table import show_check
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.recipe.inputs import AutoencoderCheck
+from voxella.recipe.autoencoder import AutoencoderCheck
 from voxella.recipe.model import Recipe
 
 NOTHING: dict[str, Any] = {"psnr_db": None, "ssim": None}

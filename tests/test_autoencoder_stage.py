@@ -212,6 +212,21 @@ def test_what_is_up_to_date_is_left_alone(
     assert again == [1]
 
 
+def test_it_is_not_taken_from_under_a_model_that_was_trained_on_it(
+    prepared: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "autoencoder"
+    train_autoencoder(recipe({"steps": 1}), prepared, out)
+    before = (out / "model.safetensors").read_bytes()
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "stage.json").write_text("{}")
+    with pytest.raises(UserError, match=r"autoencoder_training\.steps: 1 -> 2") as caught:
+        train_autoencoder(recipe({"steps": 2}), prepared, out)
+    assert "--set autoencoder_training.steps=1" in str(caught.value)
+    assert f"--out {tmp_path}-2" in str(caught.value)
+    assert (out / "model.safetensors").read_bytes() == before
+
+
 def test_a_loss_that_is_not_finite_names_step_and_cases(prepared: Path, tmp_path: Path) -> None:
     wanted = recipe({"steps": 40, "lr": 1e30, "batch_size": 1})
     with pytest.raises(UserError) as caught:

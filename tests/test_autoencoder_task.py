@@ -31,7 +31,7 @@ from voxella.engine.order import Order
 from voxella.errors import UserError
 from voxella.ldm.batches import BatchMaker
 from voxella.ranks import Ranks
-from voxella.recipe.inputs import Adversarial, AutoencoderTraining
+from voxella.recipe.autoencoder import Adversarial, AutoencoderTraining
 from voxella.testing.autoencoders import AutoencoderContract
 
 DRIVER = Path(__file__).parent / "autoencoder_driver.py"

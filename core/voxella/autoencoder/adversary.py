@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella.ranks import Ranks
-from voxella.recipe.inputs import Adversarial
+from voxella.recipe.autoencoder import Adversarial
 
 if TYPE_CHECKING:
     from voxella.autoencoder.patches import PatchBatch

@@ -36,7 +36,9 @@ from voxella.plugins.contracts import Autoencoder
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.model import AutoencoderTraining, Recipe
+from voxella.workspace.changes import refuse_changed
 from voxella.workspace.record import StageRecord
+from voxella.workspace.state import RECORD
 
 __all__ = ["CHECKPOINTS", "train_autoencoder"]
 
@@ -63,8 +65,8 @@ def train_autoencoder(
         ``out``, or None when stopped before the end.
 
     Raises:
-        UserError: The recipe has no such block, the volumes or patches do not suit the
-            autoencoder, a loss is not finite, or the weights to start from are its own result.
+        UserError: The recipe has no such block, a model was trained on another's latents, volumes
+            or patches do not suit it, a loss is not finite, or it would start from its own result.
     """
     training = recipe.autoencoder_training
     if training is None:
@@ -90,6 +92,9 @@ def train_autoencoder(
     if agreed(record.is_current() and (out / WEIGHTS).is_file()):
         say(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
         return out
+    if (out.parent / "train" / RECORD).is_file():
+        # Another autoencoder would make that training's caches, and itself, another's.
+        refuse_changed(record, run=out.parent, work=None)
     if (given := recipe.autoencoder.arguments.get("weights")) is not None:
         say(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
     barrier()  # no process may still be reading the record

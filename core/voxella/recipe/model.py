@@ -12,19 +12,12 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from voxella.plugins.component import Component
+from voxella.recipe.autoencoder import AutoencoderCheck, AutoencoderTraining
 from voxella.recipe.block import Block, FolderName
 from voxella.recipe.classification import Classify
 from voxella.recipe.condition import Condition, ConditionName
 from voxella.recipe.evaluation import Evaluate
-from voxella.recipe.inputs import (
-    AutoencoderCheck,
-    AutoencoderTraining,
-    Data,
-    Intensity,
-    Latent,
-    Prepare,
-    Text,
-)
+from voxella.recipe.inputs import Data, Intensity, Latent, Prepare, Text
 from voxella.recipe.ranges import Seed
 from voxella.recipe.sampling import Sample
 from voxella.recipe.training import Diffusion, Dropout, Loss, Optimizer, Train, Vector

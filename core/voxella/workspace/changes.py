@@ -18,14 +18,16 @@ __all__ = ["keep_inputs", "refuse_changed"]
 
 _KEPT = "inputs.json"
 _INPUTS: StateFile[dict[str, Any]] = StateFile(dict[str, Any], "rm {path}")
-# What a training is made of besides its recipe, as hashes: told in words.
 # What a stage keeps only where the recipe sets it.
 _NULL_IS_ABSENT = {"positive"}
+# What a training is made of besides its recipe, as hashes: told in words.
 _DATA = {
     "latents": "the latents: images, prepare settings or autoencoder",
     "text": "the text features: reports or text encoder",
     "cases": "the training cases, their labels or their voxel spacing",
     "inputs": "the images or how they are prepared",
+    "prepared": "the images or how they are prepared",
+    "initial_weights": "the autoencoder: its network, or the weights that it starts from",
     "train": "the training cases or their labels",
     "val": "the validation cases or their labels",
     "before": "the training before this one",
@@ -34,6 +36,8 @@ _SHOWN = 12
 
 
 def _as_in_recipe(key: str) -> str:
+    if key.startswith("training."):
+        return f"autoencoder_{key}"
     return "data.classes" if key == "classes" else key
 
 
@@ -43,14 +47,18 @@ def keep_inputs(record: StageRecord) -> None:
 
 
 def refuse_changed(
-    record: StageRecord, *, run: Path, work: Path, named: Callable[[str], str] = _as_in_recipe
+    record: StageRecord,
+    *,
+    run: Path,
+    work: Path | None,
+    named: Callable[[str], str] = _as_in_recipe,
 ) -> None:
     """Refuse to go on with a training under other settings than it was begun with.
 
     Args:
         record: Of the training that is asked for.
         run: The run folder.
-        work: Where prepared data and caches lie; another training can use them.
+        work: Where prepared data and caches lie that another training can use; None: nowhere.
         named: Gives the recipe's name of a key of the inputs.
 
     Raises:
@@ -104,17 +112,15 @@ def _told(values: Mapping[str, Any], key: str) -> str:
     return json.dumps(values[key]) if key in values else "absent"
 
 
-def _remedy(old: Mapping[str, Any], data: list[str], run: Path, work: Path) -> str:
+def _remedy(old: Mapping[str, Any], data: list[str], run: Path, work: Path | None) -> str:
     another = _command(run, None if data else work)
     if data:
         return f"{another} trains on what is there now; with the former data the same goes on"
-    longer = any(key.endswith(("train.steps", "train.epochs")) for key in old)
+    longer = any(key.endswith(("train.steps", "train.epochs", "training.steps")) for key in old)
     why = " (the learning rate falls over the whole length, so it starts anew)" if longer else ""
     back = " ".join(f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in old.items())
-    return (
-        f"to extend or change it, on the same caches{why}: {another}; to keep what is trained: "
-        f"{back}"
-    )
+    caches = "" if work is None else ", on the same caches"
+    return f"to extend or change it{caches}{why}: {another}; to keep what is trained: {back}"
 
 
 def _command(run: Path, work: Path | None) -> str:

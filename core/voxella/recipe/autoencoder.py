@@ -1,0 +1,90 @@
+"""How an autoencoder is trained, and what it is held to before latents are made with it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from voxella.recipe.block import Block
+from voxella.recipe.ranges import Batch, Count, CountOrNone, Voxels, Width
+
+__all__ = ["Adversarial", "AutoencoderCheck", "AutoencoderTraining"]
+
+
+class Adversarial(Block):
+    """A patch discriminator that tells originals from reconstructions, and teaches by it."""
+
+    weight: float = Field(
+        0.1, gt=0, description="of the term that asks to be taken for an original"
+    )
+    from_step: CountOrNone = Field(0, description="steps done before the discriminator comes in")
+    channels: Width = Field(32, description="width of its first level")
+    layers: int = Field(
+        3, ge=1, le=12, description="levels; patches need edges of 3 * 2^layers voxels"
+    )
+
+
+class AutoencoderTraining(Block):
+    """`voxella train-autoencoder`; absent where the weights come from a file.
+
+    Where `autoencoder.weights` names a file as well, training starts from it.
+    """
+
+    steps: Count = 1000
+    batch_size: Batch = 2
+    patch_size: list[Voxels] | None = Field(None, description="voxels; None uses whole volumes")
+    lr: float = Field(1e-3, gt=0)
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: networks under autocast, weights and losses in fp32"
+    )
+    kl_weight: float = Field(1e-6, ge=0)
+    gradient_weight: float = Field(
+        0.0, ge=0, description="weight of the L1 between image gradients"
+    )
+    spectral_weight: float = Field(
+        0.0, ge=0, description="weight of the L1 between log amplitudes of the spectra"
+    )
+    adversarial: Adversarial | None = Field(None, description="a discriminator; None: none")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="None: no average is kept")
+    log_every: Count = 10
+    checkpoint_every: Count = Field(100, description="steps: what a kill can cost at most")
+    validate_every: CountOrNone = Field(
+        0, description="steps between reconstructions of held-out cases, measured; 0: none"
+    )
+    panel_every: CountOrNone = Field(
+        0, description="steps between pictures of reconstructions; 0: none"
+    )
+    deepspeed: dict[str, Any] = Field(
+        default_factory=dict,
+        description="ZeRO, accumulation, clipping (1), in DeepSpeed's own words",
+    )
+
+
+class AutoencoderCheck(Block):
+    """`voxella check-autoencoder`: what reconstructions must reach; null asks for nothing."""
+
+    cases: Count = Field(8, description="cases of val at most; of train where val is empty")
+    bands: list[float] = Field(
+        [0.1, 0.3, 0.6],
+        description="where bands of the original's intensity end, between 0 and 1, rising",
+    )
+    psnr_db: float | None = Field(24.0, description="mean over the cases, at least")
+    ssim: float | None = Field(0.8, le=1, description="mean over the cases, at least")
+    mae: float | None = Field(None, ge=0, description="mean over the cases, at most")
+    band_mae: float | None = Field(None, ge=0, description="mean error of any band, at most")
+    dead_channels: CountOrNone | None = Field(
+        None, description="latent channels that hold nothing but noise, at most"
+    )
+    on_failure: Literal["warn", "stop"] = Field(
+        "warn", description="before encoding, when the autoencoder is not trusted"
+    )
+
+    @field_validator("bands")
+    @classmethod
+    def _rising(cls, bands: list[float]) -> list[float]:
+        # "not <" rather than ">=": NaN does not rise, either.
+        if not all(low < high for low, high in pairwise([0.0, *bands, 1.0])):
+            raise ValueError(f"{bands} do not rise from 0 to 1, both left out")
+        return bands
