@@ -31,7 +31,7 @@ from voxella.preparation.stage import prepare
 from voxella.recipe.model import Intensity, Recipe
 
 # Of these, reading the manifest refuses, or training: tested where they are refused.
-NOT_OF_A_CASE = ("manifest", "split", "duplicate", "report", "label", "site")
+NOT_OF_A_CASE = ("manifest", "split", "duplicate", "report", "label", "site", "condition")
 USER_CASES = REPOSITORY.parent / "shared" / "data" / "user_cases"
 BIG: dict[str, Any] = {"crop_mm": [128.0, 128.0, None], "size": [8, 8, 8]}
 
