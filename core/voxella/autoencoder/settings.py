@@ -10,7 +10,14 @@ from voxella.errors import UserError
 from voxella.ranks import Ranks
 from voxella.recipe.model import AutoencoderTraining, Optimizer, Train
 
-__all__ = ["check_settings", "deciding_settings", "engine_block", "length", "optimizer"]
+__all__ = [
+    "check_settings",
+    "deciding_settings",
+    "engine_block",
+    "key_in_recipe",
+    "length",
+    "optimizer",
+]
 
 CLIP_NORM = 1.0
 # Keys that came after the first release: they decide nothing as long as they are not used, so that
@@ -92,6 +99,11 @@ def length(training: AutoencoderTraining, kept: int) -> Train:
         panel_every=training.panel_every,
         validate_every=training.validate_every,
     )
+
+
+def key_in_recipe(key: str) -> str:
+    """Return what a recipe calls a key of what a training was begun with."""
+    return f"autoencoder_{key}" if key.startswith("training.") else key
 
 
 def deciding_settings(training: AutoencoderTraining) -> dict[str, Any]:

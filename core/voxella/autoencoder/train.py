@@ -17,6 +17,7 @@ from voxella.autoencoder.settings import (
     check_settings,
     deciding_settings,
     engine_block,
+    key_in_recipe,
     length,
     optimizer,
 )
@@ -94,7 +95,7 @@ def train_autoencoder(
         return out
     if (out.parent / "train" / RECORD).is_file():
         # Another autoencoder would make that training's caches, and itself, another's.
-        refuse_changed(record, run=out.parent, work=None)
+        refuse_changed(record, run=out.parent, work=None, named=key_in_recipe)
     if (given := recipe.autoencoder.arguments.get("weights")) is not None:
         say(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
     barrier()  # no process may still be reading the record

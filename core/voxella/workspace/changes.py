@@ -36,8 +36,6 @@ _SHOWN = 12
 
 
 def _as_in_recipe(key: str) -> str:
-    if key.startswith("training."):
-        return f"autoencoder_{key}"
     return "data.classes" if key == "classes" else key
 
 
