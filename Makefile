@@ -41,12 +41,12 @@ faults: N ?= 200
 faults: export OMP_NUM_THREADS := 1
 faults: $(STAMP)  ## kill, fill, limit and damage a smoke run N times; an hour for 200
 	$(BIN)/python tests/faults/reliability.py --trials $(N) --seed $(SEED) \
-	  --write docs/results/reliability.md
+	  --write docs/reference/results/reliability.md
 
 fuzz: N ?= 10000
 fuzz: export OMP_NUM_THREADS := 1
 fuzz: $(STAMP)  ## N spoilt inputs of every kind, each taken or refused in one message; N=10000
-	$(BIN)/python tests/fuzz/run.py --count $(N) --workers $(WORKERS) --write docs/results/inputs.md
+	$(BIN)/python tests/fuzz/run.py --count $(N) --workers $(WORKERS) --write docs/reference/results/inputs.md
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -39,7 +39,7 @@ SECRET = report(1)
 LINE = SECRET.splitlines()[0]
 MANIFESTS = ("dataset/manifest.jsonl", "work/prepared/manifest.jsonl")
 PREDICTIONS = "*/classify/*/predictions.jsonl"
-# What may hold which marks, as docs/privacy.md says; everything else may hold none.
+# What may hold which marks, as docs/explanation/privacy.md says; everything else may hold none.
 ALLOWED = {
     # The reports themselves, copied where only their owner reads them.
     TEXT: (

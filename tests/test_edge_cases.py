@@ -1,4 +1,4 @@
-"""Difficult public files end as docs/data.md says: a correct volume, or a problem by name."""
+"""Difficult public files end as docs/reference/data.md says: a volume, or a problem by name."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ needs_shared = pytest.mark.skipif(
 
 
 def table() -> dict[str, str]:
-    """How each file ends by docs/data.md."""
+    """How each file ends by docs/reference/data.md."""
     ends: dict[str, str] = {}
-    for line in (REPOSITORY / "docs" / "data.md").read_text().splitlines():
+    for line in (REPOSITORY / "docs" / "reference" / "data.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         names = re.findall(r"`([^`]*)`", cells[0]) if len(cells) == 3 else []
         for name in (name for name in names if name.split("/")[0] in FOLDERS):

@@ -1,4 +1,4 @@
-"""docs/extending.md is true: what it shows is one file each, and that file alone is enough."""
+"""docs/how-to/extending.md is true: each part it shows is one file, and that file is enough."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from voxella.study.load import load_studies
 from voxella.testing import run_contract
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "extending.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "extending.md").read_text()
 FILES = {
     name: text
     for name, text in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, flags=re.DOTALL)

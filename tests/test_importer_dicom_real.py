@@ -107,7 +107,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, source: Path, rule: Any, words: 
 
 def test_the_missing_slice_ends_as_the_documentation_says(tmp_path: Path) -> None:
     rules: Any = {"wanted": {"description": "BVAL"}}
-    table = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    table = (REPOSITORY / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
     (end,) = re.findall(r"`prostatex/ProstateX-missing-slice` .*problem: (.*) \|$", table, re.M)
     with pytest.raises(UserError) as caught:
         dicom(source=LACKING, rules=rules)(tmp_path / "out")

@@ -274,7 +274,7 @@ def test_numbers_that_nobody_means(setting: str) -> None:
 
 
 def test_every_limit_is_told_on_the_page_of_limits() -> None:
-    page = (REPOSITORY / "docs" / "limits.md").read_text()
+    page = (REPOSITORY / "docs" / "reference" / "limits.md").read_text()
     every = [value for value in vars(limits).values() if isinstance(value, Limit)]
     assert len(every) == len(limits.__all__) - 1
     for limit in every:

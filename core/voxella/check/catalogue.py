@@ -1,4 +1,4 @@
-"""Every kind of finding by its code; docs/check.md is held to this table by a test.
+"""Every kind of finding by its code; docs/reference/check.md is held to this table by a test.
 
 The kinds of findings about a manifest, splits and copies.
 """

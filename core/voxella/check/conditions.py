@@ -37,7 +37,7 @@ def check_training_conditions(recipe: Recipe, manifest: Manifest, *, quiet: bool
                 f"none of the {len(cases)} training cases of {manifest.folder} has the condition "
                 f"{name}, and recipe {recipe.name} learns from it",
                 legal=f"in this data set: {', '.join(_names(manifest)) or 'no conditions'}",
-                remedy="import again with it (see docs/conditions.md), or --set "
+                remedy="import again with it (see docs/how-to/conditions.md), or --set "
                 f"conditions.{name}=null",
             )
         if bare:

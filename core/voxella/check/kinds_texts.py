@@ -168,7 +168,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "condition.untrainable",
         "error",
         "the recipe learns from a condition, and no training case has it",
-        "import again with it, see docs/conditions.md, or set conditions.NAME=null",
+        "import again with it, see docs/how-to/conditions.md, or set conditions.NAME=null",
     ),
     (
         "condition.counts",

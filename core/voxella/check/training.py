@@ -39,7 +39,8 @@ def check_training_labels(
             f"none of the {len(cases)} training cases of {manifest.folder} has a label, and recipe "
             f"{recipe.name} learns from labels",
             legal="recipes without a class: recipes/ellabase.yaml (reports), recipes/base.yaml",
-            remedy="import again with labels (see docs/importers.md), or take one of these recipes",
+            remedy="import again with labels (see docs/how-to/importers.md), or take one of these "
+            "recipes",
         )
     if bare:
         say(
@@ -81,7 +82,7 @@ def check_training_reports(
             f"none of the {len(cases)} training cases of {manifest.folder} has a report, and "
             f"recipe {recipe.name} learns from reports",
             legal="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
-            remedy="import again with reports (see docs/importers.md), or take one of these "
+            remedy="import again with reports (see docs/how-to/importers.md), or take one of these "
             "recipes",
         )
     if bare:

@@ -166,7 +166,7 @@ def _attempt(job: Job) -> tuple[str, str | None]:
 
 
 def _with_code(error: UserError) -> str:
-    """Return what was found, with the code that docs/check.md explains it under."""
+    """Return what was found, with the code that docs/reference/check.md explains it under."""
     if not isinstance(error, ImageError) or f"({error.code})" in error.problem:
         return error.problem
     return f"{error.problem} ({error.code})"

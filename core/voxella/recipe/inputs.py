@@ -136,7 +136,7 @@ class Text(Block):
         "none", description="max: paper mode, padded and unmasked"
     )
     dtype: Literal["bfloat16", "float32", "compact"] = Field(
-        "bfloat16", description="compact: 6 bits a value, see docs/caches.md"
+        "bfloat16", description="compact: 6 bits a value, see docs/explanation/caches.md"
     )
     replace_markers: bool = Field(
         False, description="leave marks of de-identification (___, [NAME], XXXX) out of reports"
