@@ -7,7 +7,10 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +114,25 @@ def test_a_process_killed_for_memory_is_no_bad_case(tmp_path: Path) -> None:
     jobs = [KilledJob(name, {}, None, Prepare(), tmp_path, "", "") for name in names]
     with pytest.raises(UserError, match=r"case b-killed was killed .*memory"):
         prepare_cases.run_jobs(jobs, workers=2)
+
+
+def test_a_process_that_dies_before_its_parent_goes_on_was_killed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine it may be dead, and joined, before the one that started it looks."""
+    submit = ProcessPoolExecutor.submit
+
+    def slow(pool: ProcessPoolExecutor, *call: Any) -> Future[Any]:
+        future: Future[Any] = submit(pool, *call)
+        wait([future])
+        while active_children():
+            time.sleep(0.01)
+        return future
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", slow)
+    job = KilledJob("b-killed", {}, None, Prepare(), tmp_path, "", "")
+    with pytest.raises(UserError, match=r"case b-killed was killed .*memory"):
+        prepare_cases.run_jobs([job, job], workers=2)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

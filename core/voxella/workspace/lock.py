@@ -100,7 +100,7 @@ def _taken(path: Path) -> int | None:
     """Return the locked file's handle; None where nothing can be written."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        handle = _opened(path)
+        handle = _opened(path, until)
         if handle is None:
             return None
         locked = _lock(handle)
@@ -121,15 +121,20 @@ def _taken(path: Path) -> int | None:
         raise _in_use(path, holder)
 
 
-def _opened(path: Path) -> int | None:
-    try:
-        with naming(path):
-            make_folder(path.parent)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        if error.errno in _REFUSED:
-            return None
-        raise
+def _opened(path: Path, until: float) -> int | None:
+    while True:
+        try:
+            with naming(path):
+                make_folder(path.parent)
+                return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            # Another has just ended, and taken the folder with it that it had made.
+            if time.monotonic() > until:
+                raise
+        except OSError as error:
+            if error.errno in _REFUSED:
+                return None
+            raise
 
 
 def _lock(handle: int) -> bool | None:
