@@ -1,12 +1,15 @@
 """Batches are functions of (seed, case, epoch): the cut into processes changes nothing."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_run import encoded_run, tiny_recipe
 
-from voxella.cache.latents import LatentCache
+from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.engine.order import Order, Visit
@@ -73,6 +76,44 @@ def test_each_visit_draws_anew_unless_told_otherwise(tmp_path: Path) -> None:
     assert torch.equal(draws["mean"][0].latents[0], mean)
     assert torch.equal(draws["fixed"][0].latents, draws["fixed"][1].latents)
     assert torch.equal(draws["fixed"][0].latents, first.latents)
+
+
+def test_a_visit_sees_its_case_or_one_of_its_variations(tmp_path: Path) -> None:
+    """One in three each, by (seed, case, epoch); a case without variations always itself."""
+    recipe = tiny_recipe("latent.draw=mean")
+    folders = encoded_run(recipe, tmp_path)
+    maker = maker_of(recipe, folders)
+    first = LatentCache.open(folders.latents)
+    entries = {"case-0": ("case-0", "case-0+1", "case-0+2")}
+    values = {"case-0": 0.0, "case-0+1": 1.0, "case-0+2": 2.0}
+    sources = dict.fromkeys([*values, "case-1"], "made from")
+    with LatentWriter(tmp_path / "varied", "float32", key="k", sources=sources) as writer:
+        for entry, value in (*values.items(), ("case-1", 5.0)):
+            latent = torch.full(first.shape, value)
+            writer.add(entry, latent, latent)
+    told: dict[str, dict[str, Any]] = {
+        f"case-0+{k}": {"of": "case-0", "number": k, "change": {}} for k in (1, 2)
+    }
+    varied = merge_latents(
+        tmp_path / "varied",
+        "float32",
+        key="k",
+        fingerprint="a",
+        sources=sources,
+        train_ids=sources,
+        variations=told,
+    )
+    assert {case_id: varied.entries(case_id) for case_id in ("case-0",)} == entries
+    maker = replace(maker, latents=LatentCache.open(tmp_path / "varied"))
+
+    def seen(case_id: str, epoch: int) -> float:
+        return float(maker.make([Visit(case_id, epoch)]).latents.mean())
+
+    drawn = [seen("case-0", epoch) for epoch in range(300)]
+    for value in (0.0, 1.0, 2.0):
+        assert abs(drawn.count(value) - 100) < 4 * math.sqrt(300 * 2 / 9)
+    assert drawn[:20] == [seen("case-0", epoch) for epoch in range(20)]
+    assert {seen("case-1", epoch) for epoch in range(5)} == {5.0}
 
 
 def test_dropped_text_is_the_empty_report_and_leaves_the_class_loss(tmp_path: Path) -> None:

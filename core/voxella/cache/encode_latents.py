@@ -20,6 +20,7 @@ from voxella.cache.latents import (
     merge_latents,
 )
 from voxella.cache.shards import stored_bytes, whole_entries
+from voxella.cache.variations import read_entry, variations_of
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.runtime import barrier
 from voxella.errors import UserError
@@ -60,13 +61,16 @@ class LatentEncoding:
             spatial_dims=len(recipe.latent.size),
             keep_bytes=0,
         )
+        self.variations = variations_of(recipe.latent, recipe.seed, self.volumes)
+        made_from = {name: one.source for name, one in self.variations.items()}
+        self.sources = self.volumes.sources | made_from
 
     @property
     def missing_bytes(self) -> int:
         """Return what is still to be written, as far as the folder tells without the weights."""
         if (self.folder / INDEX).is_file():
             return 0
-        whole = self._bytes_per_case() * len(self.volumes.ids)
+        whole = self._bytes_per_case() * len(self.sources)
         return max(0, whole - stored_bytes(self.folder))
 
     def run(self, *, rank: int, world: int, device: str) -> None:
@@ -83,6 +87,9 @@ class LatentEncoding:
         settings = self._settings(coder.fingerprint, autoencoder)
         key = sha256_json(settings)
         inputs = {**settings, "prepared": self.volumes.fingerprint}
+        if self.variations:
+            made_from = {name: one.source for name, one in self.variations.items()}
+            inputs["variations"] = sha256_json(made_from)
         record = StageRecord(self.folder, "encode latents", inputs)
         if record.is_current() and LatentCache.is_whole(self.folder):
             say(f"latents: up to date ({self.folder})", quiet=quiet)
@@ -99,8 +106,9 @@ class LatentEncoding:
                 self.recipe.latent.dtype,
                 key=key,
                 fingerprint=coder.fingerprint,
-                sources=self.volumes.sources,
-                train_ids=self.volumes.ids_of("train"),
+                sources=self.sources,
+                train_ids=[*self.volumes.ids_of("train"), *self.variations],
+                variations={name: one.as_json() for name, one in self.variations.items()},
             )
             record.complete([INDEX], **self._facts(cache))
         barrier()
@@ -118,15 +126,14 @@ class LatentEncoding:
     def _encode_share(
         self, autoencoder: TiledAutoencoder, key: str, rank: int, world: int, device: torch.device
     ) -> None:
-        ids = self.volumes.ids
+        # Cases first: their shards outlive a change of the variations.
+        ids = [*self.volumes.ids, *self.variations]
         dtype = self.recipe.latent.dtype
-        with LatentWriter(
-            self.folder, dtype, key=key, sources=self.volumes.sources, rank=rank
-        ) as writer:
+        with LatentWriter(self.folder, dtype, key=key, sources=self.sources, rank=rank) as writer:
             done = writer.done
             if rank == 0:
                 forecast = self._bytes_per_case() * len([c for c in ids if c not in done])
-                say(require_space(self.folder, forecast, f"latents of {len(ids)} cases"))
+                say(require_space(self.folder, forecast, f"latents of {self._told()}"))
             share = [case_id for case_id in ids[rank::world] if case_id not in done]
             with Steps("encode latents", len(share), quiet=rank != 0) as steps:
                 for case_id in share:
@@ -138,7 +145,7 @@ class LatentEncoding:
         self, autoencoder: TiledAutoencoder, case_id: str, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
         """Encode one case, alone: a batch would let its neighbours touch the last bits."""
-        volume = self.volumes.read(case_id)
+        volume = read_entry(self.volumes, self.variations, case_id)
         mean, log_sigma = autoencoder.encode(volume.unsqueeze(0).to(device))
         self._check_shape(case_id, tuple(volume.shape), tuple(mean.shape[1:]), autoencoder.factor)
         given = [mean] if log_sigma is None else [mean, log_sigma]
@@ -163,11 +170,15 @@ class LatentEncoding:
 
     def _complete(self, key: str) -> bool:
         """Tell whether every case is encoded; processes that are not connected may lag."""
-        sources = self.volumes.sources
+        sources = self.sources
         missing = sorted(set(sources) - whole_entries(self.folder, key=key, wanted=sources))
         if missing:
             say(f"latents: {len(missing)} cases are left to other ranks: {listed(missing)}")
         return not missing
+
+    def _told(self) -> str:
+        more = f" and {len(self.variations)} variations" if self.variations else ""
+        return f"{len(self.volumes.ids)} cases{more}"
 
     def _bytes_per_case(self) -> int:
         latent = self.recipe.latent
@@ -179,12 +190,12 @@ class LatentEncoding:
             "cases": len(cache.ids),
             "shape": list(cache.shape),
             "bytes": stored,
-            "bytes_per_case": round(stored / len(cache.ids)),
+            "bytes_per_case": round(stored / len(self.sources)),
             "statistics": None,
         }
         shape = "x".join(str(n) for n in cache.shape)
         say(
-            f"latents: {len(cache.ids)} cases of {shape} {cache.dtype}, "
+            f"latents: {self._told()} of {shape} {cache.dtype}, "
             f"{human_bytes(facts['bytes_per_case'])} a case"
         )
         if self.volumes.ids_of("train"):

@@ -211,8 +211,8 @@ def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
             f"classify.size has {len(settings.size)} axes, prepare.size has "
             f"{len(recipe.prepare.size)}"
         )
-    axes = len(settings.size)
-    yield from settings.augment.problems(axes, "classify.augment", "classify.size")
+    for key, told in settings.augment.problems(len(settings.size)):
+        yield f"classify.augment.{key}: {told}"
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
         yield f"classify.percentiles: received {low:g}, {high:g}; legal: 0 <= low < high <= 100"

@@ -153,7 +153,8 @@ def work_bytes(recipe: Recipe, cases: Cases) -> dict[str, int]:
     """Return what the shared workspace takes at most: no image compressed, no report short."""
     voxels = math.prod(recipe.prepare.size) * len(recipe.data.sequences)
     latent = bytes_per_case(recipe.latent.dtype, (recipe.latent.channels, *recipe.latent.size))
-    found = {"prepared": cases.all * voxels * _FLOAT, "latents": cases.all * latent}
+    stored = cases.all + cases.train * recipe.latent.variations
+    found = {"prepared": cases.all * voxels * _FLOAT, "latents": stored * latent}
     if recipe.text is not None:
         features = (recipe.text.max_tokens, recipe.text.width)
         found["text"] = cases.all * TEXT_STORAGE[recipe.text.dtype].nbytes(features)

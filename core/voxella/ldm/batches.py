@@ -98,10 +98,11 @@ class BatchMaker:
         )
 
     def _latent(self, visit: Visit) -> Tensor:
+        entry = self._entry(visit)
         # Without sigma there is nothing to draw.
         if self.recipe.latent.draw == "mean" or not self.latents.has_sigma:
-            return self.latents.mean(visit.case_id) * self.scale
-        mean, log_sigma = self.latents.read(visit.case_id)
+            return self.latents.mean(entry) * self.scale
+        mean, log_sigma = self.latents.read(entry)
         # Paper mode keeps one draw per case for ever; by default each visit draws anew.
         epoch = 0 if self.recipe.latent.draw == "fixed" else visit.epoch
         eps = seeded_noise(
@@ -112,6 +113,20 @@ class BatchMaker:
             purpose="latent",
         )
         return (mean + log_sigma.exp() * eps) * self.scale
+
+    def _entry(self, visit: Visit) -> str:
+        """Return which of a case's latents this visit sees: its own, or an augmented variation."""
+        entries = self.latents.entries(visit.case_id)
+        if len(entries) == 1:
+            return entries[0]
+        drawn = seeded_uniform(
+            (),
+            seed=self.recipe.seed,
+            case_id=visit.case_id,
+            step=visit.epoch,
+            purpose="variation",
+        )
+        return entries[int(float(drawn) * len(entries))]
 
     def _noise(self, visit: Visit, shape: Sequence[int]) -> Tensor:
         return seeded_noise(

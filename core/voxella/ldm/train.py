@@ -212,8 +212,9 @@ def _inputs(
         "optimizer",
     )
     length = {key: wanted["train"][key] for key in ("epochs", "steps", "ema_decay")}
-    # How the autoencoder was cut into windows is part of the latents' own key.
-    wanted["latent"].pop("tiling")
+    # How latents were made, in windows and of which variations, is part of their own key.
+    for name in ("tiling", "variations", "augment"):
+        wanted["latent"].pop(name)
     known = sorted((case.id, case.label, case.extra.get("spacing_mm")) for case in cases.values())
     # Nothing of it where there are no conditions: trainings from before are those without.
     conditions = {

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from voxella.plugins.component import Component
+from voxella.recipe.augment import LatentAugment
 from voxella.recipe.block import Block, Label, PartOfName
 from voxella.recipe.ranges import Tokens, Voxels, Width
 
@@ -179,3 +180,7 @@ class Latent(Block):
         "exact",
         description="factor on latents: 1/std over the training set, of the first batch, or given",
     )
+    variations: int = Field(
+        0, ge=0, le=1000, description="augmented variations encoded beside each training case"
+    )
+    augment: LatentAugment = LatentAugment()
