@@ -96,6 +96,31 @@ def test_a_separable_problem_is_learnt(run: Path, capsys: pytest.CaptureFixture[
     assert found["auc"]["comparable_with_paper"] is False
 
 
+def test_baselines_are_measured_beside_the_network(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = blob_recipe("real", *FOUR_STEPS, "classify.baselines=[logistic, neighbours]")
+    folder = classify(recipe, run)
+    assert folder is not None
+    found = json.loads((folder / "metrics.json").read_text())
+    assert list(found["baselines"]) == ["logistic", "neighbours"]
+    for name, one in found["baselines"].items():
+        assert one["features"] == 8 * 8 * 4, name
+        # The blob is there for anybody to see; eight test cases.
+        assert one["metrics"]["auc"]["value"] == 1.0, name
+        assert one["metrics"]["auc"]["n"] == 8, name
+        assert one["chosen"]["val_auc"] == 1.0, name
+    assert found["baselines"]["neighbours"]["chosen"]["neighbours"] <= 8
+    assert "baselines on coarse images" in capsys.readouterr().out
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    classify(recipe, run)
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+    classify(blob_recipe("real", *FOUR_STEPS), run)
+    plain = json.loads((folder / "metrics.json").read_text())
+    assert "baselines" not in plain
+    assert plain["metrics"] == found["metrics"]
+
+
 def test_tensorboard_has_the_results_beside_the_settings(run: Path) -> None:
     watched = ("observers=[{name: tensorboard}]", "name=watched")
     folder = classify(blob_recipe("real", *FOUR_STEPS, *watched), run)
@@ -215,7 +240,7 @@ def test_what_is_missing_or_wrong_is_told_before_any_work(run: Path, tmp_path: P
     with pytest.raises(UserError) as error:
         run_stages(wrong, run, until="classify")
     named = ("size", "percentiles", "zoom", "panels", "optimiser")
-    for words in (*named, "translate_share has 3 numbers, classify.size has 2 axes"):
+    for words in (*named, "translate_share: has 3 numbers, classify.size has 2 axes"):
         assert words in str(error.value), words
     shutil.move(run / "samples", run / "volumes" / "steps-20")
     swept = blob_recipe("synth_clinical", f"classify.samples={run / 'volumes'}")

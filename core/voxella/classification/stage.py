@@ -18,6 +18,7 @@ import torch
 
 from voxella.case import MANIFEST, Manifest
 from voxella.check.synthetic_sets import check_samples
+from voxella.classification.baselines import measure_baselines
 from voxella.classification.examples import Examples, select
 from voxella.classification.outcome import metrics_of_predictions
 from voxella.classification.predict import PREDICTIONS
@@ -30,7 +31,7 @@ from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.runtime import barrier, start_distributed
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
-from voxella.files import sha256_file, write_text_atomic
+from voxella.files import sha256_file, sha256_json, write_text_atomic
 from voxella.ldm.export import observe_results
 from voxella.metrics.declared.lookup import identity_of
 from voxella.progress import say
@@ -97,6 +98,10 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
         "sure": recipe.evaluate.model_dump(include={"bootstrap", "level"}),
         **identity_of(recipe.evaluate.metrics, metrics_of_predictions(recipe.evaluate)),
     }
+    if recipe.classify is not None and recipe.classify.baselines:
+        images = sorted((i, e.target, e.identity) for i, e in scenario.examples.all.items())
+        chosen = [recipe.classify.baselines, scenario.store.key, images]
+        made_of["baselines"] = sha256_json(chosen)
     record = StageRecord(folder, "classify", made_of)
     there = SCENARIOS.read_or_remake(folder / "metrics.json") is not None
     there = CURVES.read_or_remake(folder / "curves.json") is not None and there
@@ -105,7 +110,8 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
     else:
         record.invalidate()
         write_text_atomic(folder / "recipe.yaml", dump_recipe(recipe))
-        written = write_scenario(recipe, folder, scenario.examples, trainings)
+        baselines = measure_baselines(recipe, scenario.examples, scenario.store)
+        written = write_scenario(recipe, folder, scenario.examples, trainings, baselines)
         found = SCENARIOS.read(written) or {}
         observe_results(recipe, folders, f"classify/{recipe.name}", found["metrics"])
         record.complete(["metrics.json", "curves.json"], seeds=sorted(trainings))
@@ -211,7 +217,7 @@ def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
             f"classify.size has {len(settings.size)} axes, prepare.size has "
             f"{len(recipe.prepare.size)}"
         )
-    for key, told in settings.augment.problems(len(settings.size)):
+    for key, told in settings.augment.problems(len(settings.size), "classify.size"):
         yield f"classify.augment.{key}: {told}"
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:

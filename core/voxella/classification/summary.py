@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from rich.table import Table
 from typing_extensions import TypedDict
@@ -36,6 +36,7 @@ class _Scenario(TypedDict):
     not_comparable_with_paper: str | None
     paper: dict[str, Any] | None
     seeds: dict[str, dict[str, Any]]
+    baselines: NotRequired[dict[str, dict[str, Any]]]
 
 
 class _Curves(TypedDict):
@@ -47,7 +48,11 @@ CURVES: StateFile[dict[str, Any]] = StateFile(_Curves, _AGAIN)
 
 
 def write_scenario(
-    recipe: Recipe, folder: Path, examples: Examples, trainings: Mapping[int, dict[str, Any]]
+    recipe: Recipe,
+    folder: Path,
+    examples: Examples,
+    trainings: Mapping[int, dict[str, Any]],
+    baselines: Mapping[str, dict[str, Any]],
 ) -> Path:
     """Measure every seed's test predictions and write the scenario's files.
 
@@ -56,6 +61,7 @@ def write_scenario(
         folder: ``RUN/classify/NAME``, with a folder for each seed.
         examples: The images.
         trainings: What is known of each seed's training.
+        baselines: What simple models make of the same images.
     """
     settings = recipe.classify
     assert settings is not None, "asked for only where the recipe classifies"
@@ -104,6 +110,7 @@ def write_scenario(
                     }
                     for seed in trainings
                 },
+                **({"baselines": dict(baselines)} if baselines else {}),
             }
         ),
     )
@@ -141,9 +148,22 @@ def show_scenario(folder: Path) -> None:
         table.add_row(*row)
     console = make_console()
     console.print(table)
+    if found.get("baselines"):
+        console.print(_baselines(found))
     if paper is not None and differs is not None:
         line = f"the paper's row ({paper['model']}) is not shown: {differs}"
         console.print(line, soft_wrap=True)
+
+
+def _baselines(found: Mapping[str, Any]) -> Table:
+    table = Table(title="baselines on coarse images", title_justify="left")
+    for heading in ("", *found["baselines"]):
+        table.add_column(heading)
+    baselines = list(found["baselines"].values())
+    for name in baselines[0]["metrics"]:
+        measured = [one["metrics"][name] for one in baselines]
+        table.add_row(name, *(f"{_number(m['value'])} ({_interval(m)})" for m in measured))
+    return table
 
 
 def _percent_positive(recipe: Recipe, examples: Examples) -> dict[str, Any]:

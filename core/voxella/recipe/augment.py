@@ -96,11 +96,11 @@ class Augment(Block):
         given = self.translate_share
         return list(given) if isinstance(given, list) else [given] * axes
 
-    def problems(self, axes: int) -> Iterator[tuple[str, str]]:
-        """Yield what cannot work with images of ``axes`` axes: the key, and what is wrong."""
+    def problems(self, axes: int, size: str) -> Iterator[tuple[str, str]]:
+        """Yield what cannot work: the key, and why; ``size`` is the key that says ``axes``."""
         shares = len(self.translate_shares(axes))
         if shares != axes:
-            yield "translate_share", f"has {shares} numbers, the images have {axes} axes"
+            yield "translate_share", f"has {shares} numbers, {size} has {axes} axes"
         smallest, largest = self.zoom
         if not 0 < smallest <= largest:
             yield "zoom", f"received {smallest:g}, {largest:g}; legal: 0 < low <= high"
