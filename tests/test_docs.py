@@ -85,7 +85,7 @@ def test_what_messages_and_comments_call_a_page_is_one() -> None:
         ["git", "ls-files", "core", "plugins", "recipes", "tests", "bench", "examples", "Makefile"],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
-    lost = {}
+    lost: dict[str, list[str]] = {}
     seen = 0
     for file in files:
         path = REPOSITORY / file

@@ -484,7 +484,7 @@ def test_a_recipe_names_one_split_or_several(given: str, splits: tuple[str, ...]
     assert recipe.sample.splits == splits
     # 5,071 cases to train on and 740 held out.
     volumes = {"train": 5071, "test": 740}
-    assert forecast(recipe, Cases(5071, 5811, "")) == sum(volumes[name] for name in splits)
+    assert forecast(recipe.sample, Cases(5071, 5811, "")) == sum(volumes[name] for name in splits)
 
 
 @pytest.mark.parametrize("wrong", ["[]", "[test, test]", "[test, dev]", "dev"])

@@ -18,6 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from voxella.ldm.build import build_model
 from voxella.ldm.module import Batch
 from voxella.plugins import registry
+from voxella.plugins.component import Component
+from voxella.recipe.classification import Classify
+from voxella.recipe.inputs import Data, Latent, Prepare, Text
 from voxella.recipe.model import Recipe
 
 __all__ = ["Counted", "count_autoencoder", "count_classifier", "count_model"]
@@ -45,7 +48,7 @@ def count_model(recipe: Recipe) -> Counted | None:
     try:
         with torch.device("meta"):
             model = build_model(recipe)
-            batch = _batch(recipe)
+            batch = _batch(recipe.latent, recipe.text, len(recipe.data.classes))
         model.train()
         # A whole training loss, so that what is computed twice (checkpointing) counts twice.
         kept = _Kept(model)
@@ -57,44 +60,44 @@ def count_model(recipe: Recipe) -> Counted | None:
     return Counted(_parameters(model), forward, train, kept.nbytes)
 
 
-def count_autoencoder(recipe: Recipe) -> tuple[int, int] | None:
+def count_autoencoder(
+    autoencoder: Component, data: Data, prepare: Prepare, latent: Latent
+) -> tuple[int, int] | None:
     """Return the operations that encode and decode one case; None where they cannot be counted."""
     # The weights are read while it is built; shapes do not need them.
-    block = recipe.autoencoder.model_copy(update={"weights": None})
-    latent = (1, recipe.latent.channels, *recipe.latent.size)
+    shapeless = autoencoder.model_copy(update={"weights": None})
+    channels = len(data.sequences)
     try:
         # Fake tensors say that they are on the CPU: some autoencoders ask where they compute.
         with FakeTensorMode(), torch.no_grad():
             model = registry.build(
                 "autoencoders",
-                block if "weights" in recipe.autoencoder.arguments else recipe.autoencoder,
-                spatial_dims=len(recipe.latent.size),
-                in_channels=len(recipe.data.sequences),
-                latent_channels=recipe.latent.channels,
+                shapeless if "weights" in autoencoder.arguments else autoencoder,
+                spatial_dims=len(latent.size),
+                in_channels=channels,
+                latent_channels=latent.channels,
             )
-            image = torch.empty(1, len(recipe.data.sequences), *recipe.prepare.size)
-            latents = torch.empty(latent)
+            image = torch.empty(1, channels, *prepare.size)
+            latents = torch.empty(1, latent.channels, *latent.size)
             return _counted(lambda: model.encode(image)), _counted(lambda: model.decode(latents))
     except (NotImplementedError, RuntimeError):
         return None
 
 
-def count_classifier(recipe: Recipe) -> Counted | None:
-    """Count the downstream classifier; None where there is none, or it cannot be counted."""
-    if recipe.classify is None:
-        return None
-    channels = len(recipe.data.sequences)
+def count_classifier(settings: Classify, data: Data) -> Counted | None:
+    """Count the downstream classifier; None where it cannot be counted."""
+    channels = len(data.sequences)
     try:
         with torch.device("meta"):
             model = registry.build(
                 "classifiers",
-                recipe.classify.classifier,
-                spatial_dims=len(recipe.classify.size),
+                settings.classifier,
+                spatial_dims=len(settings.size),
                 in_channels=channels,
-                num_classes=len(recipe.data.classes),
+                num_classes=len(data.classes),
             )
             # Two images: a normalisation over one value per channel is refused in training.
-            images = torch.empty(2, channels, *recipe.classify.size)
+            images = torch.empty(2, channels, *settings.size)
         kept = _Kept(model)
         kept.watch(lambda: model(images).sum())
         with torch.no_grad():
@@ -129,9 +132,9 @@ class _Kept:
         return tensor
 
 
-def _batch(recipe: Recipe) -> Batch:
+def _batch(latent: Latent, text: Text | None, classes: int) -> Batch:
     """Return one case of the longest report, on the current device."""
-    shape, text = (1, recipe.latent.channels, *recipe.latent.size), recipe.text
+    shape = (1, latent.channels, *latent.size)
     return Batch(
         case_ids=("one",),
         latents=torch.empty(shape),
@@ -139,9 +142,9 @@ def _batch(recipe: Recipe) -> Batch:
         timesteps=torch.zeros(1, dtype=torch.int64),
         text_features=None if text is None else torch.empty(1, text.max_tokens, text.width),
         text_mask=None,
-        label=torch.zeros(1, len(recipe.data.classes)),
+        label=torch.zeros(1, classes),
         has_report=torch.ones(1, dtype=torch.bool),
-        spacing_mm=torch.ones(1, len(recipe.latent.size)),
+        spacing_mm=torch.ones(1, len(latent.size)),
     )
 
 
