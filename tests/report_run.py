@@ -49,7 +49,7 @@ def write_run(
 ) -> Folders:
     """Write everything; ``make(index, synthetic)`` gives a volume in [0, 1] and its spacing."""
     recipe = load_recipe(REPOSITORY / "recipes" / "ccella.yaml", ["smoke"])
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     write_text_atomic(run / "recipe.yaml", dump_recipe(recipe))
     real = [_case(index, cases) for index in range(cases)]
     for case in real:

@@ -127,7 +127,7 @@ class Bench:
             ["smoke"],
             [f"workspace={folder / 'work'}", "evaluate.bootstrap=20"],
         )
-        self.folders = Folders.of(self.recipe, folder / "run")
+        self.folders = Folders.of(folder / "run", self.recipe.workspace, self.recipe.data.dataset)
         self.truths = truths(count)
         home = self.folders.dataset
         (home / "truth").mkdir(parents=True)
@@ -226,7 +226,7 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
     recipe = load_recipe(
         str(REPOSITORY / "recipes" / "ccella.yaml"), ["smoke"], [f"workspace={smoke_workspace}"]
     )
-    folders = Folders.of(recipe, tmp_path / "run")
+    folders = Folders.of(tmp_path / "run", recipe.workspace, recipe.data.dataset)
     prepared = Manifest.read(folders.prepared)
     subjects = [
         Subject(

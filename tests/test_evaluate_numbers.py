@@ -304,7 +304,8 @@ def test_processes_share_the_volumes(hospital: Hospital, tmp_path: Path) -> None
     recipe = hospital.recipe("evaluate.feature_dim=3")
     synthetic(hospital, tmp_path / "samples", hospital.cases("train"))
     sets = read_sets(recipe, Manifest.read(hospital.prepared), tmp_path / "samples")
-    folders, networks = Folders.of(recipe, tmp_path), feature_networks(recipe)
+    folders = Folders.of(tmp_path, recipe.workspace, recipe.data.dataset)
+    networks = feature_networks(recipe)
     for rank in (0, 1):
         plan = make_plan(recipe, folders, sets, networks, Ranks(rank, rank, 2))
         extract_all(plan.wanted(), Ranks(rank, rank, 2))

@@ -41,7 +41,8 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def folders_of(run: Path) -> Folders:
-    return Folders.of(load_recipe(run / "recipe.yaml"), run)
+    recipe = load_recipe(run / "recipe.yaml")
+    return Folders.of(run, recipe.workspace, recipe.data.dataset)
 
 
 def test_nothing_is_loaded_from_anywhere(page: str) -> None:

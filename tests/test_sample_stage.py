@@ -357,7 +357,8 @@ class Watched:
 def room_for(bench: Bench, run: Path, count: int) -> float:
     """Bytes that decoding so many volumes at a time takes."""
     recipe = bench.recipe()
-    coder = load_autoencoder(recipe, Folders.of(recipe, run).autoencoder, torch.device("cpu"))
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
+    coder = load_autoencoder(recipe, folders.autoencoder, torch.device("cpu"))
     shape = (count, recipe.latent.channels, *recipe.latent.size)
     return pass_bytes(coder.model.decode, shape, torch.device("cpu"))
 
@@ -652,7 +653,8 @@ def test_manifests_are_not_read_again_for_every_volume(
 
 
 def test_a_scan_that_is_gone_is_told(bench: Bench) -> None:
-    scans = Scans(Folders.of(bench.recipe(), bench.run("gone")))
+    recipe = bench.recipe()
+    scans = Scans(Folders.of(bench.run("gone"), recipe.workspace, recipe.data.dataset))
     case = Manifest.read(bench.workspace / "prepared").cases[0]
     with pytest.raises(UserError, match=r"case stranger is no longer in .*t2w"):
         scans.read(case.model_copy(update={"id": "stranger"}), "t2w")

@@ -182,7 +182,7 @@ def test_what_the_last_stages_would_refuse_is_not_begun(
 
 def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
     """Leave what an evaluated run has: manifests, volumes (never read here) and features."""
-    folders = Folders.of(step.recipe, step.folder)
+    folders = Folders.of(step.folder, step.recipe.workspace, step.recipe.data.dataset)
     real = [_real(n) for n in range(cases)]
     twins = [_twin(case, shift) for case in real]
     for folder, held in ((folders.prepared, real), (folders.samples, twins)):

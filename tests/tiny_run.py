@@ -34,7 +34,7 @@ def tiny_recipe(*overrides: str, name: str = "ccella") -> Recipe:
 
 def encoded_run(recipe: Recipe, run: Path, cases: int = 7, held_out: int = 0) -> Folders:
     """Fill a run folder with a manifest and caches of random numbers, always the same."""
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     manifest = [_case(index, "train") for index in range(cases)]
     manifest += [_case(cases + index, "val") for index in range(held_out)]
     folders.prepared.mkdir(parents=True, exist_ok=True)

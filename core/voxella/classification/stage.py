@@ -65,7 +65,7 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     start_distributed(ranks)
     settings = settings_of(recipe)
     check_classify(recipe, ranks)
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     prepared = Manifest.read(folders.prepared)
     examples = select(recipe, prepared, _samples(settings, folders, prepared), ranks)
     folder = folders.run / "classify" / recipe.name

@@ -58,16 +58,18 @@ def _resolve(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
     recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
     if arguments.verb == "encode" and arguments.paper_mode:
         # First, so that --set wins here as everywhere.
-        overrides = [*paper_mode(recipe), *overrides]
+        overrides = [*paper_mode(recipe.text, recipe.name), *overrides]
         recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
-    return recipe, Path(arguments.out or _default_run(recipe, arguments.profile))
+    return recipe, Path(
+        arguments.out or _default_run(recipe.name, recipe.data.dataset, arguments.profile)
+    )
 
 
-def _default_run(recipe: Recipe, profiles: list[str]) -> Path:
+def _default_run(name: str, dataset: Path | None, profiles: list[str]) -> Path:
     """Return ``runs/RECIPE-PROFILE``, and ``-DATASET`` where one is given: runs of its own."""
-    words = [recipe.name, *(Path(profile).stem for profile in profiles)]
-    if recipe.data.dataset is not None:
-        words.append(Path(os.path.abspath(recipe.data.dataset)).name)
+    words = [name, *(Path(profile).stem for profile in profiles)]
+    if dataset is not None:
+        words.append(Path(os.path.abspath(dataset)).name)
     return Path("runs") / "-".join(word for word in words if word)
 
 

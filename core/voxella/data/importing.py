@@ -9,7 +9,7 @@ from voxella.errors import UserError
 from voxella.files import sha256_json, stat_marks
 from voxella.plugins import registry
 from voxella.plugins.component import Component
-from voxella.recipe.model import Recipe
+from voxella.recipe.inputs import Data
 from voxella.wording import listed
 from voxella.workspace.folders import Folders
 from voxella.workspace.lock import holding
@@ -50,27 +50,31 @@ def _imported(importer: Component, out: Path, record: StageRecord) -> Manifest:
     return manifest
 
 
-def import_for(recipe: Recipe, folders: Folders) -> Path:
+def import_for(data: Data, folders: Folders, name: str) -> Path:
     """Return a recipe's data set folder, importing it when the recipe names an importer.
+
+    Args:
+        data: Names a data set or an importer, and the classes.
+        folders: Of the run.
+        name: The recipe's.
 
     Raises:
         UserError: The recipe names neither a data set nor an importer, or the data set has labels
             that are not the recipe's classes.
     """
-    if recipe.data.dataset is None:
-        if recipe.data.importer is None:
+    if data.dataset is None:
+        if data.importer is None:
             raise UserError(
-                f"recipe {recipe.name} names neither data.dataset nor data.importer",
+                f"recipe {name} names neither data.dataset nor data.importer",
                 remedy="--dataset FOLDER, or --set 'data.importer={name: phantom}'",
             )
-        import_dataset(recipe.data.importer, folders.dataset)
-    _check_labels(recipe, Manifest.read(folders.dataset))
+        import_dataset(data.importer, folders.dataset)
+    _check_labels(data.classes, Manifest.read(folders.dataset))
     return folders.dataset
 
 
-def _check_labels(recipe: Recipe, manifest: Manifest) -> None:
+def _check_labels(classes: list[str], manifest: Manifest) -> None:
     """Refuse labels that no class vector can hold now, not after hours of encoding."""
-    classes = recipe.data.classes
     unknown = [c for c in manifest if c.label is not None and c.label not in classes]
     if unknown:
         labels = sorted({str(case.label) for case in unknown})

@@ -91,7 +91,7 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     metrics = chosen_metrics(recipe.evaluate.metrics)
     networks = asked_networks(networks_of(recipe, ranks.device), needs_of(metrics))
     kept = kept_classifier(recipe) if "classifier" in needs_of(metrics) else None

@@ -60,7 +60,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     cases = _training_cases(folders)
     refuse_values(recipe.conditions, cases.values())
     latents, text = _caches(recipe, folders, cases)

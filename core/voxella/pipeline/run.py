@@ -81,6 +81,7 @@ def run_stages(
     if stop_after is not None and stop_after < 1:
         raise UserError(f"training cannot stop after step {stop_after}", legal="1 and more")
     ranks = Ranks.from_environment()
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     # Before hours of preparation: what is wrong now will be wrong then.
     check_training(recipe, ranks)
     wanted = _wanted(recipe, until)
@@ -92,7 +93,7 @@ def run_stages(
     if "train" in wanted:
         needs = check_model(recipe)
     if "sample" in wanted:
-        check_prompts(recipe, Folders.of(recipe, run).model)
+        check_prompts(recipe, folders.model)
         if until in ("evaluate", "classify"):
             check_sample_space(recipe, until)
     if "evaluate" in wanted:
@@ -102,7 +103,6 @@ def run_stages(
         settings = settings_of(recipe)
         if settings.samples is not None and settings.training_set != "real":
             samples_folder(settings, settings.samples)
-    folders = Folders.of(recipe, run)
     steps: dict[str, Callable[[], object]] = {
         "import": lambda: _import(recipe, folders, needs),
         "prepare": lambda: _prepare(recipe, folders, workers, quarantine, wanted),
@@ -158,7 +158,7 @@ def _wanted(recipe: Recipe, until: str) -> list[str]:
 
 def _import(recipe: Recipe, folders: Folders, needs: frozenset[str] | None) -> None:
     """Import; where a model is trained (``needs`` is known), look at labels and reports."""
-    dataset = import_for(recipe, folders)
+    dataset = import_for(recipe.data, folders, recipe.name)
     if needs is not None:
         manifest = Manifest.read(dataset)
         check_training_labels(recipe, manifest, needs)

@@ -58,7 +58,7 @@ class RunFolder:
                 remedy=f"voxella train RECIPE --out {shlex.quote(str(run))}",
             )
         recipe = load_recipe(kept)
-        return cls(recipe, Folders.of(recipe, run), kept)
+        return cls(recipe, Folders.of(run, recipe.workspace, recipe.data.dataset), kept)
 
     @property
     def name(self) -> str:

@@ -55,7 +55,7 @@ class Generator:
         self.facts: ModelFacts = load_facts(model)
         self._model = model
         self._settings = tuple(settings)
-        self._folders = Folders.of(self.recipe, model.parent)
+        self._folders = Folders.of(model.parent, self.recipe.workspace, self.recipe.data.dataset)
         self._autoencoder = self._folders.autoencoder
         self._device = device
         self._texts: dict[str, Tensor | None] = {}

@@ -73,7 +73,7 @@ def sample(recipe: Recipe, run: Path) -> Path:
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     facts = load_facts(folders.model)
     refuse_other(recipe.conditions, facts.conditions)
     cases = _cases(recipe, folders, facts)

@@ -237,7 +237,7 @@ class StudyCases:
 
 
 def _folders(step: Step) -> Folders:
-    return Folders.of(step.recipe, step.folder)
+    return Folders.of(step.folder, step.recipe.workspace, step.recipe.data.dataset)
 
 
 def _if_possible(way: Way, contest: Contest) -> Estimate | None:

@@ -153,9 +153,10 @@ def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
     recipe = step.recipe
     if step.until == "classify":
         return [lambda: check_prepare(recipe, 0), lambda: check_classify(recipe, ranks)]
+    folders = Folders.of(step.folder, recipe.workspace, recipe.data.dataset)
     checks: list[Callable[[], object]] = [
         lambda: check_prepare(recipe, 0),
-        lambda: check_prompts(recipe, Folders.of(recipe, step.folder).model),
+        lambda: check_prompts(recipe, folders.model),
         lambda: check_sample_space(recipe, "the study"),
         lambda: check_training(recipe, ranks),
         lambda: check_encoders(recipe),
