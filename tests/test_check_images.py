@@ -41,7 +41,7 @@ from voxella_importers.phantom.importer import PhantomImporter
 from voxella_importers.phantom.plugin import phantom
 from voxella_importers.phantom.volume import render
 
-DEFAULTS = CheckSettings.of(None)
+DEFAULTS = CheckSettings.without_recipe()
 
 
 def codes(findings: list[Finding]) -> list[str]:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from blob_scenarios import SIZE, blob_recipe, real_cases, synthetic_cases
+from blob_scenarios import SIZE, blob_recipe, chosen, real_cases, synthetic_cases
 from monai.losses import FocalLoss
 from torch import Tensor, nn
 
 from voxella.classification.batches import ImageMaker
-from voxella.classification.examples import select
 from voxella.classification.store import InputStore, as_input, read_image
 from voxella.classification.task import ClassifierTask
 from voxella.engine.order import Order
@@ -123,7 +122,7 @@ def test_the_store_names_every_image_that_cannot_serve(tmp_path: Path) -> None:
     real = real_cases(tmp_path / "prepared", {"train": 4, "val": 2})
     for case in real.split("val"):
         real.image_path(case, "t2w").write_bytes(b"not an image")
-    examples = select(recipe, real, None)
+    examples = chosen(recipe, real, None)
     assert recipe.classify is not None
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     with pytest.raises(UserError, match="2 image") as error:
@@ -147,7 +146,7 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
         "real", "classify.augment.probability=1", "classify.augment.noise={probability: 1}"
     )
     assert recipe.classify is not None
-    examples = select(recipe, real_cases(tmp_path / "prepared", {"train": 6, "val": 2}), None)
+    examples = chosen(recipe, real_cases(tmp_path / "prepared", {"train": 6, "val": 2}), None)
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
     cases = examples.phases[0][1]
@@ -174,7 +173,7 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
 def test_the_loss_is_monais_focal_loss(alpha: float | None, tmp_path: Path) -> None:
     recipe = blob_recipe("real")
     assert recipe.classify is not None
-    examples = select(recipe, real_cases(tmp_path / "prepared", {"train": 4, "val": 2}), None)
+    examples = chosen(recipe, real_cases(tmp_path / "prepared", {"train": 4, "val": 2}), None)
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
     maker = ImageMaker(examples.phases[0][1], store, ["negative", "positive"], "positive", seed=0)

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from blob_scenarios import blob_recipe, real_cases, synthetic_cases
+from blob_scenarios import blob_recipe, chosen, real_cases, synthetic_cases
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import (
     SESSION_START_INFO_TAG,
@@ -20,7 +20,6 @@ from tiny_run import REPOSITORY
 from voxella.case import Manifest
 from voxella.classification.batches import ImageMaker
 from voxella.classification.choice import read_best
-from voxella.classification.examples import select
 from voxella.classification.predict import read_predictions
 from voxella.classification.stage import classify
 from voxella.classification.store import InputStore
@@ -202,11 +201,11 @@ def test_the_second_training_starts_from_the_best_of_the_first(run: Path) -> Non
     assert made.cases[0].id not in (seed / "predictions.jsonl").read_text()
 
     # Its first step's loss is that of the first training's best weights on real images.
-    cases = select(recipe, Manifest.read(run / "prepared"), made).phases
+    cases = chosen(recipe, Manifest.read(run / "prepared"), made).phases
     store = InputStore(run / "classifier_inputs", recipe.classify, ["t2w"])
     maker = ImageMaker(cases[1][1], store, ["negative", "positive"], "positive", seed=0)
     batch = maker.make(Order(list(maker.cases), seed=0, batch_size=2).step(0))
-    model = build_task(recipe, 0)
+    model = build_task(recipe.classify, recipe.data, 0)
     untrained = float(model(batch)["total"].detach())
     model.load_state_dict(read_best(seed / "pretrain")[0])
     expected = float(model(batch)["total"].detach())

@@ -188,17 +188,18 @@ def test_which_recipes_need_labels(
     recipe = tiny_recipe(name=name)
     needs = build_model(recipe).needs
     none, some = data_set(tmp_path, None, None), data_set(tmp_path, None, "negative", None)
-    check_training_labels(recipe, data_set(tmp_path, "negative", "positive"), needs)
+    every = data_set(tmp_path, "negative", "positive")
+    check_training_labels(recipe.loss, every, needs, name=name)
     assert capsys.readouterr().out == ""
-    check_training_labels(recipe, some, needs)
+    check_training_labels(recipe.loss, some, needs, name=name)
     if effect is None:
-        check_training_labels(recipe, none, needs)
+        check_training_labels(recipe.loss, none, needs, name=name)
         assert capsys.readouterr().out == ""
         return
     said = capsys.readouterr().out
     assert said == f"warning: 2 of 3 training cases have no label and {effect}: c0, c2\n"
     with pytest.raises(UserError, match="none of the 2 training cases"):
-        check_training_labels(recipe, none, needs)
+        check_training_labels(recipe.loss, none, needs, name=name)
 
 
 def with_reports(folder: Path, *texts: str | None) -> Manifest:
@@ -237,16 +238,17 @@ def test_cases_without_a_report_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = with_reports(tmp_path, "a text", None, "  ")
-    check_training_reports(tiny_recipe(name="base"), some)
+    check_training_reports(tiny_recipe(name="base").text, some, name="base")
     assert capsys.readouterr().out == ""
-    check_training_reports(tiny_recipe(), some)
+    text = tiny_recipe().text
+    check_training_reports(text, some, name="ccella")
     told = "training cases have no report and are shown with the empty one"
     assert capsys.readouterr().out == f"warning: 1 of 3 {told}: c1\n"
-    check_training_reports(tiny_recipe(), some, read_reports(some))
+    check_training_reports(text, some, read_reports(some), name="ccella")
     assert capsys.readouterr().out == f"warning: 2 of 3 {told}: c1, c2\n"
     blank = with_reports(tmp_path, " ", "\n")
     with pytest.raises(UserError, match="none of the 2 training cases"):
-        check_training_reports(tiny_recipe(), blank, read_reports(blank))
+        check_training_reports(text, blank, read_reports(blank), name="ccella")
 
 
 @pytest.mark.parametrize(

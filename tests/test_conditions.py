@@ -429,7 +429,10 @@ def test_the_check_tells_values_and_counts(
 ) -> None:
     recipe = tiny_recipe(BOTH[0], name="base")
     manifest = data_set(tmp_path, {"age": 30, "scanner": "A"}, {"age": 50}, {"scanner": "Z"})
-    found = [(f.code, f.case, f.where, f.message) for f in condition_findings(recipe, manifest)]
+    found = [
+        (f.code, f.case, f.where, f.message)
+        for f in condition_findings(recipe.conditions, manifest)
+    ]
     assert found == [
         ("condition.value", "c0", "age", "age is not a number from 40 to 90"),
         ("condition.counts", None, None, "train: age is known of 2 cases, missing in 1"),
@@ -437,20 +440,21 @@ def test_the_check_tells_values_and_counts(
         ("condition.counts", None, None, "train: scanner is known of 2 cases, missing in 1"),
     ]
     with pytest.raises(UserError, match="age is not a number from 40 to 90: case c0"):
-        check_training_conditions(recipe, manifest)
+        check_training_conditions(recipe.conditions, manifest, name="base")
     lenient = tiny_recipe(
         BOTH[0],
         "conditions.age.outside=clip",
         "conditions.scanner.outside=missing",
         name="base",
     )
-    counted = [f.message for f in condition_findings(lenient, manifest)]
+    counted = [f.message for f in condition_findings(lenient.conditions, manifest)]
     assert counted[0].endswith("missing in 1, 1 beyond its range, taken for its end")
     assert counted[1] == "train: scanner is known of 1 cases, missing in 2"
-    check_training_conditions(lenient, manifest)
+    check_training_conditions(lenient.conditions, manifest, name="base")
     said = capsys.readouterr()
     assert "2 of 3 training cases have no scanner" in said.out + said.err
+    others = data_set(tmp_path / "none", {"psa": 3}, {})
     with pytest.raises(UserError) as refused:
-        check_training_conditions(recipe, data_set(tmp_path / "none", {"psa": 3}, {}))
+        check_training_conditions(recipe.conditions, others, name="base")
     assert "none of the 2 training cases" in str(refused.value)
     assert "in this data set: psa" in str(refused.value)

@@ -23,7 +23,6 @@ from voxella.check.grids import case_grids, odd_planes
 from voxella.check.headers import HeaderProblem, ImageHeader, read_header
 from voxella.check.settings import CaseImages, CheckSettings, images_of
 from voxella.imaging.problem import ImageError, Problem
-from voxella.recipe.model import Recipe
 
 __all__ = [
     "CaseHeaders",
@@ -54,14 +53,13 @@ class CaseHeaders:
     planes: dict[str, str | None]
 
 
-def quick_check(manifest: Manifest, recipe: Recipe | None) -> list[Finding]:
+def quick_check(manifest: Manifest, settings: CheckSettings) -> list[Finding]:
     """Check a data set by its manifest and headers only.
 
     Args:
         manifest: The data set.
-        recipe: Says which sequences and which crop; None: every recipe's defaults.
+        settings: Which sequences and which crop.
     """
-    settings = CheckSettings.of(recipe)
 
     def look(case: Case) -> tuple[list[Finding], CaseHeaders]:
         images, absent = images_of(manifest, case, settings)

@@ -15,7 +15,6 @@ from voxella.case import Case, Manifest
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.recipe.inputs import Data, Prepare
-from voxella.recipe.model import Recipe
 
 __all__ = ["CaseImages", "CheckSettings", "images_of"]
 
@@ -41,12 +40,14 @@ class CheckSettings:
     positive: str | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe | None) -> CheckSettings:
-        """Return a recipe's wishes, or the defaults of every recipe."""
-        if recipe is None:
-            return cls(None, Prepare(), tuple(Data().classes))
-        data = recipe.data
-        return cls(tuple(data.sequences), recipe.prepare, tuple(data.classes), data.positive)
+    def of(cls, data: Data, prepare: Prepare) -> CheckSettings:
+        """Return a recipe's wishes."""
+        return cls(tuple(data.sequences), prepare, tuple(data.classes), data.positive)
+
+    @classmethod
+    def without_recipe(cls) -> CheckSettings:
+        """Return the defaults of every recipe."""
+        return cls(None, Prepare(), tuple(Data().classes))
 
     @classmethod
     def to_prepare(cls, sequences: Iterable[str], prepare: Prepare) -> CheckSettings:

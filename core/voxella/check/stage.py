@@ -77,8 +77,13 @@ def _checked(
     show_all: bool,
     quiet: bool,
 ) -> CheckReport:
-    settings = CheckSettings.of(recipe)
-    record = StageRecord(folder, "check", _inputs(recipe))
+    inputs: dict[str, Any] = {"recipe": None}
+    settings = CheckSettings.without_recipe()
+    if recipe is not None:
+        blocks = {"data", "prepare", "text", "conditions"}
+        inputs = {"recipe": recipe.name, **recipe.model_dump(mode="json", include=blocks)}
+        settings = CheckSettings.of(recipe.data, recipe.prepare)
+    record = StageRecord(folder, "check", inputs)
     record.invalidate()
     jobs: dict[str, CheckJob] = {}
     for case in manifest:
@@ -115,13 +120,6 @@ def sorted_findings(findings: list[Finding]) -> list[Finding]:
             found.message,
         ),
     )
-
-
-def _inputs(recipe: Recipe | None) -> dict[str, Any]:
-    if recipe is None:
-        return {"recipe": None}
-    blocks = {"data", "prepare", "text", "conditions"}
-    return {"recipe": recipe.name, **recipe.model_dump(mode="json", include=blocks)}
 
 
 def _forget_others(folder: Path, jobs: Mapping[str, CheckJob]) -> None:

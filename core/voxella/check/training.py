@@ -10,34 +10,37 @@ from voxella.case import Manifest
 from voxella.errors import UserError
 from voxella.ldm.build import build_model
 from voxella.progress import say
+from voxella.recipe.inputs import Text
 from voxella.recipe.model import Recipe
+from voxella.recipe.training import Loss
 from voxella.wording import listed
 
 __all__ = ["check_model", "check_training_labels", "check_training_reports"]
 
 
 def check_training_labels(
-    recipe: Recipe, manifest: Manifest, needs: Collection[str], *, quiet: bool = False
+    loss: Loss, manifest: Manifest, needs: Collection[str], *, name: str, quiet: bool = False
 ) -> None:
     """Refuse to train a class on cases of which none has one; count those that lack it.
 
     Args:
-        recipe: Its class loss is read.
+        loss: Says whether there is a class loss.
         manifest: The data set.
         needs: What the recipe's conditioner reads; ``label`` among it: a class vector.
+        name: The recipe's.
         quiet: Only refuse.
 
     Raises:
         UserError: No case of the split train has a label, and the recipe learns from labels.
     """
-    if (lost := _without_label(recipe, needs)) is None:
+    if (lost := _without_label(loss, needs)) is None:
         return
     cases = manifest.split("train")
     bare = [case.id for case in cases if case.label is None]
     if cases and len(bare) == len(cases):
         raise UserError(
             f"none of the {len(cases)} training cases of {manifest.folder} has a label, and recipe "
-            f"{recipe.name} learns from labels",
+            f"{name} learns from labels",
             legal="recipes without a class: recipes/ellabase.yaml (reports), recipes/base.yaml",
             remedy="import again with labels (see docs/how-to/importers.md), or take one of these "
             "recipes",
@@ -51,25 +54,27 @@ def check_training_labels(
 
 
 def check_training_reports(
-    recipe: Recipe,
+    text: Text | None,
     manifest: Manifest,
     texts: Mapping[str, str] | None = None,
     *,
+    name: str,
     quiet: bool = False,
 ) -> None:
     """Refuse to train a text model on cases of which none has a report; count those that lack it.
 
     Args:
-        recipe: Whether it reads reports.
+        text: The recipe's block; None: it reads no reports, and nothing is asked.
         manifest: The data set.
         texts: By case, "" for a report that holds nothing, of the cases that take part; None where
             none has been read yet: whether there is a file decides.
+        name: The recipe's.
         quiet: Only refuse.
 
     Raises:
         UserError: No case of the split train has a report.
     """
-    if recipe.text is None:
+    if text is None:
         return
     cases = manifest.split("train")
     if texts is None:
@@ -80,7 +85,7 @@ def check_training_reports(
     if cases and len(bare) == len(cases):
         raise UserError(
             f"none of the {len(cases)} training cases of {manifest.folder} has a report, and "
-            f"recipe {recipe.name} learns from reports",
+            f"recipe {name} learns from reports",
             legal="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
             remedy="import again with reports (see docs/how-to/importers.md), or take one of these "
             "recipes",
@@ -93,11 +98,11 @@ def check_training_reports(
         )
 
 
-def _without_label(recipe: Recipe, needs: Collection[str]) -> str | None:
+def _without_label(loss: Loss, needs: Collection[str]) -> str | None:
     """Return what becomes of a case without a label; None where labels do not matter."""
     if "label" in needs:
         return "are shown as of no class"
-    return "take no part in the class loss" if recipe.loss.class_weight > 0 else None
+    return "take no part in the class loss" if loss.class_weight > 0 else None
 
 
 def check_model(recipe: Recipe) -> frozenset[str]:

@@ -37,6 +37,7 @@ from voxella.metrics.declared.lookup import identity_of
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
+from voxella.recipe.inputs import Data
 from voxella.recipe.load import dump_recipe
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
@@ -63,14 +64,15 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    settings = settings_of(recipe)
+    settings = settings_of(recipe.classify, recipe.name)
     check_classify(recipe, ranks)
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     prepared = Manifest.read(folders.prepared)
-    examples = select(recipe, prepared, _samples(settings, folders, prepared), ranks)
+    samples = _samples(settings, folders, prepared)
+    examples = select(settings, recipe.data.classes, prepared, samples, ranks)
     folder = folders.run / "classify" / recipe.name
     if ranks.is_main:
-        _tell(recipe, examples)
+        _tell(recipe.data, examples)
     store = InputStore(folders.work / "classifier_inputs", settings, recipe.data.sequences)
     store.build(examples.all.values(), ranks)
     barrier()
@@ -127,9 +129,8 @@ def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manife
     return read_synthetic(folder, prepared)
 
 
-def _tell(recipe: Recipe, examples: Examples) -> None:
+def _tell(data: Data, examples: Examples) -> None:
     """Say what is trained on, and what is not."""
-    data = recipe.data
     shown = data.classes if data.positive_class is None else [data.positive_class]
     for name, cases in [*examples.phases, ("val", examples.val), ("test", examples.test)]:
         labels = [data.classes[example.target] for example in cases.values()]
@@ -143,18 +144,22 @@ def _tell(recipe: Recipe, examples: Examples) -> None:
         say("warning: no labelled case in the split test: there will be no numbers")
 
 
-def settings_of(recipe: Recipe) -> Classify:
-    """Return the recipe's ``classify`` block.
+def settings_of(settings: Classify | None, name: str) -> Classify:
+    """Return a recipe's ``classify`` block.
+
+    Args:
+        settings: What it has.
+        name: Its name.
 
     Raises:
         UserError: It has none.
     """
-    if recipe.classify is None:
+    if settings is None:
         raise UserError(
-            f"recipe {recipe.name} has no classify block",
+            f"recipe {name} has no classify block",
             legal="recipes/downstream/*.yaml, or a recipe of yours that extends one of them",
         )
-    return recipe.classify
+    return settings
 
 
 def check_classify(recipe: Recipe, ranks: Ranks) -> None:
@@ -163,8 +168,8 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
     Raises:
         UserError: What is wrong.
     """
-    settings = settings_of(recipe)
-    problems = list(_problems(recipe, settings))
+    settings = settings_of(recipe.classify, recipe.name)
+    problems = list(_problems(settings, len(recipe.prepare.size)))
     try:
         deepspeed_config(settings.deepspeed, world=ranks.world, device=ranks.device)
     except UserError as error:
@@ -173,14 +178,15 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
         try:
             # Of a study, the recipe before may still have to make them.
             if _is_there(settings.samples):
-                check_samples(recipe, settings.samples, on_grid=False)
+                sequences = recipe.data.sequences
+                check_samples(sequences, recipe.prepare, settings.samples, on_grid=False)
         except UserError as error:
             problems.append(f"classify.samples: {error.problem}")
     if problems:
         raise UserError("\n".join(problems))
     try:
         with torch.device("meta"):
-            build_task(recipe, recipe.seed)
+            build_task(settings, recipe.data, recipe.seed)
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return
@@ -211,12 +217,9 @@ def _is_there(samples: Path | None) -> bool:
     return samples is not None and (samples / MANIFEST).is_file()
 
 
-def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
-    if len(settings.size) != len(recipe.prepare.size):
-        yield (
-            f"classify.size has {len(settings.size)} axes, prepare.size has "
-            f"{len(recipe.prepare.size)}"
-        )
+def _problems(settings: Classify, axes: int) -> Iterator[str]:
+    if len(settings.size) != axes:
+        yield f"classify.size has {len(settings.size)} axes, prepare.size has {axes}"
     for key, told in settings.augment.problems(len(settings.size), "classify.size"):
         yield f"classify.augment.{key}: {told}"
     low, high = settings.percentiles

@@ -17,6 +17,8 @@ from voxella.files import write_json_atomic
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import one_vs_rest
 from voxella.metrics.predictions import ClassPredictions, Predictions
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import Data
 from voxella.recipe.model import Recipe
 from voxella.terminal import make_console
 from voxella.workspace.state import StateFile, sealed
@@ -72,13 +74,17 @@ def write_scenario(
         seed: seed_metrics(test, recipe.evaluate, seed=recipe.seed, name=f"{recipe.name}/{seed}")
         for seed, test in tests.items()
     }
-    differs = incomparable(recipe, examples)
+    differs = incomparable(settings.classifier.name, examples)
     beside = {"comparable_with_paper": differs is None}
     metrics = {
         name: {**estimate.as_json(), "split": "test", **beside}
         for name, estimate in over_seeds(list(by_seed.values())).items()
     }
-    metrics[PERCENT_POSITIVE] = {**_percent_positive(recipe, examples), "split": "train", **beside}
+    metrics[PERCENT_POSITIVE] = {
+        **_percent_positive(recipe.data, examples),
+        "split": "train",
+        **beside,
+    }
     write_json_atomic(
         folder / "curves.json",
         sealed(
@@ -106,7 +112,9 @@ def write_scenario(
                     str(seed): {
                         **trainings[seed],
                         "metrics": {name: found.as_json() for name, found in by_seed[seed].items()},
-                        **_by_class(recipe, tests[seed], seed),
+                        **_by_class(
+                            tests[seed], recipe.evaluate, recipe.seed, f"{recipe.name}/{seed}"
+                        ),
                     }
                     for seed in trainings
                 },
@@ -116,10 +124,8 @@ def write_scenario(
     )
 
 
-def incomparable(recipe: Recipe, examples: Examples) -> str | None:
-    """Return why this experiment's numbers do not stand beside the paper's, or None."""
-    assert recipe.classify is not None, "asked for only where the recipe classifies"
-    network = recipe.classify.classifier.name
+def incomparable(network: str, examples: Examples) -> str | None:
+    """Return why numbers of such a network do not stand beside the paper's, or None."""
     if any(example.case.label_source == "phantom" for example in examples.all.values()):
         return "the data are phantoms"
     if network != _PAPERS_NETWORK:
@@ -166,21 +172,21 @@ def _baselines(found: Mapping[str, Any]) -> Table:
     return table
 
 
-def _percent_positive(recipe: Recipe, examples: Examples) -> dict[str, Any]:
+def _percent_positive(data: Data, examples: Examples) -> dict[str, Any]:
     """Return the share of positive cases in the (last) training set, in percent."""
     _, last = examples.phases[-1]
-    label = recipe.data.positive_class
+    label = data.positive_class
     if label is None:
-        why = f"none of the {len(recipe.data.classes)} classes is named as data.positive"
+        why = f"none of the {len(data.classes)} classes is named as data.positive"
         return Estimate.undefined(len(last), why).as_json()
-    place = recipe.data.classes.index(label)
+    place = data.classes.index(label)
     positive = sum(e.target == place for e in last.values())
     how = f"{positive} of {len(last)} training cases, counted"
     return Estimate(100 * positive / len(last), None, None, len(last), how=how).as_json()
 
 
 def _by_class(
-    recipe: Recipe, test: Predictions | ClassPredictions | None, seed: int
+    test: Predictions | ClassPredictions | None, settings: Evaluate, seed: int, name: str
 ) -> dict[str, Any]:
     """Return the numbers of each class against the rest, where none is the positive one."""
     found = (
@@ -188,10 +194,10 @@ def _by_class(
         if test is None
         else one_vs_rest(
             test,
-            seed=recipe.seed,
-            name=f"classify/{recipe.name}/{seed}/test",
-            replicates=recipe.evaluate.bootstrap,
-            level=recipe.evaluate.level,
+            seed=seed,
+            name=f"classify/{name}/test",
+            replicates=settings.bootstrap,
+            level=settings.level,
         )
     )
     return {"one_vs_rest": found} if found else {}

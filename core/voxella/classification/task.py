@@ -18,8 +18,8 @@ from voxella.ldm.monitor import Monitor
 from voxella.plugins import registry
 from voxella.plugins.contracts import Classifier
 from voxella.ranks import Ranks
-from voxella.recipe.classification import Focal
-from voxella.recipe.model import Recipe
+from voxella.recipe.classification import Classify, Focal
+from voxella.recipe.inputs import Data
 
 __all__ = ["ClassifierMonitor", "ClassifierTask", "build_task"]
 
@@ -55,10 +55,8 @@ class ClassifierTask(nn.Module):
         }
 
 
-def build_task(recipe: Recipe, seed: int) -> ClassifierTask:
-    """Build a recipe's untrained classifier, its weights drawn from ``seed``."""
-    settings = recipe.classify
-    assert settings is not None, "asked for only where the recipe classifies"
+def build_task(settings: Classify, data: Data, seed: int) -> ClassifierTask:
+    """Build an untrained classifier of such images, its weights drawn from ``seed``."""
     # Of the CPU only: the model is drawn there.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
@@ -66,8 +64,8 @@ def build_task(recipe: Recipe, seed: int) -> ClassifierTask:
             "classifiers",
             settings.classifier,
             spatial_dims=len(settings.size),
-            in_channels=len(recipe.data.sequences),
-            num_classes=len(recipe.data.classes),
+            in_channels=len(data.sequences),
+            num_classes=len(data.classes),
         )
     return ClassifierTask(classifier, settings.loss)
 

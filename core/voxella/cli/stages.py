@@ -148,7 +148,8 @@ def _stage(arguments: argparse.Namespace) -> int:
         from voxella.check.synthetic_sets import check_samples
 
         # Of another's volumes nothing is made here: the real cases are all that is needed.
-        check_samples(recipe, Path(arguments.samples), on_grid=True)
+        sequences, samples = recipe.data.sequences, Path(arguments.samples)
+        check_samples(sequences, recipe.prepare, samples, on_grid=True)
         until = "prepare"
     # Later verbs keep what `prepare --quarantine` decided; `prepare` without it tries all again.
     keep = None if arguments.verb != "prepare" else False

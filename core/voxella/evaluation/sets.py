@@ -113,7 +113,7 @@ def read_sets(
             split has no real case.
     """
     twins = read_synthetic(samples, prepared)
-    refuse_unfit(recipe, twins)
+    refuse_unfit(recipe.data.sequences, twins)
     known = {case.id: case for case in prepared}
     split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
     split = compared_split(recipe, split_of)

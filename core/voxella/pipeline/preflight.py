@@ -19,7 +19,7 @@ from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.plugins.component import Component
 from voxella.ranks import Ranks
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import Diffusion, Recipe, Sample
 
 __all__ = ["check_encoders", "check_sample_space", "check_training", "refuse_leaks"]
 
@@ -42,20 +42,19 @@ def check_encoders(recipe: Recipe) -> None:
         )
 
 
-def check_sample_space(recipe: Recipe, reader: str) -> None:
+def check_sample_space(space: str, reader: str) -> None:
     """Refuse volumes on their scans' grids where the next stage takes them on the prepared one.
 
     Args:
-        recipe: Says where its samples lie.
+        space: ``sample.space``: where the samples lie.
         reader: The stage that reads them.
 
     Raises:
         UserError: They are not on the prepared grid.
     """
-    if recipe.sample.space != "prepared":
+    if space != "prepared":
         raise UserError(
-            f"sample.space: received {recipe.sample.space}, and {reader} takes volumes on the "
-            "prepared grid",
+            f"sample.space: received {space}, and {reader} takes volumes on the prepared grid",
             legal="prepared; source for `voxella sample` alone, into a run folder of its own",
             remedy="--set sample.space=prepared",
         )
@@ -75,22 +74,21 @@ def check_training(recipe: Recipe, ranks: Ranks) -> None:
     training = recipe.autoencoder_training
     if training is not None:
         _gather(problems, lambda: check_settings(training, ranks))
-    _gather(problems, lambda: _plan(recipe))
+    _gather(problems, lambda: _plan(recipe.diffusion, recipe.sample))
     if len(problems) == 1:
         raise problems[0]
     if problems:
         raise UserError("\n".join(str(problem) for problem in problems))
 
 
-def _plan(recipe: Recipe) -> None:
-    diffusion = recipe.diffusion
+def _plan(diffusion: Diffusion, sample: Sample) -> None:
     schedule = make_schedule(
         diffusion.schedule,
         steps=diffusion.steps,
         beta_start=diffusion.beta_start,
         beta_end=diffusion.beta_end,
     )
-    make_sampler(recipe.sample.sampler, schedule, recipe.sample.steps)
+    make_sampler(sample.sampler, schedule, sample.steps)
 
 
 def _absent(key: str, component: Component) -> list[str]:

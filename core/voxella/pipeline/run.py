@@ -17,6 +17,7 @@ from voxella.autoencoder.train import train_autoencoder
 from voxella.cache.stage import encode
 from voxella.case import Manifest
 from voxella.check.conditions import check_training_conditions
+from voxella.check.settings import CheckSettings
 from voxella.check.tell import tell_quick_check
 from voxella.check.training import check_model, check_training_labels, check_training_reports
 from voxella.classification.examples import needs_samples, require_validation
@@ -38,6 +39,7 @@ from voxella.pipeline.preflight import (
 from voxella.preparation.stage import check_prepare, prepare
 from voxella.progress import say
 from voxella.ranks import Ranks
+from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
 from voxella.sampling.prompt_files import check_prompts
 from voxella.sampling.stage import cases_to_sample, sample
@@ -84,10 +86,11 @@ def run_stages(
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     # Before hours of preparation: what is wrong now will be wrong then.
     check_training(recipe, ranks)
-    wanted = _wanted(recipe, until)
+    settings = settings_of(recipe.classify, recipe.name) if until == "classify" else None
+    wanted = _wanted(until, settings)
     needs: frozenset[str] | None = None
     if "prepare" in wanted:
-        check_prepare(recipe, workers)
+        check_prepare(recipe.prepare, workers)
     if "encode" in wanted:
         check_encoders(recipe)
     if "train" in wanted:
@@ -95,18 +98,21 @@ def run_stages(
     if "sample" in wanted:
         check_prompts(recipe, folders.model)
         if until in ("evaluate", "classify"):
-            check_sample_space(recipe, until)
+            check_sample_space(recipe.sample.space, until)
     if "evaluate" in wanted:
         check_evaluation(recipe)
-    if "classify" in wanted:
+    if settings is not None:
         check_classify(recipe, ranks)
-        settings = settings_of(recipe)
         if settings.samples is not None and settings.training_set != "real":
             samples_folder(settings, settings.samples)
     steps: dict[str, Callable[[], object]] = {
         "import": lambda: _import(recipe, folders, needs),
         "prepare": lambda: _prepare(recipe, folders, workers, quarantine, wanted),
-        "train-autoencoder": lambda: _train_autoencoder(recipe, folders),
+        "train-autoencoder": lambda: (
+            None
+            if recipe.autoencoder_training is None
+            else train_autoencoder(recipe, folders.prepared, folders.autoencoder)
+        ),
         "check-autoencoder": lambda: check_autoencoder(
             recipe, folders.prepared, folders.autoencoder
         ),
@@ -146,30 +152,30 @@ def _run(
             break
 
 
-def _wanted(recipe: Recipe, until: str) -> list[str]:
+def _wanted(until: str, settings: Classify | None) -> list[str]:
     """Return the stages up to ``until``; for a classifier those alone that its images come from."""
     stages = list(STAGES[: STAGES.index(until) + 1])
-    if until != "classify":
+    if settings is None:
         return stages
-    if needs_samples(settings_of(recipe)):
+    if needs_samples(settings):
         return [stage for stage in stages if stage != "evaluate"]
     return ["import", "prepare", "classify"]
 
 
 def _import(recipe: Recipe, folders: Folders, needs: frozenset[str] | None) -> None:
-    """Import; where a model is trained (``needs`` is known), look at labels and reports."""
+    """Import; where a model is trained (``needs`` is known), look at what it learns from."""
     dataset = import_for(recipe.data, folders, recipe.name)
     if needs is not None:
         manifest = Manifest.read(dataset)
-        check_training_labels(recipe, manifest, needs)
-        check_training_reports(recipe, manifest)
-        check_training_conditions(recipe, manifest)
+        check_training_labels(recipe.loss, manifest, needs, name=recipe.name)
+        check_training_reports(recipe.text, manifest, name=recipe.name)
+        check_training_conditions(recipe.conditions, manifest, name=recipe.name)
 
 
 def _prepare(
     recipe: Recipe, folders: Folders, workers: int, quarantine: bool | None, wanted: list[str]
 ) -> None:
-    tell_quick_check(recipe, folders.dataset)
+    tell_quick_check(folders.dataset, CheckSettings.of(recipe.data, recipe.prepare))
     prepared = prepare(
         recipe, folders.dataset, folders.prepared, workers=workers, quarantine=quarantine
     )
@@ -178,18 +184,13 @@ def _prepare(
         source = Manifest.read(folders.dataset)
         texts = read_reports(source, quarantined(folders.prepared))
         if "train" in wanted and any(case.report and not texts.get(case.id) for case in source):
-            check_training_reports(recipe, source, texts)
+            check_training_reports(recipe.text, source, texts, name=recipe.name)
     if "train" in wanted or "classify" in wanted:
         refuse_leaks(prepared)
     if "classify" in wanted:
         require_validation(prepared)
     if "sample" in wanted and recipe.sample.prompts is None:
         cases_to_sample(recipe, prepared, quiet=False)
-
-
-def _train_autoencoder(recipe: Recipe, folders: Folders) -> None:
-    if recipe.autoencoder_training is not None:
-        train_autoencoder(recipe, folders.prepared, folders.autoencoder)
 
 
 def _encode(recipe: Recipe, folders: Folders, ranks: Ranks) -> None:

@@ -61,16 +61,17 @@ def prepare(
             or ``out`` holds cases of another data set.
     """
     out = Path(out)
-    check_prepare(recipe, workers)
-    _tell_unused(recipe)
+    settings, sequences = recipe.prepare, recipe.data.sequences
+    check_prepare(settings, workers)
+    _tell_unused(settings, sequences)
     source = Manifest.read(dataset)
     if not source.cases:
         raise UserError(f"{source.folder / MANIFEST}: no case in it")
     # By ids alone at first: another data set's images would be read for nothing.
     _origin(source, out, {})
-    jobs, problems = _plan(recipe, source, out)
+    jobs, problems = _plan(settings, sequences, source, out)
     _origin(source, out, jobs).write(out)
-    record = StageRecord(out, "prepare", _inputs(recipe, source, jobs))
+    record = StageRecord(out, "prepare", _inputs(settings, sequences, source, jobs))
     if _is_current(record, quarantine):
         say(f"prepare: up to date, {out}")
         tell_left_out(out, len(source))
@@ -81,7 +82,7 @@ def prepare(
     judge_cases(out, problems, total=len(source), quarantine=bool(quarantine))
     manifest = Manifest(out, [prepared_case(c, jobs[c.id]) for c in source if c.id not in problems])
     manifest.write()
-    facts = _summary(recipe.prepare, manifest)
+    facts = _summary(settings, manifest)
     listed = [QUARANTINE] if problems else []
     record.complete(
         [MANIFEST, *listed],
@@ -93,13 +94,13 @@ def prepare(
     return manifest
 
 
-def check_prepare(recipe: Recipe, workers: int) -> None:
+def check_prepare(settings: Prepare, workers: int) -> None:
     """Refuse settings that make no sense, all of them at once.
 
     Raises:
         UserError: What is wrong.
     """
-    settings, problems = recipe.prepare, []
+    problems = []
     if len(settings.size) not in (2, 3) or len(settings.crop_mm) != len(settings.size):
         problems.append(
             f"prepare: size has {len(settings.size)} entries and crop_mm {len(settings.crop_mm)}; "
@@ -120,9 +121,9 @@ def check_prepare(recipe: Recipe, workers: int) -> None:
         raise UserError("\n".join(problems))
 
 
-def _tell_unused(recipe: Recipe) -> None:
-    known = {name.lower() for name in recipe.data.sequences} | set(Prepare().intensity)
-    if unused := [name for name in recipe.prepare.intensity if name.lower() not in known]:
+def _tell_unused(settings: Prepare, sequences: list[str]) -> None:
+    known = {name.lower() for name in sequences} | set(Prepare().intensity)
+    if unused := [name for name in settings.intensity if name.lower() not in known]:
         say(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
 
 
@@ -138,9 +139,11 @@ def _origin(source: Manifest, out: Path, jobs: dict[str, Job]) -> Origin:
     return origin
 
 
-def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], dict[str, str]]:
+def _plan(
+    settings: Prepare, sequences: list[str], source: Manifest, out: Path
+) -> tuple[dict[str, Job], dict[str, str]]:
     """Return a job for each case that can be tried, and what is wrong with the others, by id."""
-    sequences, mask = recipe.data.sequences, recipe.prepare.crop_around
+    mask = settings.crop_around
     needed = list(dict.fromkeys(sequences if mask is None else [*sequences, mask]))
     problems: dict[str, str] = {}
     wanted: dict[str, dict[str, Path]] = {}
@@ -162,15 +165,17 @@ def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], 
             continue
         # A list of pairs: the first sequence decides the grid.
         content = [[name, hashes[path]] for name, path in found.items()]
-        inputs = sha256_json([_METHOD, recipe.prepare.model_dump(mode="json"), content])
+        inputs = sha256_json([_METHOD, settings.model_dump(mode="json"), content])
         images = {name: found[name] for name in sequences}
         around = None if mask is None else found[mask]
         held = sha256_json(content)
-        jobs[case_id] = Job(case_id, images, around, recipe.prepare, out, inputs, held)
+        jobs[case_id] = Job(case_id, images, around, settings, out, inputs, held)
     return jobs, problems
 
 
-def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str, Any]:
+def _inputs(
+    settings: Prepare, sequences: list[str], source: Manifest, jobs: dict[str, Job]
+) -> dict[str, Any]:
     """Return what decides the whole stage: settings, voxels, what a manifest line carries over."""
     cases = [
         [
@@ -182,8 +187,8 @@ def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str,
     return {
         "method": _METHOD,
         "rules": _RULES,
-        "prepare": recipe.prepare.model_dump(mode="json"),
-        "sequences": recipe.data.sequences,
+        "prepare": settings.model_dump(mode="json"),
+        "sequences": sequences,
         "cases_sha256": sha256_json(cases),
     }
 

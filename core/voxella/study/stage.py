@@ -152,12 +152,12 @@ def problems_of(steps: Sequence[Step], ranks: Ranks) -> dict[str, str]:
 def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
     recipe = step.recipe
     if step.until == "classify":
-        return [lambda: check_prepare(recipe, 0), lambda: check_classify(recipe, ranks)]
+        return [lambda: check_prepare(recipe.prepare, 0), lambda: check_classify(recipe, ranks)]
     folders = Folders.of(step.folder, recipe.workspace, recipe.data.dataset)
     checks: list[Callable[[], object]] = [
-        lambda: check_prepare(recipe, 0),
+        lambda: check_prepare(recipe.prepare, 0),
         lambda: check_prompts(recipe, folders.model),
-        lambda: check_sample_space(recipe, "the study"),
+        lambda: check_sample_space(recipe.sample.space, "the study"),
         lambda: check_training(recipe, ranks),
         lambda: check_encoders(recipe),
         lambda: check_model(recipe),

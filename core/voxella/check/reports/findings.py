@@ -35,7 +35,9 @@ def text_findings(
     Returns:
         The findings, and a line for what was not checked and why.
     """
-    findings, without = _of_texts(manifest, settings, recipe, quiet=quiet)
+    text = None if recipe is None else recipe.text
+    why = "no recipe was given (--recipe)" if recipe is None else "the recipe reads no reports"
+    findings, without = _of_texts(manifest, settings, text, why, quiet=quiet)
     if recipe is None:
         return findings, without
     if recipe.text is None and any(_unreadable(finding) for finding in findings):
@@ -45,12 +47,10 @@ def text_findings(
 
 
 def _of_texts(
-    manifest: Manifest, settings: CheckSettings, recipe: Recipe | None, *, quiet: bool
+    manifest: Manifest, settings: CheckSettings, text: Text | None, why: str, *, quiet: bool
 ) -> tuple[list[Finding], list[str]]:
-    text = None if recipe is None else recipe.text
-    without = [f"{_LENGTH}: no recipe was given (--recipe)"]
-    if recipe is not None:
-        without = [f"{_LENGTH}: the recipe reads no reports"]
+    """Check every text; ``why`` says why tokens are not counted where there is no ``text``."""
+    without = [f"{_LENGTH}: {why}"]
     if not any(case.report is not None for case in manifest):
         without = []
     elif text is not None:
@@ -73,18 +73,29 @@ def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
     from voxella.check.training import check_model, check_training_labels, check_training_reports
     from voxella.ldm.conditions import refuse_values
 
+    name, conditions = recipe.name, recipe.conditions
+
+    def reports() -> None:
+        check_training_reports(recipe.text, manifest, texts, name=name, quiet=True)
+
+    def labels() -> None:
+        check_training_labels(recipe.loss, manifest, needs, name=name, quiet=True)
+
+    def values() -> None:
+        check_training_conditions(conditions, manifest, name=name, quiet=True)
+
     with suppress(UserError):  # unreadable reports, a wrong recipe: told elsewhere
         texts = read_reports(manifest)
-        if told := _refused(lambda: check_training_reports(recipe, manifest, texts, quiet=True)):
+        if told := _refused(reports):
             yield text_finding("report.untrainable", told)
     with suppress(UserError):
         needs = check_model(recipe)
-        if told := _refused(lambda: check_training_labels(recipe, manifest, needs, quiet=True)):
+        if told := _refused(labels):
             yield text_finding("label.untrainable", told)
-    yield from condition_findings(recipe, manifest)
+    yield from condition_findings(conditions, manifest)
     with suppress(UserError):
-        refuse_values(recipe.conditions, manifest)  # case by case above
-        if told := _refused(lambda: check_training_conditions(recipe, manifest, quiet=True)):
+        refuse_values(conditions, manifest)  # case by case above
+        if told := _refused(values):
             yield text_finding("condition.untrainable", told)
 
 
