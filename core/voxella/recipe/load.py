@@ -175,7 +175,7 @@ def _grids(prepare: Prepare, latents: Latent) -> Iterator[tuple[KeyPath, str]]:
     if len(latent) != len(size):
         yield ("latent", "size"), f"has {len(latent)} axes, prepare.size has {len(size)}"
         return
-    for key, told in recipe.latent.augment.problems(len(latent), "latent.size"):
+    for key, told in latents.augment.problems(len(latent), "latent.size"):
         yield ("latent", "augment", *key.split(".")), told
     if (voxels := math.prod(size)) > VOXELS.most:
         yield (
