@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 __all__ = ["AFFINE", "BrokenDataset", "all_defects", "scan", "write_nifti"]
@@ -150,6 +151,13 @@ def _files(data: BrokenDataset) -> None:
 
         return make
 
+    def picture(mode: str) -> Callable[[Path, NDArray[np.int16]], None]:
+        def make(path: Path, array: NDArray[np.int16]) -> None:
+            grey = Image.fromarray((array[..., 0] // 16).astype(np.uint8))
+            Image.merge(mode, [grey] * len(mode)).save(path)
+
+        return make
+
     def patched(offset: int, form: str, *values: float) -> Callable[[bytes], bytes]:
         def change(data: bytes) -> bytes:
             packed = struct.pack(form, *values)
@@ -158,7 +166,9 @@ def _files(data: BrokenDataset) -> None:
         return change
 
     data.case("absent", "image.absent", make=lambda path, array: None)
-    data.case("other-format", "image.format", make=lambda p, a: p.write_bytes(b"x"), suffix=".png")
+    data.case("other-format", "image.format", make=lambda p, a: p.write_bytes(b"x"), suffix=".gif")
+    data.case("cmyk", "image.colour-space", make=picture("CMYK"), suffix=".jpg")
+    data.case("see-through", "image.transparent", make=picture("LA"), suffix=".png")
     data.case("empty", "image.empty", make=lambda path, array: path.touch())
     pointer = _POINTER.format("0" * 64)
     data.case(

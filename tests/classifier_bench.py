@@ -131,7 +131,7 @@ def trunk(weights: dict[str, Tensor], image: Tensor) -> Tensor:
 def knowing_weights(recipe: Recipe, seed: int) -> dict[str, Tensor]:
     """A random network whose last layer tells the two kinds of block apart."""
     assert recipe.classify is not None
-    task = build_task(recipe.classify, recipe.data, seed)
+    task = build_task(recipe.classify, recipe.image_channels, len(recipe.data.classes), seed)
     weights = {name: value.clone() for name, value in task.state_dict().items()}
     kinds = [
         torch.cat([trunk(weights, by_hand(volumes(900 + n, kind))) for n in range(12)])

@@ -36,6 +36,8 @@ ELSEWHERE = {
     *("label.grade", "report.truncated", "report.tokens", "report.unknown-words"),
     *("report.untrainable", "label.untrainable"),
     *("condition.value", "condition.untrainable", "condition.counts"),
+    # What only a recipe can ask of a picture.
+    *("image.grey", "geometry.no-spacing"),
 }
 
 
@@ -305,6 +307,7 @@ def test_the_quick_form_reads_neither_voxels_nor_reports(
     def refuse(*args: object) -> None:
         raise AssertionError("voxels or a report were read")
 
+    monkeypatch.setattr("voxella.check.examine.read_image", refuse)
     monkeypatch.setattr("voxella.check.examine.read_volume", refuse)
     monkeypatch.setattr("voxella.imaging.readers._read_exactly", refuse)
     monkeypatch.setattr(Path, "read_text", refuse)
@@ -312,6 +315,7 @@ def test_the_quick_form_reads_neither_voxels_nor_reports(
     needs_voxels = {
         *("image.damaged", "image.truncated", "image.no-finite", "image.nonfinite"),
         *("image.constant", "image.constant-crop", "image.few-values", "image.units"),
+        "image.transparent",
     }
     of_images = ("image", "geometry", "split.patient", "manifest.path")
     full = {pair for pair in pairs(report.findings) if pair[1].startswith(of_images)}

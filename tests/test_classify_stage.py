@@ -205,7 +205,7 @@ def test_the_second_training_starts_from_the_best_of_the_first(run: Path) -> Non
     store = InputStore(run / "classifier_inputs", recipe.classify, ["t2w"])
     maker = ImageMaker(cases[1][1], store, ["negative", "positive"], "positive", seed=0)
     batch = maker.make(Order(list(maker.cases), seed=0, batch_size=2).step(0))
-    model = build_task(recipe.classify, recipe.data, 0)
+    model = build_task(recipe.classify, recipe.image_channels, len(recipe.data.classes), 0)
     untrained = float(model(batch)["total"].detach())
     model.load_state_dict(read_best(seed / "pretrain")[0])
     expected = float(model(batch)["total"].detach())

@@ -22,6 +22,7 @@ from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.imaging.volume import read_volume, write_volume
+from voxella.imaging.write import write_image
 from voxella.preparation import cases as prepare_cases
 from voxella.preparation.stage import prepare
 from voxella.recipe.model import Intensity, Prepare
@@ -172,9 +173,9 @@ def test_a_killed_stage_goes_on_where_it_was(
         if len(calls) == dies_at:
             (path.parent / ".partial-x.nii.gz").write_bytes(b"half")
             raise Killed
-        return write_volume(path, array, affine)
+        return write_image(path, array, affine)
 
-    monkeypatch.setattr(prepare_cases, "write_volume", dying)
+    monkeypatch.setattr(prepare_cases, "write_image", dying)
     with pytest.raises(Killed):
         prepare(recipe(), source, out, workers=1)
     assert not (out / "stage.json").exists()
@@ -321,7 +322,7 @@ def test_what_nobody_foresaw_is_a_problem_of_its_case(
         raise ZeroDivisionError("strange")
 
     source = dataset(tmp_path / "raw", count=1)
-    monkeypatch.setattr(prepare_cases, "read_volume", strange)
+    monkeypatch.setattr(prepare_cases, "read_image", strange)
     with pytest.raises(UserError, match="case c0: ZeroDivisionError: strange"):
         prepare(recipe(), source, tmp_path / "out", workers=1)
 

@@ -52,13 +52,13 @@ def test_the_papers_networks_are_counted_without_memory() -> None:
     assert 3.5 < checkpointed.train / counted.forward < 4.1
     real = paper("downstream/real")
     assert real.classify is not None
-    classifier = count_classifier(real.classify, real.data)
+    classifier = count_classifier(real.classify, real.image_channels, len(real.data.classes))
     assert classifier is not None
     assert classifier.train == 3 * classifier.forward
     # MONAI's 3D EfficientNet-b0 with two classes.
     assert classifier.parameters == 4_690_942
     recipe = paper()
-    coder = count_autoencoder(recipe.autoencoder, recipe.data, recipe.prepare, recipe.latent)
+    coder = count_autoencoder(recipe.autoencoder, 1, recipe.prepare, recipe.latent)
     assert coder is not None
     assert coder[1] > coder[0] > 1e12
 
@@ -132,7 +132,7 @@ def test_activations_of_a_known_network_are_counted() -> None:
 
 def test_the_disk_holds_what_the_caches_say() -> None:
     recipe, base = paper(), paper("base")
-    voxels = voxels_of(recipe.data, recipe.prepare)
+    voxels = voxels_of(1, recipe.prepare)
     ten = Cases(train=6, all=10, basis="")
     found = work_bytes(ten, voxels, recipe.latent, recipe.text)
     assert found["prepared"] == 10 * 256 * 256 * 128 * 4

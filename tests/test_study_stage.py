@@ -18,7 +18,7 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.evaluation.extractors import OneChannel
+from voxella.evaluation.extractors import OneSequence
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import feature_networks
 from voxella.evaluation.sets import read_sets
@@ -192,7 +192,7 @@ def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
             (folder / case.images["t2w"]).write_bytes(f"{case.id} {shift}".encode())
     sets = read_sets(step.recipe, Manifest.read(folders.prepared), folders.samples)
     network = feature_networks(step.recipe)[0]
-    seen = OneChannel(network, 0)
+    seen = OneSequence(network, 0)
     stores = (
         (FeatureStore(folders.work / "evaluation" / "features"), sets.real, 0.0),
         (FeatureStore(folders.evaluation / "features"), sets.synthetic, shift),

@@ -13,7 +13,7 @@ from typing import Any
 
 from voxella.wording import named, why_no_name, why_sentence
 
-__all__ = ["GUARDED", "LONGEST_PATIENT", "conditions_problem", "field_problem"]
+__all__ = ["GUARDED", "LONGEST_PATIENT", "conditions_problem", "field_problem", "spacing_of"]
 
 # An id of 128 characters, and what stands before it for a synthetic counterpart.
 LONGEST_PATIENT = 144
@@ -51,6 +51,12 @@ def conditions_problem(value: object) -> str | None:
         if isinstance(item, bool) or not isinstance(item, int | float) or not _finite(item):
             return f"{named(str(name))} is no finite number, no word and not null"
     return None
+
+
+def spacing_of(extra: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Return the voxel's edges in mm of what a case keeps; None where nothing says them."""
+    known = extra.get("spacing_mm")
+    return None if known is None else tuple(float(edge) for edge in known)
 
 
 def _finite(number: float) -> bool:

@@ -23,7 +23,8 @@ from tiny_prepare import recipe
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.imaging.volume import read_volume, write_volume
+from voxella.imaging.volume import read_image, write_volume
+from voxella.imaging.write import write_image
 from voxella.preparation import cases as prepare_cases
 from voxella.preparation.stage import prepare
 from voxella.recipe.model import Prepare
@@ -63,12 +64,12 @@ def ids(manifest: Manifest) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("where", ["write_volume", "read_volume"])
+@pytest.mark.parametrize("where", ["write_image", "read_image"])
 def test_no_patient_is_left_out_because_of_the_machine(
     where: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, out, calls = data_set(tmp_path / "raw"), tmp_path / "prepared", 0
-    whole = {"write_volume": write_volume, "read_volume": read_volume}[where]
+    whole = {"write_image": write_image, "read_image": read_image}[where]
 
     def refused(*given: Any) -> Any:
         nonlocal calls
@@ -144,7 +145,7 @@ def test_it_is_one_message_and_exit_code_2(
     def refused(path: Path, array: NDArray[Any], affine: NDArray[Any]) -> Path:
         raise FAULTS[fault]()
 
-    monkeypatch.setattr(prepare_cases, "write_volume", refused)
+    monkeypatch.setattr(prepare_cases, "write_image", refused)
     words = ["prepare", "recipes/base.yaml", "--profile", "smoke", "--workers", "1"]
     words += ["--dataset", str(source), "--out", str(tmp_path / "run"), "--quarantine"]
     monkeypatch.chdir(Path(__file__).parents[2])

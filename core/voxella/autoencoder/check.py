@@ -169,7 +169,7 @@ def _examine(
     report = evaluate_autoencoder(model, volumes, device=device, settings=settings)
     latents = report_latents(report.measures)
     say(str(report))
-    write_panel(folder / PICTURE, report, model, volumes, device)
+    write_panel(folder / PICTURE, report, model, volumes, device, recipe.shown_channels)
     return {
         "fingerprint": coder.fingerprint,
         **_verdict(judge(settings, report, latents)),

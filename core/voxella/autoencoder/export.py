@@ -48,7 +48,7 @@ def export(
     model = tiled(coder, recipe, device, alone=True)
     report = evaluate_autoencoder(model, volumes, device=device, settings=recipe.autoencoder_check)
     say(str(report))
-    write_panel(out / PANEL, report, model, volumes, device)
+    write_panel(out / PANEL, report, model, volumes, device, recipe.shown_channels)
     history = _losses(out)
     facts = {
         "sha256": sha256_file(out / WEIGHTS),

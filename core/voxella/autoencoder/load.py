@@ -60,7 +60,7 @@ def build_autoencoder(recipe: Recipe) -> Autoencoder:
             "autoencoders",
             recipe.autoencoder,
             spatial_dims=len(recipe.latent.size),
-            in_channels=len(recipe.data.sequences),
+            in_channels=recipe.image_channels,
             latent_channels=recipe.latent.channels,
         )
     return cast("Autoencoder", model)

@@ -52,8 +52,7 @@ def train_autoencoder(
 ) -> Path | None:
     """Train, measure and export the recipe's autoencoder; go on where a killed run stopped.
 
-    Every process of the job calls this. Where the recipe's autoencoder block names a weights file,
-    training starts from it.
+    Every process of the job calls this. It starts from ``autoencoder.weights`` where there are any.
 
     Args:
         recipe: With an ``autoencoder_training`` block.
@@ -197,7 +196,7 @@ def _adversary(
     adversary = Adversary(
         settings,
         spatial_dims=len(order.shape),
-        in_channels=len(recipe.data.sequences),
+        in_channels=recipe.image_channels,
         lr=training.lr,
         seed=recipe.seed,
         device=ranks.device,
@@ -231,6 +230,7 @@ def _watch(
         ranks=ranks,
         observers=observers,
         folder=out / "panels",
+        channels=recipe.shown_channels,
     )
 
 

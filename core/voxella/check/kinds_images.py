@@ -68,7 +68,26 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "image.colour",
         "error",
         "colour (RGB) or vector voxels, where one number per voxel is needed",
-        "take the series itself, not a colour map or a screenshot of it",
+        "take the series itself, not a colour map or a screenshot; for pictures in colours set "
+        "the sequence's rule in prepare.intensity to colour",
+    ),
+    (
+        "image.grey",
+        "error",
+        "one number per voxel, where the recipe asks for colours",
+        "take the picture in colours, or set prepare.intensity for the sequence",
+    ),
+    (
+        "image.colour-space",
+        "error",
+        "colours that are not red, green and blue, such as CMYK",
+        "convert it to sRGB with the program that made it",
+    ),
+    (
+        "image.transparent",
+        "error",
+        "some pixels of a picture are transparent",
+        "paint it onto a background and save it without transparency",
     ),
     ("image.complex", "error", "complex voxels", "save the magnitude image"),
     (
@@ -124,6 +143,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "error",
         "a voxel's edge is missing from the header, zero, negative or not a number",
         "convert it from its DICOM again",
+    ),
+    (
+        "geometry.no-spacing",
+        "error",
+        "a picture (PNG, JPEG, TIFF) does not say how large its pixels are, and the crop is in mm",
+        "set prepare.crop_mm to nulls, or give the crop as prepare.crop_voxels",
     ),
     (
         "geometry.spacing-absurd",

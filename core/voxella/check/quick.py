@@ -20,7 +20,8 @@ from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.check.geometry import Placement, header_problems, placement
 from voxella.check.grids import case_grids, odd_planes
-from voxella.check.headers import HeaderProblem, ImageHeader, read_header
+from voxella.check.headers import read_header
+from voxella.check.image_header import HeaderProblem, ImageHeader
 from voxella.check.settings import CaseImages, CheckSettings, images_of
 from voxella.imaging.problem import ImageError, Problem
 
@@ -96,7 +97,9 @@ def case_headers(own: CaseImages, settings: CheckSettings) -> CaseHeaders:
     for name, path in own.files.items():
         # What is not finite, or overflows, is a finding and not a warning of numpy's.
         with np.errstate(all="ignore"):
-            header, problems, place = _look(path)
+            # A mask is grey whatever it lies on.
+            colour = False if name in own.masks else settings.wants_colour(name)
+            header, problems, place = _look(path, colour)
         wrong = [found(code, text, case=own.case, where=name) for code, text in problems]
         findings += wrong
         if header is not None and not any(finding.severity == "error" for finding in wrong):
@@ -108,12 +111,14 @@ def case_headers(own: CaseImages, settings: CheckSettings) -> CaseHeaders:
     return CaseHeaders(findings, headers, places, planes)
 
 
-def _look(path: Path) -> tuple[ImageHeader | None, list[Problem], Placement | None]:
+def _look(
+    path: Path, colour: bool | None
+) -> tuple[ImageHeader | None, list[Problem], Placement | None]:
     try:
         header = read_header(path)
     except HeaderProblem as problem:
         return None, [(problem.code, problem.message)], None
-    return header, header_problems(header), placement(header)
+    return header, header_problems(header, colour), placement(header, colour)
 
 
 def across_cases(

@@ -186,7 +186,7 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
         raise UserError("\n".join(problems))
     try:
         with torch.device("meta"):
-            build_task(settings, recipe.data, recipe.seed)
+            build_task(settings, recipe.image_channels, len(recipe.data.classes), recipe.seed)
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return

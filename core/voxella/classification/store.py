@@ -32,7 +32,7 @@ from voxella.engine.runtime import agreed
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_json
 from voxella.imaging.interpolation import sample_axis
-from voxella.imaging.volume import read_volume
+from voxella.imaging.volume import read_image as read_file
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 from voxella.ranks import Ranks
@@ -139,7 +139,7 @@ def read_image(
     Args:
         manifest: Of the data set.
         case: One of its cases.
-        sequences: Image channels, in order.
+        sequences: In order; each is one channel, or three where it is in colours.
         spatial_dims: 3; or 2, where files hold one slice along S.
 
     Returns:
@@ -152,11 +152,13 @@ def read_image(
     absent = [name for name in sequences if name not in case.images]
     if absent:
         raise UserError(f"no image of sequence {', '.join(absent)}")
-    volumes = [read_volume(manifest.image_path(case, name)) for name in sequences]
-    shapes = {volume.array.shape for volume in volumes}
+    images = [read_file(manifest.image_path(case, name)) for name in sequences]
+    shapes = {image.first.array.shape for image in images}
     if len(shapes) > 1:
         raise UserError(f"its sequences differ in shape: {sorted(shapes)}")
-    image = torch.stack([torch.from_numpy(volume.array) for volume in volumes]).float()
+    # What a picture calls white is 1; of a volume that is told by its manifest.
+    arrays = [image.array / np.float32(image.white) for image in images]
+    image = torch.cat([torch.from_numpy(array) for array in arrays]).float()
     while image.ndim - 1 > spatial_dims and image.shape[-1] == 1:
         image = image[..., 0]
     if image.ndim - 1 != spatial_dims:
@@ -166,7 +168,7 @@ def read_image(
     if not bool(image.isfinite().all()):
         raise UserError("it holds voxels that are not finite")
     scale = case.extra.get("int16_scale") or 1.0
-    return image / float(scale), torch.tensor(volumes[0].spacing_mm[:spatial_dims]).float()
+    return image / float(scale), torch.tensor(images[0].first.spacing_mm[:spatial_dims]).float()
 
 
 def as_input(image: Tensor, spacing_mm: Tensor, settings: Classify) -> tuple[Tensor, Tensor]:

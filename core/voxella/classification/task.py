@@ -19,7 +19,6 @@ from voxella.plugins import registry
 from voxella.plugins.contracts import Classifier
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify, Focal
-from voxella.recipe.inputs import Data
 
 __all__ = ["ClassifierMonitor", "ClassifierTask", "build_task"]
 
@@ -55,8 +54,15 @@ class ClassifierTask(nn.Module):
         }
 
 
-def build_task(settings: Classify, data: Data, seed: int) -> ClassifierTask:
-    """Build an untrained classifier of such images, its weights drawn from ``seed``."""
+def build_task(settings: Classify, channels: int, classes: int, seed: int) -> ClassifierTask:
+    """Build an untrained classifier, its weights drawn from ``seed``.
+
+    Args:
+        settings: Which, and of what size its images are.
+        channels: Of its images.
+        classes: How many it tells apart.
+        seed: Of its weights.
+    """
     # Of the CPU only: the model is drawn there.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
@@ -64,8 +70,8 @@ def build_task(settings: Classify, data: Data, seed: int) -> ClassifierTask:
             "classifiers",
             settings.classifier,
             spatial_dims=len(settings.size),
-            in_channels=len(data.sequences),
-            num_classes=len(data.classes),
+            in_channels=channels,
+            num_classes=classes,
         )
     return ClassifierTask(classifier, settings.loss)
 

@@ -199,7 +199,8 @@ def _told_and_found(
 
 
 def _channel(recipe: Recipe) -> int:
-    return recipe.data.sequences.index(recipe.evaluate.sequence or recipe.data.sequences[0])
+    first: int = recipe.channels[recipe.evaluate.sequence or recipe.data.sequences[0]].start
+    return first
 
 
 def _source(subject: Subject) -> str:

@@ -100,7 +100,9 @@ class KeptClassifier:
         Raises:
             UserError: They cannot be read, or are another network's.
         """
-        task = build_task(self.settings, self.recipe.data, seed)
+        task = build_task(
+            self.settings, self.recipe.image_channels, len(self.recipe.data.classes), seed
+        )
         try:
             task.load_state_dict(read_best(self.home(seed))[0])
         except (RuntimeError, SafetensorError, DamagedError) as error:

@@ -167,7 +167,7 @@ def classifier_features(kept: KeptClassifier, device: torch.device | str) -> Cla
         device=device,
     )
     # Told now rather than at the first volume.
-    found.of_input(torch.zeros(len(kept.recipe.data.sequences), *kept.settings.size))
+    found.of_input(torch.zeros(kept.recipe.image_channels, *kept.settings.size))
     return found
 
 

@@ -132,11 +132,21 @@ def write_pairs(out: Path, found: Copied, sets: Sets) -> Path:
     return write_json_atomic(out / "memorisation.json", sealed(facts))
 
 
-def show_pairs(out: Path, pairs: Sequence[NearestCase], sets: Sets, name: str) -> Path:
-    """Draw the worst pairs, synthetic left, right the ratio and its nearest training case."""
+def show_pairs(
+    out: Path, pairs: Sequence[NearestCase], sets: Sets, name: str, channels: int = 1
+) -> Path:
+    """Draw the worst pairs, synthetic left, right the ratio and its nearest training case.
+
+    Args:
+        out: Folder of the picture.
+        pairs: Worst first.
+        sets: Who takes part.
+        name: Of the space.
+        channels: Of the first sequence, which is drawn: 1, or 3 in colours.
+    """
     by_id = {s.id: s for side in (sets.generated, sets.training) for s in side}
     shown = [by_id[case] for p in pairs[:_PICTURE_PAIRS] for case in (p.synthetic, p.training)]
-    volumes = [read_subject(subject)[0].numpy() for subject in shown]
+    volumes = [read_subject(subject)[:channels].numpy() for subject in shown]
     spacings = [_spacing(subject.case.extra.get("spacing_mm")) for subject in shown]
     labels = [
         label

@@ -114,7 +114,7 @@ def _rows(vectors: VectorSet, rows: Rows) -> VectorSet:
     )
 
 
-def diversity(recipe: Recipe, sets: Sets, channel: int, device: torch.device) -> Measured:
+def diversity(recipe: Recipe, sets: Sets, channels: slice, device: torch.device) -> Measured:
     """Return ``ms_ssim``: of synthetic pairs, with that of as many real pairs as its floor."""
     settings = recipe.evaluate
 
@@ -122,7 +122,7 @@ def diversity(recipe: Recipe, sets: Sets, channel: int, device: torch.device) ->
         by_id = {subject.id: subject for subject in subjects}
 
         def load(case: str) -> Tensor:
-            volume = read_subject(by_id[case])[channel : channel + 1].to(device)
+            volume = read_subject(by_id[case])[channels].to(device)
             # A single slice is an image of two axes.
             return volume[..., 0] if volume.shape[-1] == 1 else volume
 

@@ -18,7 +18,7 @@ from voxella.evaluation.classifier_features import (
     classifier_answers,
     classifier_features,
 )
-from voxella.evaluation.extractors import Extractor, OneChannel
+from voxella.evaluation.extractors import Extractor, OneSequence
 from voxella.files import sha256_file
 from voxella.metrics.declared.lookup import chosen_metrics
 from voxella.metrics.features.medicalnet import medicalnet
@@ -110,7 +110,12 @@ def feature_networks(recipe: Recipe, device: torch.device | str = "cpu") -> list
         UserError: A file holds another network.
     """
     settings = recipe.evaluate
-    made = random_networks(dim=settings.feature_dim, seed=settings.feature_seed, device=device)
+    made = random_networks(
+        dim=settings.feature_dim,
+        seed=settings.feature_seed,
+        channels=recipe.prepare.channels_of(settings.sequence or recipe.data.sequences[0]),
+        device=device,
+    )
     volumes, slices = made[0], made[1:]
     if settings.medicalnet is not None:
         volumes = medicalnet(settings.medicalnet, device=device)
@@ -135,14 +140,17 @@ def networks_of(recipe: Recipe, device: torch.device | str = "cpu") -> list[Netw
     return networks
 
 
-def seen_by(network: Network, channel: int) -> Extractor:
+def seen_by(network: Network, channel: int, count: int = 1) -> Extractor:
     """Return what looks at a case for a network: at one of its sequences, or at all.
 
     Args:
         network: A classifier sees what it was trained on.
-        channel: The sequence for any other.
+        channel: For any other, the first of the sequence.
+        count: How many it has.
     """
-    return network if isinstance(network, ClassifierFeatures) else OneChannel(network, channel)
+    if isinstance(network, ClassifierFeatures):
+        return network
+    return OneSequence(network, channel, count)
 
 
 def kind_of(network: Network) -> str:

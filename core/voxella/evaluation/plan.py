@@ -46,7 +46,8 @@ class Plan:
         latent: For copies in latent space, with the cache of the real cases; or why not.
         real_store: Rows of real cases, shared between the runs of a workspace.
         synthetic_store: Rows of the run's own volumes.
-        channel: The sequence that the networks see.
+        channel: The first of the sequence that the networks see.
+        count: How many it has: 1, or 3 in colours.
         answers: What a classifier says of a case; None where the recipe names none.
         asked: Real cases that it is asked about.
     """
@@ -59,6 +60,7 @@ class Plan:
     real_store: FeatureStore
     synthetic_store: FeatureStore
     channel: int
+    count: int = 1
     answers: ClassifierAnswers | None = None
     asked: frozenset[str] = frozenset()
 
@@ -154,19 +156,20 @@ def make_plan(
     """
     asked = [] if answers is None else held_out(recipe, answers.kept, sets)[0]
     sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-    channel = recipe.data.sequences.index(sequence)
+    channel, count = recipe.channels[sequence].start, recipe.prepare.channels_of(sequence)
     why_not = None if sets.unseen else _NO_UNSEEN
     if "latents" not in needs:
         why_not = "no metric asks for it"
     return Plan(
         sets,
-        [(network, seen_by(network, channel)) for network in networks],
-        Histogram(channel) if "histograms" in needs else None,
+        [(network, seen_by(network, channel, count)) for network in networks],
+        Histogram(channel, count) if "histograms" in needs else None,
         Thumbnail() if why_not is None else why_not,
         _latents(recipe, folders, sets, ranks) if why_not is None else why_not,
         FeatureStore(folders.work / folders.evaluation.name / _FEATURES),
         FeatureStore(folders.evaluation / _FEATURES),
         channel,
+        count,
         answers,
         frozenset(subject.id for subject in asked),
     )

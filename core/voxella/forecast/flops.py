@@ -20,7 +20,7 @@ from voxella.ldm.module import Batch
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.recipe.classification import Classify
-from voxella.recipe.inputs import Data, Latent, Prepare, Text
+from voxella.recipe.inputs import Latent, Prepare, Text
 from voxella.recipe.model import Recipe
 
 __all__ = ["Counted", "count_autoencoder", "count_classifier", "count_model"]
@@ -61,12 +61,11 @@ def count_model(recipe: Recipe) -> Counted | None:
 
 
 def count_autoencoder(
-    autoencoder: Component, data: Data, prepare: Prepare, latent: Latent
+    autoencoder: Component, channels: int, prepare: Prepare, latent: Latent
 ) -> tuple[int, int] | None:
     """Return the operations that encode and decode one case; None where they cannot be counted."""
     # The weights are read while it is built; shapes do not need them.
     shapeless = autoencoder.model_copy(update={"weights": None})
-    channels = len(data.sequences)
     try:
         # Fake tensors say that they are on the CPU: some autoencoders ask where they compute.
         with FakeTensorMode(), torch.no_grad():
@@ -84,9 +83,8 @@ def count_autoencoder(
         return None
 
 
-def count_classifier(settings: Classify, data: Data) -> Counted | None:
+def count_classifier(settings: Classify, channels: int, classes: int) -> Counted | None:
     """Count the downstream classifier; None where it cannot be counted."""
-    channels = len(data.sequences)
     try:
         with torch.device("meta"):
             model = registry.build(
@@ -94,7 +92,7 @@ def count_classifier(settings: Classify, data: Data) -> Counted | None:
                 settings.classifier,
                 spatial_dims=len(settings.size),
                 in_channels=channels,
-                num_classes=len(data.classes),
+                num_classes=classes,
             )
             # Two images: a normalisation over one value per channel is refused in training.
             images = torch.empty(2, channels, *settings.size)

@@ -117,8 +117,10 @@ def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: i
     """
     shared = next((s.recipe for s in plan.steps if s.recipe.text), plan.steps[0].recipe)
     known = count_cases(shared.data, cases)
-    voxels = voxels_of(shared.data, shared.prepare)
-    coder = count_autoencoder(shared.autoencoder, shared.data, shared.prepare, shared.latent)
+    voxels = voxels_of(shared.image_channels, shared.prepare)
+    coder = count_autoencoder(
+        shared.autoencoder, shared.image_channels, shared.prepare, shared.latent
+    )
     return Forecast(
         known,
         speed,
@@ -156,7 +158,7 @@ def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int)
             guided = 2 if recipe.sample.guidance != 1.0 else 1
             sample = float(volumes * (recipe.sample.steps * guided * counted.forward + coder[1]))
     parameters = None if counted is None else counted.parameters
-    images = samples_bytes(recipe.sample, volumes, voxels_of(recipe.data, recipe.prepare))
+    images = samples_bytes(recipe.sample, volumes, voxels_of(recipe.image_channels, recipe.prepare))
     return StepForecast(
         step,
         parameters,
@@ -178,7 +180,7 @@ def _memory(train: Train, block: dict[str, Any], counted: Counted, processes: in
 def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
     settings = step.recipe.classify
     assert settings is not None, "the plan has looked"
-    counted = count_classifier(settings, step.recipe.data)
+    counted = count_classifier(settings, step.recipe.image_channels, len(step.recipe.data.classes))
     # Whatever else is sampled, it learns from twins of training cases.
     steps = classifier_steps(settings, cases, sampled(step.recipe.sample, cases, ("train",)))
     if counted is None:

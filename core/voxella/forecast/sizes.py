@@ -153,9 +153,9 @@ def gpu_bytes(block: dict[str, Any], parameters: int, processes: int, *, average
 _SPREAD = {"optimizer": 1, "gradients": 2, "weights": 3}
 
 
-def voxels_of(data: Data, prepare: Prepare) -> int:
-    """Return the voxels of a case on the training grid, all its sequences together."""
-    return math.prod(prepare.size) * len(data.sequences)
+def voxels_of(channels: int, prepare: Prepare) -> int:
+    """Return the voxels of a case on the training grid, all its channels together."""
+    return math.prod(prepare.size) * channels
 
 
 def work_bytes(cases: Cases, voxels: int, latent: Latent, text: Text | None) -> dict[str, int]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case
+from voxella.case_fields import spacing_of
 from voxella.diffusion.noise import seeded_noise, seeded_timesteps, seeded_uniform
 from voxella.engine.order import Visit
 from voxella.errors import UserError
@@ -212,4 +213,13 @@ class BatchMaker:
     def _spacing(self, visits: Sequence[Visit]) -> Tensor | None:
         if not any(vector.name == "spacing" for vector in self.recipe.vectors):
             return None
-        return torch.tensor([self.cases[v.case_id].extra["spacing_mm"] for v in visits]).float()
+        return torch.tensor([self._edges(self.cases[v.case_id]) for v in visits]).float()
+
+    @staticmethod
+    def _edges(case: Case) -> tuple[float, ...]:
+        if (edges := spacing_of(case.extra)) is None:
+            raise UserError(
+                f"case {case.id} has no voxel spacing in mm, which the recipe's vectors ask for",
+                remedy="leave spacing out of the recipe's vectors: --set vectors=[]",
+            )
+        return edges

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from voxella.case import Case
+from voxella.case_fields import spacing_of
 from voxella.diffusion.guidance import combine
 from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import Sampler, make_sampler
@@ -32,14 +33,14 @@ class Request:
         sample_id: Seeds its noise, together with the recipe's seed.
         text_features: ``(L, F)``; None: the empty report, or a model that reads no text.
         label: Class index, -1 when unknown.
-        spacing_mm: One number per axis.
+        spacing_mm: One number per axis; None: unknown, for a model that does not ask.
         conditions: ``{name: (width,)}`` of the recipe's conditions; one that is absent is missing.
     """
 
     sample_id: str
     text_features: Tensor | None
     label: int
-    spacing_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...] | None
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -122,7 +123,7 @@ def _conditions(
         "text_features": None if text is None else text.to(device),
         "text_mask": None if mask is None or bool(mask.all()) else mask.to(device),
         "label": torch.tensor([r.label for r in requests], device=device),
-        "spacing_mm": torch.tensor([r.spacing_mm for r in requests], device=device),
+        "spacing_mm": _spacing(requests, device),
         "conditions": {
             name: torch.stack([r.conditions.get(name, torch.zeros(width)) for r in requests]).to(
                 device
@@ -130,6 +131,11 @@ def _conditions(
             for name, width in model.conditions.items()
         },
     }
+
+
+def _spacing(requests: Sequence[Request], device: torch.device) -> Tensor | None:
+    known = [r.spacing_mm for r in requests if r.spacing_mm is not None]
+    return torch.tensor(known, device=device) if len(known) == len(requests) else None
 
 
 def _text(
@@ -183,5 +189,6 @@ def request_for(recipe: Recipe, case: Case, features: Tensor | None, sample_id: 
     """
     index = class_index(recipe, case)
     label = -1 if index is None else index
-    spacing = tuple(float(mm) for mm in case.extra["spacing_mm"])
-    return Request(sample_id, features, label, spacing, encoded(recipe.conditions, case))
+    return Request(
+        sample_id, features, label, spacing_of(case.extra), encoded(recipe.conditions, case)
+    )

@@ -53,8 +53,11 @@ def make_panel(
         autoencoder = tiled(coder, recipe, ranks.device, alone=True)
         for number, request in enumerate(requests):
             image = autoencoder.decode(made.latents[number : number + 1]).clamp(0, 1)
-            volume = image[0, 0].float().cpu().numpy()
-            picture = three_planes(np.asarray(volume), request.spacing_mm)
+            # The first sequence: one channel, or three.
+            shown = image[0, : recipe.shown_channels]
+            solid = shown.reshape(*shown.shape, *[1] * (4 - shown.ndim)).float().cpu().numpy()
+            spacing = request.spacing_mm or (1.0,) * len(recipe.latent.size)
+            picture = three_planes(np.asarray(solid), spacing)
             observers.images(step, f"panel/{number}", picture)
             _write(folders.run / "train" / "panels" / f"step-{step:08d}-{number}.png", picture)
 

@@ -68,9 +68,9 @@ class TensorBoardObserver:
             self._write("add_scalar", name, value, step)
 
     @hookimpl
-    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 (H, W) array
-        """Write a picture."""
-        self._write("add_image", name, image, step, dataformats="HW")
+    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 array
+        """Write a picture, grey ``(H, W)`` or in colours ``(H, W, 3)``."""
+        self._write("add_image", name, image, step, dataformats="HW" if image.ndim == 2 else "HWC")
 
     @hookimpl
     def voxella_metric(self, step: int, name: str, value: float) -> None:

@@ -101,9 +101,11 @@ def check_prepare(settings: Prepare, workers: int) -> None:
         UserError: What is wrong.
     """
     problems = []
-    if len(settings.size) not in (2, 3) or len(settings.crop_mm) != len(settings.size):
+    name = "crop_mm" if settings.crop_voxels is None else "crop_voxels"
+    crop = settings.crop_mm if settings.crop_voxels is None else settings.crop_voxels
+    if len(settings.size) not in (2, 3) or len(crop) != len(settings.size):
         problems.append(
-            f"prepare: size has {len(settings.size)} entries and crop_mm {len(settings.crop_mm)}; "
+            f"prepare: size has {len(settings.size)} entries and {name} {len(crop)}; "
             "both need one per axis (R, A, S, or R, A for images of one slice)"
         )
     if any(edge is not None and edge <= 0 for edge in settings.crop_mm):
@@ -111,8 +113,8 @@ def check_prepare(settings: Prepare, workers: int) -> None:
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
         problems.append(f"prepare.percentiles: {low:g} and {high:g} do not rise within 0..100")
-    if settings.crop_around is not None and not any(settings.crop_mm):
-        problems.append("prepare.crop_around: crop_mm is null on every axis, so nothing is cropped")
+    if settings.crop_around is not None and not any(crop):
+        problems.append(f"prepare.crop_around: {name} is null on every axis, so nothing is cropped")
     if settings.straighten and len(settings.size) == 2:
         problems.append("prepare.straighten: needs three axes; an image of one slice has two")
     if workers < 0:
@@ -207,7 +209,10 @@ def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
 def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:
     """Say what happened to the scans' geometry, and return it for the record."""
     extras = [case.extra for case in manifest]
-    padded = sum(any(extra["padded_mm"]) or "padded_share" in extra for extra in extras)
+    padded = sum(
+        any(extra.get("padded_mm") or extra["padded_voxels"]) or "padded_share" in extra
+        for extra in extras
+    )
     oblique = sum(max(extra["oblique_degrees"].values()) > _OBLIQUE for extra in extras)
     if padded:
         say(f"prepare: {padded} of {len(extras)} cases reach beyond a scan and are padded with 0")

@@ -58,7 +58,7 @@ class Data(Block):
 
 
 class Intensity(Block):
-    """What becomes 0 and 1 in one sequence: exactly one of the two."""
+    """What becomes 0 and 1 in one sequence: exactly one of the three."""
 
     percentiles: tuple[float, float] | None = Field(
         None, description="of the voxels inside the crop, case by case"
@@ -66,12 +66,21 @@ class Intensity(Block):
     window: tuple[float, float] | None = Field(
         None, description="intensities, the same in every case"
     )
+    rule: Literal["none", "colour"] | None = Field(
+        None,
+        # What was prepared before this key is still known.
+        exclude_if=lambda rule: rule is None,
+        description="none: values stay, over 255 or 65535 in pictures of 8 or 16 bits; colour: the "
+        "same, and the image has three channels, red, green and blue",
+    )
 
     @model_validator(mode="after")
     def _one_rising_pair(self) -> Intensity:
-        if (self.percentiles is None) == (self.window is None):
-            raise ValueError("give exactly one of percentiles and window (null removes the other)")
-        low, high = self.percentiles or self.window or (0.0, 0.0)
+        if sum(given is not None for given in (self.percentiles, self.window, self.rule)) != 1:
+            raise ValueError(
+                "give exactly one of percentiles, window and rule (null removes the others)"
+            )
+        low, high = self.percentiles or self.window or (0.0, 1.0)
         if not low < high or (self.percentiles and not 0 <= low < high <= 100):
             raise ValueError(f"received {low:g}, {high:g}; legal: low < high, percentiles 0 to 100")
         return self
@@ -87,6 +96,12 @@ class Prepare(Block):
     crop_mm: list[float | None] = Field(
         [128.0, 128.0, None],
         description="centre crop in mm along R, A, S; None keeps the whole extent",
+    )
+    crop_voxels: list[Voxels | None] | None = Field(
+        None,
+        exclude_if=lambda crop: crop is None,
+        description="the same in the image's own voxels, in place of crop_mm: for pictures, which "
+        "do not say how large a pixel is",
     )
     crop_around: str | None = Field(
         None,
@@ -122,6 +137,14 @@ class Prepare(Block):
         rules = {name.lower(): rule for name, rule in self.intensity.items()}
         percentiles = Intensity(percentiles=self.percentiles, window=None)
         return rules.get(sequence.lower(), percentiles)
+
+    def is_colour(self, sequence: str) -> bool:
+        """Tell whether a sequence has red, green and blue, three channels of the image."""
+        return self.intensity_of(sequence).rule == "colour"
+
+    def channels_of(self, sequence: str) -> int:
+        """Return how many channels of the image a sequence makes."""
+        return 3 if self.is_colour(sequence) else 1
 
 
 class Text(Block):

@@ -169,9 +169,11 @@ def _samplers(diffusion: Diffusion, sample: Sample, train: Train) -> Iterator[tu
 
 
 def _grids(prepare: Prepare, latents: Latent) -> Iterator[tuple[KeyPath, str]]:
-    size, latent, crop = prepare.size, latents.size, prepare.crop_mm
+    size, latent = prepare.size, latents.size
+    name = "crop_mm" if prepare.crop_voxels is None else "crop_voxels"
+    crop = prepare.crop_mm if prepare.crop_voxels is None else prepare.crop_voxels
     if len(crop) != len(size):
-        yield ("prepare", "crop_mm"), f"has {len(crop)} axes, prepare.size has {len(size)}"
+        yield ("prepare", name), f"has {len(crop)} axes, prepare.size has {len(size)}"
     if len(latent) != len(size):
         yield ("latent", "size"), f"has {len(latent)} axes, prepare.size has {len(size)}"
         return

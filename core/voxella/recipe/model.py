@@ -115,6 +115,25 @@ class Recipe(Block):
             raise ValueError("a vector stands twice")
         return vectors
 
+    @property
+    def image_channels(self) -> int:
+        """Return how many channels an image has: one a sequence, three where that is in colour."""
+        return sum(self.prepare.channels_of(name) for name in self.data.sequences)
+
+    @property
+    def channels(self) -> dict[str, slice]:
+        """Return which channels of an image each sequence has, in order."""
+        places, begin = {}, 0
+        for name in self.data.sequences:
+            end = begin + self.prepare.channels_of(name)
+            places[name], begin = slice(begin, end), end
+        return places
+
+    @property
+    def shown_channels(self) -> int:
+        """Return how many channels the first sequence has, which pictures show."""
+        return self.prepare.channels_of(self.data.sequences[0])
+
     def fingerprint_data(self) -> dict[str, Any]:
         """Return the recipe as JSON-ready data (paths as strings)."""
         return self.model_dump(mode="json")

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import spacing_of
 from voxella.errors import UserError
 from voxella.imaging.geometry import Grid, resample
-from voxella.imaging.volume import Affine, Volume, read_volume
+from voxella.imaging.volume import Affine, Volume, read_image
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
 
@@ -52,7 +53,8 @@ class Scans:
                 "its grid, which sample.space=source asks for, is not known",
                 remedy="--set sample.space=prepared",
             )
-        return read_volume(path)
+        # Its grid alone counts, which colours share.
+        return read_image(path).first
 
     def prepared_affine(self, case: Case, sequence: str) -> Affine:
         """Return where a case's prepared volume lies."""
@@ -76,9 +78,8 @@ def placed(
     Raises:
         UserError: The scan is not there any more.
     """
-    spacing = [float(mm) for mm in case.extra["spacing_mm"]]
     if recipe.sample.space == "prepared":
-        return array, around_the_origin(array.shape, spacing)
+        return array, around_the_origin(array.shape, spacing_of(case.extra) or (1.0,) * array.ndim)
     scan = scans.read(case, sequence)
     grid = Grid(scan.array.shape, scan.affine)
     made = Volume(np.asarray(array, dtype=np.float32), scans.prepared_affine(case, sequence))

@@ -198,4 +198,4 @@ def _asked_of(recipe: Recipe, case: Case) -> list[Any]:
     """Return what a volume takes from its case: prompt, label, spacing, conditions."""
     conditions = {name: case.conditions.get(name) for name in recipe.conditions}
     told = [conditions] if conditions else []
-    return [case.report_sha256, case.label, case.extra["spacing_mm"], *told]
+    return [case.report_sha256, case.label, case.extra.get("spacing_mm"), *told]

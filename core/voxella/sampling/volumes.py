@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import spacing_of
 from voxella.data.pseudonyms import Pseudonyms
 from voxella.files import write_json_atomic
 from voxella.imaging.montage import enlarged, montage, write_png
-from voxella.imaging.volume import read_volume, write_volume
+from voxella.imaging.volume import Affine, read_image
+from voxella.imaging.write import is_picture, write_image
 from voxella.recipe.model import Recipe
 from voxella.sampling.networks import GeneratedImage
 from voxella.sampling.space import Scans, placed
@@ -103,16 +106,14 @@ def keep_volume(
     # First: the record of an earlier volume must not stand for this one after a kill.
     _sidecar(out, job).unlink(missing_ok=True)
     images = {}
-    for sequence, channel in zip(recipe.data.sequences, made.array, strict=True):
-        relative = f"volumes/{job.name}_{sequence}.nii.gz"
-        array, affine = placed(recipe, data_set.scans, job.case, sequence, channel)
-        scale = recipe.sample.int16_scale
-        if scale is not None:
-            # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
-            whole = np.floor if recipe.sample.int16_rounding == "down" else np.rint
-            array = whole(array * scale).astype(np.int64)
-        write_volume(out / relative, array, affine)
-        images[sequence] = relative
+    for sequence, channels in recipe.channels.items():
+        parts = [
+            placed(recipe, data_set.scans, job.case, sequence, one) for one in made.array[channels]
+        ]
+        name = f"volumes/{job.name}_{sequence}"
+        array, affine = np.stack([part for part, _ in parts]), parts[0][1]
+        images[sequence] = _write(recipe, job, out, name, array, affine)
+    edges = spacing_of(job.case.extra)
     twin = Case(
         id=job.name,
         patient=_patient(data_set.names, job.case),
@@ -124,16 +125,34 @@ def keep_volume(
         extra={
             "synthetic": True,
             "source_case": source_name(data_set.names, job.case),
-            "spacing_mm": [float(mm) for mm in job.case.extra["spacing_mm"]],
+            **({} if edges is None else {"spacing_mm": list(edges)}),
             "prompt_sha256": data_set.names.report(job.case.report_sha256),
             **prediction(recipe, made),
             **data_set.origin,
+            # A picture says itself what its white is.
+            **({"int16_scale": None} if is_picture(made.array, edges) else {}),
         },
     )
     write_json_atomic(
         _sidecar(out, job),
         sealed({"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")}),
     )
+
+
+def _write(
+    recipe: Recipe, job: SampleJob, out: Path, name: str, array: NDArray[np.float32], affine: Affine
+) -> str:
+    """Write one image ``(C, *spatial)`` in [0, 1] and return its path below ``out``."""
+    if is_picture(array, spacing_of(job.case.extra)):
+        write_image(out / f"{name}.png", array, affine)
+        return f"{name}.png"
+    scale = recipe.sample.int16_scale
+    if scale is not None:
+        # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
+        whole = np.floor if recipe.sample.int16_rounding == "down" else np.rint
+        array = whole(array * scale).astype(np.int64)
+    write_image(out / f"{name}.nii.gz", array, affine)
+    return f"{name}.nii.gz"
 
 
 def source_name(names: Pseudonyms, case: Case) -> str:
@@ -197,9 +216,10 @@ def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
     manifest.write()
     shown = cases[:_MONTAGE_CASES]
     first = recipe.data.sequences[0]
-    volumes = [read_volume(manifest.image_path(case, first)) for case in shown]
-    arrays = [volume.array for volume in volumes]
-    white = recipe.sample.int16_scale or 1.0
-    spacings = [volume.spacing_mm.tolist() for volume in volumes]
-    picture = montage(arrays, spacings, window=(0.0, white))
+    images = [read_image(manifest.image_path(case, first)) for case in shown]
+    arrays = [image.array for image in images]
+    white = (shown[0].extra.get("int16_scale") if shown else None) or 1.0
+    spacings = [image.first.spacing_mm.tolist() for image in images]
+    window = (0.0, white * images[0].white if images else 1.0)
+    picture = montage(arrays, spacings, window=window)
     write_png(out / "montage.png", enlarged(picture, _MONTAGE_PIXELS))

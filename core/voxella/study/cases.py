@@ -182,7 +182,8 @@ class StudyCases:
         recipe = self._plan.step(name).recipe
         folders, sets = self._sets(name)
         sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-        seen = seen_by(self._network(kind), recipe.data.sequences.index(sequence))
+        first, count = recipe.channels[sequence].start, recipe.prepare.channels_of(sequence)
+        seen = seen_by(self._network(kind), first, count)
         real = FeatureStore(folders.work / folders.evaluation.name / _FEATURES)
         synthetic = FeatureStore(folders.evaluation / _FEATURES)
         return (

@@ -96,7 +96,7 @@ def tiled(
 def _settings(coder: LoadedAutoencoder, recipe: Recipe) -> str:
     """Return a hash of what a choice holds for."""
     wanted = recipe.latent.tiling
-    sizes = [coder.fingerprint, len(recipe.data.sequences), recipe.latent.size, HALO]
+    sizes = [coder.fingerprint, recipe.image_channels, recipe.latent.size, HALO]
     return sha256_json(sizes if wanted == "auto" else [*sizes, wanted])
 
 
@@ -176,7 +176,7 @@ def _largest(coder: LoadedAutoencoder, recipe: Recipe, device: torch.device) -> 
     size = _image_size(coder, recipe)
     found = Windows()
     for name, work, channels, down in (
-        ("encode", model.encode, len(recipe.data.sequences), 1),
+        ("encode", model.encode, recipe.image_channels, 1),
         ("decode", model.decode, recipe.latent.channels, factor),
     ):
         window = size

@@ -46,7 +46,7 @@ class CopiesOfCases:
         found = copies(evidence.recipe, sets, evidence.plan.spaces(), evidence.device)
         write_pairs(out, found, sets)
         for name, pairs in found.pairs.items():
-            show_pairs(out, pairs, sets, name)
+            show_pairs(out, pairs, sets, name, evidence.recipe.shown_channels)
         return found.metrics
 
 

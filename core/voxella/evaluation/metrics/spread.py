@@ -54,8 +54,9 @@ class Diversity:
         """Return ``ms_ssim``."""
         from voxella.evaluation.diversity import diversity
 
-        channel = evidence.plan.channel
-        measured = diversity(evidence.recipe, evidence.sets, channel, evidence.device)
+        plan = evidence.plan
+        channels = slice(plan.channel, plan.channel + plan.count)
+        measured = diversity(evidence.recipe, evidence.sets, channels, evidence.device)
         return {"ms_ssim": measured}
 
 
