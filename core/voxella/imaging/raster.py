@@ -131,7 +131,8 @@ def _header(path: Path, image: Image.Image) -> RasterHeader:
             remedy="convert it to sRGB with the program that made it",
         )
     columns, rows = image.size
-    if (orientation := _orientation(image)) in _TURNED:
+    # Pillow gives the size of a TIFF as it is shown, of the others as it is stored.
+    if (orientation := _orientation(image)) in _TURNED and image.format != "TIFF":
         columns, rows = rows, columns
     colour = image.mode in _COLOUR or (image.mode in _PALETTE and not _is_grey_palette(image))
     return RasterHeader((columns, rows), colour, _bits(path, image), orientation)
