@@ -16,6 +16,7 @@ from torch import Tensor
 
 from voxella.autoencoder.load import check_weights_exist, choose_device
 from voxella.case import Case, ConditionValue
+from voxella.case_fields import spacing_of
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other
@@ -113,7 +114,8 @@ class Generator:
             report: Text; None: a case without a report. It is written nowhere.
             label: One of the model's classes; None: not known.
             conditions: By name, as the recipe declares them; what is absent is not known.
-            spacing_mm: Edges of a voxel along R, A, S; None: the middle of what was trained on.
+            spacing_mm: Edges of a voxel along the axes; None: the middle of what was trained on,
+                or unknown where the model was trained on images without.
             seed: None: the recipe's.
             steps: Of the sampler; None: the recipe's.
             guidance: Scale, 1 is off; None: the recipe's.
@@ -202,7 +204,7 @@ class Generator:
         return self._texts[key]
 
     def _image(self, recipe: Recipe, case: Case, name: str, made: GeneratedImage) -> SyntheticImage:
-        spacing = [float(mm) for mm in case.extra["spacing_mm"]]
+        spacing = spacing_of(case.extra)
         told = recipe.sample.model_dump(mode="json", include=set(_SAMPLING))
         provenance = {
             "synthetic": True,
@@ -212,11 +214,12 @@ class Generator:
             **told,
             "label": case.label,
             "conditions": dict(case.conditions),
-            "spacing_mm": spacing,
+            "spacing_mm": None if spacing is None else list(spacing),
             # Not its hash: whoever has the reports could find out which it was.
             "has_report": case.report_sha256 is not None,
             **prediction(recipe, made),
             "versions": versions(),
         }
-        affine = around_the_origin(made.array.shape[1:], spacing)
-        return SyntheticImage(name, made.array, affine, tuple(recipe.data.sequences), provenance)
+        shape = made.array.shape[1:]
+        affine = around_the_origin(shape, spacing or (1.0,) * len(shape))
+        return SyntheticImage(name, made.array, affine, recipe.channels, spacing, provenance)

@@ -101,6 +101,7 @@ def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
 
 def case_of(prompt: Prompt, recipe: Recipe, facts: ModelFacts) -> Case:
     """Return the case that a prompt stands for, with the middle spacing where it names none."""
+    spacing = prompt.spacing_mm or _usual_spacing(recipe, facts)
     return Case(
         id=prompt.id,
         patient=f"prompt-{prompt.id}",
@@ -110,13 +111,15 @@ def case_of(prompt: Prompt, recipe: Recipe, facts: ModelFacts) -> Case:
         report_sha256=sha256_bytes(prompt.report.encode()) if stated(prompt.report) else None,
         split=recipe.sample.splits[0],
         conditions=prompt.conditions,
-        extra={"spacing_mm": prompt.spacing_mm or _usual_spacing(recipe, facts)},
+        extra={} if spacing is None else {"spacing_mm": spacing},
     )
 
 
-def _usual_spacing(recipe: Recipe, facts: ModelFacts) -> list[float]:
+def _usual_spacing(recipe: Recipe, facts: ModelFacts) -> list[float] | None:
     if facts.spacing_mm is None:
-        return [1.0] * len(recipe.latent.size)
+        # Pictures of two axes; volumes have one, or the model is of a version that kept none.
+        axes = len(recipe.latent.size)
+        return None if axes == 2 else [1.0] * axes
     pairs = zip(facts.spacing_mm["min"], facts.spacing_mm["max"], strict=True)
     return [round((low + high) / 2, 6) for low, high in pairs]
 
