@@ -73,7 +73,12 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     folder = folders.run / "classify" / recipe.name
     if ranks.is_main:
         _tell(recipe.data, examples)
-    store = InputStore(folders.work / "classifier_inputs", settings, recipe.data.sequences)
+    store = InputStore(
+        folders.work / "classifier_inputs",
+        settings,
+        recipe.data.sequences,
+        colours=recipe.colour_channels,
+    )
     store.build(examples.all.values(), ranks)
     barrier()
     scenario = Scenario(recipe, settings, folder, examples, store, ranks)

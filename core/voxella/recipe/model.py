@@ -130,6 +130,16 @@ class Recipe(Block):
         return places
 
     @property
+    def colour_channels(self) -> frozenset[int]:
+        """Return the channels of an image that are red, green or blue: their values stay."""
+        return frozenset(
+            channel
+            for name, places in self.channels.items()
+            if self.prepare.is_colour(name)
+            for channel in range(places.start, places.stop)
+        )
+
+    @property
     def shown_channels(self) -> int:
         """Return how many channels the first sequence has, which pictures show."""
         return self.prepare.channels_of(self.data.sequences[0])
