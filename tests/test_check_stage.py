@@ -37,7 +37,7 @@ ELSEWHERE = {
     *("report.untrainable", "label.untrainable"),
     *("condition.value", "condition.untrainable", "condition.counts"),
     # What only a recipe can ask of a picture.
-    *("image.grey", "geometry.no-spacing"),
+    *("image.grey", "geometry.no-spacing", "condition.spacing"),
 }
 
 

@@ -168,12 +168,32 @@ def test_values_that_leave_the_scale_are_refused(tmp_path: Path) -> None:
 def test_a_spacing_that_nobody_knows_cannot_be_asked_for(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["run", RECIPE, *SMOKE, "--set", f"data.dataset={dataset}", "--out", str(tmp_path)]
+    """Before anything is prepared, with the setting that helps, by the check as by the run."""
+    own = ["--set", f"data.dataset={dataset}"]
     asked = ["--set", "vectors=[{name: class, scale: 100}, {name: spacing, scale: 100}]"]
-    assert main([*words, *asked]) == 2
+    assert main(["run", RECIPE, *SMOKE, *own, *asked, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert "no voxel spacing in mm" in said
+    assert "12 of 12 cases" in said
+    assert "do not say how large a pixel is" in said
+    assert '--set "vectors=[{name: class, scale: 100}]"' in said
     assert "Traceback" not in said
+    assert not (tmp_path / "run" / "prepared").exists()
+    words = ["check", str(dataset), "--recipe", RECIPE, *SMOKE, "--out", str(tmp_path / "check")]
+    assert main([*words, *asked]) == 2
+    found = json.loads((tmp_path / "check" / "check.json").read_text())["findings"]
+    assert {f["code"] for f in found if f["severity"] == "error"} == {"condition.spacing"}
+    assert main(words) == 0
+
+
+def test_a_crop_beyond_a_picture_is_told_in_pixels(dataset: Path, tmp_path: Path) -> None:
+    asked = prepare_recipe(("tile",), **{**WHOLE, "crop_voxels": [24, None]})
+    found = check(dataset, asked, out=tmp_path / "check", workers=1, quiet=True).findings
+    told = [f for f in found if f.code == "geometry.field-of-view"]
+    assert len(told) == 12
+    assert {f.message for f in told} == {"20 of 24 pixels along R"}
+    inside = prepare_recipe(("tile",), **{**WHOLE, "crop_voxels": [20, None]})
+    found = check(dataset, inside, out=tmp_path / "check", workers=1, quiet=True).findings
+    assert not [f for f in found if f.code == "geometry.field-of-view"]
 
 
 def test_keys_that_are_not_set_change_no_hash() -> None:

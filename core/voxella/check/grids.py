@@ -84,16 +84,28 @@ def _without_mm(
 
 
 def _field_of_view(own: CaseImages, place: Placement, settings: CheckSettings) -> Iterator[Finding]:
-    if not place.in_mm:
+    voxels = settings.prepare.crop_voxels
+    if voxels is not None:
+        short = [
+            f"{there} of {crop} pixels along {axis}"
+            for axis, there, crop in zip("RAS", place.shape, voxels, strict=False)
+            if crop is not None and crop > there
+        ]
+    elif not place.in_mm:
         return
-    short = [
+    else:
+        short = _short_mm(place, settings)
+    if short:
+        message = ", ".join(short)
+        yield found("geometry.field-of-view", message, case=own.case, where=own.reference)
+
+
+def _short_mm(place: Placement, settings: CheckSettings) -> list[str]:
+    return [
         f"{extent:.0f} of {crop:g} mm along {axis}"
         for axis, extent, crop in zip("RAS", place.extent_mm, settings.crop_mm, strict=True)
         if crop is not None and crop - extent > PADDING_MM
     ]
-    if short:
-        message = ", ".join(short)
-        yield found("geometry.field-of-view", message, case=own.case, where=own.reference)
 
 
 def _beside(

@@ -197,7 +197,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "geometry.field-of-view",
         "warning",
         "the field of view is smaller than the crop, so that the prepared case gets a dark border",
-        "make prepare.crop_mm smaller, or take the case out",
+        "make prepare.crop_mm or crop_voxels smaller, or take the case out",
     ),
     (
         "geometry.no-scan",

@@ -171,6 +171,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "import again with it, see docs/how-to/conditions.md, or set conditions.NAME=null",
     ),
     (
+        "condition.spacing",
+        "error",
+        "the recipe's vectors have spacing, and cases are pictures, which do not say it",
+        "leave spacing out of the recipe's vectors",
+    ),
+    (
         "condition.counts",
         "note",
         "of how many cases a condition is known",

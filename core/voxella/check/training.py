@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
 from voxella.case import Manifest
 from voxella.errors import UserError
+from voxella.imaging.headers import is_raster
 from voxella.ldm.build import build_model
 from voxella.progress import say
 from voxella.recipe.inputs import Text
 from voxella.recipe.model import Recipe
-from voxella.recipe.training import Loss
+from voxella.recipe.training import Loss, Vector
 from voxella.wording import listed
 
-__all__ = ["check_model", "check_training_labels", "check_training_reports"]
+__all__ = [
+    "check_model",
+    "check_training_labels",
+    "check_training_reports",
+    "check_training_spacing",
+]
 
 
 def check_training_labels(
@@ -95,6 +101,42 @@ def check_training_reports(
             f"warning: {len(bare)} of {len(cases)} training cases have no report and are shown "
             f"with the empty one: {listed(bare)}",
             quiet=quiet,
+        )
+
+
+def check_training_spacing(
+    vectors: Sequence[Vector], sequence: str, manifest: Manifest, *, name: str
+) -> None:
+    """Refuse to tell a model the size of voxels where images do not say it.
+
+    Args:
+        vectors: What the recipe tells of an image.
+        sequence: The first, which decides the grid.
+        manifest: The data set: every split, for images are made of all of them.
+        name: Of the recipe.
+
+    Raises:
+        UserError: The recipe has a vector of spacing, and cases are pictures.
+    """
+    if all(vector.name != "spacing" for vector in vectors):
+        return
+    bare = [
+        case.id
+        for case in manifest
+        if sequence in case.images and is_raster(manifest.image_path(case, sequence))
+    ]
+    if bare:
+        kept = ", ".join(
+            f"{{name: {vector.name}, scale: {vector.scale:g}}}"
+            for vector in vectors
+            if vector.name != "spacing"
+        )
+        raise UserError(
+            f"{len(bare)} of {len(manifest)} cases of {manifest.folder} are pictures (PNG, JPEG, "
+            f"TIFF), which do not say how large a pixel is, and the vectors of recipe "
+            f"{name} have spacing: {listed(bare)}",
+            legal="vectors without spacing; or images as NIfTI, MetaImage or NRRD, which say it",
+            remedy=f'--set "vectors=[{kept}]"',
         )
 
 

@@ -19,7 +19,12 @@ from voxella.case import Manifest
 from voxella.check.conditions import check_training_conditions
 from voxella.check.settings import CheckSettings
 from voxella.check.tell import tell_quick_check
-from voxella.check.training import check_model, check_training_labels, check_training_reports
+from voxella.check.training import (
+    check_model,
+    check_training_labels,
+    check_training_reports,
+    check_training_spacing,
+)
 from voxella.classification.examples import needs_samples, require_validation
 from voxella.classification.stage import check_classify, classify, samples_folder, settings_of
 from voxella.data.importing import import_for
@@ -169,6 +174,7 @@ def _import(recipe: Recipe, folders: Folders, needs: frozenset[str] | None) -> N
         manifest = Manifest.read(dataset)
         check_training_labels(recipe.loss, manifest, needs, name=recipe.name)
         check_training_reports(recipe.text, manifest, name=recipe.name)
+        check_training_spacing(recipe.vectors, recipe.data.sequences[0], manifest, name=recipe.name)
         check_training_conditions(recipe.conditions, manifest, name=recipe.name)
 
 

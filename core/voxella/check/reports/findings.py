@@ -70,7 +70,12 @@ def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
     """Name what a training of the recipe would refuse of all cases together, as it would."""
     # It imports torch.
     from voxella.check.conditions import check_training_conditions, condition_findings
-    from voxella.check.training import check_model, check_training_labels, check_training_reports
+    from voxella.check.training import (
+        check_model,
+        check_training_labels,
+        check_training_reports,
+        check_training_spacing,
+    )
     from voxella.ldm.conditions import refuse_values
 
     name, conditions = recipe.name, recipe.conditions
@@ -80,6 +85,9 @@ def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
 
     def labels() -> None:
         check_training_labels(recipe.loss, manifest, needs, name=name, quiet=True)
+
+    def spacing() -> None:
+        check_training_spacing(recipe.vectors, recipe.data.sequences[0], manifest, name=name)
 
     def values() -> None:
         check_training_conditions(conditions, manifest, name=name, quiet=True)
@@ -92,6 +100,8 @@ def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
         needs = check_model(recipe)
         if told := _refused(labels):
             yield text_finding("label.untrainable", told)
+    if told := _refused(spacing):
+        yield text_finding("condition.spacing", told)
     yield from condition_findings(conditions, manifest)
     with suppress(UserError):
         refuse_values(conditions, manifest)  # case by case above
