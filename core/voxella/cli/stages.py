@@ -60,9 +60,8 @@ def _resolve(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
         # First, so that --set wins here as everywhere.
         overrides = [*paper_mode(recipe.text, recipe.name), *overrides]
         recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
-    return recipe, Path(
-        arguments.out or _default_run(recipe.name, recipe.data.dataset, arguments.profile)
-    )
+    out = arguments.out or _default_run(recipe.name, recipe.data.dataset, arguments.profile)
+    return recipe, Path(out)
 
 
 def _default_run(name: str, dataset: Path | None, profiles: list[str]) -> Path:

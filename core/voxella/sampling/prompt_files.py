@@ -73,16 +73,15 @@ def check_prompts(recipe: Recipe, model: Path) -> None:
     """Refuse, before hours of other stages, prompts that the model could not be given.
 
     Args:
-        recipe: Its ``sample.prompts``, where it names any.
+        recipe: ``sample.prompts``, where it names any.
         model: The run's exported model: says which spacings it knows, where it is there already.
 
     Raises:
         UserError: As :func:`prompt_cases`.
     """
-    if recipe.sample.prompts is None:
-        return
-    facts = load_facts(model) if (model / FACTS).is_file() else None
-    _judged(recipe, recipe.sample.prompts, recipe.data.classes, facts)
+    if recipe.sample.prompts is not None:
+        facts = load_facts(model) if (model / FACTS).is_file() else None
+        _judged(recipe, recipe.sample.prompts, recipe.data.classes, facts)
 
 
 def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
