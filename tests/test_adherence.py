@@ -12,7 +12,7 @@ import torch
 from scipy.stats import binomtest
 from tiny_run import REPOSITORY
 
-from voxella.autoencoder.load import LoadedAutoencoder, load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, LoadedAutoencoder, load_autoencoder
 from voxella.case import Case, Manifest
 from voxella.detection import Detection, Facts
 from voxella.evaluation import sightings
@@ -244,7 +244,7 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
     common = (recipe, folders.autoencoder, subjects, 0, tmp_path / "kept", CPU)
     probe = phantom_probe()
     seen = reconstructed_sightings(probe, *common)
-    coder = load_autoencoder(recipe, folders.autoencoder)
+    coder = load_autoencoder(AutoencoderPlan.of(recipe), folders.autoencoder)
     for subject, detection in zip(subjects, seen, strict=True):
         with torch.no_grad():
             mean, _ = coder.model.encode(read_subject(subject)[None])

@@ -22,7 +22,7 @@ from shell import environment
 from tiny_run import REPOSITORY
 from torch import Tensor
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.autoencoder.tiling.memory import pass_bytes
@@ -358,7 +358,7 @@ def room_for(bench: Bench, run: Path, count: int) -> float:
     """Bytes that decoding so many volumes at a time takes."""
     recipe = bench.recipe()
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
-    coder = load_autoencoder(recipe, folders.autoencoder, torch.device("cpu"))
+    coder = load_autoencoder(AutoencoderPlan.of(recipe), folders.autoencoder, torch.device("cpu"))
     shape = (count, recipe.latent.channels, *recipe.latent.size)
     return pass_bytes(coder.model.decode, shape, torch.device("cpu"))
 

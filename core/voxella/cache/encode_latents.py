@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxella.autoencoder.load import check_weights_exist, choose_device, load_autoencoder
+from voxella.autoencoder.load import (
+    AutoencoderPlan,
+    check_weights_exist,
+    choose_device,
+    load_autoencoder,
+)
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.cache.index import FORMAT, INDEX
@@ -26,7 +31,6 @@ from voxella.engine.runtime import barrier
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.progress import Steps, say
-from voxella.recipe.model import Recipe
 from voxella.wording import human_bytes, listed
 from voxella.workspace.record import StageRecord
 from voxella.workspace.space import require_space
@@ -38,7 +42,7 @@ class LatentEncoding:
     """The latent half of the encode stage.
 
     Args:
-        recipe: The experiment.
+        plan: What the autoencoder is built from.
         prepared: The prepared data set.
         folder: The cache's folder.
         autoencoder_dir: Trained weights, or None when the recipe names weights.
@@ -48,20 +52,20 @@ class LatentEncoding:
     """
 
     def __init__(
-        self, recipe: Recipe, prepared: Path, folder: Path, autoencoder_dir: Path | None
+        self, plan: AutoencoderPlan, prepared: Path, folder: Path, autoencoder_dir: Path | None
     ) -> None:
-        self.recipe = recipe
+        self.plan = plan
         self.folder = folder
         self.autoencoder_dir = autoencoder_dir
-        check_weights_exist(recipe, autoencoder_dir)
+        check_weights_exist(plan.component, training=plan.trained, trained=autoencoder_dir)
         # Each case is read once: keeping volumes would only cost memory.
         self.volumes = PreparedVolumes(
             prepared,
-            sequences=recipe.data.sequences,
-            spatial_dims=len(recipe.latent.size),
+            sequences=plan.sequences,
+            spatial_dims=len(plan.latent.size),
             keep_bytes=0,
         )
-        self.variations = variations_of(recipe.latent, recipe.seed, self.volumes)
+        self.variations = variations_of(plan.latent, plan.seed, self.volumes)
         made_from = {name: one.source for name, one in self.variations.items()}
         self.sources = self.volumes.sources | made_from
 
@@ -82,8 +86,8 @@ class LatentEncoding:
         """
         quiet = rank != 0
         place = choose_device(device)
-        coder = load_autoencoder(self.recipe, self.autoencoder_dir, place)
-        autoencoder = tiled(coder, self.recipe, place, self.folder, quiet=quiet)
+        coder = load_autoencoder(self.plan, self.autoencoder_dir, place)
+        autoencoder = tiled(coder, self.plan, place, self.folder, quiet=quiet)
         settings = self._settings(coder.fingerprint, autoencoder)
         key = sha256_json(settings)
         inputs = {**settings, "prepared": self.volumes.fingerprint}
@@ -103,7 +107,7 @@ class LatentEncoding:
         if rank == 0 and self._complete(key):
             cache = merge_latents(
                 self.folder,
-                self.recipe.latent.dtype,
+                self.plan.latent.dtype,
                 key=key,
                 fingerprint=coder.fingerprint,
                 sources=self.sources,
@@ -115,7 +119,7 @@ class LatentEncoding:
 
     def _settings(self, fingerprint: str, autoencoder: TiledAutoencoder) -> dict[str, Any]:
         """Return what decides a latent beside its volume."""
-        latent = self.recipe.latent
+        latent = self.plan.latent
         stored = {"channels": latent.channels, "size": latent.size, "dtype": latent.dtype}
         settings = {"format": FORMAT, "autoencoder": fingerprint, "latent": stored}
         if autoencoder.windows.encode is not None:
@@ -128,7 +132,7 @@ class LatentEncoding:
     ) -> None:
         # Cases first: their shards outlive a change of the variations.
         ids = [*self.volumes.ids, *self.variations]
-        dtype = self.recipe.latent.dtype
+        dtype = self.plan.latent.dtype
         with LatentWriter(self.folder, dtype, key=key, sources=self.sources, rank=rank) as writer:
             done = writer.done
             if rank == 0:
@@ -159,11 +163,11 @@ class LatentEncoding:
     def _check_shape(
         self, case_id: str, image: tuple[int, ...], found: tuple[int, ...], factor: int
     ) -> None:
-        latent = self.recipe.latent
+        latent = self.plan.latent
         if found != (latent.channels, *latent.size):
             raise UserError(
                 f"case {case_id}: a volume of {image} gives a latent of {found} "
-                f"(autoencoder {self.recipe.autoencoder.name}, factor {factor}); the recipe says "
+                f"(autoencoder {self.plan.component.name}, factor {factor}); the recipe says "
                 f"latent.channels {latent.channels} and latent.size {latent.size}",
                 remedy=f"--set latent.size={list(found[1:])}, or change prepare.size",
             )
@@ -181,7 +185,7 @@ class LatentEncoding:
         return f"{len(self.volumes.ids)} cases{more}"
 
     def _bytes_per_case(self) -> int:
-        latent = self.recipe.latent
+        latent = self.plan.latent
         return bytes_per_case(latent.dtype, (latent.channels, *latent.size))
 
     def _facts(self, cache: LatentCache) -> dict[str, Any]:

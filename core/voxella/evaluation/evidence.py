@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.measure import reconstruct
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
@@ -170,8 +170,9 @@ class SampleEvidence:
 
     @cached_property
     def _coder(self) -> TiledAutoencoder:
-        coder = load_autoencoder(self.recipe, self.folders.autoencoder, self.device)
-        return tiled(coder, self.recipe, self.device, alone=True, quiet=True)
+        plan = AutoencoderPlan.of(self.recipe)
+        coder = load_autoencoder(plan, self.folders.autoencoder, self.device)
+        return tiled(coder, plan, self.device, alone=True, quiet=True)
 
     def _require(self, word: str) -> None:
         if word not in self.needs:

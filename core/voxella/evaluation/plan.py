@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.cache.latents import LatentCache
 from voxella.errors import UserError
@@ -181,10 +181,11 @@ def _latents(
     try:
         cache = LatentCache.open(folders.latents, recipe.latent)
         cache.require(s.id for s in (*sets.training, *sets.unseen))
-        coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
+        plan = AutoencoderPlan.of(recipe)
+        coder = load_autoencoder(plan, folders.autoencoder, ranks.device)
         if coder.fingerprint != cache.fingerprint:
             return "the autoencoder is not the one that made the cached latents; voxella encode"
-        windows = tiled(coder, recipe, ranks.device, folders.latents, quiet=not ranks.is_main)
+        windows = tiled(coder, plan, ranks.device, folders.latents, quiet=not ranks.is_main)
     except UserError as refusal:
         return reason(refusal)
     dims = len(recipe.latent.size)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.measure import reconstruct
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.detection import Detection, Facts
@@ -181,11 +181,12 @@ def reconstructed_sightings(
     Raises:
         UserError: The autoencoder has no weights, or a volume cannot be read.
     """
-    coder = load_autoencoder(recipe, trained, device)
+    plan = AutoencoderPlan.of(recipe)
+    coder = load_autoencoder(plan, trained, device)
     looks = [Look(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
     missing = unseen(looks)
     if missing:
-        model = tiled(coder, recipe, device, alone=True, quiet=True)
+        model = tiled(coder, plan, device, alone=True, quiet=True)
         with Steps("evaluate: lesions after the autoencoder", len(missing)) as steps:
             for start in range(0, len(missing), _AT_A_TIME):
                 ready = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.diffusion.samplers import make_sampler, quickest
 from voxella.engine.train import Panel
@@ -37,6 +37,7 @@ def make_panel(
         return None
     cases = [maker.cases[case_id] for case_id in sorted(maker.cases)[:_CASES]]
     text = maker.text
+    plan = AutoencoderPlan.of(recipe)
     requests = [
         request_for(recipe, case, text.read(case.id)[0] if text else None, f"panel-{case.id}")
         for case in cases
@@ -49,8 +50,8 @@ def make_panel(
         if not ranks.is_main:
             return
         # Loaded anew each time: between panels its memory belongs to training.
-        coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
-        autoencoder = tiled(coder, recipe, ranks.device, alone=True)
+        coder = load_autoencoder(plan, folders.autoencoder, ranks.device)
+        autoencoder = tiled(coder, plan, ranks.device, alone=True)
         for number, request in enumerate(requests):
             image = autoencoder.decode(made.latents[number : number + 1]).clamp(0, 1)
             # The first sequence: one channel, or three.

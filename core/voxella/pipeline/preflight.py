@@ -31,7 +31,7 @@ def check_encoders(recipe: Recipe) -> None:
         UserError: Naming every absent file, or an autoencoder without weights.
     """
     if recipe.autoencoder_training is None:
-        check_weights_exist(recipe, None)
+        check_weights_exist(recipe.autoencoder, training=False, trained=None)
     problems = _absent("autoencoder", recipe.autoencoder)
     if recipe.text is not None:
         problems += _absent("text.encoder", recipe.text.encoder)

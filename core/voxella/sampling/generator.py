@@ -90,7 +90,9 @@ class Generator:
         found = cls(model, settings, choose_device(device))
         if autoencoder is not None:
             found._autoencoder = Path(autoencoder).absolute()
-        check_weights_exist(found.recipe, found._autoencoder)
+        recipe = found.recipe
+        training = recipe.autoencoder_training is not None
+        check_weights_exist(recipe.autoencoder, training=training, trained=found._autoencoder)
         refuse_other(found.recipe.conditions, found.facts.conditions)
         return found
 

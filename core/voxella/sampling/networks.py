@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.errors import UserError
@@ -80,11 +80,12 @@ class Networks:
         """
         facts = load_facts(model)
         network = load_model(model).to(device)
-        coder = load_autoencoder(recipe, autoencoder, device)
+        plan = AutoencoderPlan.of(recipe)
+        coder = load_autoencoder(plan, autoencoder, device)
         # With the model in memory, and also for a process that has nothing left to make: one choice
         # for all volumes.
         size = recipe.sample.batch_size
-        decoder = tiled(coder, recipe, device, out, batch_size=size, alone=alone, quiet=quiet)
+        decoder = tiled(coder, plan, device, out, batch_size=size, alone=alone, quiet=quiet)
         problems = []
         if coder.fingerprint != facts.autoencoder_fingerprint:
             problems.append("the autoencoder is not the one whose latents the model has learnt")
