@@ -29,7 +29,7 @@ from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text
 from voxella.case import Case
 from voxella.engine.order import Order
 from voxella.engine.task import prefetch
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import BatchMaker, BatchSettings
 from voxella.provenance import versions
 from voxella.recipe.model import Recipe
 
@@ -108,7 +108,7 @@ def _measure(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> dic
     latents = _latents(recipe, folder / "latents", list(cases))
     text = _text(recipe, folder / "text", list(cases), arguments.tokens)
     stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    maker = BatchMaker(recipe, cases, latents, text, scale=1.0)
+    maker = BatchMaker(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
     order = Order(list(cases), seed=recipe.seed, batch_size=arguments.batch)
     makers = [partial(maker.make, order.step(step)) for step in range(arguments.repeats)]
     _forget(folder)

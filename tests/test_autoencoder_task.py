@@ -29,7 +29,7 @@ from voxella.cache.stage import encode
 from voxella.engine.checkpoint_store import CheckpointStore
 from voxella.engine.order import Order
 from voxella.errors import UserError
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import BatchMaker, BatchSettings
 from voxella.ranks import Ranks
 from voxella.recipe.autoencoder import Adversarial, AutoencoderTraining
 from voxella.testing.autoencoders import AutoencoderContract
@@ -342,7 +342,7 @@ def test_latents_without_sigma_are_encoded_measured_and_drawn_as_means(
         latent = wanted.latent.model_copy(update={"draw": draw})
         drawing = wanted.model_copy(update={"latent": latent})
         cases = {case.id: case for case in volumes_of(prepared).manifest}
-        maker = BatchMaker(drawing, cases, cache, None, scale=2.0)
+        maker = BatchMaker(BatchSettings.of(drawing), cases, cache, None, scale=2.0)
         batch = maker.make(Order(["c2"], seed=0, batch_size=1).step(5))
         assert torch.equal(batch.latents[0], 2.0 * mean[0])
 

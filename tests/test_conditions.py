@@ -20,11 +20,11 @@ from voxella.check.conditions import check_training_conditions, condition_findin
 from voxella.conditioning import Conditioning
 from voxella.engine.order import Visit
 from voxella.errors import UserError
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import BatchMaker, BatchSettings
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import encoded, refuse_other, refuse_values, seen, wrong_conditions
 from voxella.ldm.export import load_facts
-from voxella.ldm.generate import Request, generate, request_for
+from voxella.ldm.generate import GenerationSettings, Request, generate, request_for
 from voxella.ldm.train import train
 from voxella.recipe.condition import Condition
 from voxella.recipe.load import dump_recipe
@@ -137,7 +137,7 @@ def maker_of(recipe: Recipe, run: Path, values: Callable[[int], Mapping[str, Any
     folders = conditioned_run(recipe, run, values)
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    return BatchMaker(recipe, cases, LatentCache.open(folders.latents), text, 1.0)
+    return BatchMaker(BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0)
 
 
 def conditioned_run(
@@ -336,8 +336,9 @@ def test_the_null_twin_lacks_the_conditions_that_the_recipe_says(
         return genuine(x, t, conditioning)
 
     monkeypatch.setattr(model, "predict", predict)
-    request = request_for(recipe, case(age=90, scanner="B"), None, "a")
-    generate(model, recipe, [request], device=torch.device("cpu"))
+    classes, asked = recipe.data.classes, case(age=90, scanner="B")
+    request = request_for(classes, recipe.conditions, asked, None, "a")
+    generate(model, GenerationSettings.of(recipe), [request], device=torch.device("cpu"))
     given, without = told[0].vectors, told[1].vectors
     assert given["age"].tolist() == [[10, 10]]
     assert given["scanner"].tolist() == [[0, 3]]
@@ -348,12 +349,14 @@ def test_a_volume_depends_on_its_conditions_and_missing_is_a_value_of_its_own() 
     recipe = tiny_recipe(*BOTH, name="base")
     model = awake(recipe)
     asked = [case(age=45), case(age=85), case(age=65), case(), case(age=45, scanner="A")]
-    requests = [request_for(recipe, one, None, "same-noise") for one in asked]
-    made = [generate(model, recipe, [one], device=torch.device("cpu")).latents for one in requests]
+    classes = recipe.data.classes
+    requests = [request_for(classes, recipe.conditions, one, None, "same-noise") for one in asked]
+    settings, cpu = GenerationSettings.of(recipe), torch.device("cpu")
+    made = [generate(model, settings, [one], device=cpu).latents for one in requests]
     for n, one in enumerate(made):
         assert all(not torch.equal(one, other) for other in made[n + 1 :])
     bare = Request("same-noise", None, -1, (1.0, 1.0, 1.0))
-    assert torch.equal(generate(model, recipe, [bare], device=torch.device("cpu")).latents, made[3])
+    assert torch.equal(generate(model, settings, [bare], device=cpu).latents, made[3])
 
 
 def test_training_records_and_reads_the_values(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from voxella.case import Manifest
 from voxella.engine.order import Order, Visit
 from voxella.engine.task import prefetch
 from voxella.errors import UserError
-from voxella.ldm.batches import BatchMaker, pad_features
+from voxella.ldm.batches import BatchMaker, BatchSettings, pad_features
 from voxella.ldm.build import build_model
 from voxella.ldm.train import latent_scale
 from voxella.recipe.model import Recipe
@@ -25,7 +25,9 @@ from voxella.workspace.folders import Folders
 def maker_of(recipe: Recipe, folders: Folders, scale: float = 1.0) -> BatchMaker:
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    return BatchMaker(recipe, cases, LatentCache.open(folders.latents), text, scale)
+    return BatchMaker(
+        BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, scale
+    )
 
 
 def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     folders = encoded_run(recipe, tmp_path)
     maker = maker_of(recipe, folders)
-    exact = latent_scale(recipe, maker)
+    exact = latent_scale(recipe.latent, maker, 4)
     # The fixture's latents: mean ~ N(0, 2^2), sigma e^-1, so the variance is near 4 + e^-2.
     assert exact == pytest.approx((4 + 2.718281828**-2) ** -0.5, rel=0.05)
     cache = LatentCache.open(folders.latents)
@@ -147,16 +149,16 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     variance = (means**2 + (2 * logs).exp()).mean() - means.mean() ** 2
     assert exact == pytest.approx(float(variance**-0.5), rel=1e-6)
     # Where means alone are learnt from, the encoder's noise is no part of them.
-    of_means = latent_scale(tiny_recipe("latent.draw=mean"), maker)
+    of_means = latent_scale(tiny_recipe("latent.draw=mean").latent, maker, 4)
     assert of_means == pytest.approx(float(means.var(correction=0) ** -0.5), rel=1e-6)
     assert of_means > 1.01 * exact
     seen = maker_of(tiny_recipe("latent.draw=mean"), folders).make(
         [Visit(case_id, 0) for case_id in cache.ids]
     )
     assert float(seen.latents.double().std(correction=0)) == pytest.approx(1 / of_means, rel=1e-5)
-    assert latent_scale(tiny_recipe("latent.draw=fixed"), maker) == exact
-    assert latent_scale(tiny_recipe("latent.scale=0.25"), maker) == 0.25
-    first = latent_scale(tiny_recipe("latent.scale=first_batch"), maker)
+    assert latent_scale(tiny_recipe("latent.draw=fixed").latent, maker, 4) == exact
+    assert latent_scale(tiny_recipe("latent.scale=0.25").latent, maker, 4) == 0.25
+    first = latent_scale(tiny_recipe("latent.scale=first_batch").latent, maker, 4)
     assert first == pytest.approx(exact, rel=0.3)
     assert first != exact
 

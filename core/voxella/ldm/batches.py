@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,13 +13,16 @@ from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case
 from voxella.case_fields import spacing_of
+from voxella.conditioning import SPACING
 from voxella.diffusion.noise import seeded_noise, seeded_timesteps, seeded_uniform
 from voxella.engine.order import Visit
 from voxella.errors import UserError
 from voxella.ldm.build import Batch
-from voxella.recipe.model import Recipe
+from voxella.ldm.conditions import class_index
+from voxella.recipe.condition import Condition
+from voxella.recipe.model import Dropout, Recipe
 
-__all__ = ["BatchMaker", "class_index", "pad_features"]
+__all__ = ["BatchMaker", "BatchSettings", "pad_features"]
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -32,22 +36,40 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return joined, mask
 
 
-def class_index(recipe: Recipe, case: Case) -> int | None:
-    """Return the place of a case's label among the recipe's classes; None when it has none.
+@dataclass(frozen=True)
+class BatchSettings:
+    """What a recipe says of the batches that its model learns from.
 
-    Raises:
-        UserError: The label is not one of them.
+    Attributes:
+        seed: Of everything that is drawn.
+        classes: Label names, in order.
+        conditions: How a case's values become tensors, by name.
+        draw: ``latent.draw``.
+        timesteps: How many there are to draw from.
+        dropout: Which conditions are nulled how often.
+        spacing: Whether the model is told it.
     """
-    classes = recipe.data.classes
-    if case.label is None:
-        return None
-    if case.label not in classes:
-        raise UserError(
-            f"case {case.id}: label {case.label!r} is not a class of the recipe",
-            legal=", ".join(classes),
-            remedy="--set 'data.classes=[...]', or import again with these names",
+
+    seed: int
+    classes: Sequence[str]
+    conditions: Mapping[str, Condition]
+    draw: Literal["resample", "mean", "fixed"]
+    timesteps: int
+    dropout: Dropout
+    spacing: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> BatchSettings:
+        """Return a recipe's."""
+        return cls(
+            recipe.seed,
+            recipe.data.classes,
+            recipe.conditions,
+            recipe.latent.draw,
+            recipe.diffusion.steps,
+            recipe.dropout,
+            any(vector.name == SPACING for vector in recipe.vectors),
         )
-    return classes.index(case.label)
 
 
 @dataclass(frozen=True)
@@ -55,14 +77,14 @@ class BatchMaker:
     """Makes a :class:`Batch` of visits. Holds no state, so any process makes the same batch.
 
     Attributes:
-        recipe: The experiment.
+        settings: What the recipe says of them.
         cases: The training cases by id.
         latents: Cached means and log sigmas.
         text: Cached token features, or None when the conditioner reads none.
         scale: Factor on latents.
     """
 
-    recipe: Recipe
+    settings: BatchSettings
     cases: dict[str, Case]
     latents: LatentCache
     text: TextCache | None
@@ -101,14 +123,14 @@ class BatchMaker:
     def _latent(self, visit: Visit) -> Tensor:
         entry = self._entry(visit)
         # Without sigma there is nothing to draw.
-        if self.recipe.latent.draw == "mean" or not self.latents.has_sigma:
+        if self.settings.draw == "mean" or not self.latents.has_sigma:
             return self.latents.mean(entry) * self.scale
         mean, log_sigma = self.latents.read(entry)
         # Paper mode keeps one draw per case for ever; by default each visit draws anew.
-        epoch = 0 if self.recipe.latent.draw == "fixed" else visit.epoch
+        epoch = 0 if self.settings.draw == "fixed" else visit.epoch
         eps = seeded_noise(
             mean.shape,
-            seed=self.recipe.seed,
+            seed=self.settings.seed,
             case_id=visit.case_id,
             step=epoch,
             purpose="latent",
@@ -122,7 +144,7 @@ class BatchMaker:
             return entries[0]
         drawn = seeded_uniform(
             (),
-            seed=self.recipe.seed,
+            seed=self.settings.seed,
             case_id=visit.case_id,
             step=visit.epoch,
             purpose="variation",
@@ -131,14 +153,14 @@ class BatchMaker:
 
     def _noise(self, visit: Visit, shape: Sequence[int]) -> Tensor:
         return seeded_noise(
-            tuple(shape), seed=self.recipe.seed, case_id=visit.case_id, step=visit.epoch
+            tuple(shape), seed=self.settings.seed, case_id=visit.case_id, step=visit.epoch
         )
 
     def _timestep(self, visit: Visit) -> int:
         drawn = seeded_timesteps(
             (),
-            self.recipe.diffusion.steps,
-            seed=self.recipe.seed,
+            self.settings.timesteps,
+            seed=self.settings.seed,
             case_id=visit.case_id,
             step=visit.epoch,
         )
@@ -146,9 +168,13 @@ class BatchMaker:
 
     def _drops(self, visit: Visit) -> tuple[bool, bool]:
         """Decide whether text and label are nulled at this visit: (text, label)."""
-        dropout = self.recipe.dropout
+        dropout = self.settings.dropout
         draw = seeded_uniform(
-            (3,), seed=self.recipe.seed, case_id=visit.case_id, step=visit.epoch, purpose="dropout"
+            (3,),
+            seed=self.settings.seed,
+            case_id=visit.case_id,
+            step=visit.epoch,
+            purpose="dropout",
         )
         both = draw[0] < dropout.both
         return bool(both or draw[1] < dropout.text), bool(both or draw[2] < dropout.label)
@@ -189,11 +215,11 @@ class BatchMaker:
         ]
         return {
             name: torch.tensor([block.encode(row.get(name)) for row in rows])
-            for name, block in self.recipe.conditions.items()
+            for name, block in self.settings.conditions.items()
         }
 
     def _drops_conditions(self, visit: Visit) -> bool:
-        dropout, seed = self.recipe.dropout, self.recipe.seed
+        dropout, seed = self.settings.dropout, self.settings.seed
 
         def draw(shape: tuple[int, ...], purpose: str) -> Tensor:
             case_id, step = visit.case_id, visit.epoch
@@ -204,14 +230,14 @@ class BatchMaker:
         return bool(both or draw((), "dropout-conditions") < dropout.conditions)
 
     def _label(self, case_id: str) -> Tensor:
-        one_hot = torch.zeros(len(self.recipe.data.classes))
-        index = class_index(self.recipe, self.cases[case_id])
+        one_hot = torch.zeros(len(self.settings.classes))
+        index = class_index(self.settings.classes, self.cases[case_id])
         if index is not None:
             one_hot[index] = 1.0
         return one_hot
 
     def _spacing(self, visits: Sequence[Visit]) -> Tensor | None:
-        if not any(vector.name == "spacing" for vector in self.recipe.vectors):
+        if not self.settings.spacing:
             return None
         return torch.tensor([self._edges(self.cases[v.case_id]) for v in visits]).float()
 

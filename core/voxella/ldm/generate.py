@@ -17,12 +17,13 @@ from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import Sampler, make_sampler
 from voxella.diffusion.sampling import sample
 from voxella.engine.precision import autocast_dtype, lacks
-from voxella.ldm.batches import class_index, pad_features
+from voxella.ldm.batches import pad_features
 from voxella.ldm.build import LatentDiffusion
-from voxella.ldm.conditions import encoded
-from voxella.recipe.model import Recipe
+from voxella.ldm.conditions import class_index, encoded
+from voxella.recipe.condition import Condition
+from voxella.recipe.model import Recipe, Sample
 
-__all__ = ["Generated", "Request", "generate", "request_for"]
+__all__ = ["Generated", "GenerationSettings", "Request", "generate", "request_for"]
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,32 @@ class Generated:
     class_probabilities: Tensor | None
 
 
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What a recipe says of generating latents.
+
+    Attributes:
+        sample: Sampler, steps, guidance and what the null twin lacks.
+        shape: ``(C, *spatial)`` of a latent.
+        seed: Of the noise.
+        precision: As in training, such as ``bfloat16``; None: float32.
+    """
+
+    sample: Sample
+    shape: tuple[int, ...]
+    seed: int
+    precision: str | None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> GenerationSettings:
+        """Return a recipe's."""
+        shape = (recipe.latent.channels, *recipe.latent.size)
+        return cls(recipe.sample, shape, recipe.seed, autocast_dtype(recipe.deepspeed))
+
+
 def generate(
     model: LatentDiffusion,
-    recipe: Recipe,
+    settings: GenerationSettings,
     requests: Sequence[Request],
     *,
     device: torch.device,
@@ -71,35 +95,34 @@ def generate(
 
     Args:
         model: Trained, in evaluation mode, on ``device``.
-        recipe: Names sampler, steps, guidance, seed and latent size.
+        settings: What the recipe says.
         requests: The batch.
         device: Where to compute.
-        sampler: If not the recipe's (panels take fewer steps).
+        sampler: If not the settings' (panels take fewer steps).
         on_step: Called with (steps done, steps in all).
     """
-    settings = recipe.sample
-    sampler = sampler or make_sampler(settings.sampler, model.schedule, settings.steps)
+    asked, shape = settings.sample, settings.shape
+    sampler = sampler or make_sampler(asked.sampler, model.schedule, asked.steps)
     given = _conditions(model, requests, device)
-    null = {**given, **_null(settings.guidance_null, given, len(requests), device)}
+    null = {**given, **_null(asked.guidance_null, given, len(requests), device)}
     probabilities: list[Tensor] = []
-    shape = (recipe.latent.channels, *recipe.latent.size)
 
     def noise(step: int, purpose: str = "sampling") -> Tensor:
         drawn = [
-            seeded_noise(shape, seed=recipe.seed, case_id=r.sample_id, step=step, purpose=purpose)
+            seeded_noise(shape, seed=settings.seed, case_id=r.sample_id, step=step, purpose=purpose)
             for r in requests
         ]
         return torch.stack(drawn).to(device)
 
     def denoise(x: Tensor, t: int) -> Tensor:
         timesteps = torch.full((len(requests),), t, device=device)
-        with _precision(recipe, device):
+        with _precision(settings.precision, device):
             conditioning = model.condition(timesteps=timesteps, **given)
             output = model.predict(x, timesteps, conditioning)
-            if settings.guidance != 1.0:
+            if asked.guidance != 1.0:
                 nothing = model.condition(timesteps=timesteps, **null)
                 without = model.predict(x, timesteps, nothing)
-                output = combine(output, without, settings.guidance)
+                output = combine(output, without, asked.guidance)
         if conditioning.class_logits is not None:
             probabilities[:] = [conditioning.class_logits.float().softmax(dim=1)]
         return output
@@ -166,29 +189,33 @@ def _null(
     return null
 
 
-def _precision(recipe: Recipe, device: torch.device) -> Any:  # noqa: ANN401 - a context manager
+def _precision(dtype: str | None, device: torch.device) -> Any:  # noqa: ANN401 - a context manager
     """Compute as in training where a GPU has that precision; elsewhere in float32."""
-    dtype = autocast_dtype(recipe.deepspeed)
     # On a CPU bfloat16 is only slower; on an old GPU it is emulated.
     if dtype is None or device.type == "cpu" or lacks(device, dtype) is not None:
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, dtype))
 
 
-def request_for(recipe: Recipe, case: Case, features: Tensor | None, sample_id: str) -> Request:
+def request_for(
+    classes: Sequence[str],
+    conditions: Mapping[str, Condition],
+    case: Case,
+    features: Tensor | None,
+    sample_id: str,
+) -> Request:
     """Return the request that makes a synthetic twin of a case: with its report, label and so on.
 
     Args:
-        recipe: The experiment.
+        classes: Label names, in order.
+        conditions: How a case's values become tensors, by name.
         case: Whose label, spacing and conditions are taken.
         features: ``(L, F)`` of its report; None: the empty one's, or a model without text.
         sample_id: Names which of its twins.
 
     Raises:
-        UserError: The case's label is not a class of the recipe, or a condition cannot be taken.
+        UserError: The case's label is not one of the classes, or a condition cannot be taken.
     """
-    index = class_index(recipe, case)
+    index = class_index(classes, case)
     label = -1 if index is None else index
-    return Request(
-        sample_id, features, label, spacing_of(case.extra), encoded(recipe.conditions, case)
-    )
+    return Request(sample_id, features, label, spacing_of(case.extra), encoded(conditions, case))

@@ -13,7 +13,7 @@ from voxella.cache.text import TextCache
 from voxella.case import MANIFEST, Case
 from voxella.diffusion.samplers import make_sampler
 from voxella.engine.runtime import barrier
-from voxella.ldm.generate import Request, request_for
+from voxella.ldm.generate import GenerationSettings, Request, request_for
 from voxella.progress import Steps
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
@@ -64,14 +64,14 @@ def make_missing(
         (data_set.out / MANIFEST).unlink(missing_ok=True)
         drop_sheet(data_set.out)
     barrier()
-    schedule = networks.model.schedule
+    schedule, settings = networks.model.schedule, GenerationSettings.of(recipe)
     steps = make_sampler(recipe.sample.sampler, schedule, recipe.sample.steps).steps
     with Steps("sampling", len(batches) * steps, quiet=not ranks.is_main) as progress:
         for batch in batches:
             requests = [_request(recipe, job, prompts) for job in batch]
             wanted = {number for number, job in enumerate(batch) if job.sample_id in missing}
             made = networks.images(
-                recipe, requests, wanted, on_step=lambda done, total: progress.advance()
+                settings, requests, wanted, on_step=lambda done, total: progress.advance()
             )
             for number, image in made:
                 keep_volume(data_set, batch[number], image)
@@ -79,7 +79,7 @@ def make_missing(
 
 def _request(recipe: Recipe, job: SampleJob, prompts: Prompts | None) -> Request:
     features = None if prompts is None else prompts.features(job.case)
-    return request_for(recipe, job.case, features, job.sample_id)
+    return request_for(recipe.data.classes, recipe.conditions, job.case, features, job.sample_id)
 
 
 def _share(

@@ -21,7 +21,7 @@ from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other
 from voxella.ldm.export import FACTS, ModelFacts, load_facts
-from voxella.ldm.generate import request_for
+from voxella.ldm.generate import GenerationSettings, request_for
 from voxella.limits import SAMPLES
 from voxella.provenance import versions
 from voxella.ranks import Ranks
@@ -144,12 +144,13 @@ class Generator:
         SAMPLES.require(count, "count asks for")
         features = self._features(report or "")
         names = [f"{name}-s{number:03d}" for number in range(count)]
-        size = recipe.sample.batch_size
+        size, settings = recipe.sample.batch_size, GenerationSettings.of(recipe)
+        classes, blocks = recipe.data.classes, recipe.conditions
         made: list[SyntheticImage] = []
         for start in range(0, count, size):
             part = names[start : start + size]
-            requests = [request_for(recipe, case, features, one) for one in part]
-            images = dict(self._networks.images(recipe, requests))
+            requests = [request_for(classes, blocks, case, features, one) for one in part]
+            images = dict(self._networks.images(settings, requests))
             made += [self._image(recipe, case, one, images[n]) for n, one in enumerate(part)]
         return made
 

@@ -17,7 +17,7 @@ from voxella.autoencoder.tiling.choice import tiled
 from voxella.errors import UserError
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.export import ModelFacts, load_facts, load_model
-from voxella.ldm.generate import Request, generate
+from voxella.ldm.generate import GenerationSettings, Request, generate
 from voxella.recipe.model import Recipe
 
 __all__ = ["GeneratedImage", "Networks", "other_text"]
@@ -100,7 +100,7 @@ class Networks:
     @torch.no_grad()
     def images(
         self,
-        recipe: Recipe,
+        settings: GenerationSettings,
         requests: Sequence[Request],
         wanted: Collection[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
@@ -110,12 +110,12 @@ class Networks:
         As many are decoded together as memory allows.
 
         Args:
-            recipe: Names sampler, steps, guidance, seed and latent size.
+            settings: How latents are generated.
             requests: The batch.
             wanted: Places of the images to be decoded; None: all.
             on_step: Called with (steps done, steps in all).
         """
-        made = generate(self.model, recipe, requests, device=self.device, on_step=on_step)
+        made = generate(self.model, settings, requests, device=self.device, on_step=on_step)
         shares = made.class_probabilities
         for start in range(0, len(requests), self.decoder.decode_batch):
             numbers = range(start, min(start + self.decoder.decode_batch, len(requests)))
