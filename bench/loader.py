@@ -151,7 +151,7 @@ def _forget(folder: Path) -> None:
 
 def _case(name: str) -> Case:
     spacing = {"spacing_mm": [0.5, 0.5, 0.6]}
-    return Case(id=name, patient=name, images={}, label="negative", split="train", extra=spacing)
+    return Case(id=name, group=name, images={}, label="negative", split="train", extra=spacing)
 
 
 def _latents(recipe: Recipe, folder: Path, names: list[str]) -> LatentCache:

@@ -66,7 +66,7 @@ def synthetic_cases(folder: Path, real: Manifest, **changes: Any) -> Manifest:
         }
         target = _LABELS.index(source.label or "")
         twin = _case(folder, f"{source.id}-s000", target, 100 + number, scale=962.0)
-        known = {"patient": f"synthetic-{source.patient}", "extra": extra, "label_source": "given"}
+        known = {"group": f"synthetic-{source.group}", "extra": extra, "label_source": "given"}
         twins.append(twin.model_copy(update={**known, **changes}))
     manifest = Manifest(folder, twins)
     manifest.write()
@@ -91,7 +91,7 @@ def _case(
     write_volume(folder / relative, stored, np.diag([1.0, 1.0, 3.0, 1.0]))
     known: dict[str, Any] = {
         "id": case_id,
-        "patient": f"p-{case_id}",
+        "group": f"p-{case_id}",
         "images": {"t2w": relative},
         "label": _LABELS[target],
         "label_source": "pirads",

@@ -93,7 +93,7 @@ class BrokenDataset:
         self._seed += 1
         path = self.folder / "images" / f"{name}_t2w{suffix}"
         (make or write_nifti)(path, scan(self._seed))
-        entry: dict[str, Any] = {"id": name, "patient": f"patient of {name}", "split": "train"}
+        entry: dict[str, Any] = {"id": name, "group": f"patient of {name}", "split": "train"}
         entry |= {"images": {"t2w": f"images/{path.name}", **(more or {})}, "label": "positive"}
         if report is not None:
             entry |= self._report(name, report)
@@ -312,12 +312,12 @@ def _copies(data: BrokenDataset) -> None:
     data.case("near-train", "duplicate.near", make=lambda p, a: write_nifti(p, noisy))
     data.case("near-test", "duplicate.near", make=copied, split="test")
     for split in ("train", "test"):
-        data.case(f"patient-{split}", "split.patient", patient="one and the same", split=split)
+        data.case(f"patient-{split}", "split.patient", group="one and the same", split=split)
 
 
 def _manifest(data: BrokenDataset) -> None:
     data.line(b'{"id": "cut')
-    data.line(b'{"id": "latin", "patient": "\xe9"}')
+    data.line(b'{"id": "latin", "group": "\xe9"}')
     data.expected.add((None, "manifest.line"))
     data.case("wrong-split", "manifest.field", split="training")
     data.case("twice", "manifest.duplicate-id")
@@ -329,9 +329,9 @@ def _manifest(data: BrokenDataset) -> None:
 
 def _reports(data: BrokenDataset) -> None:
     data.case("no-report", "report.none", report=None)
-    data.case("two-ways", "patient.alike", patient="P 0017")
-    data.case("two-ways-b", patient="p 0017")
-    data.case("unseen", "patient.form", patient="17\u200b")
+    data.case("two-ways", "patient.alike", group="P 0017")
+    data.case("two-ways-b", group="p 0017")
+    data.case("unseen", "patient.form", group="17\u200b")
     data.case("lost-report", "report.missing", report="reports/gone.txt", report_sha256=None)
     (data.folder / "reports" / "lost-report.txt").unlink()
     data.case("latin-1", "report.undecodable", report="Läsion, PI-RADS 4.".encode("latin-1"))

@@ -93,7 +93,7 @@ def _written(
         write_volume(folder / images[sequence], array.astype(np.float32), affine())
     return Case(
         id=name,
-        patient=f"p-{name}",
+        group=f"p-{name}",
         images=images,
         label=label,
         split=split,
@@ -168,7 +168,7 @@ def kept(
             [case.id for case in cases],
             [case.label == "positive" for case in cases],
             [0.5] * len(cases),
-            patients=[case.patient for case in cases],
+            patients=[case.group for case in cases],
         )
         for split, cases in apart.items()
         if cases

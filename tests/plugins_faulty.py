@@ -223,7 +223,7 @@ class Importer:
         digest = hashlib.sha256(b"" if self.fault == "hash" else text.encode()).hexdigest()
         image = "b.nii.gz" if self.fault == "image" else "a.nii.gz"
         case = Case(
-            id="a", patient="a", images={"t2w": image}, report="a.txt",
+            id="a", group="a", images={"t2w": image}, report="a.txt",
             report_sha256=digest,
         )  # fmt: skip
         if self.fault == "leak":

@@ -74,7 +74,7 @@ def _case(index: int, cases: int) -> Case:
     name = f"case-{index:02d}"
     return Case(
         id=name,
-        patient=f"patient-{index:02d}",
+        group=f"patient-{index:02d}",
         images={"t2w": f"images/{name}_t2w.nii.gz"},
         report=f"reports/{name}.txt",
         report_sha256=sha256_bytes(_report(name).encode()),
@@ -106,7 +106,7 @@ def _images(folders: Folders, real: list[Case], make: Maker, synthetic: int) -> 
         twins.append(
             Case(
                 id=twin,
-                patient=f"synthetic-{case.patient}",
+                group=f"synthetic-{case.group}",
                 images={"t2w": path},
                 label=case.label,
                 label_source="given",

@@ -136,7 +136,7 @@ class Bench:
         cases = [
             Case(
                 id=name,
-                patient=truth.patient,
+                group=truth.patient,
                 images={"t2w": f"images/{name}.nii.gz"},
                 label_source="phantom",
                 truth=f"truth/{name}.json",
@@ -155,7 +155,7 @@ class Bench:
 
     @staticmethod
     def _subject(case: Case, source: Case) -> Subject:
-        return Subject(case, case.patient, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
+        return Subject(case, case.group, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
 
     @staticmethod
     def _sighting(truth: Truth, right: bool) -> Detection:
@@ -231,7 +231,7 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
     subjects = [
         Subject(
             case,
-            case.patient,
+            case.group,
             case,
             paths=(prepared.image_path(case, "t2w"),),
             scale=1.0,

@@ -250,7 +250,7 @@ def _check_of_damaged_files(place: Path) -> tuple[str, ...]:
 
 
 def _check_of_a_manifest_with_text(place: Path) -> tuple[str, ...]:
-    entry_with(place / "dataset" / "manifest.jsonl", patient=SECRET, label=LINE, **{SECRET: LINE})
+    entry_with(place / "dataset" / "manifest.jsonl", group=SECRET, label=LINE, **{SECRET: LINE})
     return ("check", str(place / "dataset"), "--workers", "1")
 
 

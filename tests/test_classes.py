@@ -171,9 +171,7 @@ def test_ways_to_deal_patients_to_classes() -> None:
 
 def test_pirads_speaks_of_the_named_class() -> None:
     def case(label: str) -> Case:
-        return Case(
-            id="a", patient="a", images={"t2w": "a.nii.gz"}, label=label, extra={"pirads": 5}
-        )
+        return Case(id="a", group="a", images={"t2w": "a.nii.gz"}, label=label, extra={"pirads": 5})
 
     def codes(label: str, positive: str | None) -> list[str]:
         return [finding.code for finding in check_labels([case(label)], CLASSES, positive)]
@@ -197,7 +195,7 @@ def three_greys(folder: Path, splits: dict[str, int]) -> None:
                 Case.model_validate(
                     {
                         "id": name,
-                        "patient": name,
+                        "group": name,
                         "images": {"t2w": f"{name}.nii.gz"},
                         "label": CLASSES[number % 3],
                         "split": split,

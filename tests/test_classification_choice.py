@@ -131,7 +131,7 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
     real: Manifest, tmp_path: Path
 ) -> None:
     made = synthetic_cases(tmp_path / "made", real)
-    patient = with_cases(made, patient="synthetic-p-real-test-0")
+    patient = with_cases(made, group="synthetic-p-real-test-0")
     with pytest.raises(UserError, match="were made for patients of val or test"):
         chosen(blob_recipe("synth_clinical"), real, patient)
     moved = [case.model_copy(update={"split": "test"}) for case in made]
@@ -140,7 +140,7 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
 
     known = [c.model_copy(update={"report_sha256": f"hash of {c.id}"}) for c in real]
     prompt = {"source_case": "a1", "prompt_sha256": "hash of real-test-0"}
-    asked = with_cases(made, patient="synthetic-prompt-a1", extra={**made.cases[0].extra, **prompt})
+    asked = with_cases(made, group="synthetic-prompt-a1", extra={**made.cases[0].extra, **prompt})
     with pytest.raises(UserError, match="prompts that are reports of val or test"):
         chosen(blob_recipe("synth_clinical"), Manifest(real.folder, known), asked)
     free = with_cases(asked, extra={**asked.cases[0].extra, "prompt_sha256": "of nobody"})

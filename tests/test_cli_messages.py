@@ -151,8 +151,8 @@ def test_each_data_set_has_run_folders_of_its_own(
 
 def data_set(folder: Path, *labels: str | None) -> Manifest:
     images = {"t2w": "none.nii.gz"}
-    cases = [Case(id=f"c{n}", patient="p", images=images, label=x) for n, x in enumerate(labels)]
-    held_out = Case(id="v", patient="v", images=images, label="positive", split="val")
+    cases = [Case(id=f"c{n}", group="p", images=images, label=x) for n, x in enumerate(labels)]
+    held_out = Case(id="v", group="v", images=images, label="positive", split="val")
     manifest = Manifest(folder, [*cases, held_out])
     manifest.write()
     return manifest
@@ -212,7 +212,7 @@ def with_reports(folder: Path, *texts: str | None) -> Manifest:
             (folder / report).write_text(text or "")
         images = {"t2w": "none.nii.gz"}
         cases.append(
-            Case(id=f"c{number}", patient="p", images=images, label="positive", report=report)
+            Case(id=f"c{number}", group="p", images=images, label="positive", report=report)
         )
     manifest = Manifest(folder, cases)
     manifest.write()

@@ -42,7 +42,7 @@ BOTH = (
 def case(name: str = "a", **conditions: float | str | None) -> Case:
     return Case(
         id=name,
-        patient=name,
+        group=name,
         images={},
         conditions=conditions,
         extra={"spacing_mm": [1.0, 1.0, 1.0]},
@@ -129,7 +129,7 @@ def test_a_case_keeps_numbers_and_codes_and_no_sentence() -> None:
     secret = "a lesion in the left peripheral zone was seen"
     for wrong in ({"a": secret}, {secret: 1.0}, {"a": True}, {"a": float("nan")}, {"a": [1]}):
         with pytest.raises(ValidationError) as refused:
-            Case(id="a", patient="a", images={}, conditions=wrong)
+            Case(id="a", group="a", images={}, conditions=wrong)
         assert secret not in str(refused.value)
 
 

@@ -114,7 +114,7 @@ def test_a_volume_is_correct_by_nibabel_and_by_simpleitk(name: str) -> None:
 def test_as_a_data_set_the_volumes_are_prepared_and_the_problems_listed(tmp_path: Path) -> None:
     ids = {name: re.sub(r"[^A-Za-z0-9]", "-", name) for name in table()}
     found = files()
-    cases = [Case(id=ids[n], patient=ids[n], images={"t2w": str(found[n])}) for n in table()]
+    cases = [Case(id=ids[n], group=ids[n], images={"t2w": str(found[n])}) for n in table()]
     Manifest(tmp_path / "raw", cases).write()
     settings = recipe(crop_mm=[None] * 3, size=[6, 6, 6], interpolation="linear")
     manifest = prepare(settings, tmp_path / "raw", tmp_path / "out", workers=1, quarantine=True)

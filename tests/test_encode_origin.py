@@ -72,7 +72,7 @@ def dataset(tmp_path: Path) -> Path:
         report = None if text is None else f"reports/{case_id}.txt"
         if report is not None:
             (folder / report).write_text(str(text))
-        cases.append(Case(id=case_id, patient=case_id, images={}, report=report, split="train"))
+        cases.append(Case(id=case_id, group=case_id, images={}, report=report, split="train"))
     Manifest(folder, cases).write()
     return folder
 

@@ -159,7 +159,7 @@ class Data:
             write_volume(self.prepared / name, images[case_id], np.eye(4))
             facts = {
                 "id": case_id,
-                "patient": case_id,
+                "group": case_id,
                 "images": {"t2w": name},
                 "split": "train" if number < train else "test",
             }

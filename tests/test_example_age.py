@@ -122,7 +122,7 @@ def taught(recipe: Recipe, run: Path) -> Tensor:
     train(recipe, run)
     model = load_model(folders.model)
     asked = [
-        Case(id="x", patient="x", images={}, conditions=told, extra={"spacing_mm": [2, 2, 3]})
+        Case(id="x", group="x", images={}, conditions=told, extra={"spacing_mm": [2, 2, 3]})
         for told in ({"age": 45.0}, {"age": 85.0}, {})
     ]
     classes, settings = recipe.data.classes, GenerationSettings.of(recipe)

@@ -41,7 +41,7 @@ def case(folder: Path, name: str, text: str | None = None, **more: Any) -> Case:
         (folder / "reports").mkdir(exist_ok=True)
         (folder / "reports" / f"{name}.txt").write_text(text, encoding="utf-8")
     settings: dict[str, Any] = {
-        "patient": name,
+        "group": name,
         "images": {"t2w": str(write_image(folder.parent / "raw" / f"{name}.nii.gz").resolve())},
         "report": None if text is None else f"reports/{name}.txt",
         "report_sha256": None if text is None else sha256_bytes(text.encode()),
@@ -63,8 +63,8 @@ def dataset(tmp_path: Path) -> Manifest:
     manifest = Manifest(
         folder,
         [
-            case(folder, "a", SECRET, patient="p1", label="positive"),
-            case(folder, "b", patient="p1", label_source="isup", images=adc),
+            case(folder, "a", SECRET, group="p1", label="positive"),
+            case(folder, "b", group="p1", label_source="isup", images=adc),
             case(folder, "c", "Ä “text”", split="val", label_source="lesion_drawn"),
             case(folder, "d", split="test", label="positive", extra={"dataset": "X", "isup": 1}),
             case(folder, "e", SECRET, split="test", label=None, label_source=None),
@@ -118,7 +118,7 @@ def test_the_way_back_gives_the_same_data_set(dataset: Manifest, tmp_path: Path)
     labelled = [one for one in dataset if one.label is not None]
     assert len(back) == len(labelled)
     for one, again in zip(labelled, back, strict=True):
-        held = ("id", "patient", "label", "label_source", "split", "report_sha256")
+        held = ("id", "group", "label", "label_source", "split", "report_sha256")
         assert [getattr(one, k) for k in held] == [getattr(again, k) for k in held]
         assert again.extra["dataset"] == one.extra["dataset"]
         assert again.images["t2w"] == one.images["t2w"]

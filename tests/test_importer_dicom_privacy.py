@@ -184,7 +184,7 @@ def test_the_key_is_made_once_and_lies_beside_the_data_set(tmp_path: Path) -> No
     # Another key: others.
     other = dicom(source=tmp_path / "in", val_share=0, test_share=0)(tmp_path / "far" / "d")
     assert other.cases[0].id != first.cases[0].id
-    assert other.cases[0].patient != first.cases[0].patient
+    assert other.cases[0].group != first.cases[0].group
 
 
 def test_no_key_is_made_of_what_is_not_imported(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_patients_who_may_be_one_are_told_by_their_studies(
     told = capsys.readouterr().err
     (line,) = (line for line in told.splitlines() if "differ only in letter case" in line)
     named = [case.id for case in manifest if case.id in line]
-    assert len({case.patient for case in manifest}) == 3
+    assert len({case.group for case in manifest}) == 3
     assert len(named) == 2
     assert "zebra" not in told.lower()
 
@@ -291,5 +291,5 @@ def test_studies_without_a_patient_are_told(
     for study, patient in {"a": None, "b": "N/A"}.items():
         write_series(tmp_path / "in", study=study, PatientID=patient)
     manifest = dicom(source=tmp_path / "in", val_share=0, test_share=0)(tmp_path / "out")
-    assert len({case.patient for case in manifest}) == 2
+    assert len({case.group for case in manifest}) == 2
     assert "no PatientID, so each is taken for a patient of its own" in capsys.readouterr().err

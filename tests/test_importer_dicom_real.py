@@ -70,7 +70,7 @@ def test_nothing_of_the_headers_is_left(imported: tuple[Manifest, Case]) -> None
     text = (manifest.folder / "manifest.jsonl").read_text()
     header = dcmread(files("4.")[0], stop_before_pixels=True)
     assert re.fullmatch(r"s[0-9a-f]{12}", case.id)
-    assert re.fullmatch(r"p[0-9a-f]{12}", case.patient)
+    assert re.fullmatch(r"p[0-9a-f]{12}", case.group)
     assert case.extra == {}
     for keyword in ("PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
         assert str(header[keyword].value) not in text

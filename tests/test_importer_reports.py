@@ -197,7 +197,7 @@ def test_a_manifest_with_line_separators_reads_back(tmp_path: Path) -> None:
     line = json.dumps({"id": "a", "patient": "P\u2028 1\x85", "images": {}}, ensure_ascii=False)
     write(tmp_path / "manifest.jsonl", f"{line}\r\n", "utf-8-sig")
     (case,) = Manifest.read(tmp_path)
-    assert case.patient == "P\u2028 1\x85"
+    assert case.group == "P\u2028 1\x85"
     found, findings = read_leniently(tmp_path)
     assert (found.cases, findings) == ([case], [])
 
@@ -232,7 +232,7 @@ def test_cells_that_say_there_is_nothing_are_empty(
     lines += ["b,nan,a.nii.gz,positive,NULL,5.1", "c,P1,a.nii.gz,nan,,<NA>"]
     path = write(source / "t.csv", "\n".join(lines))
     made = table(source=path, extra=["psa"], **KEEP)(tmp_path / "out")
-    assert [(c.patient, c.label, c.report, c.extra.get("psa")) for c in made] == [
+    assert [(c.group, c.label, c.report, c.extra.get("psa")) for c in made] == [
         ("a", None, None, None), ("b", "positive", None, 5.1), ("P1", None, None, None),
     ]  # fmt: skip
     assert "2 rows name no patient (nan, N/A, - or the like)" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_a_cube_of_1600_voxels_is_refused_unread(bomb: Path) -> None:
 def test_the_check_and_prepare_say_the_same(
     bomb: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    case = Case(id="a", patient="a", images={"t2w": str(bomb)}, split="train")
+    case = Case(id="a", group="a", images={"t2w": str(bomb)}, split="train")
     Manifest(tmp_path / "dataset", [case]).write()
     assert main(["check", str(tmp_path / "dataset"), "--workers", "1"]) == 2
     assert "image.impossible-size" in capfd.readouterr().out

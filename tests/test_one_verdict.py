@@ -147,7 +147,7 @@ def test_no_user_case_is_prepared_that_the_check_calls_an_error(
     folder = USER_CASES / case
     lines = (folder / "t.csv").read_text().split()[1:]
     entries = [
-        {"id": name, "patient": name, "images": {"t2w": str(folder / file)}}
+        {"id": name, "group": name, "images": {"t2w": str(folder / file)}}
         for name, file in (line.split(",") for line in lines)
     ]
     (tmp_path / "dataset").mkdir()

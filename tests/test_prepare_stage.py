@@ -45,7 +45,7 @@ def dataset(folder: Path, count: int = 4, sequences: tuple[str, ...] = ("t2w",))
         cases.append(
             Case(
                 id=f"c{number}",
-                patient=f"p{number}",
+                group=f"p{number}",
                 images=images,
                 report=f"reports/c{number}.txt",
                 report_sha256=sha256_file(folder / "reports" / f"c{number}.txt"),
@@ -411,7 +411,7 @@ def test_an_empty_data_set_is_named(tmp_path: Path) -> None:
 def test_images_of_one_slice(tmp_path: Path) -> None:
     array = np.random.default_rng(0).random((16, 16, 1))
     write_volume(tmp_path / "raw" / "a.nii.gz", array, np.eye(4))
-    Manifest(tmp_path / "raw", [Case(id="a", patient="a", images={"t2w": "a.nii.gz"})]).write()
+    Manifest(tmp_path / "raw", [Case(id="a", group="a", images={"t2w": "a.nii.gz"})]).write()
     flat = recipe(size=[8, 8], crop_mm=[8.0, 8.0])
     manifest = prepare(flat, tmp_path / "raw", tmp_path / "out", workers=1)
     assert manifest.cases[0].extra["spacing_mm"] == [1.0, 1.0]
@@ -425,7 +425,7 @@ def test_real_picai_cases(tmp_path: Path) -> None:
     cases = [
         Case(
             id=case,
-            patient=case,
+            group=case,
             images={
                 name: str(PICAI / case.split("_")[0] / f"{case}_{name}.mha")
                 for name in ("t2w", "adc", "hbv")

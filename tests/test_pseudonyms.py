@@ -34,7 +34,7 @@ def renamed(samples: Path) -> Path:
             (samples / path).rename(samples / images[sequence])
         known = {
             "id": twin(source),
-            "patient": f"synthetic-{mark('patient', case.patient.removeprefix('synthetic-'))}",
+            "group": f"synthetic-{mark('patient', case.group.removeprefix('synthetic-'))}",
             "images": images,
             "extra": {**case.extra, "source_case": hidden(source)},
         }
@@ -82,7 +82,7 @@ def test_two_cases_with_one_name_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Pseudonyms.of(give_key(tmp_path))
-    cases = [Case(id=f"case-{n}", patient=f"p{n}", images={}) for n in range(17)]
+    cases = [Case(id=f"case-{n}", group=f"p{n}", images={}) for n in range(17)]
     names.check(cases)
     monkeypatch.setattr(pseudonyms, "_DIGITS", 1)  # sixteen names for seventeen cases
     with pytest.raises(UserError, match="two cases have one pseudonym"):

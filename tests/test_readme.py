@@ -174,7 +174,7 @@ def write_table(manifest: Manifest, path: Path) -> None:
         for case in manifest:
             text = "" if case.report is None else (manifest.folder / case.report).read_text()
             image = manifest.image_path(case, "t2w")
-            writer.writerow([case.id, case.patient, image, case.label, text])
+            writer.writerow([case.id, case.group, image, case.label, text])
 
 
 def write_flan_t5(folder: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
     for twin in twins:
         source = sources[twin.extra["source_case"]]
         assert twin.id == f"{twin.extra['source_case']}-s000"
-        assert twin.patient == NAMES.patient(source.patient)
+        assert twin.group == NAMES.patient(source.group)
         assert (twin.label, twin.label_source, twin.split) == (source.label, "phantom", "train")
         assert (twin.report, twin.truth) == (None, None)
         expected: dict[str, Any] = {
@@ -502,7 +502,7 @@ def test_no_real_name_lies_in_what_leaves(bench: Bench, tmp_path: Path) -> None:
     assert (run / KEY).stat().st_mode & 0o777 == 0o600
     real = Manifest.read(bench.workspace / "dataset")
     hashes = {case.report_sha256 for case in real if case.report_sha256}
-    names = {n for case in real for n in (case.id, case.patient)} | hashes
+    names = {n for case in real for n in (case.id, case.group)} | hashes
     for path in out.rglob("*"):
         assert not any(name in path.name for name in names), path
         if path.is_file():
@@ -519,7 +519,7 @@ def test_no_real_name_lies_in_what_leaves(bench: Bench, tmp_path: Path) -> None:
     sources = {case.id: case for case in real}
     for case in known:
         source = sources[case.extra["source_case"]]
-        assert case.patient == f"synthetic-{source.patient}"
+        assert case.group == f"synthetic-{source.group}"
         assert case.extra["prompt_sha256"] == source.report_sha256
     away = tmp_path / "away"
     shutil.copytree(out, away)

@@ -207,7 +207,7 @@ def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
 def _real(number: int) -> Case:
     return Case(
         id=f"case-{number:02d}",
-        patient=f"patient-{number:02d}",
+        group=f"patient-{number:02d}",
         images={"t2w": f"case-{number:02d}.nii.gz"},
         label=("negative", "positive")[number % 2],
         split="train",
@@ -223,7 +223,7 @@ def _twin(case: Case, shift: float) -> Case:
         "predicted_probabilities": {"negative": 1 - positive, "positive": positive},
     }
     return case.model_copy(
-        update={"id": f"{case.id}-s000", "patient": f"synthetic-{case.patient}", "extra": extra}
+        update={"id": f"{case.id}-s000", "group": f"synthetic-{case.group}", "extra": extra}
     )
 
 

@@ -48,7 +48,7 @@ def encoded_run(recipe: Recipe, run: Path, cases: int = 7, held_out: int = 0) ->
 def _case(index: int, split: Split) -> Case:
     return Case(
         id=f"case-{index}",
-        patient=f"patient-{index}",
+        group=f"patient-{index}",
         images={"t2w": f"images/case-{index}_t2w.nii.gz"},
         report=None if index % 3 == 2 else f"reports/case-{index}.txt",
         label=("negative", "positive")[index % 2],

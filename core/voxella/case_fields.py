@@ -13,13 +13,13 @@ from typing import Any
 
 from voxella.wording import named, why_no_name, why_sentence
 
-__all__ = ["GUARDED", "LONGEST_PATIENT", "conditions_problem", "field_problem", "spacing_of"]
+__all__ = ["GUARDED", "LONGEST_GROUP", "conditions_problem", "field_problem", "spacing_of"]
 
 # An id of 128 characters, and what stands before it for a synthetic counterpart.
-LONGEST_PATIENT = 144
+LONGEST_GROUP = 144
 _PATHS = ("images", "report", "truth")
 GUARDED = (
-    "patient",
+    "group",
     "images",
     "report",
     "report_sha256",
@@ -78,8 +78,8 @@ def _problem(field: str, text: tuple[str, bool]) -> str | None:
     if field == "extra":
         # A scanner's or a site's name; or a path, which an importer may keep.
         return _path_problem(value) if PurePosixPath(value).is_absolute() else why_no_name(value)
-    if field == "patient":
-        return why_sentence(value, longest=LONGEST_PATIENT)
+    if field == "group":
+        return why_sentence(value, longest=LONGEST_GROUP)
     return why_sentence(value)
 
 

@@ -54,7 +54,7 @@ def data_set(folder: Path, count: int = 6, size: tuple[int, int, int] = (12, 11,
         image = f"images/{number}.nii.gz"
         array = np.random.default_rng(number).random(size) * 100
         write_volume(folder / image, array, np.diag([1.0, 1.0, 3.0, 1.0]))
-        cases.append(Case(id=f"c{number}", patient=f"p{number}", images={"t2w": image}))
+        cases.append(Case(id=f"c{number}", group=f"p{number}", images={"t2w": image}))
     Manifest(folder, cases).write()
     return folder
 

@@ -178,7 +178,7 @@ def _dataset(folder: Path) -> list[Path]:
     cases = [
         Case(
             id=name,
-            patient=f"p{name}",
+            group=f"p{name}",
             images={"t2w": f"{name}.nii.gz"},
             report=f"{name}.txt",
             label="negative",

@@ -33,18 +33,18 @@ class Draft:
 
     Attributes:
         id: The case's id, legal in a manifest.
-        patient: Its patient.
+        group: Whose it is: its patient, its slide.
         images: Source file by sequence.
         report: Its report, or None.
         label: Its class, or None.
         label_source: Where the label comes from.
-        split: Its split, or None: decided by a hash of the patient.
+        split: Its split, or None: decided by a hash of the group.
         conditions: What a model may be conditioned on, by name: numbers and words.
         extra: What else the manifest keeps; numbers and short codes, never free text.
     """
 
     id: str
-    patient: str
+    group: str
     images: dict[str, Path]
     report: Report | None = None
     label: str | None = None
@@ -82,7 +82,7 @@ class Assembly:
                 in letter case only, or detached voxels would be left behind.
         """
         _refuse_sentences(drafts, copied=self.copy)
-        splits = {draft.id: draft.split or self._split(draft.patient) for draft in drafts}
+        splits = {draft.id: draft.split or self._split(draft.group) for draft in drafts}
         _check_splits(drafts, splits)
         _refuse_case_only(drafts)
         _tell_alike(drafts, splits)
@@ -103,7 +103,7 @@ class Assembly:
             extra["report_encoding"] = draft.report.encoding
         return Case(
             id=draft.id,
-            patient=draft.patient,
+            group=draft.group,
             images={name: self._image(draft.id, name, p, out) for name, p in draft.images.items()},
             report=report,
             report_sha256=digest,
@@ -135,7 +135,7 @@ def _refuse_sentences(drafts: Sequence[Draft], *, copied: bool) -> None:
     found: dict[str, list[str]] = {}
     for draft in drafts:
         fields = {
-            "patient": draft.patient,
+            "group": draft.group,
             # A copy is called after its case.
             "images": {n: "" if copied else str(p.resolve()) for n, p in draft.images.items()},
             "label": draft.label,
@@ -183,8 +183,8 @@ def _refuse_case_only(drafts: Sequence[Draft]) -> None:
 
 def _tell_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
     """Warn of patients who may be one: then a model is tested on whom it was trained on."""
-    for group in alike(draft.patient for draft in drafts):
-        cases = [draft.id for draft in drafts if draft.patient in group]
+    for group in alike(draft.group for draft in drafts):
+        cases = [draft.id for draft in drafts if draft.group in group]
         within = sorted({splits[case] for case in cases})
         where = f"; they stand in the splits {', '.join(within)}" if len(within) > 1 else ""
         # The patients are not named: some hospitals' numbers identify.

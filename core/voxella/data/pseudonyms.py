@@ -79,7 +79,7 @@ class Pseudonyms:
             UserError: They have. It happens once in billions of runs.
         """
         found = list(cases)
-        patients, ids = {case.patient for case in found}, {case.id for case in found}
+        patients, ids = {case.group for case in found}, {case.id for case in found}
         same_patients = len({self.patient(patient) for patient in patients}) < len(patients)
         if same_patients or len({self.case(case_id) for case_id in ids}) < len(ids):
             raise UserError(
@@ -137,7 +137,7 @@ def _named(case: Case, of_case: dict[str, Case], of_report: dict[str | None, str
     extra["source_case"] = source.id
     name = case.id.replace(str(case.extra["source_case"]), source.id, 1)
     return case.model_copy(
-        update={"id": name, "patient": f"{_SYNTHETIC}{source.patient}", "extra": extra}
+        update={"id": name, "group": f"{_SYNTHETIC}{source.group}", "extra": extra}
     )
 
 

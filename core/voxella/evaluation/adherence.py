@@ -193,7 +193,7 @@ def _told_and_found(
     subjects: Sequence[Subject], truths: dict[str, Facts], seen: Sequence[Detection]
 ) -> list[Pair]:
     return [
-        Pair(subject.patient, truths[_source(subject)], detection.found)
+        Pair(subject.group, truths[_source(subject)], detection.found)
         for subject, detection in zip(subjects, seen, strict=True)
     ]
 

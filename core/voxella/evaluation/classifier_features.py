@@ -94,7 +94,7 @@ class ClassifierFeatures:
 
     def remark(self, real: Iterable[Subject]) -> str | None:
         """Say that the features were fitted to some of these real cases, where they were."""
-        cases = [(subject.id, subject.patient) for subject in real]
+        cases = [(subject.id, subject.group) for subject in real]
         learnt = sum(case not in self.apart for case in cases)
         if not learnt:
             return None

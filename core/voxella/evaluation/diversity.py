@@ -131,7 +131,7 @@ def diversity(recipe: Recipe, sets: Sets, channels: slice, device: torch.device)
             list(by_id),
             seed=recipe.seed,
             name=name,
-            patients=[subject.patient for subject in subjects],
+            patients=[subject.group for subject in subjects],
             pairs=settings.ms_ssim_pairs,
             replicates=settings.bootstrap,
             level=settings.level,

@@ -36,7 +36,7 @@ def held_out(recipe: Recipe, kept: KeptClassifier, sets: Sets) -> tuple[list[Sub
     """
     labelled = [s for s in sets.unseen if s.case.label in recipe.data.classes]
     for split in HELD_OUT:
-        found = [s for s in labelled if (s.id, s.patient) in kept.apart[split]]
+        found = [s for s in labelled if (s.id, s.group) in kept.apart[split]]
         if found:
             return found, split
     return [], None
@@ -148,7 +148,7 @@ def _answered(
         [str(subject.case.label) for subject in subjects],
         # Of two classes the last one's probability is kept alone.
         [[1.0 - row[0], row[0]] if len(row) == 1 else row for row in rows],
-        patients=[subject.patient for subject in subjects],
+        patients=[subject.group for subject in subjects],
     )
 
 

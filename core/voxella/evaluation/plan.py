@@ -194,6 +194,6 @@ def _latents(
 
 def _cached(cache: LatentCache, subjects: Sequence[Subject], what: str) -> VectorSet:
     rows = [pooled(cache.mean(subject.id))[0].numpy() for subject in subjects]
-    patients = [subject.patient for subject in subjects]
+    patients = [subject.group for subject in subjects]
     values = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     return VectorSet.of(values, [s.id for s in subjects], patients=patients, what=what)

@@ -33,7 +33,7 @@ class Subject:
 
     Attributes:
         case: As its manifest has it.
-        patient: Whose it is; of a synthetic case the patient whose report it was made from.
+        group: Whose it is (patient, slide); of a synthetic case that whose report it was made from.
         source: The real case whose report it was made from, where that is known.
         paths: One image per sequence of the recipe.
         scale: What stored intensities are divided by.
@@ -43,7 +43,7 @@ class Subject:
     """
 
     case: Case
-    patient: str
+    group: str
     source: Case | None
     paths: tuple[Path, ...]
     scale: float
@@ -91,7 +91,7 @@ class Sets:
     @property
     def floor_size(self) -> int | None:
         """Return the patients of either half of a floor; None, half of all, where N asks more."""
-        real, synthetic = ({s.patient for s in side} for side in (self.real, self.synthetic))
+        real, synthetic = ({s.group for s in side} for side in (self.real, self.synthetic))
         size = min(len(real), len(synthetic))
         return size if 2 * size <= len(real) else None
 
@@ -146,7 +146,7 @@ def read_sets(
         by_split["train"],
         by_split[unseen_split] if unseen_split else [],
         unseen_split,
-        {subject.patient for subject in synthetic} == {subject.patient for subject in real},
+        {subject.group for subject in synthetic} == {subject.group for subject in real},
         {path: hashes[path] for paths in files.values() for path in paths},
     )
 
@@ -171,7 +171,7 @@ def _maker(
         # Preparing has hashed all that decides the voxels: no need to read every file again.
         decides = case.extra.get("prepared_sha256") or [hashes[path] for path in paths]
         content = sha256_json(["prepared", decides, recipe.data.sequences])
-        return Subject(case, case.patient, case, paths, 1.0, _shape(recipe), None, content)
+        return Subject(case, case.group, case, paths, 1.0, _shape(recipe), None, content)
 
     return make
 
@@ -190,8 +190,8 @@ def _twin(
     content = sha256_json(
         ["synthetic", [hashes[path] for path in paths], scale, _shape(recipe), edges]
     )
-    patient = case.patient if source is None else source.patient
-    return Subject(case, patient, source, paths, scale, _shape(recipe), edges, content)
+    group = case.group if source is None else source.group
+    return Subject(case, group, source, paths, scale, _shape(recipe), edges, content)
 
 
 def _shape(recipe: Recipe) -> tuple[int, ...]:

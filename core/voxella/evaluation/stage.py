@@ -165,7 +165,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         (s.id, s.content, s.case.split, s.case.label, s.case.label_source)
         for s in (*sets.real, *sets.unseen)
     ]
-    training = [(s.id, s.content, s.patient) for s in sets.training]
+    training = [(s.id, s.content, s.group) for s in sets.training]
     probe = probe_for(sets)
     return {
         "format": _FORMAT,
@@ -176,7 +176,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         "sampler": [recipe.sample.sampler, recipe.sample.steps],
         "networks": [network.fingerprint for network in eyes.networks],
         "detector": None if probe is None else probe.fingerprint,
-        "synthetic": sha256_json([(s.content, s.case.model_dump()) for s in sets.generated]),
+        "synthetic": sha256_json([(s.content, s.case.hashed()) for s in sets.generated]),
         "real": sha256_json([real, training, sets.split, sets.unseen_split]),
         "paper": None if recipe.paper is None else recipe.paper.model_dump(),
         **_caches(data_set, folders),

@@ -83,7 +83,7 @@ def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
         # A class that is not there is refused with the numbers that need it.
         likely = tuple(float(shares.get(name, math.nan)) for name in classes)
         label = str(subject.case.label)
-        found[key] = HeadAnswer(key, subject.patient, label, likely, has_report)
+        found[key] = HeadAnswer(key, subject.group, label, likely, has_report)
     if not answered:
         return "the synthetic cases carry no class probabilities: the model has no text head"
     if not found:
@@ -230,4 +230,4 @@ def _asked(
             return
         likely = tuple(logits.float().softmax(dim=1)[0].tolist())
         label = str(subject.case.label)
-        yield HeadAnswer(subject.id, subject.patient, label, likely, has_report)
+        yield HeadAnswer(subject.id, subject.group, label, likely, has_report)

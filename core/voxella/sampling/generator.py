@@ -199,7 +199,7 @@ class Generator:
                 prompts = TextPrompts(
                     text, {"prompt": report}, self._folders.text, Path(own), alone
                 )
-                found = prompts.features(Case(id="prompt", patient="prompt", images={}))
+                found = prompts.features(Case(id="prompt", group="prompt", images={}))
                 if (problem := other_text(self.facts, prompts.fingerprint)) is not None:
                     raise UserError(problem, remedy="settings=['text.encoder.path=...']")
                 # A view of a file that is about to go.

@@ -103,7 +103,7 @@ def case_of(prompt: Prompt, recipe: Recipe, facts: ModelFacts) -> Case:
     spacing = prompt.spacing_mm or _usual_spacing(recipe, facts)
     return Case(
         id=prompt.id,
-        patient=f"prompt-{prompt.id}",
+        group=f"prompt-{prompt.id}",
         images={},
         label=prompt.label,
         label_source=None if prompt.label is None else "given",

@@ -116,7 +116,7 @@ def keep_volume(
     edges = spacing_of(job.case.extra)
     twin = Case(
         id=job.name,
-        patient=_patient(data_set.names, job.case),
+        group=_patient(data_set.names, job.case),
         images=images,
         label=job.case.label,
         label_source=job.case.label_source,
@@ -161,7 +161,7 @@ def source_name(names: Pseudonyms, case: Case) -> str:
 
 
 def _patient(names: Pseudonyms, case: Case) -> str:
-    return f"synthetic-{case.patient}" if _is_prompt(case) else names.patient(case.patient)
+    return f"synthetic-{case.group}" if _is_prompt(case) else names.patient(case.group)
 
 
 def _is_prompt(case: Case) -> bool:

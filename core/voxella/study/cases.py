@@ -171,7 +171,7 @@ class StudyCases:
 
     def _patients(self, name: str) -> int:
         _, sets = self._sets(name)
-        return min(len({s.patient for s in side}) for side in (sets.real, sets.synthetic))
+        return min(len({s.group for s in side}) for side in (sets.real, sets.synthetic))
 
     def _make_network(self, kind: str) -> Network:
         # All recipes of a study share their evaluate block.

@@ -86,7 +86,7 @@ def small_dataset(folder: Path) -> Manifest:
             Case.model_validate(
                 {
                     "id": name,
-                    "patient": name,
+                    "group": name,
                     "images": {"t2w": f"{name}.nii.gz"},
                     "report": f"{name}.txt",
                     "report_sha256": sha256_bytes(_REPORT.encode()),

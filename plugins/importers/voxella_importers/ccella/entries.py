@@ -73,6 +73,6 @@ def row_of(case: Case, positive: bool) -> list[str | int | None]:
         None if by_isup else int(positive),
         int(positive) if by_isup else known,
         case.split,
-        case.patient,
+        case.group,
         case.label_source,
     ]

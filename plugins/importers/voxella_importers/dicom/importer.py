@@ -102,7 +102,7 @@ class DicomImporter:
         drafts = [
             Draft(
                 id=case,
-                patient=judged.patients[case],
+                group=judged.patients[case],
                 images={name: out / _relative(case, name) for name in volumes},
                 report=joined.reports.get(case),
                 label=joined.labels.get(case),

@@ -87,7 +87,7 @@ class PhantomImporter:
         truth = read_truth(out / paths.truth)
         return Case(
             id=truth.id,
-            patient=truth.patient,
+            group=truth.patient,
             images={"t2w": paths.image},
             report=paths.report if truth.has_report else None,
             report_sha256=truth.files.get(paths.report),

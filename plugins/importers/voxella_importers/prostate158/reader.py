@@ -166,7 +166,7 @@ class _Join:
         drawn = any(_drawn(row.cells.get(column, "")) for column in _TUMOR)
         draft = Draft(
             id=case,
-            patient=case,
+            group=case,
             images=dict(self._images(case, number, row)),
             label=self.settings.classes[int(drawn)],
             label_source="lesion_drawn",

@@ -48,10 +48,12 @@ def table(
             lines or a JSON list.
         images: Folder that image paths are relative to; None: the table's.
         reports: Folder that report files are relative to; None: the table's.
-        columns: The table's column for ``id``, ``patient``, ``split``, ``label``,
+        columns: The table's column for ``id``, ``group``, ``split``, ``label``,
             ``label_source``, ``report`` (the text itself), ``report_file`` and each sequence, where
-            it is not called that. ``id`` and every sequence are needed; without ``patient`` each
-            case is a patient of its own, without ``split`` a hash of the patient decides.
+            it is not called that. ``id`` and every sequence are needed; ``group`` is
+            whose a case is: its patient, its slide. Cases of one group share a split, and
+            statistics count groups. Without it (or a column that is called ``patient``) each case
+            is a group of its own; without ``split`` a hash of the group decides.
         sequences: The image columns, by sequence name.
         classes: Legal labels; the recipe's ``data.classes``.
         labels: Class by what the table writes, such as ``{"0": negative}``. A cell that is empty
@@ -68,19 +70,19 @@ def table(
             ``windows-1251``; None: there are none.
         visible_only: Leave out rows that are hidden or filtered out in a workbook.
         copy: Copy the images into the data set.
-        seed: Of the split by patient.
-        val_share: Share of patients held out for validation.
-        test_share: Share of patients held out for testing.
+        seed: Of the split by group.
+        val_share: Share of groups held out for validation.
+        test_share: Share of groups held out for testing.
     """
     from voxella.data.drafts import Assembly
     from voxella_importers.table.reader import TableImporter
-    from voxella_importers.table.settings import TableSettings
+    from voxella_importers.table.settings import TableSettings, columns_as_now
 
     settings = TableSettings(
         source=Path(source),
         images=Path(images or Path(source).parent),
         reports=Path(reports or Path(source).parent),
-        columns=dict(columns or {}),
+        columns=columns_as_now(columns or {}),
         sequences=tuple(sequences),
         classes=tuple(classes),
         labels={str(key): value for key, value in (labels or {}).items()},

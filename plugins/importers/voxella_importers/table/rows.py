@@ -70,7 +70,7 @@ class TableRows:
             return None
         return Draft(
             id=case,
-            patient=self._patient(row) or case,
+            group=self._group(row) or case,
             images=dict(self._images(row)),
             report=self._report(row),
             label=self._label(row),
@@ -81,13 +81,13 @@ class TableRows:
         )
 
     def check_relations(self, drafts: list[Draft]) -> None:
-        """Note patients whose cases stand in several splits."""
+        """Note groups whose cases stand in several splits."""
         first: dict[str, Draft] = {}
         for draft in drafts:
-            other = first.setdefault(draft.patient, draft)
+            other = first.setdefault(draft.group, draft)
             if other.split != draft.split:
                 rows = f"rows {self._row_of[other.id]} and {self._row_of[draft.id]}"
-                self.problems.append(f"{rows}: one patient in {other.split} and {draft.split}")
+                self.problems.append(f"{rows}: one group in {other.split} and {draft.split}")
 
     def check_texts(self) -> None:
         """Note cells that hold free text where a code belongs."""
@@ -111,8 +111,8 @@ class TableRows:
         notes = self.reports.notes()
         if self.nameless:
             notes.append(
-                f"{self.nameless} rows name no patient (nan, N/A, - or the like); each of their "
-                "cases counts as a patient of its own"
+                f"{self.nameless} rows name no group (nan, N/A, - or the like); each of their "
+                "cases counts as a group of its own"
             )
         return notes
 
@@ -132,7 +132,7 @@ class TableRows:
             self._note(row, f"its id {problem}")
             return None
         try:
-            Case(id=case, patient="", images={})
+            Case(id=case, group="", images={})
         except ValidationError:
             # Not quoted: the wrong column may be mapped to it.
             self._note(row, "an id is letters, digits and _ . - only, 128 at most")
@@ -143,16 +143,16 @@ class TableRows:
         self._row_of[case] = row.number
         return case
 
-    def _patient(self, row: Row) -> str:
-        patient = self._cell(row, "patient")
-        if is_nothing(patient):
-            self.nameless += bool(patient)
+    def _group(self, row: Row) -> str:
+        group = self._cell(row, "group")
+        if is_nothing(group):
+            self.nameless += bool(group)
             return ""
-        if self._is_sentence(row, "patient", patient):
+        if self._is_sentence(row, "group", group):
             return ""
-        if problem := id_problem(patient):
-            self._note(row, f"its patient {problem}")
-        return patient
+        if problem := id_problem(group):
+            self._note(row, f"its group {problem}")
+        return group
 
     def _is_sentence(self, row: Row, field: str, value: object, column: str = "") -> bool:
         name = column or self.settings.column(field)
