@@ -138,7 +138,7 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
     with pytest.raises(UserError, match="are of the split test"):
         chosen(blob_recipe("synth_clinical"), real, Manifest(made.folder, moved))
 
-    known = [c.model_copy(update={"report_sha256": f"hash of {c.id}"}) for c in real]
+    known = [c.model_copy(update={"texts_sha256": {"report": f"hash of {c.id}"}}) for c in real]
     prompt = {"source_case": "a1", "prompt_sha256": "hash of real-test-0"}
     asked = with_cases(made, group="synthetic-prompt-a1", extra={**made.cases[0].extra, **prompt})
     with pytest.raises(UserError, match="prompts that are reports of val or test"):

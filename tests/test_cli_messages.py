@@ -202,18 +202,17 @@ def test_which_recipes_need_labels(
         check_training_labels(recipe.loss, none, needs, name=name)
 
 
-def with_reports(folder: Path, *texts: str | None) -> Manifest:
+def with_reports(folder: Path, *reports: str | None) -> Manifest:
     """Labelled training cases; None: without a report."""
     (folder / "reports").mkdir(parents=True, exist_ok=True)
     cases = []
-    for number, text in enumerate(texts):
+    for number, text in enumerate(reports):
         report = None if text is None else f"reports/c{number}.txt"
-        if report is not None:
-            (folder / report).write_text(text or "")
+        texts = {} if report is None else {"report": report}
+        for path in texts.values():
+            (folder / path).write_text(text or "")
         images = {"t2w": "none.nii.gz"}
-        cases.append(
-            Case(id=f"c{number}", group="p", images=images, label="positive", report=report)
-        )
+        cases.append(Case(id=f"c{number}", group="p", images=images, label="positive", texts=texts))
     manifest = Manifest(folder, cases)
     manifest.write()
     return manifest

@@ -190,7 +190,7 @@ def test_prepared_images_are_taken(dataset: Manifest, tmp_path: Path) -> None:
     for one in dataset:
         write_image(folder / "images" / f"{one.id}.nii.gz", (0.5, 0.5, 0.75))
         images = {"t2w": f"images/{one.id}.nii.gz"}
-        cases.append(one.model_copy(update={"images": images, "report": None}))
+        cases.append(one.model_copy(update={"images": images, "texts": {}}))
     Manifest(folder, cases).write()
     export_ccella(dataset, tmp_path / "out", CcellaExport(), prepared=Manifest.read(folder))
     (first, *_) = load(tmp_path / "out" / "train.json")

@@ -50,7 +50,7 @@ def _case(index: int, split: Split) -> Case:
         id=f"case-{index}",
         group=f"patient-{index}",
         images={"t2w": f"images/case-{index}_t2w.nii.gz"},
-        report=None if index % 3 == 2 else f"reports/case-{index}.txt",
+        texts={} if index % 3 == 2 else {"report": f"reports/case-{index}.txt"},
         label=("negative", "positive")[index % 2],
         split=split,
         extra={"spacing_mm": [2.0, 2.0, 3.0 + 0.1 * index]},

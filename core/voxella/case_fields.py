@@ -17,12 +17,12 @@ __all__ = ["GUARDED", "LONGEST_GROUP", "conditions_problem", "field_problem", "s
 
 # An id of 128 characters, and what stands before it for a synthetic counterpart.
 LONGEST_GROUP = 144
-_PATHS = ("images", "report", "truth")
+_PATHS = ("images", "texts", "truth")
 GUARDED = (
     "group",
     "images",
-    "report",
-    "report_sha256",
+    "texts",
+    "texts_sha256",
     "label",
     "label_source",
     "truth",

@@ -180,7 +180,7 @@ def _dataset(folder: Path) -> list[Path]:
             id=name,
             group=f"p{name}",
             images={"t2w": f"{name}.nii.gz"},
-            report=f"{name}.txt",
+            texts={"report": f"{name}.txt"},
             label="negative",
             label_source="table",
             extra={"age": 61, "site": "one"},

@@ -53,9 +53,9 @@ def relations(cases: Iterable[Case]) -> Iterator[Fault]:
 
 
 def _paths(case: Case) -> Iterator[Fault]:
-    named = {**case.images, "report": case.report, "truth": case.truth}
-    for where, relative in named.items():
-        if relative is None or os.path.isabs(relative):
+    truth = [] if case.truth is None else [("truth", case.truth)]
+    for where, relative in [*case.images.items(), *case.texts.items(), *truth]:
+        if os.path.isabs(relative):
             continue
         if ".." in Path(relative).parts:
             message = "its path has '..' in it"

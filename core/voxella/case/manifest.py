@@ -7,6 +7,7 @@ from pathlib import Path
 
 from voxella.case.lines import MANIFEST, read_cases
 from voxella.case.model import Case
+from voxella.case.texts import REPORT
 from voxella.errors import UserError
 from voxella.files import write_text_atomic
 from voxella.limits import TEXT_BYTES
@@ -41,9 +42,13 @@ class Manifest:
 
     def read_report(self, case: Case) -> str:
         """Return the report's text, empty when the case has none. Handle it as patient data."""
-        if case.report is None:
+        return self.read_text(case, REPORT)
+
+    def read_text(self, case: Case, name: str) -> str:
+        """Return one text of a case, empty when it has none of that name. It is patient data."""
+        if name not in case.texts:
             return ""
-        return TEXT_BYTES.read(self.folder / case.report).decode("utf-8-sig")
+        return TEXT_BYTES.read(self.folder / case.texts[name]).decode("utf-8-sig")
 
     def write(self) -> Path:
         """Write ``manifest.jsonl`` atomically and return its path."""

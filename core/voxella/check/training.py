@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from voxella.case import Manifest
+from voxella.case import Case, Manifest
+from voxella.case.texts import ANY, REPORT, text_id, texts_of
 from voxella.errors import UserError
 from voxella.imaging.headers import is_raster
 from voxella.ldm.build import build_model
@@ -72,8 +73,8 @@ def check_training_reports(
     Args:
         text: The recipe's block; None: it reads no reports, and nothing is asked.
         manifest: The data set.
-        texts: By case, "" for a report that holds nothing, of the cases that take part; None where
-            none has been read yet: whether there is a file decides.
+        texts: By :func:`text_id`, "" for one that holds nothing, of the cases that take part;
+            None where none has been read yet: whether there is a file decides.
         name: The recipe's.
         quiet: Only refuse.
 
@@ -82,15 +83,17 @@ def check_training_reports(
     """
     if text is None:
         return
+    source = text.source
+    wanted = "report" if source in {ANY, REPORT} else f"text {source}"
     cases = manifest.split("train")
     if texts is None:
-        bare = [case.id for case in cases if case.report is None]
+        bare = [case.id for case in cases if not texts_of(case.texts, source)]
     else:
         cases = [case for case in cases if case.id in texts]
-        bare = [case.id for case in cases if not texts[case.id]]
+        bare = [c.id for c in cases if not any(map(texts.get, _read_of(c, source)))]
     if cases and len(bare) == len(cases):
         raise UserError(
-            f"none of the {len(cases)} training cases of {manifest.folder} has a report, and "
+            f"none of the {len(cases)} training cases of {manifest.folder} has a {wanted}, and "
             f"recipe {name} learns from reports",
             legal="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
             remedy="import again with reports (see docs/how-to/importers.md), or take one of these "
@@ -98,7 +101,7 @@ def check_training_reports(
         )
     if bare:
         say(
-            f"warning: {len(bare)} of {len(cases)} training cases have no report and are shown "
+            f"warning: {len(bare)} of {len(cases)} training cases have no {wanted} and are shown "
             f"with the empty one: {listed(bare)}",
             quiet=quiet,
         )
@@ -138,6 +141,11 @@ def check_training_spacing(
             legal="vectors without spacing; or images as NIfTI, MetaImage or NRRD, which say it",
             remedy=f'--set "vectors=[{kept}]"',
         )
+
+
+def _read_of(case: Case, source: str) -> list[str]:
+    """Return the ids of those texts of a case that a recipe reads."""
+    return [text_id(case.id, name) for name in texts_of(case.texts, source)]
 
 
 def _without_label(loss: Loss, needs: Collection[str]) -> str | None:

@@ -56,7 +56,7 @@ def leaks(real: Manifest, synthetic: Iterable[Case]) -> Iterator[str]:
     """
     by_id = {case.id: case for case in real}
     held_out = {case.group for case in real if case.split != "train"}
-    reports = {c.report_sha256 for c in real if c.split != "train" and c.report_sha256}
+    reports = {sha for c in real if c.split != "train" for sha in c.texts_sha256.values()}
     found: dict[str, list[str]] = {}
     for twin in synthetic:
         if (why := _reason(twin, by_id, held_out, reports)) is not None:

@@ -231,7 +231,7 @@ def _fitting(manifest: Manifest) -> str:
     # By the training cases: they alone decide whether a recipe refuses.
     cases = manifest.split("train")
     labels = any(case.label is not None for case in cases)
-    reports = any(case.report is not None for case in cases)
+    reports = any(case.texts for case in cases)
     with_reports = "recipes/ccella.yaml" if labels else "recipes/ellabase.yaml"
     without = "recipes/radbase.yaml" if labels else "recipes/base.yaml"
     return with_reports if reports else without

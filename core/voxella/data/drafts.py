@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, ConditionValue, Manifest, Split
+from voxella.case.texts import REPORT
 from voxella.case_fields import field_problem
 from voxella.data.reports import Report, write_report
 from voxella.errors import UserError
@@ -36,6 +37,7 @@ class Draft:
         group: Whose it is: its patient, its slide.
         images: Source file by sequence.
         report: Its report, or None.
+        texts: Its other texts by name, such as ``impression``.
         label: Its class, or None.
         label_source: Where the label comes from.
         split: Its split, or None: decided by a hash of the group.
@@ -50,6 +52,7 @@ class Draft:
     label: str | None = None
     label_source: str | None = None
     split: Split | None = None
+    texts: dict[str, Report] = field(default_factory=dict)
     conditions: dict[str, ConditionValue] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -97,16 +100,19 @@ class Assembly:
         return split_of(patient, seed=self.seed, **shares)
 
     def _case(self, draft: Draft, split: Split, out: Path) -> Case:
-        report, digest, extra = None, None, dict(draft.extra)
-        if draft.report is not None:
-            report, digest = write_report(out, draft.id, draft.report)
-            extra["report_encoding"] = draft.report.encoding
+        files: dict[str, str] = {}
+        hashes: dict[str, str] = {}
+        extra = dict(draft.extra)
+        texts = draft.texts if draft.report is None else {REPORT: draft.report, **draft.texts}
+        for name, text in texts.items():
+            files[name], hashes[name] = write_report(out, draft.id, text, name)
+            extra[f"{name}_encoding"] = text.encoding
         return Case(
             id=draft.id,
             group=draft.group,
             images={name: self._image(draft.id, name, p, out) for name, p in draft.images.items()},
-            report=report,
-            report_sha256=digest,
+            texts=files,
+            texts_sha256=hashes,
             label=draft.label,
             label_source=draft.label_source if draft.label is not None else None,
             split=split,

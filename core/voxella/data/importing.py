@@ -45,7 +45,7 @@ def _imported(importer: Component, out: Path, record: StageRecord) -> Manifest:
         )
     manifest: Manifest = registry.build("importers", importer)(out)
     splits = {name: len(manifest.split(name)) for name in ("train", "val", "test")}
-    reports = sum(case.report is not None for case in manifest)
+    reports = sum(bool(case.texts) for case in manifest)
     record.complete(cases=len(manifest), reports=reports, splits=splits)
     return manifest
 

@@ -121,8 +121,8 @@ def read_synthetic(
         return manifest
     known = list(real)
     of_case = {names.case(case.id): case for case in known}
-    reports = {case.report_sha256 for case in known if case.report_sha256} | set(prompts_sha256)
-    of_report = {names.report(digest): digest for digest in reports}
+    texts = {digest for case in known for digest in case.texts_sha256.values()}
+    of_report = {names.report(digest): digest for digest in texts | set(prompts_sha256)}
     return Manifest(manifest.folder, [_named(case, of_case, of_report) for case in manifest])
 
 

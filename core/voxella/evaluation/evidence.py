@@ -16,6 +16,7 @@ from voxella.autoencoder.measure import reconstruct
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.case import Case, Manifest
+from voxella.case.texts import texts_of
 from voxella.errors import UserError
 from voxella.evaluation.networks import kind_of
 from voxella.evaluation.plan import Plan
@@ -152,13 +153,16 @@ class SampleEvidence:
         return seen[..., None] if flat else seen
 
     def report(self, case: Subject) -> str | None:
-        """Return the text of the report behind a case; it is patient data."""
+        """Return the text behind a case, of several the first; it is patient data."""
         self._require("reports")
         if case.source is None:
             return None
         # Prepared cases carry no text: it stays in the imported data set.
         imported = self._imported.get(case.source.id)
-        return None if imported is None else self._data_set.read_report(imported) or None
+        if imported is None:
+            return None
+        names = texts_of(imported.texts, self.recipe.text_source)
+        return self._data_set.read_text(imported, names[0]) or None if names else None
 
     @cached_property
     def _data_set(self) -> Manifest:

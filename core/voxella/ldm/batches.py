@@ -12,6 +12,7 @@ from torch import Tensor
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case
+from voxella.case.texts import draw_text
 from voxella.case_fields import spacing_of
 from voxella.conditioning import SPACING
 from voxella.diffusion.noise import seeded_noise, seeded_timesteps, seeded_uniform
@@ -82,6 +83,7 @@ class BatchMaker:
         latents: Cached means and log sigmas.
         text: Cached token features, or None when the conditioner reads none.
         scale: Factor on latents.
+        draws_text: Of several texts of a case each visit sees one by chance; else the first.
     """
 
     settings: BatchSettings
@@ -89,6 +91,7 @@ class BatchMaker:
     latents: LatentCache
     text: TextCache | None
     scale: float
+    draws_text: bool = True
 
     def make(
         self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None
@@ -200,12 +203,19 @@ class BatchMaker:
         if self.text is None:
             return None, None
         features = [
-            self.text.empty if drop else self.text.read(visit.case_id)[0]
+            self.text.empty if drop else self.text.read(visit.case_id, self._name(visit))[0]
             for visit, drop in zip(visits, dropped, strict=True)
         ]
         joined, mask = pad_features(features)
         # All of one length: no mask, so that paper mode attends to padding as released.
         return joined, None if bool(mask.all()) else mask
+
+    def _name(self, visit: Visit) -> str | None:
+        """Return which text the visit sees; None: the first, or the empty one where none is."""
+        if self.text is None or not self.draws_text:
+            return None
+        names = self.text.names(visit.case_id)
+        return draw_text(names, seed=self.settings.seed, case_id=visit.case_id, epoch=visit.epoch)
 
     def _conditions(self, visits: Sequence[Visit]) -> dict[str, Tensor]:
         """Return the named conditions of the visits; all zeros, "not known", where dropped."""

@@ -10,6 +10,7 @@ from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
+from voxella.case.texts import ANY
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.order import Order
@@ -200,9 +201,11 @@ def _validation(
         maker.text.require(held_out)
     config = deepspeed_config(block, world=ranks.world, device=None)
     size = int(config["train_micro_batch_size_per_gpu"])
-    # Held-out cases keep their conditions: what is measured must not be a matter of chance.
+    # Held-out cases keep their conditions and their first text: what is measured must not be a
+    # matter of chance.
     kept = replace(maker.settings, dropout=Dropout())
-    return Validation(replace(maker, settings=kept, cases=held_out), ranks, size)
+    held = replace(maker, settings=kept, cases=held_out, draws_text=False)
+    return Validation(held, ranks, size)
 
 
 def _inputs(
@@ -231,7 +234,11 @@ def _inputs(
         name: {case.id: case.conditions.get(name) for case in cases.values()}
         for name in recipe.conditions
     }
-    told = {"conditions": [wanted["conditions"], sha256_json(conditions)]} if conditions else {}
+    told: dict[str, Any] = {}
+    if conditions:
+        told["conditions"] = [wanted["conditions"], sha256_json(conditions)]
+    if recipe.text_source != ANY:
+        told["text_source"] = recipe.text_source
     return {
         **{key: wanted[key] for key in decides},
         "train": length,

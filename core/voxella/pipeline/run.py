@@ -16,6 +16,7 @@ from voxella.autoencoder.load import WEIGHTS
 from voxella.autoencoder.train import train_autoencoder
 from voxella.cache.stage import encode
 from voxella.case import Manifest
+from voxella.case.texts import text_id
 from voxella.check.conditions import check_training_conditions
 from voxella.check.settings import CheckSettings
 from voxella.check.tell import tell_quick_check
@@ -189,7 +190,8 @@ def _prepare(
         # Before an autoencoder is trained: a report that cannot be read now cannot be then.
         source = Manifest.read(folders.dataset)
         texts = read_reports(source, quarantined(folders.prepared))
-        if "train" in wanted and any(case.report and not texts.get(case.id) for case in source):
+        told = [text_id(case.id, name) for case in source for name in case.texts]
+        if "train" in wanted and not all(map(texts.get, told)):
             check_training_reports(recipe.text, source, texts, name=recipe.name)
     if "train" in wanted or "classify" in wanted:
         refuse_leaks(prepared)

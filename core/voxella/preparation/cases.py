@@ -198,5 +198,5 @@ def prepared_case(case: Case, job: Job) -> Case:
     facts = job.facts() or {}
     extra = {**carried(case).extra, **facts, "prepared_sha256": job.inputs_sha256}
     return case.model_copy(
-        update={"images": job.prepared, "report": None, "truth": None, "extra": extra}
+        update={"images": job.prepared, "texts": {}, "truth": None, "extra": extra}
     )

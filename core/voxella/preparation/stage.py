@@ -43,7 +43,7 @@ def prepare(
 ) -> Manifest:
     """Prepare every case of a data set and return the prepared manifest, in the same order.
 
-    A prepared case keeps its id, group, split, label and ``report_sha256``; its report stays in
+    A prepared case keeps its id, group, split, label and ``texts_sha256``; its texts stays in
     the data set. Its ``extra`` gains :attr:`voxella.imaging.prepare.Prepared.facts` and
     ``prepared_sha256``, which changes with the case's voxels. Nothing but the images and the recipe
     decides the result.
@@ -181,7 +181,7 @@ def _inputs(
     """Return what decides the whole stage: settings, voxels, what a manifest line carries over."""
     cases = [
         [
-            carried(case).hashed(leave_out=("images", "report", "truth")),
+            carried(case).hashed(leave_out=("images", "texts", "truth")),
             jobs[case.id].inputs_sha256 if case.id in jobs else None,
         ]
         for case in source

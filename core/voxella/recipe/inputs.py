@@ -7,9 +7,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from voxella.case.texts import ANY
 from voxella.plugins.component import Component
 from voxella.recipe.augment import LatentAugment
-from voxella.recipe.block import Block, Label, PartOfName
+from voxella.recipe.block import Block, Label, PartOfName, TextName
 from voxella.recipe.ranges import Tokens, Voxels, Width
 
 __all__ = [
@@ -161,6 +162,13 @@ class Text(Block):
     )
     dtype: Literal["bfloat16", "float32", "compact"] = Field(
         "bfloat16", description="compact: 6 bits a value, see docs/explanation/caches.md"
+    )
+    source: TextName = Field(
+        ANY,
+        # Left out where it is the default: hashes from before are those without it.
+        exclude_if=lambda source: source == ANY,
+        description="which text of a case: its name (report, impression), or any: in training one "
+        "by chance at each visit, else the first, the report before the others by name",
     )
     replace_markers: bool = Field(
         False, description="leave marks of de-identification (___, [NAME], XXXX) out of reports"

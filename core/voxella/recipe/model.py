@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from voxella.case.texts import ANY
 from voxella.plugins.component import Component
 from voxella.recipe.autoencoder import AutoencoderCheck, AutoencoderTraining
 from voxella.recipe.block import Block, FolderName
@@ -143,6 +144,11 @@ class Recipe(Block):
     def shown_channels(self) -> int:
         """Return how many channels the first sequence has, which pictures show."""
         return self.prepare.channels_of(self.data.sequences[0])
+
+    @property
+    def text_source(self) -> str:
+        """Return which text of a case is read; ``any`` also where none is."""
+        return ANY if self.text is None else self.text.source
 
     def fingerprint_data(self) -> dict[str, Any]:
         """Return the recipe as JSON-ready data (paths as strings)."""

@@ -219,7 +219,7 @@ class Generator:
             "conditions": dict(case.conditions),
             "spacing_mm": None if spacing is None else list(spacing),
             # Not its hash: whoever has the reports could find out which it was.
-            "has_report": case.report_sha256 is not None,
+            "has_report": bool(case.texts_sha256),
             **prediction(recipe, made),
             "versions": versions(),
         }

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from voxella.case import Case, ConditionValue
+from voxella.case.texts import first_name
 from voxella.case_fields import conditions_problem
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
@@ -101,13 +102,14 @@ def prompt_cases(recipe: Recipe, facts: ModelFacts) -> list[Case]:
 def case_of(prompt: Prompt, recipe: Recipe, facts: ModelFacts) -> Case:
     """Return the case that a prompt stands for, with the middle spacing where it names none."""
     spacing = prompt.spacing_mm or _usual_spacing(recipe, facts)
+    text = {first_name(recipe.text_source): sha256_bytes(prompt.report.encode())}
     return Case(
         id=prompt.id,
         group=f"prompt-{prompt.id}",
         images={},
         label=prompt.label,
         label_source=None if prompt.label is None else "given",
-        report_sha256=sha256_bytes(prompt.report.encode()) if stated(prompt.report) else None,
+        texts_sha256=text if stated(prompt.report) else {},
         split=recipe.sample.splits[0],
         conditions=prompt.conditions,
         extra={} if spacing is None else {"spacing_mm": spacing},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import MANIFEST, Case, Manifest
+from voxella.case.texts import texts_of
 from voxella.data.pseudonyms import Pseudonyms
 from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
@@ -198,4 +199,8 @@ def _asked_of(recipe: Recipe, case: Case) -> list[Any]:
     """Return what a volume takes from its case: prompt, label, spacing, conditions."""
     conditions = {name: case.conditions.get(name) for name in recipe.conditions}
     told = [conditions] if conditions else []
-    return [case.report_sha256, case.label, case.extra.get("spacing_mm"), *told]
+    names = texts_of(case.texts_sha256, recipe.text_source)
+    texts = [case.texts_sha256[name] for name in names]
+    # One text as it always was; of several each, for the first may say nothing.
+    prompt = texts if len(texts) > 1 else next(iter(texts), None)
+    return [prompt, case.label, case.extra.get("spacing_mm"), *told]

@@ -126,7 +126,7 @@ def keep_volume(
             "synthetic": True,
             "source_case": source_name(data_set.names, job.case),
             **({} if edges is None else {"spacing_mm": list(edges)}),
-            "prompt_sha256": data_set.names.report(job.case.report_sha256),
+            "prompt_sha256": data_set.names.report(job.case.text_sha256(recipe.text_source)),
             **prediction(recipe, made),
             **data_set.origin,
             # A picture says itself what its white is.

@@ -51,7 +51,7 @@ def _of_texts(
 ) -> tuple[list[Finding], list[str]]:
     """Check every text; ``why`` says why tokens are not counted where there is no ``text``."""
     without = [f"{_LENGTH}: {why}"]
-    if not any(case.report is not None for case in manifest):
+    if not any(case.texts for case in manifest):
         without = []
     elif text is not None:
         try:

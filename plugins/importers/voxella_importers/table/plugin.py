@@ -30,6 +30,8 @@ def table(
     classes: Sequence[str] = ("negative", "positive"),
     labels: Mapping[str, str] | None = None,
     label_source: str = "table",
+    texts: Mapping[str, str] | None = None,
+    text_files: Mapping[str, str] | None = None,
     conditions: Mapping[str, str] | None = None,
     extra: Sequence[str] = (),
     delimiter: str | None = None,
@@ -59,6 +61,9 @@ def table(
         labels: Class by what the table writes, such as ``{"0": negative}``. A cell that is empty
             means that the label is unknown.
         label_source: Recorded with each label, where no column says it.
+        texts: The column of each text of a case by its name, such as ``{report: Report, impression:
+            Summary}``; ``report`` may stand in ``columns`` as well.
+        text_files: The same for columns that name a text's file.
         conditions: The column of each thing that a model may be conditioned on, by our name, such
             as ``{age: AGE, scanner: Scanner}``: numbers, and codes as in ``extra``. An empty cell
             means that it is not known.
@@ -76,7 +81,7 @@ def table(
     """
     from voxella.data.drafts import Assembly
     from voxella_importers.table.reader import TableImporter
-    from voxella_importers.table.settings import TableSettings, columns_as_now
+    from voxella_importers.table.settings import TableSettings, columns_as_now, text_columns
 
     settings = TableSettings(
         source=Path(source),
@@ -87,6 +92,8 @@ def table(
         classes=tuple(classes),
         labels={str(key): value for key, value in (labels or {}).items()},
         label_source=label_source,
+        texts=text_columns(columns or {}, texts or {}, "report"),
+        text_files=text_columns(columns or {}, text_files or {}, "report_file"),
         conditions=dict(conditions or {}),
         extra=tuple(extra),
         delimiter=delimiter,

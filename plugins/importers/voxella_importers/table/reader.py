@@ -37,6 +37,7 @@ class TableImporter:
         """
         settings = self.settings
         expected = [settings.column(f) for f in (*FIELDS, FORMER_GROUP, *settings.sequences)]
+        expected += [*settings.texts.values(), *settings.text_files.values()]
         kept = [*settings.extra, *settings.conditions.values()]
         wanted = [*expected, *kept]
         read = read_table(

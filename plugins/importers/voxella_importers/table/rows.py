@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from voxella.case import Case, Split
+from voxella.case.texts import REPORT, in_order
 from voxella.data.cells import SPLITS, located, number_or_text
 from voxella.data.drafts import Draft
 from voxella.data.grouping import image_problem, spans
@@ -53,6 +54,8 @@ class TableRows:
         needed = {"id", *settings.sequences, *settings.columns}
         wanted = [settings.column(field) for field in sorted(needed)]
         wanted += [*settings.extra, *settings.conditions.values()]
+        named = {**settings.text_files, **settings.texts}
+        wanted += [column for name, column in named.items() if name != REPORT]
         missing = [name for name in wanted if name not in self.table.columns]
         if missing:
             raise UserError(
@@ -72,7 +75,7 @@ class TableRows:
             id=case,
             group=self._group(row) or case,
             images=dict(self._images(row)),
-            report=self._report(row),
+            texts=dict(self._texts(row)),
             label=self._label(row),
             label_source=self._label_source(row),
             split=self._split(row),
@@ -118,7 +121,7 @@ class TableRows:
 
     def _cell(self, row: Row, field: str) -> str:
         cell = row.cells.get(self.settings.column(field), "")
-        return cell if field == "report" else trimmed(cell)
+        return trimmed(cell)
 
     def _note(self, row: Row, problem: str) -> None:
         self.problems.append(f"row {row.number}: {problem}")
@@ -179,23 +182,22 @@ class TableRows:
                     self._note(row, f"{problem} ({shown})")
                 yield sequence, path
 
-    def _report(self, row: Row) -> Report | None:
-        inline, named = self._cell(row, "report"), self._cell(row, "report_file")
+    def _texts(self, row: Row) -> Iterator[tuple[str, Report]]:
+        for name in in_order({*self.settings.texts, *self.settings.text_files}):
+            if (text := self._text(row, name)) is not None:
+                yield name, text
+
+    def _text(self, row: Row, name: str) -> Report | None:
+        inline = row.cells.get(self.settings.texts.get(name, ""), "")
+        named = trimmed(row.cells.get(self.settings.text_files.get(name, ""), ""))
         if inline and named:
-            self._note(row, "a report and a report_file; one of them is enough")
-        if is_nothing(named):
-            return self._inline(row, inline)
+            self._note(row, f"a {name} and a {name}_file; one of them is enough")
         try:
+            if is_nothing(named):
+                return self.reports.inline(inline, self.table.encoding)
             return self.reports.file(located(self.settings.reports, named))
         except ValueError as error:
-            self._note(row, f"its report file {error}")
-            return None
-
-    def _inline(self, row: Row, text: str) -> Report | None:
-        try:
-            return self.reports.inline(text, self.table.encoding)
-        except ValueError as error:
-            self._note(row, f"its report {error}")
+            self._note(row, f"its {name}{'' if is_nothing(named) else ' file'} {error}")
             return None
 
     def _label(self, row: Row) -> str | None:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from voxella.case.texts import ANY, REPORT, TEXT_NAME
 from voxella.errors import UserError
 from voxella.terminal import complain
 from voxella.texts.encodings import encoding_problem
 from voxella.wording import named_list, quoted, why_no_code
 
-__all__ = ["FIELDS", "FORMER_GROUP", "TableSettings", "columns_as_now"]
+__all__ = ["FIELDS", "FORMER_GROUP", "TableSettings", "columns_as_now", "text_columns"]
 
 # Our names of columns that are no images.
 FIELDS = ("id", "group", "split", "label", "label_source", "report", "report_file")
@@ -37,6 +38,23 @@ def columns_as_now(columns: Mapping[str, str]) -> dict[str, str]:
     return {("group" if name == FORMER_GROUP else name): v for name, v in columns.items()}
 
 
+def text_columns(
+    columns: Mapping[str, str], texts: Mapping[str, str], field: str
+) -> dict[str, str]:
+    """Return the column of each text by name; the report's is the column ``field`` by itself.
+
+    Raises:
+        UserError: The report's column is named in two places.
+    """
+    if field in columns and REPORT in texts:
+        raise UserError(
+            f"importer table: the column of reports stands in columns.{field} and again by the "
+            f"name {REPORT}",
+            remedy="name it once",
+        )
+    return {REPORT: columns.get(field, field), **texts}
+
+
 @dataclass(frozen=True)
 class TableSettings:
     """The builder's arguments, see :func:`voxella_importers.table.plugin.table`."""
@@ -49,6 +67,8 @@ class TableSettings:
     classes: tuple[str, ...]
     labels: dict[str, str]
     label_source: str
+    texts: dict[str, str]
+    text_files: dict[str, str]
     conditions: dict[str, str]
     extra: tuple[str, ...]
     delimiter: str | None
@@ -81,6 +101,11 @@ class TableSettings:
             for argument, names in kept.items()
             for name in names
             if name and (why := why_no_code(name)) is not None
+        ]
+        found += [
+            "texts: a name is letters, digits and _ - only, 32 at most, not any"
+            for name in dict.fromkeys((*self.texts, *self.text_files))
+            if not TEXT_NAME.fullmatch(name) or name == ANY
         ]
         taken = [name for name in self.sequences if name in FIELDS]
         found += [f"sequences: {quoted(name)} is a column of another meaning" for name in taken]
