@@ -271,6 +271,44 @@ def test_what_is_kept_is_of_its_kind(
     assert case.extra == ({} if kept is None else {keyword: kept})
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "told"),
+    [
+        ("PatientAge", "063Y", 63),
+        ("PatientAge", "093Y", 90),
+        ("PatientAge", "018M", 1.5),
+        ("PatientAge", "Zebra", None),
+        ("PatientSex", "M", "M"),
+        ("MagneticFieldStrength", "3", 3),
+        ("MagneticFieldStrength", "1.5", 1.5),
+        ("Manufacturer", "SIEMENS", "SIEMENS"),
+        ("BodyPartExamined", "of Mrs Zebra", None),
+        ("PixelSpacing", ["0.5", "0.5"], None),
+        ("EchoTime", None, None),
+    ],
+)
+def test_conditions_are_the_fields_that_are_asked_for(
+    tmp_path: Path, keyword: str, value: Any, told: object
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_series(tmp_path / "in", **{"PatientWeight": "81", keyword: value})
+    given: dict[str, Any] = {"source": tmp_path / "in", "val_share": 0, "test_share": 0}
+    dicom(**given, conditions={"asked": keyword}, keep=["EchoTime"])(tmp_path / "out")
+    (case,) = Manifest.read(tmp_path / "out")
+    assert case.conditions == ({} if told is None else {"asked": told})
+    # What is asked for as a condition is kept as nothing else.
+    assert case.extra == {}
+
+
+def test_fields_that_identify_are_no_condition(tmp_path: Path) -> None:
+    for keyword in ("PatientName", "PatientBirthDate", "StudyDescription", "OtherStudyNumbers"):
+        with pytest.raises(UserError, match=f"conditions: {keyword} .* may identify a person"):
+            dicom(source=tmp_path, conditions={"asked": keyword})
+    with pytest.raises(UserError, match="conditions: 'Ages' is no DICOM keyword"):
+        dicom(source=tmp_path, conditions={"age": "Ages"})
+
+
 def test_patients_who_may_be_one_are_told_by_their_studies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
