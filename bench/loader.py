@@ -29,7 +29,8 @@ from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text
 from voxella.case import Case
 from voxella.engine.order import Order
 from voxella.engine.task import prefetch
-from voxella.ldm.batches import BatchMaker, BatchSettings
+from voxella.ldm.batch_settings import BatchSettings
+from voxella.ldm.batches import BatchMaker
 from voxella.provenance import versions
 from voxella.recipe.model import Recipe
 

@@ -29,7 +29,8 @@ from voxella.cache.stage import encode
 from voxella.engine.checkpoint_store import CheckpointStore
 from voxella.engine.order import Order
 from voxella.errors import UserError
-from voxella.ldm.batches import BatchMaker, BatchSettings
+from voxella.ldm.batch_settings import BatchSettings
+from voxella.ldm.batches import BatchMaker
 from voxella.ranks import Ranks
 from voxella.recipe.autoencoder import Adversarial, AutoencoderTraining
 from voxella.testing.autoencoders import AutoencoderContract

@@ -20,7 +20,8 @@ from voxella.check.conditions import check_training_conditions, condition_findin
 from voxella.conditioning import Conditioning
 from voxella.engine.order import Visit
 from voxella.errors import UserError
-from voxella.ldm.batches import BatchMaker, BatchSettings
+from voxella.ldm.batch_settings import BatchSettings
+from voxella.ldm.batches import BatchMaker
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import encoded, refuse_other, refuse_values, seen, wrong_conditions
 from voxella.ldm.export import load_facts

@@ -15,7 +15,8 @@ from voxella.case import Manifest
 from voxella.engine.order import Order, Visit
 from voxella.engine.task import prefetch
 from voxella.errors import UserError
-from voxella.ldm.batches import BatchMaker, BatchSettings, pad_features
+from voxella.ldm.batch_settings import BatchSettings
+from voxella.ldm.batches import BatchMaker, pad_features
 from voxella.ldm.build import build_model
 from voxella.ldm.train import latent_scale
 from voxella.recipe.model import Recipe

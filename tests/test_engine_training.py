@@ -21,7 +21,8 @@ from voxella.engine.log import LossLog
 from voxella.engine.order import Visit
 from voxella.errors import UserError
 from voxella.files import sha256_file
-from voxella.ldm.batches import BatchMaker, BatchSettings
+from voxella.ldm.batch_settings import BatchSettings
+from voxella.ldm.batches import BatchMaker
 from voxella.ldm.train import train
 from voxella.observers.dispatch import ObserverSet
 

@@ -359,7 +359,7 @@ def test_a_network_without_such_a_layer_has_no_features(
     assert training.classify is not None
     task = ClassifierTask(network(), training.classify.loss)
     folder = kept(tmp_path / "kept", training, [task.state_dict()], {})
-    monkeypatch.setattr(evaluate_classifier, "build_task", lambda settings, data, seed: task)
+    monkeypatch.setattr(evaluate_classifier, "build_task", lambda *given: task)
     recipe = clinic.recipe(f"evaluate.classifier={folder}")
     said = refusal(recipe)
     assert why in said

@@ -30,7 +30,8 @@ from voxella.engine.order import Visit
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json
 from voxella.imaging.volume import write_volume
-from voxella.ldm.batches import BatchMaker, BatchSettings
+from voxella.ldm.batch_settings import BatchSettings
+from voxella.ldm.batches import BatchMaker
 from voxella.plugins import registry
 from voxella.recipe.model import Recipe, Text
 from voxella.sampling.stage import _asked_of

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,16 +13,14 @@ from voxella.cache.text import TextCache
 from voxella.case import Case
 from voxella.case.texts import draw_text
 from voxella.case_fields import spacing_of
-from voxella.conditioning import SPACING
 from voxella.diffusion.noise import seeded_noise, seeded_timesteps, seeded_uniform
 from voxella.engine.order import Visit
 from voxella.errors import UserError
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.build import Batch
 from voxella.ldm.conditions import class_index
-from voxella.recipe.condition import Condition
-from voxella.recipe.model import Dropout, Recipe
 
-__all__ = ["BatchMaker", "BatchSettings", "pad_features"]
+__all__ = ["BatchMaker", "pad_features"]
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -35,42 +32,6 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         joined[row, : len(item)] = item
         mask[row, : len(item)] = True
     return joined, mask
-
-
-@dataclass(frozen=True)
-class BatchSettings:
-    """What a recipe says of the batches that its model learns from.
-
-    Attributes:
-        seed: Of everything that is drawn.
-        classes: Label names, in order.
-        conditions: How a case's values become tensors, by name.
-        draw: ``latent.draw``.
-        timesteps: How many there are to draw from.
-        dropout: Which conditions are nulled how often.
-        spacing: Whether the model is told it.
-    """
-
-    seed: int
-    classes: Sequence[str]
-    conditions: Mapping[str, Condition]
-    draw: Literal["resample", "mean", "fixed"]
-    timesteps: int
-    dropout: Dropout
-    spacing: bool
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> BatchSettings:
-        """Return a recipe's."""
-        return cls(
-            recipe.seed,
-            recipe.data.classes,
-            recipe.conditions,
-            recipe.latent.draw,
-            recipe.diffusion.steps,
-            recipe.dropout,
-            any(vector.name == SPACING for vector in recipe.vectors),
-        )
 
 
 @dataclass(frozen=True)

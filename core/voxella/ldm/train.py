@@ -25,7 +25,8 @@ from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
-from voxella.ldm.batches import BatchMaker, BatchSettings
+from voxella.ldm.batch_settings import BatchSettings
+from voxella.ldm.batches import BatchMaker
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
@@ -234,11 +235,9 @@ def _inputs(
         name: {case.id: case.conditions.get(name) for case in cases.values()}
         for name in recipe.conditions
     }
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {} if recipe.text_source == ANY else {"text_source": recipe.text_source}
     if conditions:
         told["conditions"] = [wanted["conditions"], sha256_json(conditions)]
-    if recipe.text_source != ANY:
-        told["text_source"] = recipe.text_source
     return {
         **{key: wanted[key] for key in decides},
         "train": length,

@@ -121,8 +121,8 @@ def _usual_spacing(recipe: Recipe, facts: ModelFacts) -> list[float] | None:
         # Pictures of two axes; volumes have one, or the model is of a version that kept none.
         axes = len(recipe.latent.size)
         return None if axes == 2 else [1.0] * axes
-    pairs = zip(facts.spacing_mm["min"], facts.spacing_mm["max"], strict=True)
-    return [round((low + high) / 2, 6) for low, high in pairs]
+    least, most = facts.spacing_mm["min"], facts.spacing_mm["max"]
+    return [round((low + high) / 2, 6) for low, high in zip(least, most, strict=True)]
 
 
 def _judged(
@@ -163,15 +163,11 @@ def wrong_values(
     prompt: Prompt, recipe: Recipe, classes: Sequence[str], facts: ModelFacts | None
 ) -> Iterator[str]:
     """Yield what is wrong with a prompt's label, spacing and conditions; arguments as above."""
-    yield from _wrong_label(prompt, classes)
+    if prompt.label is not None and prompt.label not in classes:
+        yield f"label is none of {', '.join(classes)}"
     yield from _wrong_spacing(recipe, prompt, None if facts is None else facts.spacing_mm)
     trained = None if facts is None else facts.conditions
     yield from wrong_conditions(recipe.conditions, prompt.conditions, trained)
-
-
-def _wrong_label(prompt: Prompt, classes: Sequence[str]) -> Iterator[str]:
-    if prompt.label is not None and prompt.label not in classes:
-        yield f"label is none of {', '.join(classes)}"
 
 
 def _wrong_spacing(
