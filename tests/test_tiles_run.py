@@ -15,6 +15,7 @@ from tile_data import tile, tiles_table
 from tiny_prepare import recipe as prepare_recipe
 from tiny_run import REPOSITORY
 
+from voxella import Generator
 from voxella.case import Manifest
 from voxella.check.stage import check
 from voxella.cli import main
@@ -73,6 +74,19 @@ def test_tiles_run_from_a_table_to_the_page(
             == json.loads((tmp_path / "model/model.json").read_text())["weights_sha256"]
         )
         assert "spacing_mm" not in beside
+
+    (image,) = Generator.open(tmp_path).generate(label="positive", seed=3, name="one")
+    assert (image.array.shape, image.sequences, image.spacing_mm) == ((3, 16, 16), ("tile",), None)
+    assert image.provenance["spacing_mm"] is None
+    path, facts = image.save(tmp_path / "one")
+    assert (path.name, facts.name) == ("one-s000_tile.png", "one-s000.json")
+    with Image.open(path) as picture:
+        expected = np.rint(shown(image.array) * np.float64(255))
+        np.testing.assert_array_equal(np.asarray(picture), expected)
+    (told,) = Generator.open(tmp_path).generate(spacing_mm=[0.5, 0.5], name="told")
+    path, _ = told.save(tmp_path / "one")
+    assert path.name == "told-s000_tile.nii.gz"
+    np.testing.assert_allclose(read_image(path).first.spacing_mm[:2], 0.5)
 
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert metrics["metrics"]["kid_2d_axial"]["value"] is not None
@@ -183,6 +197,15 @@ def test_a_spacing_that_nobody_knows_cannot_be_asked_for(
     found = json.loads((tmp_path / "check" / "check.json").read_text())["findings"]
     assert {f["code"] for f in found if f["severity"] == "error"} == {"condition.spacing"}
     assert main(words) == 0
+
+
+def test_after_an_import_of_pictures_a_recipe_for_them_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["import", "table", str(tiles_table(tmp_path / "raw")), "--out", str(tmp_path / "ds")]
+    assert main([*words, "--set", "sequences=[tile]"]) == 0
+    then = f"then: voxella run recipes/tiles/base.yaml --dataset {tmp_path / 'ds'}"
+    assert then in capsys.readouterr().out
 
 
 def test_a_crop_beyond_a_picture_is_told_in_pixels(dataset: Path, tmp_path: Path) -> None:

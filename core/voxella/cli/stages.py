@@ -227,14 +227,16 @@ def _register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's clas
 
 
 def _fitting(manifest: Manifest) -> str:
-    """Return a recipe that asks for no more than the cases have."""
-    # By the training cases: they alone decide whether a recipe refuses.
-    cases = manifest.split("train")
+    """Return a recipe, with its profile, that asks for no more than the cases have."""
+    from voxella.imaging.headers import is_raster
+
+    cases = manifest.split("train")  # they alone decide whether a recipe refuses
+    if any(is_raster(Path(path)) for case in cases for path in case.images.values()):
+        return "recipes/tiles/base.yaml"
     labels = any(case.label is not None for case in cases)
     reports = any(case.texts for case in cases)
-    with_reports = "recipes/ccella.yaml" if labels else "recipes/ellabase.yaml"
-    without = "recipes/radbase.yaml" if labels else "recipes/base.yaml"
-    return with_reports if reports else without
+    without, with_reports = ("radbase", "ccella") if labels else ("base", "ellabase")
+    return f"recipes/{with_reports if reports else without}.yaml --profile two-cores"
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -246,5 +248,5 @@ def _import(arguments: argparse.Namespace) -> int:
     manifest = import_dataset(component, Path(arguments.out))
     say(f"{len(manifest)} cases in {manifest.folder}")
     say(f"next: voxella check {arguments.out}")
-    say(f"then: voxella run {_fitting(manifest)} --profile two-cores --dataset {arguments.out}")
+    say(f"then: voxella run {_fitting(manifest)} --dataset {arguments.out}")
     return 0

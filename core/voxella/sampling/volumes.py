@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _MONTAGE_CASES = 8
+_MONTAGE_COLUMNS = 4
 # Small volumes are shown enlarged to about this width.
 _MONTAGE_PIXELS = 640
 
@@ -221,5 +222,8 @@ def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
     white = (shown[0].extra.get("int16_scale") if shown else None) or 1.0
     spacings = [image.first.spacing_mm.tolist() for image in images]
     window = (0.0, white * images[0].white if images else 1.0)
-    picture = montage(arrays, spacings, window=window)
+    # A volume's three planes fill a row; of single slices several stand beside each other.
+    flat = all(array.shape[-1] == 1 for array in arrays)
+    columns = _MONTAGE_COLUMNS if flat else 1
+    picture = montage(arrays, spacings, columns=columns, window=window)
     write_png(out / "montage.png", enlarged(picture, _MONTAGE_PIXELS))
