@@ -240,6 +240,7 @@ def _fitting(manifest: Manifest) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    tell_loading("import", "numpy")
     from voxella.data.importing import import_dataset
     from voxella.progress import say
     from voxella.recipe.importer import importer_component
