@@ -1,4 +1,4 @@
-"""Every declared dependency does something here, and docs/dependencies.md says what."""
+"""Every declared dependency does something here, and docs/explanation/dependencies.md says what."""
 
 from __future__ import annotations
 
