@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.evaluation.adherence import probe_for
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.metrics.declared.lookup import chosen_metrics, declared_numbers, number_of
 from voxella.metrics.declared.measured import NoNumberError
@@ -173,11 +173,11 @@ def test_a_probe_is_found_by_the_source_of_labels(
     samples = synthetic(hospital, tmp_path / "samples", hospital.cases("train"))
     prepared = Manifest.read(hospital.prepared)
     recipe = hospital.recipe()
-    assert probe_for(read_sets(recipe, prepared, samples)) is None
+    assert probe_for(read_sets(SetSettings.of(recipe), prepared, samples)) is None
     ours = [
         Case.model_validate(case.model_dump() | {"label_source": "bright"}) for case in prepared
     ]
-    probe = probe_for(read_sets(recipe, Manifest(hospital.prepared, ours), samples))
+    probe = probe_for(read_sets(SetSettings.of(recipe), Manifest(hospital.prepared, ours), samples))
     assert probe is not None
     assert probe.fingerprint == "bright 1"
 

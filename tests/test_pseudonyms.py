@@ -17,7 +17,7 @@ from voxella.classification.identity import leaks
 from voxella.data import pseudonyms
 from voxella.data.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.errors import UserError
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.report.write import write_report
 from voxella_importers.ccella.export import CcellaExport, export_ccella
@@ -120,11 +120,14 @@ def test_without_the_key_a_set_is_another_hospitals(hospital: Hospital, tmp_path
     samples = renamed(synthetic(hospital, run / "samples", hospital.cases("train")))
     prepared = Manifest.read(hospital.prepared)
     assert all(
-        subject.source for subject in read_sets(hospital.recipe(), prepared, samples).generated
+        subject.source
+        for subject in read_sets(SetSettings.of(hospital.recipe()), prepared, samples).generated
     )
     assert list(leaks(prepared, read_synthetic(samples, prepared))) == []
     (run / KEY).unlink()
-    sets = read_sets(hospital.recipe("evaluate.real_split=train"), prepared, samples)
+    sets = read_sets(
+        SetSettings.of(hospital.recipe("evaluate.real_split=train")), prepared, samples
+    )
     assert not any(subject.source for subject in sets.generated)
     (said,) = leaks(prepared, read_synthetic(samples, prepared))
     assert f"key of their run is not beside them ({KEY})" in said

@@ -21,7 +21,7 @@ from voxella.errors import UserError
 from voxella.evaluation.extractors import OneSequence
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import feature_networks
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.study import stage
@@ -190,8 +190,8 @@ def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
         Manifest(folder, held).write()
         for case in held:
             (folder / case.images["t2w"]).write_bytes(f"{case.id} {shift}".encode())
-    sets = read_sets(step.recipe, Manifest.read(folders.prepared), folders.samples)
-    network = feature_networks(step.recipe)[0]
+    sets = read_sets(SetSettings.of(step.recipe), Manifest.read(folders.prepared), folders.samples)
+    network = feature_networks(step.recipe.evaluate, step.recipe.data, step.recipe.prepare)[0]
     seen = OneSequence(network, 0)
     stores = (
         (FeatureStore(folders.work / "evaluation" / "features"), sets.real, 0.0),

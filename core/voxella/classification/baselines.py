@@ -21,6 +21,8 @@ from voxella.classification.store import InputStore
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import auc_of
 from voxella.metrics.predictions import ClassPredictions, Predictions
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import Data
 from voxella.recipe.model import Recipe
 
 __all__ = ["measure_baselines"]
@@ -54,34 +56,40 @@ def measure_baselines(recipe: Recipe, examples: Examples, store: InputStore) -> 
     for name in recipe.classify.baselines:
         chosen, test = None, None
         if len(set(targets)) > 1:
-            chosen, model = _chosen(recipe, name, features, targets, examples.val)
-            test = _predictions(recipe, examples.test, model, features["test"])
+            chosen, model = _chosen(recipe.data, name, features, targets, examples.val)
+            test = _predictions(recipe.data, examples.test, model, features["test"])
         found[name] = {
             "chosen": chosen,
             "features": int(features["train"].shape[1]),
-            "metrics": _numbers(recipe, name, test, chosen, len(examples.test)),
+            "metrics": _numbers(
+                recipe.evaluate,
+                recipe.seed,
+                f"{recipe.name}/baseline/{name}",
+                test,
+                chosen,
+                len(examples.test),
+            ),
         }
     return found
 
 
 def _numbers(
-    recipe: Recipe,
+    settings: Evaluate,
+    seed: int,
     name: str,
     test: Predictions | ClassPredictions | None,
     chosen: dict[str, Any] | None,
     count: int,
 ) -> dict[str, Any]:
-    numbers = seed_metrics(
-        test, recipe.evaluate, seed=recipe.seed, name=f"{recipe.name}/baseline/{name}"
-    )
+    numbers = seed_metrics(test, settings, seed=seed, name=name)
     if chosen is None:
-        nothing = Estimate.undefined(count, _ONE_CLASS, level=recipe.evaluate.level)
+        nothing = Estimate.undefined(count, _ONE_CLASS, level=settings.level)
         numbers = dict.fromkeys(numbers, nothing)
     return {metric: {**found.as_json(), "split": "test"} for metric, found in numbers.items()}
 
 
 def _chosen(
-    recipe: Recipe,
+    data: Data,
     name: str,
     features: Mapping[str, Matrix],
     targets: Sequence[int],
@@ -91,7 +99,7 @@ def _chosen(
     best: tuple[float, dict[str, Any], Any] | None = None
     for setting, model in _CANDIDATES[name](len(targets)):
         model.fit(features["train"], targets)
-        predictions = _predictions(recipe, val, model, features["val"])
+        predictions = _predictions(data, val, model, features["val"])
         auc = None if predictions is None else auc_of(predictions)
         # Without every class in `val` nothing can be chosen, and the first is taken.
         worth = -1.0 if auc is None else auc
@@ -103,7 +111,7 @@ def _chosen(
 
 
 def _predictions(
-    recipe: Recipe,
+    data: Data,
     cases: Mapping[str, Example],
     model: Any,  # noqa: ANN401 - scikit-learn has no types
     features: Matrix,
@@ -111,12 +119,12 @@ def _predictions(
     """Return what a model says of some cases; of a class it has not seen, 0."""
     if not cases:
         return None
-    likely = np.zeros((len(cases), len(recipe.data.classes)))
+    likely = np.zeros((len(cases), len(data.classes)))
     likely[:, model.classes_] = model.predict_proba(features)
     rows = zip(sorted(cases), likely.clip(0, 1).tolist(), strict=True)
     # The loss of a training is no number of a baseline.
     answers = {case_id: Answer(tuple(row), math.nan) for case_id, row in rows}
-    return as_predictions(cases, answers, recipe.data.classes, recipe.data.positive_class)
+    return as_predictions(cases, answers, data.classes, data.positive_class)
 
 
 def _features(cases: Mapping[str, Example], store: InputStore) -> Matrix:

@@ -26,6 +26,7 @@ from voxella.metrics.declared.contract import Features
 from voxella.metrics.declared.lookup import Chosen
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
+from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
 
@@ -71,6 +72,11 @@ class SampleEvidence:
         return self.plan.sets
 
     @property
+    def settings(self) -> Evaluate:
+        """Return the recipe's ``evaluate`` block."""
+        return self.recipe.evaluate
+
+    @property
     def seed(self) -> int:
         """Return the recipe's seed."""
         return self.recipe.seed
@@ -78,17 +84,17 @@ class SampleEvidence:
     @property
     def level(self) -> float:
         """Return the coverage of intervals."""
-        return self.recipe.evaluate.level
+        return self.settings.level
 
     @property
     def replicates(self) -> int:
         """Return the resamples of an interval."""
-        return self.recipe.evaluate.bootstrap
+        return self.settings.bootstrap
 
     @property
     def halves(self) -> int:
         """Return the random halves of a baseline."""
-        return self.recipe.evaluate.floor_halves
+        return self.settings.floor_halves
 
     @property
     def split(self) -> str:

@@ -154,7 +154,7 @@ def make_plan(
         answers: A classifier that is asked about the volumes.
         needs: What the metrics need, as :data:`voxella.metrics.declared.contract.NEEDS` names it.
     """
-    asked = [] if answers is None else held_out(recipe, answers.kept, sets)[0]
+    asked = [] if answers is None else held_out(recipe.data.classes, answers.kept, sets)[0]
     sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
     channel, count = recipe.channels[sequence].start, recipe.prepare.channels_of(sequence)
     why_not = None if sets.unseen else _NO_UNSEEN
@@ -165,7 +165,7 @@ def make_plan(
         [(network, seen_by(network, channel, count)) for network in networks],
         Histogram(channel, count) if "histograms" in needs else None,
         Thumbnail() if why_not is None else why_not,
-        _latents(recipe, folders, sets, ranks) if why_not is None else why_not,
+        _latents(AutoencoderPlan.of(recipe), folders, sets, ranks) if why_not is None else why_not,
         FeatureStore(folders.work / folders.evaluation.name / _FEATURES),
         FeatureStore(folders.evaluation / _FEATURES),
         channel,
@@ -176,19 +176,18 @@ def make_plan(
 
 
 def _latents(
-    recipe: Recipe, folders: Folders, sets: Sets, ranks: Ranks
+    coder_plan: AutoencoderPlan, folders: Folders, sets: Sets, ranks: Ranks
 ) -> tuple[LatentMean, LatentCache] | str:
     try:
-        cache = LatentCache.open(folders.latents, recipe.latent)
+        cache = LatentCache.open(folders.latents, coder_plan.latent)
         cache.require(s.id for s in (*sets.training, *sets.unseen))
-        plan = AutoencoderPlan.of(recipe)
-        coder = load_autoencoder(plan, folders.autoencoder, ranks.device)
+        coder = load_autoencoder(coder_plan, folders.autoencoder, ranks.device)
         if coder.fingerprint != cache.fingerprint:
             return "the autoencoder is not the one that made the cached latents; voxella encode"
-        windows = tiled(coder, plan, ranks.device, folders.latents, quiet=not ranks.is_main)
+        windows = tiled(coder, coder_plan, ranks.device, folders.latents, quiet=not ranks.is_main)
     except UserError as refusal:
         return reason(refusal)
-    dims = len(recipe.latent.size)
+    dims = len(coder_plan.latent.size)
     return LatentMean(windows, coder.fingerprint, dims, ranks.device), cache
 
 

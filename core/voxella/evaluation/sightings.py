@@ -30,7 +30,6 @@ from voxella.evaluation.volumes import read_subject
 from voxella.files import sha256_json, write_json_atomic
 from voxella.plugins.contracts import Probe
 from voxella.progress import Steps
-from voxella.recipe.model import Recipe
 from voxella.workspace.pool import processes_for, run_in_processes
 from voxella.workspace.state import StateFile, sealed
 
@@ -157,7 +156,7 @@ def _alone() -> None:
 
 def reconstructed_sightings(
     probe: Probe,
-    recipe: Recipe,
+    plan: AutoencoderPlan,
     trained: Path,
     subjects: Sequence[Subject],
     channel: int,
@@ -168,7 +167,7 @@ def reconstructed_sightings(
 
     Args:
         probe: What looks.
-        recipe: The experiment.
+        plan: What the autoencoder is built from.
         trained: The folder of an autoencoder that the recipe trains.
         subjects: Real cases that the probe knows.
         channel: Which of their images is looked at.
@@ -181,7 +180,6 @@ def reconstructed_sightings(
     Raises:
         UserError: The autoencoder has no weights, or a volume cannot be read.
     """
-    plan = AutoencoderPlan.of(recipe)
     coder = load_autoencoder(plan, trained, device)
     looks = [Look(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
     missing = unseen(looks)

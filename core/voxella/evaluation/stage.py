@@ -29,7 +29,7 @@ from voxella.evaluation.numbers import (
 )
 from voxella.evaluation.plan import make_plan
 from voxella.evaluation.report import METRICS, read_metrics, write_metrics
-from voxella.evaluation.sets import Sets, read_sets
+from voxella.evaluation.sets import Sets, SetSettings, read_sets
 from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results
@@ -92,17 +92,19 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
-    metrics = chosen_metrics(recipe.evaluate.metrics)
-    networks = asked_networks(networks_of(recipe, ranks.device), needs_of(metrics))
-    kept = kept_classifier(recipe) if "classifier" in needs_of(metrics) else None
+    settings, data, prepare = recipe.evaluate, recipe.data, recipe.prepare
+    metrics = chosen_metrics(settings.metrics)
+    networks = asked_networks(networks_of(settings, data, prepare, ranks.device), needs_of(metrics))
+    named = settings.classifier if "classifier" in needs_of(metrics) else None
+    kept = kept_classifier(named, data, prepare)
     answers = None if kept is None else classifier_answers(kept, ranks.device)
     eyes = _Eyes(networks, answers, metrics)
     prepared = Manifest.read(folders.prepared)
     held_back: list[UserError] = []
     for data_set in _data_sets(recipe, folders, samples):
-        if ranks.is_main and recipe.evaluate.gate is not None:
-            hold(data_set.samples, recipe.evaluate.gate)
-        sets = read_sets(data_set.recipe, prepared, data_set.samples, ranks)
+        if ranks.is_main and settings.gate is not None:
+            hold(data_set.samples, settings.gate)
+        sets = read_sets(SetSettings.of(data_set.recipe), prepared, data_set.samples, ranks)
         _measure(data_set, folders, sets, eyes, ranks)
         problem = agreed(_judged(data_set, sets) if ranks.is_main else None)
         held_back += [problem] if problem is not None else []

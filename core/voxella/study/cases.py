@@ -18,7 +18,7 @@ from voxella.evaluation.distances import thinned
 from voxella.evaluation.draws import shared_values
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
-from voxella.evaluation.sets import Sets, read_sets
+from voxella.evaluation.sets import Sets, SetSettings, read_sets
 from voxella.evaluation.text_head import answered, answers_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.lookup import number_of
@@ -167,7 +167,9 @@ class StudyCases:
     def _read_sets(self, name: str) -> tuple[Folders, Sets]:
         step = self._plan.step(name)
         folders = _folders(step)
-        return folders, read_sets(step.recipe, Manifest.read(folders.prepared), folders.samples)
+        return folders, read_sets(
+            SetSettings.of(step.recipe), Manifest.read(folders.prepared), folders.samples
+        )
 
     def _patients(self, name: str) -> int:
         _, sets = self._sets(name)
@@ -176,7 +178,8 @@ class StudyCases:
     def _make_network(self, kind: str) -> Network:
         # All recipes of a study share their evaluate block.
         recipe = self._plan.steps[0].recipe
-        return next(n for n in networks_of(recipe, self._device) if kind_of(n) == kind)
+        blocks = recipe.evaluate, recipe.data, recipe.prepare
+        return next(n for n in networks_of(*blocks, self._device) if kind_of(n) == kind)
 
     def _read_vectors(self, name: str, kind: str) -> tuple[VectorSet, VectorSet]:
         recipe = self._plan.step(name).recipe
@@ -224,11 +227,11 @@ class StudyCases:
     def _head(self, name: str, *, reported: bool) -> Predictions | ClassPredictions | None:
         step = self._plan.step(name)
         _, sets = self._sets(name)
-        answers = answers_of_samples(step.recipe, sets)
+        answers = answers_of_samples(step.recipe.data.classes, sets)
         if isinstance(answers, str):
             return None
         kept = [answer for answer in answers if answer.has_report or not reported]
-        return answered(step.recipe, kept)
+        return answered(step.recipe.data, kept)
 
     def _trainings(self, name: str) -> list[Predictions | ClassPredictions]:
         step = self._plan.step(name)
