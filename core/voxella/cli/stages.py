@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxella.cli.importing import register_import
 from voxella.cli.loading import tell_loading
 from voxella.cli.paper_mode import paper_mode
 from voxella.cli.recipe import add_layers
 
 if TYPE_CHECKING:
-    from voxella.case import Manifest
     from voxella.recipe.model import Recipe
 
 __all__ = ["register"]
@@ -131,7 +131,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
                 help="text features as released: padded to 512 tokens, cut at the left, float32",
             )
         parser.set_defaults(func=_stage, verb=verb)
-    _register_import(subparsers)
+    register_import(subparsers)
 
 
 def _stage(arguments: argparse.Namespace) -> int:
@@ -206,48 +206,3 @@ def _show_check(folder: Path) -> None:
     if Ranks.from_environment().is_main:
         show_check(folder)
     require_trusted(folder)
-
-
-def _register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
-    about = "bring data into a data set folder with a manifest"
-    parser = subparsers.add_parser("import", help=about, description=about)
-    parser.add_argument(
-        "name", help="phantom, dicom, picai, prostate158, ccella, table; see `voxella plugins`"
-    )
-    parser.add_argument("source", nargs="?", help="what it reads; the phantom needs none")
-    parser.add_argument("--out", required=True, metavar="DATASET", help="the data set folder")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an argument of the importer, repeatable",
-    )
-    parser.set_defaults(func=_import)
-
-
-def _fitting(manifest: Manifest) -> str:
-    """Return a recipe, with its profile, that asks for no more than the cases have."""
-    from voxella.imaging.headers import is_raster
-
-    cases = manifest.split("train")  # they alone decide whether a recipe refuses
-    if any(is_raster(Path(path)) for case in cases for path in case.images.values()):
-        return "recipes/tiles/base.yaml"
-    labels = any(case.label is not None for case in cases)
-    reports = any(case.texts for case in cases)
-    without, with_reports = ("radbase", "ccella") if labels else ("base", "ellabase")
-    return f"recipes/{with_reports if reports else without}.yaml --profile two-cores"
-
-
-def _import(arguments: argparse.Namespace) -> int:
-    tell_loading("import", "numpy")
-    from voxella.data.importing import import_dataset
-    from voxella.progress import say
-    from voxella.recipe.importer import importer_component
-
-    component = importer_component(arguments.name, arguments.source, arguments.set)
-    manifest = import_dataset(component, Path(arguments.out))
-    say(f"{len(manifest)} cases in {manifest.folder}")
-    say(f"next: voxella check {arguments.out}")
-    say(f"then: voxella run {_fitting(manifest)} --dataset {arguments.out}")
-    return 0

@@ -129,9 +129,8 @@ class StudyCases:
         metric = metric.removesuffix(_WITH_REPORT)
         if metric not in COMPARED:
             return None
-        left, right = (
-            self._head(name, reported=reported) for name in (contest.left, contest.right)
-        )
+        sides = (contest.left, contest.right)
+        left, right = (self._head(name, reported=reported) for name in sides)
         if left is None or right is None:
             return None
         return self._compared(contest, metric, [left], [right])
@@ -167,9 +166,8 @@ class StudyCases:
     def _read_sets(self, name: str) -> tuple[Folders, Sets]:
         step = self._plan.step(name)
         folders = _folders(step)
-        return folders, read_sets(
-            SetSettings.of(step.recipe), Manifest.read(folders.prepared), folders.samples
-        )
+        prepared = Manifest.read(folders.prepared)
+        return folders, read_sets(SetSettings.of(step.recipe), prepared, folders.samples)
 
     def _patients(self, name: str) -> int:
         _, sets = self._sets(name)
@@ -185,8 +183,8 @@ class StudyCases:
         recipe = self._plan.step(name).recipe
         folders, sets = self._sets(name)
         sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-        first, count = recipe.channels[sequence].start, recipe.prepare.channels_of(sequence)
-        seen = seen_by(self._network(kind), first, count)
+        at = recipe.channels[sequence]
+        seen = seen_by(self._network(kind), at.start, at.stop - at.start)
         real = FeatureStore(folders.work / folders.evaluation.name / _FEATURES)
         synthetic = FeatureStore(folders.evaluation / _FEATURES)
         return (
@@ -211,10 +209,10 @@ class StudyCases:
     def _has_draws(self, name: str, kind: str) -> bool:
         try:
             shared_draws(*self._vectors(name, kind), **self._asked(name, kind))
+            return True
         except (UserError, FileNotFoundError) as error:
             raise_if_machine(error)
             return False
-        return True
 
     def _asked(self, name: str, kind: str) -> _Asked:
         recipe = self._plan.step(name).recipe
@@ -230,13 +228,12 @@ class StudyCases:
         answers = answers_of_samples(step.recipe.data.classes, sets)
         if isinstance(answers, str):
             return None
-        kept = [answer for answer in answers if answer.has_report or not reported]
-        return answered(step.recipe.data, kept)
+        return answered(step.recipe.data, [a for a in answers if a.has_report or not reported])
 
     def _trainings(self, name: str) -> list[Predictions | ClassPredictions]:
         step = self._plan.step(name)
-        files = sorted(step.metrics.parent.glob("seed-*/predictions.jsonl"))
-        found = [read_predictions(path, "test") for path in files]
+        files = step.metrics.parent.glob("seed-*/predictions.jsonl")
+        found = (read_predictions(path, "test") for path in sorted(files))
         return [predictions for predictions in found if predictions is not None]
 
 
