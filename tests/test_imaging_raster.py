@@ -149,7 +149,7 @@ def test_other_colours_pages_and_formats_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "pages.tif", "image.not-3d", "3 pages or frames")
     Pillow.fromarray(COLOURS).save(tmp_path / "x.tif")
     (tmp_path / "x.tif").rename(tmp_path / "x.png")
-    refused(tmp_path / "x.png", "image.damaged")
+    refused(tmp_path / "x.png", "image.format", "named as PNG", "those of TIFF")
 
 
 def test_damage_is_told_wherever_it_lies(tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "image.not-3d",
         "error",
-        "a time series or several b-values in one file, where one 3D volume is needed",
-        "split it into one file per volume",
+        "a time series, several b-values or several pages in one file, where one image is needed",
+        "split it into one file per image",
     ),
     (
         "image.no-voxels",

@@ -16,6 +16,7 @@ What a file may hold beside plain pixels is decided once, here:
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from voxella.imaging.headers import image_suffix
 from voxella.imaging.problem import ImageError, check_size, reading
@@ -33,6 +34,14 @@ from voxella.limits import PIXELS
 __all__ = ["RasterHeader", "read_raster", "read_raster_header"]
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+_FIRST_BYTES = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
 _GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F"}
 _COLOUR = {"RGB", "RGBA", "RGBa"}
 _PALETTE = {"P", "PA"}
@@ -45,6 +54,8 @@ _PNG_DEPTH = 24
 _PNG_GREY_ALPHA = 4
 # The whole process has one such setting of Pillow's.
 _PILLOW = threading.Lock()
+# What is damaged is refused, with a message of our own.
+warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -106,14 +117,31 @@ def read_raster(path: Path) -> tuple[NDArray[np.float32], float]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture under this project's limit of pixels in the place of Pillow's."""
+    wanted = _FORMATS[str(image_suffix(path))]
     with _PILLOW:
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(path, formats=[_FORMATS[str(image_suffix(path))]])
+            image = Image.open(path, formats=[wanted])
+        except UnidentifiedImageError:
+            _refuse_other_format(path, wanted)
+            raise
         finally:
             Image.MAX_IMAGE_PIXELS = usual
     with image:
         yield image
+
+
+def _refuse_other_format(path: Path, wanted: str) -> None:
+    with path.open("rb") as file:
+        begin = file.read(4)
+    found = next((kind for first, kind in _FIRST_BYTES.items() if begin.startswith(first)), None)
+    if found != wanted:
+        raise ImageError(
+            f"{path}: named as {wanted}, and its first bytes are those of "
+            f"{found or 'no PNG, JPEG or TIFF'}",
+            code="image.format",
+            remedy="name it by its format" if found else "export it again as PNG",
+        )
 
 
 def _header(path: Path, image: Image.Image) -> RasterHeader:
