@@ -25,7 +25,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "image.format",
         "error",
         "the file is of a format that is not read",
-        "convert it to one .nii.gz or .mha file",
+        "convert it to one .nii.gz or .mha file, a picture to PNG",
     ),
     ("image.empty", "error", "the file is empty", "copy or download the file again"),
     (
