@@ -198,7 +198,7 @@ def spoiled(folder: Path) -> Path:
     (images / "1_t2w.nii.gz").write_bytes((images / "1_t2w.nii.gz").read_bytes()[:300])
     (images / "2_t2w.nii.gz").unlink()
     write_volume(images / "3_t2w.nii.gz", np.full((12, 11, 5), 3.0), np.eye(4))
-    cases = Manifest.read(folder).cases
+    cases = list(Manifest.read(folder))
     cases[4] = cases[4].model_copy(update={"images": {"adc": "images/4_t2w.nii.gz"}})
     Manifest(folder, cases).write()
     return folder
@@ -296,7 +296,7 @@ def test_a_mask_moves_the_crop_and_is_part_of_what_decides_a_case(tmp_path: Path
     )
     write_volume(source / "images" / "1_gland.nii.gz", mask[::-1], np.diag([1.0, 1.0, 3.0, 1.0]))
     write_volume(source / "images" / "2_gland.nii.gz", 0 * mask, np.diag([1.0, 1.0, 3.0, 1.0]))
-    cases = Manifest.read(source).cases
+    cases = list(Manifest.read(source))
     cases[3] = cases[3].model_copy(update={"images": {"t2w": cases[3].images["t2w"]}})
     Manifest(source, cases).write()
     with pytest.raises(UserError) as caught:
@@ -374,7 +374,7 @@ def test_another_data_set_does_not_take_the_place_of_the_first(tmp_path: Path) -
 def test_the_same_data_set_may_grow_shrink_change_and_move(tmp_path: Path) -> None:
     out = tmp_path / "run" / "prepared"
     source = dataset(tmp_path / "raw", count=3)
-    cases = Manifest.read(source).cases
+    cases = list(Manifest.read(source))
     Manifest(source, cases[:2]).write()
     assert len(prepare(recipe(), source, out, workers=1)) == 2
     Manifest(source, cases).write()

@@ -1,8 +1,8 @@
 """Case and manifest: what every importer writes and every stage reads."""
 
 from voxella.case.faults import Fault, relations
-from voxella.case.lines import MANIFEST, read_cases
-from voxella.case.manifest import Manifest
+from voxella.case.lines import MANIFEST
+from voxella.case.manifest import Manifest, manifest_file, read_cases
 from voxella.case.model import Case, ConditionValue, Split
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Fault",
     "Manifest",
     "Split",
+    "manifest_file",
     "read_cases",
     "relations",
 ]

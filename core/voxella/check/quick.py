@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxella.case import MANIFEST, Case, Fault, Manifest, read_cases
+from voxella.case import Case, Fault, Manifest, read_cases
 from voxella.case import relations as faults_between
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
@@ -151,7 +151,7 @@ def read_leniently(folder: Path) -> tuple[Manifest, list[Finding]]:
     cases, faults = read_cases(Path(folder))
     findings = [_finding(fault) for fault in faults]
     if not cases:
-        findings.append(found("manifest.empty", f"no case can be read from {MANIFEST}"))
+        findings.append(found("manifest.empty", "no case can be read from the manifest"))
     return Manifest(Path(folder), cases), findings
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, ConditionValue, Manifest, Split
+from voxella.case.manifest import MANY
 from voxella.case.texts import REPORT
 from voxella.case_fields import field_problem
 from voxella.data.reports import Report, write_report
@@ -66,12 +67,14 @@ class Assembly:
         seed: Of the split.
         val_share: Share of patients held out for validation, where drafts have no split.
         test_share: Share of patients held out for testing, where drafts have no split.
+        parquet_above: More cases than these become a Parquet manifest.
     """
 
     copy: bool = False
     seed: int = 0
     val_share: float = 0.1
     test_share: float = 0.1
+    parquet_above: int = MANY
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
@@ -92,7 +95,7 @@ class Assembly:
         if self.copy:
             _refuse_detached(drafts)
         manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
-        manifest.write()
+        manifest.write(parquet_above=self.parquet_above)
         return manifest
 
     def _split(self, patient: str) -> Split:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from voxella.case import MANIFEST, Manifest
+from voxella.case import Manifest, manifest_file
 from voxella.data.quarantine import QUARANTINE, judge_cases, quarantined, tell_left_out
 from voxella.errors import UserError
 from voxella.files import sha256_json
@@ -66,7 +66,7 @@ def prepare(
     _tell_unused(settings, sequences)
     source = Manifest.read(dataset)
     if not source.cases:
-        raise UserError(f"{source.folder / MANIFEST}: no case in it")
+        raise UserError(f"{manifest_file(source.folder)}: no case in it")
     # By ids alone at first: another data set's images would be read for nothing.
     _origin(source, out, {})
     jobs, problems = _plan(settings, sequences, source, out)
@@ -81,11 +81,11 @@ def prepare(
     problems |= run_jobs(pending, workers)
     judge_cases(out, problems, total=len(source), quarantine=bool(quarantine))
     manifest = Manifest(out, [prepared_case(c, jobs[c.id]) for c in source if c.id not in problems])
-    manifest.write()
+    written = manifest.write()
     facts = _summary(settings, manifest)
     listed = [QUARANTINE] if problems else []
     record.complete(
-        [MANIFEST, *listed],
+        [written.name, *listed],
         cases=len(manifest),
         newly_prepared=len(pending),
         quarantined=len(problems),
@@ -198,7 +198,7 @@ def _inputs(
 def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
     """Tell whether the stage is complete, its files are there and no case was left out unasked."""
     previous = record.previous()
-    if previous is None or not record.is_current() or not (record.folder / MANIFEST).is_file():
+    if previous is None or not record.is_current() or manifest_file(record.folder) is None:
         return False
     if previous.get("facts", {}).get("quarantined") != 0 and quarantine is False:
         return False

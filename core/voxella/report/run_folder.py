@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from voxella.case import MANIFEST, Manifest
+from voxella.case import MANIFEST, Manifest, manifest_file
 from voxella.data.pseudonyms import Pseudonyms, read_synthetic
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
@@ -172,4 +172,4 @@ def _by_numbers(name: str) -> tuple[list[float], str]:
 
 
 def _manifest(folder: Path) -> Manifest | None:
-    return Manifest.read(folder) if (folder / MANIFEST).is_file() else None
+    return Manifest.read(folder) if manifest_file(folder) is not None else None

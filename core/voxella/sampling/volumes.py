@@ -214,7 +214,7 @@ def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
     made = [_MADE.read(_sidecar(out, job)) for job in jobs]
     cases = [_case(known) for known in made if known is not None]
     manifest = Manifest(out, cases)
-    manifest.write()
+    manifest.write(parquet_above=None)
     shown = cases[:_MONTAGE_CASES]
     first = recipe.data.sequences[0]
     images = [read_image(manifest.image_path(case, first)) for case in shown]

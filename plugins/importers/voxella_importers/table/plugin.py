@@ -42,6 +42,7 @@ def table(
     seed: int = 0,
     val_share: float = 0.1,
     test_share: float = 0.1,
+    parquet_above: int = 100_000,
 ) -> Importer:
     """Build the table importer.
 
@@ -78,6 +79,8 @@ def table(
         seed: Of the split by group.
         val_share: Share of groups held out for validation.
         test_share: Share of groups held out for testing.
+        parquet_above: More cases than these become ``manifest.parquet``, which no process reads
+            whole, in place of ``manifest.jsonl``.
     """
     from voxella.data.drafts import Assembly
     from voxella_importers.table.reader import TableImporter
@@ -101,7 +104,13 @@ def table(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
+    assembly = Assembly(
+        copy=copy,
+        seed=seed,
+        val_share=val_share,
+        test_share=test_share,
+        parquet_above=parquet_above,
+    )
     return TableImporter(settings, assembly)
 
 
