@@ -36,8 +36,9 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 docs: export NO_MKDOCS_2_WARNING := true
+# Never --quiet: a warning that is not logged does not count, and a broken link passes.
 docs: $(DOCS_STAMP)  ## the documentation as a site, site/index.html; every link and anchor is checked
-	$(BIN)/python -m mkdocs build --strict --quiet --clean
+	$(BIN)/python -m mkdocs build --strict --clean
 
 wheel: $(STAMP)  ## dist/*.whl, of the files that tests/test_packaging.py expects
 	$(BIN)/python -m build --wheel --no-isolation

@@ -70,6 +70,21 @@ def test_every_page_is_of_one_kind_and_in_the_navigation() -> None:
     assert set(listed) == found
 
 
+def test_the_build_counts_its_warnings() -> None:
+    """MkDocs ends a strict build by the warnings that it logs; --quiet logs none."""
+    commands = subprocess.run(
+        ["make", "--dry-run", "--always-make", "docs"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (build,) = [line for line in commands.splitlines() if "mkdocs build" in line]
+    assert "--strict" in build
+    assert "--quiet" not in build
+    assert "-q" not in build.split()
+    config = (REPOSITORY / "mkdocs.yml").read_text()
+    for kind in ("omitted_files", "not_found", "unrecognized_links", "anchors"):
+        assert re.search(rf"\b{kind}: warn\b", config)
+
+
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_links_of_pages_outside_the_site_lead_somewhere(name: str) -> None:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
