@@ -23,6 +23,7 @@ from typing import Any
 from voxella.errors import UserError
 from voxella.files import make_folder, sweep
 from voxella.machine import naming
+from voxella.plain_json import json_or_none
 from voxella.process import ProcessMark
 from voxella.provenance import command_line
 from voxella.ranks import Ranks
@@ -203,10 +204,7 @@ def _own() -> dict[str, Any]:
 
 def _holder(handle: int) -> dict[str, Any]:
     """Return what a lock file says; nothing where it is being written, or is none of ours."""
-    try:
-        found = json.loads(os.pread(handle, 2**16, 0))
-    except (ValueError, RecursionError):
-        return {}
+    found = json_or_none(os.pread(handle, 2**16, 0))
     return found if isinstance(found, dict) else {}
 
 

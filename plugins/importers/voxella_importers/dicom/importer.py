@@ -12,6 +12,7 @@ from voxella.case import Manifest
 from voxella.data.drafts import Assembly, Draft
 from voxella.errors import UserError
 from voxella.files import append_line, sha256_file
+from voxella.plain_json import json_or_none
 from voxella.progress import Steps
 from voxella_importers.dicom.choice import Chosen, name_series
 from voxella_importers.dicom.headers import Asked
@@ -181,10 +182,10 @@ class Journal:
         done: dict[str, tuple[str, str]] = {}
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
         for line in lines:
-            try:
-                relative, made_from, digest = json.loads(line)
-            except ValueError:
+            noted = json_or_none(line)
+            if noted is None:
                 continue  # the line that was being written
+            relative, made_from, digest = noted
             done[relative] = (made_from, digest)
         return done
 
