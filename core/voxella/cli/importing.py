@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxella.cli.loading import tell_loading
+from voxella.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from voxella.case import Manifest
@@ -16,7 +17,7 @@ __all__ = ["register_import"]
 
 def register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
     """Add the command ``import``."""
-    about = "bring data into a data set folder with a manifest"
+    about = next(stage.about for stage in STAGES if stage.name == "import")
     parser = subparsers.add_parser("import", help=about, description=about)
     parser.add_argument(
         "name", help="phantom, dicom, picai, prostate158, ccella, table; see `voxella plugins`"

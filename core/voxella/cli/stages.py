@@ -12,25 +12,15 @@ from voxella.cli.importing import register_import
 from voxella.cli.loading import tell_loading
 from voxella.cli.paper_mode import paper_mode
 from voxella.cli.recipe import add_layers
+from voxella.pipeline.stages import RUN, STAGES
 
 if TYPE_CHECKING:
     from voxella.recipe.model import Recipe
 
 __all__ = ["register"]
 
-# verb -> what `voxella VERB --help` says
-_VERBS = {
-    "prepare": "crop, normalise and resample the cases to the recipe's grid",
-    "train-autoencoder": "train the recipe's autoencoder on the prepared cases",
-    "check-autoencoder": "measure the autoencoder on held-out cases; exit code 2: not trusted",
-    "encode": "cache latents and text features",
-    "train": "train the diffusion model and export it, doing missing stages first",
-    "sample": "generate volumes with the exported model",
-    "evaluate": "measure the volumes against real ones; exit code 2: the gate holds them back",
-    "classify": "train a downstream classifier and measure it on the test cases; or compare two",
-    "run": "every stage in order: import, prepare, train-autoencoder, check-autoencoder, encode, "
-    "train, sample, evaluate; of a recipe that classifies, those it needs and then classify",
-}
+# verb -> what `voxella VERB --help` says; `import` takes no recipe and is a command of its own
+_VERBS = {stage.name: stage.about for stage in STAGES if stage.name != "import"} | {"run": RUN}
 _OUT = "run folder; default runs/RECIPE-PROFILE, with a data set runs/RECIPE-PROFILE-DATASET"
 
 
