@@ -25,9 +25,10 @@ from voxella.metrics.declared.lookup import chosen_metrics, declared_numbers, nu
 from voxella.metrics.declared.measured import NoNumberError
 from voxella.metrics.declared.measuring import attempt_all
 from voxella.metrics.estimate import Estimate
+from voxella.metrics.published import Published
 from voxella.plugins.component import Component
 from voxella.plugins.registry import build
-from voxella.report.numbers import Published, grouped_rows
+from voxella.report.numbers import grouped_rows
 from voxella.study.load import load_studies
 from voxella.testing import run_contract
 

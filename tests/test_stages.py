@@ -47,7 +47,7 @@ def test_run_names_all_stages_in_their_order() -> None:
 def test_the_summary_names_what_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = Folders.of(tiny_recipe(), tmp_path)
+    folders = Folders.of(tmp_path, None, None)
     places = [place(folders) for stage in STAGES for _, place in stage.results]
     assert len(places) == len(set(places)) == 12
     for path in (folders.dataset / "manifest.jsonl", folders.model / "model.json"):

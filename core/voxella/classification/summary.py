@@ -13,10 +13,12 @@ from voxella.classification.examples import Examples
 from voxella.classification.metrics import PERCENT_POSITIVE
 from voxella.classification.outcome import curves, over_seeds, seed_metrics
 from voxella.classification.predict import PREDICTIONS, read_predictions
+from voxella.data.phantoms import are_phantoms
 from voxella.files import write_json_atomic
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import one_vs_rest
 from voxella.metrics.predictions import ClassPredictions, Predictions
+from voxella.metrics.published import why_no_classifier
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data
 from voxella.recipe.model import Recipe
@@ -25,7 +27,6 @@ from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["CURVES", "SCENARIOS", "show_scenario", "write_scenario"]
 
-_PAPERS_NETWORK = "efficientnet"
 _AGAIN = "rm {path}, then voxella classify RECIPE with the same --out measures again"
 
 
@@ -74,7 +75,8 @@ def write_scenario(
         seed: seed_metrics(test, recipe.evaluate, seed=recipe.seed, name=f"{recipe.name}/{seed}")
         for seed, test in tests.items()
     }
-    differs = incomparable(settings.classifier.name, examples)
+    cases = (example.case for example in examples.all.values())
+    differs = why_no_classifier(settings.classifier.name, phantoms=are_phantoms(cases))
     beside = {"comparable_with_paper": differs is None}
     metrics = {
         name: {**estimate.as_json(), "split": "test", **beside}
@@ -122,15 +124,6 @@ def write_scenario(
             }
         ),
     )
-
-
-def incomparable(network: str, examples: Examples) -> str | None:
-    """Return why numbers of such a network do not stand beside the paper's, or None."""
-    if any(example.case.label_source == "phantom" for example in examples.all.values()):
-        return "the data are phantoms"
-    if network != _PAPERS_NETWORK:
-        return f"the classifier is {network}, the paper's is {_PAPERS_NETWORK}"
-    return None
 
 
 def show_scenario(folder: Path) -> None:

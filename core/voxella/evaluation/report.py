@@ -7,10 +7,12 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from voxella.data.phantoms import are_phantoms
 from voxella.evaluation.networks import Network, told
 from voxella.evaluation.numbers import Numbers
 from voxella.evaluation.sets import Sets
 from voxella.files import write_json_atomic
+from voxella.metrics.published import row_beside
 from voxella.recipe.model import Recipe
 from voxella.workspace.state import StateFile, sealed
 
@@ -52,11 +54,8 @@ def write_metrics(
 ) -> dict[str, Any]:
     """Write ``metrics.json`` and return what it holds.
 
-    The paper's row is in it only where it means the same: held-out patients (sections 3.1 and 3.5:
-    its hold-out test set assesses all results), seen by its own network.
+    The paper's row is in it as far as :func:`voxella.metrics.published.row_beside` lets it.
     """
-    comparable = [network for network in networks if network.comparable_with_paper]
-    phantoms = any(subject.case.label_source == "phantom" for subject in sets.real)
     found: dict[str, Any] = {
         "format": _FORMAT,
         "recipe": recipe.name,
@@ -77,14 +76,15 @@ def write_metrics(
         "metrics": {name: one.as_json() for name, one in numbers.metrics.items()},
         **numbers.facts,
     }
-    if recipe.paper is not None and comparable and sets.split == "test" and not phantoms:
-        row = recipe.paper.model_dump(exclude_none=True)
-        every = len(comparable) == len(networks)
-        found["paper"] = {
-            name: value
-            for name, value in row.items()
-            if name == "model" or _same_network(numbers, name, every=every)
-        }
+    if recipe.paper is not None:
+        row = row_beside(
+            recipe.paper.model_dump(exclude_none=True),
+            numbers.metrics,
+            [network.comparable_with_paper for network in networks],
+            split=sets.split,
+            phantoms=are_phantoms(subject.case for subject in sets.real),
+        )
+        found |= {} if row is None else {"paper": row}
     write_json_atomic(out / METRICS, sealed(found))
     return found
 
@@ -92,15 +92,3 @@ def write_metrics(
 def read_metrics(out: Path) -> dict[str, Any] | None:
     """Return what :func:`write_metrics` has written, or None."""
     return MEASURED.read_or_remake(out / METRICS)
-
-
-def _same_network(numbers: Numbers, name: str, *, every: bool) -> bool:
-    """Tell whether a number of the paper may stand beside ours.
-
-    A distance where its own network is the paper's; the text head's numbers, which know no
-    network, where all networks are: then the whole evaluation is meant as the paper's.
-    """
-    ours = numbers.metrics.get(name)
-    if ours is not None and ours.network is not None:
-        return ours.comparable_with_paper
-    return every and f"text_{name}" in numbers.metrics

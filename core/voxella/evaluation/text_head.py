@@ -21,6 +21,7 @@ from voxella.ldm.conditions import encoded
 from voxella.ldm.export import load_facts, load_model
 from voxella.metrics.calibration import calibration_curve
 from voxella.metrics.declared.measured import Measured, reason
+from voxella.metrics.declared.number import BINARY, key_of
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import one_vs_rest, prediction_metrics
 from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
@@ -39,12 +40,8 @@ __all__ = [
     "unanswered",
 ]
 
-# Names of the metrics as metrics.json has them.
-_NAMES = {
-    **{name: name for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auc")},
-    "average_precision": "ap",
-    **{name: name for name in ("brier", "ece", "prevalence")},
-}
+# Keys of the numbers, after "text_".
+_KEYS = (*BINARY, "brier", "ece", "prevalence")
 _WITH_REPORT = "_with_report"
 
 
@@ -129,7 +126,7 @@ def text_head(
         estimates = prediction_metrics(
             predictions, seed=seed, name=name, replicates=replicates, level=level
         )
-        found |= {f"text_{_NAMES[key]}{end}": Measured(e, split) for key, e in estimates.items()}
+        found |= {f"text_{key_of(key)}{end}": Measured(e, split) for key, e in estimates.items()}
         each = one_vs_rest(predictions, seed=seed, name=name, replicates=replicates, level=level)
         by_class |= {f"text{end}": each} if each else {}
         for which, one in _each(predictions).items():
@@ -165,7 +162,7 @@ def _each(predictions: Predictions | ClassPredictions) -> dict[str, Predictions]
 def unanswered(level: float, why: str, split: str, suffix: str) -> dict[str, Measured]:
     """Return ``text_*`` without values, and the reason."""
     nothing = Estimate.undefined(0, why, level=level)
-    return {f"text_{name}{suffix}": Measured(nothing, split) for name in _NAMES.values()}
+    return {f"text_{name}{suffix}": Measured(nothing, split) for name in _KEYS}
 
 
 def answers_of_unseen(

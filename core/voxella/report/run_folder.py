@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import MANIFEST, Manifest, manifest_file
+from voxella.data.phantoms import is_of_phantoms
 from voxella.data.pseudonyms import Pseudonyms, read_synthetic
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
+from voxella.plain_json import json_or_none
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.texts.encodings import decode
@@ -83,9 +84,7 @@ class RunFolder:
     @property
     def is_phantom(self) -> bool:
         """Tell whether the data are procedural ones."""
-        record = self.records.get("import") or {}
-        importer = record.get("inputs", {}).get("importer") or {}
-        return bool(importer.get("name") == "phantom")
+        return is_of_phantoms(self.recipe.data, self.folders.dataset)
 
     @cached_property
     def data_sets(self) -> list[str]:
@@ -128,7 +127,7 @@ class RunFolder:
             return {}
         for line in text.split("\n"):
             try:
-                prompt = json.loads(line)
+                prompt = json_or_none(line)
                 found[str(prompt["id"])] = str(prompt["report"]).encode()
             except (ValueError, KeyError, TypeError):  # sampling has refused what is no prompt
                 continue
