@@ -29,6 +29,7 @@ from voxella.imaging.volume import read_volume
 from voxella.limits import CELLS, MERGED_CELLS, RECIPE_BYTES, TEXT_BYTES, Limit
 from voxella.recipe.load import load_recipe
 from voxella.sampling.prompt_files import prompt_cases
+from voxella.sampling.prompt_values import PromptRules
 
 __all__ = ["_keep_signals"]  # a fixture of the command line's tests
 
@@ -220,7 +221,7 @@ def test_text_files_of_terabytes(tmp_path: Path, what: str) -> None:
     acts: dict[str, Callable[[], object]] = {
         "recipe": lambda: load_recipe(path),
         "manifest": lambda: Manifest.read(tmp_path),
-        "prompts": lambda: prompt_cases(recipe, facts),
+        "prompts": lambda: prompt_cases(recipe.sample, PromptRules.of(recipe, facts)),
         "table": lambda: read_table(path, ["id"]),
     }
     error = little_memory(acts[what])

@@ -469,10 +469,11 @@ def test_some_split_needs_a_case(bench: Bench, capsys: pytest.CaptureFixture[str
     whole = Manifest.read(bench.workspace / "prepared")
     prepared = Manifest(whole.folder, whole.split("train"))
     with pytest.raises(UserError) as caught:
-        cases_to_sample(bench.recipe("sample.split=[test, val]"), prepared)
+        cases_to_sample(bench.recipe("sample.split=[test, val]").sample, prepared)
     assert caught.value.problem == "the split test has no case\nthe split val has no case"
     assert caught.value.remedy == "--set sample.split=train"
-    found = cases_to_sample(bench.recipe("sample.split=[test, train]"), prepared, quiet=False)
+    several = bench.recipe("sample.split=[test, train]").sample
+    found = cases_to_sample(several, prepared, quiet=False)
     assert {case.split for case in found} == {"train"}
     assert "warning: the split test has no case" in capsys.readouterr().out
 
@@ -856,7 +857,7 @@ def test_the_released_spreadsheet_beside_the_volumes(
     # Other volumes than were judged.
     sample(bench.recipe("sample.xlsx=true", "seed=1"), run)
     with pytest.raises(UserError, match="has changed since its copies"):
-        require_sheets(bench.recipe("sample.xlsx=true"), [out])
+        require_sheets([out])
     assert not sheet.exists()
 
 

@@ -162,11 +162,11 @@ def _stage(arguments: argparse.Namespace) -> int:
     summarise(folders, until if arguments.stop_after is None else "train")
     if until == "check-autoencoder":
         _show_check(folders.autoencoder)
-    if until == "sample":
+    if until == "sample" and recipe.sample.xlsx:
         from voxella.sampling.sheet import require_sheets
         from voxella.sampling.stage import variants
 
-        require_sheets(recipe, [out for _, out in variants(recipe, folders.samples)])
+        require_sheets([out for _, out in variants(recipe, folders.samples)])
     return 0
 
 

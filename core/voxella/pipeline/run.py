@@ -25,6 +25,7 @@ from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
 from voxella.sampling.prompt_files import check_prompts
+from voxella.sampling.prompt_values import PromptRules
 from voxella.workspace.folders import Folders
 from voxella.workspace.lock import holding
 
@@ -71,7 +72,7 @@ def run_stages(
     if "train" in wanted:
         needs = check_model(recipe)
     if "sample" in wanted:
-        check_prompts(recipe, folders.model)
+        check_prompts(recipe.sample, PromptRules.of(recipe), folders.model)
         if until in ("evaluate", "classify"):
             check_sample_space(recipe.sample.space, until)
     if "evaluate" in wanted:

@@ -107,7 +107,7 @@ def do_prepare(job: Job) -> None:
     if "classify" in wanted:
         require_validation(prepared)
     if "sample" in wanted and recipe.sample.prompts is None:
-        cases_to_sample(recipe, prepared, quiet=False)
+        cases_to_sample(recipe.sample, prepared, quiet=False)
 
 
 def do_train_autoencoder(job: Job) -> None:

@@ -16,6 +16,7 @@ from voxella.recipe.ranges import Tokens, Voxels, Width
 __all__ = [
     "Data",
     "Intensity",
+    "Interpolation",
     "Latent",
     "Prepare",
     "Text",
@@ -91,6 +92,10 @@ class Intensity(Block):
 _MEASURED = {"adc": Intensity(window=(0.0, 3000.0), percentiles=None)}
 
 
+# How a volume is resampled.
+Interpolation = Literal["lanczos", "linear", "bspline"]
+
+
 class Prepare(Block):
     """Raw images to the training grid."""
 
@@ -125,7 +130,7 @@ class Prepare(Block):
         default_factory=lambda: dict(_MEASURED),
         description="rules by sequence, before `percentiles`; adc has one: 0 to 3000 (1e-6 mm²/s)",
     )
-    interpolation: Literal["lanczos", "linear", "bspline"] = "lanczos"
+    interpolation: Interpolation = "lanczos"
 
     @field_validator("intensity")
     @classmethod

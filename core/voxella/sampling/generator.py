@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from voxella.autoencoder.load import check_weights_exist, choose_device
+from voxella.autoencoder.load import AutoencoderPlan, check_weights_exist, choose_device
 from voxella.case import Case, ConditionValue
 from voxella.case_fields import spacing_of
 from voxella.errors import UserError
@@ -28,7 +28,14 @@ from voxella.ranks import Ranks
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.sampling.networks import GeneratedImage, Networks, other_text
-from voxella.sampling.prompt_files import Prompt, case_of, wrong_fields, wrong_text, wrong_values
+from voxella.sampling.prompt_values import (
+    Prompt,
+    PromptRules,
+    case_of,
+    wrong_fields,
+    wrong_text,
+    wrong_values,
+)
 from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
@@ -146,18 +153,26 @@ class Generator:
         names = [f"{name}-s{number:03d}" for number in range(count)]
         size, settings = recipe.sample.batch_size, GenerationSettings.of(recipe)
         classes, blocks = recipe.data.classes, recipe.conditions
+        sampling = recipe.sample.model_dump(mode="json", include=set(_SAMPLING))
+        told = {"seed": recipe.seed, **sampling}
         made: list[SyntheticImage] = []
         for start in range(0, count, size):
             part = names[start : start + size]
             requests = [request_for(classes, blocks, case, features, one) for one in part]
             images = dict(self._networks.images(settings, requests))
-            made += [self._image(recipe, case, one, images[n]) for n, one in enumerate(part)]
+            made += [self._image(told, case, one, images[n]) for n, one in enumerate(part)]
         return made
 
     @cached_property
     def _networks(self) -> Networks:
         return Networks.load(
-            self.recipe, self._model, self._autoencoder, self._device, alone=True, quiet=True
+            AutoencoderPlan.of(self.recipe),
+            self.recipe.sample.batch_size,
+            self._model,
+            self._autoencoder,
+            self._device,
+            alone=True,
+            quiet=True,
         )
 
     def _recipe_with(self, *, seed: int | None, **sample: Any) -> Recipe:  # noqa: ANN401 - a value
@@ -178,12 +193,13 @@ class Generator:
                 legal='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
                 'conditions={"age": 63}',
             ) from None
-        problems = list(wrong_values(prompt, self.recipe, self.facts.classes, self.facts))
+        rules = PromptRules.of(self.recipe, self.facts)
+        problems = list(wrong_values(prompt, rules))
         if (wrong := wrong_text(prompt.report)) is not None:
             problems.append(f"report {wrong}")
         if problems:
             raise UserError("\n".join(f"generate: {problem}" for problem in problems))
-        return case_of(prompt, self.recipe, self.facts)
+        return case_of(prompt, self.recipe.sample.splits[0], rules)
 
     def _features(self, report: str) -> Tensor | None:
         """Return the features of a report, rounded as the model's were; known ones are kept."""
@@ -206,21 +222,21 @@ class Generator:
                 self._texts[key] = None if found is None else found.clone()
         return self._texts[key]
 
-    def _image(self, recipe: Recipe, case: Case, name: str, made: GeneratedImage) -> SyntheticImage:
-        spacing = spacing_of(case.extra)
-        told = recipe.sample.model_dump(mode="json", include=set(_SAMPLING))
+    def _image(
+        self, told: dict[str, Any], case: Case, name: str, made: GeneratedImage
+    ) -> SyntheticImage:
+        spacing, recipe = spacing_of(case.extra), self.recipe
         provenance = {
             "synthetic": True,
             "model": self.facts.weights_sha256,
             "autoencoder": self.facts.autoencoder_fingerprint,
-            "seed": recipe.seed,
             **told,
             "label": case.label,
             "conditions": dict(case.conditions),
             "spacing_mm": None if spacing is None else list(spacing),
             # Not its hash: whoever has the reports could find out which it was.
             "has_report": bool(case.texts_sha256),
-            **prediction(recipe, made),
+            **prediction(recipe.data.classes, made),
             "versions": versions(),
         }
         shape = made.array.shape[1:]

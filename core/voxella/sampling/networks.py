@@ -18,7 +18,6 @@ from voxella.errors import UserError
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.export import ModelFacts, load_facts, load_model
 from voxella.ldm.generate import GenerationSettings, Request, generate
-from voxella.recipe.model import Recipe
 
 __all__ = ["GeneratedImage", "Networks", "other_text"]
 
@@ -53,7 +52,8 @@ class Networks:
     @classmethod
     def load(
         cls,
-        recipe: Recipe,
+        plan: AutoencoderPlan,
+        batch_size: int,
         model: Path,
         autoencoder: Path,
         device: torch.device,
@@ -66,7 +66,8 @@ class Networks:
         """Load both; collective, unless ``alone``.
 
         Args:
-            recipe: Names the autoencoder and says how many volumes make a batch.
+            plan: What the autoencoder is built from.
+            batch_size: How many volumes make a batch.
             model: The exported model folder.
             autoencoder: Folder of an autoencoder trained in place.
             device: Where to compute.
@@ -80,12 +81,10 @@ class Networks:
         """
         facts = load_facts(model)
         network = load_model(model).to(device)
-        plan = AutoencoderPlan.of(recipe)
         coder = load_autoencoder(plan, autoencoder, device)
         # With the model in memory, and also for a process that has nothing left to make: one choice
         # for all volumes.
-        size = recipe.sample.batch_size
-        decoder = tiled(coder, plan, device, out, batch_size=size, alone=alone, quiet=quiet)
+        decoder = tiled(coder, plan, device, out, batch_size=batch_size, alone=alone, quiet=quiet)
         problems = []
         if coder.fingerprint != facts.autoencoder_fingerprint:
             problems.append("the autoencoder is not the one whose latents the model has learnt")

@@ -20,6 +20,7 @@ from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import Affine, read_image
 from voxella.imaging.write import is_picture, write_image
 from voxella.recipe.model import Recipe
+from voxella.recipe.sampling import Sample
 from voxella.sampling.networks import GeneratedImage
 from voxella.sampling.space import Scans, placed
 from voxella.workspace.folders import Folders
@@ -107,14 +108,17 @@ def keep_volume(
     # First: the record of an earlier volume must not stand for this one after a kill.
     _sidecar(out, job).unlink(missing_ok=True)
     images = {}
+    edges = spacing_of(job.case.extra)
+    picture = is_picture(made.array, edges)
+    onto_scan = None if recipe.sample.space == "prepared" else recipe.prepare.interpolation
     for sequence, channels in recipe.channels.items():
         parts = [
-            placed(recipe, data_set.scans, job.case, sequence, one) for one in made.array[channels]
+            placed(one, job.case, sequence, data_set.scans, onto_scan)
+            for one in made.array[channels]
         ]
         name = f"volumes/{job.name}_{sequence}"
         array, affine = np.stack([part for part, _ in parts]), parts[0][1]
-        images[sequence] = _write(recipe, job, out, name, array, affine)
-    edges = spacing_of(job.case.extra)
+        images[sequence] = _write(recipe.sample, out, name, array, affine, picture=picture)
     twin = Case(
         id=job.name,
         group=_patient(data_set.names, job.case),
@@ -128,10 +132,10 @@ def keep_volume(
             "source_case": source_name(data_set.names, job.case),
             **({} if edges is None else {"spacing_mm": list(edges)}),
             "prompt_sha256": data_set.names.report(job.case.text_sha256(recipe.text_source)),
-            **prediction(recipe, made),
+            **prediction(recipe.data.classes, made),
             **data_set.origin,
             # A picture says itself what its white is.
-            **({"int16_scale": None} if is_picture(made.array, edges) else {}),
+            **({"int16_scale": None} if picture else {}),
         },
     )
     write_json_atomic(
@@ -141,16 +145,22 @@ def keep_volume(
 
 
 def _write(
-    recipe: Recipe, job: SampleJob, out: Path, name: str, array: NDArray[np.float32], affine: Affine
+    settings: Sample,
+    out: Path,
+    name: str,
+    array: NDArray[np.float32],
+    affine: Affine,
+    *,
+    picture: bool,
 ) -> str:
     """Write one image ``(C, *spatial)`` in [0, 1] and return its path below ``out``."""
-    if is_picture(array, spacing_of(job.case.extra)):
+    if picture:
         write_image(out / f"{name}.png", array, affine)
         return f"{name}.png"
-    scale = recipe.sample.int16_scale
+    scale = settings.int16_scale
     if scale is not None:
         # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
-        whole = np.floor if recipe.sample.int16_rounding == "down" else np.rint
+        whole = np.floor if settings.int16_rounding == "down" else np.rint
         array = whole(array * scale).astype(np.int64)
     write_image(out / f"{name}.nii.gz", array, affine)
     return f"{name}.nii.gz"
@@ -169,13 +179,13 @@ def _is_prompt(case: Case) -> bool:
     return not case.images
 
 
-def prediction(recipe: Recipe, made: GeneratedImage) -> dict[str, Any]:
+def prediction(classes: list[str], made: GeneratedImage) -> dict[str, Any]:
     """Return what the text head says of the prompt, or nothing for models without one."""
     if made.class_probabilities is None:
         nothing = ("predicted_label", "predicted_probability", "predicted_probabilities")
         return dict.fromkeys(nothing)
     probabilities = made.class_probabilities.tolist()
-    by_class = dict(zip(recipe.data.classes, probabilities, strict=True))
+    by_class = dict(zip(classes, probabilities, strict=True))
     best = max(by_class, key=lambda name: by_class[name])
     return {
         "predicted_label": best,
@@ -209,14 +219,19 @@ def drop_real_names(samples: Path, jobs: Sequence[SampleJob]) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
-    """Write the manifest of the volumes that stand there whole, and a picture of the first."""
+def write_dataset(out: Path, jobs: list[SampleJob], first: str) -> None:
+    """Write the manifest of the volumes that stand there whole, and a picture of some.
+
+    Args:
+        out: The data set's folder.
+        jobs: Its volumes.
+        first: The sequence that the picture shows.
+    """
     made = [_MADE.read(_sidecar(out, job)) for job in jobs]
     cases = [_case(known) for known in made if known is not None]
     manifest = Manifest(out, cases)
     manifest.write(parquet_above=None)
     shown = cases[:_MONTAGE_CASES]
-    first = recipe.data.sequences[0]
     images = [read_image(manifest.image_path(case, first)) for case in shown]
     arrays = [image.array for image in images]
     white = (shown[0].extra.get("int16_scale") if shown else None) or 1.0

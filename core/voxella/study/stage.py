@@ -27,6 +27,7 @@ from voxella.preparation.stage import check_prepare
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.sampling.prompt_files import check_prompts
+from voxella.sampling.prompt_values import PromptRules
 from voxella.study.cases import StudyCases
 from voxella.study.claims import Contest, contests
 from voxella.study.plan import Plan, Step
@@ -156,7 +157,7 @@ def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
     folders = Folders.of(step.folder, recipe.workspace, recipe.data.dataset)
     checks: list[Callable[[], object]] = [
         lambda: check_prepare(recipe.prepare, 0),
-        lambda: check_prompts(recipe, folders.model),
+        lambda: check_prompts(recipe.sample, PromptRules.of(recipe), folders.model),
         lambda: check_sample_space(recipe.sample.space, "the study"),
         lambda: check_training(recipe, ranks),
         lambda: check_encoders(recipe),
