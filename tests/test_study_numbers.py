@@ -323,7 +323,7 @@ def test_results_are_read_from_a_run_and_phantoms_are_recognised(tmp_path: Path)
     # Through another importer: the cases still say it of themselves.
     record.write_text(json.dumps({"inputs": {"importer": {"name": "table"}}}))
     case = Case(
-        id="a", patient="a", images={"t2w": "a.nii.gz"}, label="positive", label_source="table"
+        id="a", group="a", images={"t2w": "a.nii.gz"}, label="positive", label_source="table"
     )
     for source, comparable in (("table", True), ("phantom", False)):
         Manifest(dataset, [case.model_copy(update={"label_source": source})]).write()

@@ -23,7 +23,6 @@ from voxella.metrics.multiclass import auc_of
 from voxella.metrics.predictions import ClassPredictions, Predictions
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data
-from voxella.recipe.model import Recipe
 
 __all__ = ["measure_baselines"]
 
@@ -37,34 +36,45 @@ _ONE_CLASS = "its training cases are of one class"
 Matrix = NDArray[np.float64]
 
 
-def measure_baselines(recipe: Recipe, examples: Examples, store: InputStore) -> dict[str, Any]:
+def measure_baselines(
+    baselines: Sequence[str],
+    data: Data,
+    settings: Evaluate,
+    seed: int,
+    name: str,
+    examples: Examples,
+    store: InputStore,
+) -> dict[str, Any]:
     """Return each baseline's numbers on the test cases, JSON-ready, by its name in the recipe.
 
     Args:
-        recipe: The experiment; ``classify.baselines`` names the baselines.
+        baselines: ``classify.baselines``, by name.
+        data: The classes.
+        settings: How sure the numbers are to be.
+        seed: Of every draw.
+        name: The recipe's.
         examples: The images.
         store: Their inputs.
     """
-    assert recipe.classify is not None, "asked for only where the recipe classifies"
-    if not recipe.classify.baselines:
+    if not baselines:
         return {}
     _, training = examples.phases[-1]
     sets = {"train": training, "val": examples.val, "test": examples.test}
     features = {name: _features(cases, store) for name, cases in sets.items()}
     targets = [training[case_id].target for case_id in sorted(training)]
     found: dict[str, Any] = {}
-    for name in recipe.classify.baselines:
+    for baseline in baselines:
         chosen, test = None, None
         if len(set(targets)) > 1:
-            chosen, model = _chosen(recipe.data, name, features, targets, examples.val)
-            test = _predictions(recipe.data, examples.test, model, features["test"])
-        found[name] = {
+            chosen, model = _chosen(data, baseline, features, targets, examples.val)
+            test = _predictions(data, examples.test, model, features["test"])
+        found[baseline] = {
             "chosen": chosen,
             "features": int(features["train"].shape[1]),
             "metrics": _numbers(
-                recipe.evaluate,
-                recipe.seed,
-                f"{recipe.name}/baseline/{name}",
+                settings,
+                seed,
+                f"{name}/baseline/{baseline}",
                 test,
                 chosen,
                 len(examples.test),

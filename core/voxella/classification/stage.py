@@ -117,7 +117,15 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
     else:
         record.invalidate()
         write_text_atomic(folder / "recipe.yaml", dump_recipe(recipe))
-        baselines = measure_baselines(recipe, scenario.examples, scenario.store)
+        baselines = measure_baselines(
+            scenario.settings.baselines,
+            recipe.data,
+            recipe.evaluate,
+            recipe.seed,
+            recipe.name,
+            scenario.examples,
+            scenario.store,
+        )
         written = write_scenario(recipe, folder, scenario.examples, trainings, baselines)
         found = SCENARIOS.read(written) or {}
         observe_results(recipe, folders, f"classify/{recipe.name}", found["metrics"])

@@ -13,7 +13,7 @@ from voxella.evaluation.numbers import Numbers
 from voxella.evaluation.sets import Sets
 from voxella.files import write_json_atomic
 from voxella.metrics.published import row_beside
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import PaperRow
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["MEASURED", "METRICS", "NUMBERS", "read_metrics", "write_metrics"]
@@ -46,22 +46,37 @@ MEASURED: StateFile[dict[str, Any]] = StateFile(
 
 def write_metrics(
     out: Path,
-    recipe: Recipe,
     sets: Sets,
     samples: Path,
     networks: list[Network],
     numbers: Numbers,
+    *,
+    recipe: str,
+    sequence: str,
+    seed: int,
+    paper: PaperRow | None,
 ) -> dict[str, Any]:
     """Write ``metrics.json`` and return what it holds.
 
     The paper's row is in it as far as :func:`voxella.metrics.published.row_beside` lets it.
+
+    Args:
+        out: The folder.
+        sets: Who was compared.
+        samples: The data set that was measured.
+        networks: What made the features.
+        numbers: What was measured.
+        recipe: Its name.
+        sequence: That the networks saw.
+        seed: Of every draw.
+        paper: The paper's row; None: there is none.
     """
     found: dict[str, Any] = {
         "format": _FORMAT,
-        "recipe": recipe.name,
+        "recipe": recipe,
         "samples": str(samples),
         "split": sets.split,
-        "sequence": recipe.evaluate.sequence or recipe.data.sequences[0],
+        "sequence": sequence,
         "cases": {
             "synthetic": len(sets.synthetic),
             "generated": len(sets.generated),
@@ -71,14 +86,14 @@ def write_metrics(
         },
         "unseen_split": sets.unseen_split,
         "paired": sets.paired,
-        "seed": recipe.seed,
+        "seed": seed,
         "networks": told(networks),
         "metrics": {name: one.as_json() for name, one in numbers.metrics.items()},
         **numbers.facts,
     }
-    if recipe.paper is not None:
+    if paper is not None:
         row = row_beside(
-            recipe.paper.model_dump(exclude_none=True),
+            paper.model_dump(exclude_none=True),
             numbers.metrics,
             [network.comparable_with_paper for network in networks],
             split=sets.split,

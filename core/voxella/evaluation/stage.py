@@ -21,12 +21,7 @@ from voxella.evaluation.copies import SPACES
 from voxella.evaluation.evidence import SampleEvidence
 from voxella.evaluation.features import extract_all
 from voxella.evaluation.networks import Network, networks_of
-from voxella.evaluation.numbers import (
-    all_numbers,
-    asked_networks,
-    needs_of,
-    share_work,
-)
+from voxella.evaluation.numbers import all_numbers, asked_networks, needs_of, share_work
 from voxella.evaluation.plan import make_plan
 from voxella.evaluation.report import METRICS, read_metrics, write_metrics
 from voxella.evaluation.sets import Sets, SetSettings, read_sets
@@ -144,7 +139,17 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
         share_work(evidence, eyes.metrics)
         if ranks.is_main:
             numbers = all_numbers(evidence, eyes.metrics)
-            known = write_metrics(out, recipe, sets, data_set.samples, eyes.networks, numbers)
+            known = write_metrics(
+                out,
+                sets,
+                data_set.samples,
+                eyes.networks,
+                numbers,
+                recipe=recipe.name,
+                sequence=recipe.evaluate.sequence or recipe.data.sequences[0],
+                seed=recipe.seed,
+                paper=recipe.paper,
+            )
             stage = f"evaluate/{data_set.name}" if data_set.name else "evaluate"
             observe_results(recipe, folders, stage, known["metrics"])
             record.complete([METRICS], metrics=len(numbers.metrics))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from voxella.autoencoder.load import check_weights_exist
 from voxella.autoencoder.settings import check_settings
@@ -19,22 +20,27 @@ from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.plugins.component import Component
 from voxella.ranks import Ranks
-from voxella.recipe.model import Diffusion, Recipe, Sample
+from voxella.recipe.model import AutoencoderTraining, Diffusion, Sample, Text
 
 __all__ = ["check_encoders", "check_sample_space", "check_training", "refuse_leaks"]
 
 
-def check_encoders(recipe: Recipe) -> None:
+def check_encoders(autoencoder: Component, text: Text | None, *, trains: bool) -> None:
     """Refuse a recipe whose autoencoder or text encoder names files that are not there.
+
+    Args:
+        autoencoder: The recipe's block.
+        text: The recipe's block.
+        trains: Whether the recipe trains its autoencoder.
 
     Raises:
         UserError: Naming every absent file, or an autoencoder without weights.
     """
-    if recipe.autoencoder_training is None:
-        check_weights_exist(recipe.autoencoder, training=False, trained=None)
-    problems = _absent("autoencoder", recipe.autoencoder)
-    if recipe.text is not None:
-        problems += _absent("text.encoder", recipe.text.encoder)
+    if not trains:
+        check_weights_exist(autoencoder, training=False, trained=None)
+    problems = _absent("autoencoder", autoencoder)
+    if text is not None:
+        problems += _absent("text.encoder", text.encoder)
     if problems:
         raise UserError(
             "\n".join(problems),
@@ -60,21 +66,30 @@ def check_sample_space(space: str, reader: str) -> None:
         )
 
 
-def check_training(recipe: Recipe, ranks: Ranks) -> None:
+def check_training(
+    block: dict[str, Any],
+    training: AutoencoderTraining | None,
+    diffusion: Diffusion,
+    sample: Sample,
+    ranks: Ranks,
+) -> None:
     """Refuse batch, precision, sharding, schedule or sampler that cannot work, here or at all.
+
+    Args:
+        block: The ``deepspeed`` block.
+        training: Of the autoencoder; None: it is not trained.
+        diffusion: Says the schedule.
+        sample: Says the sampler.
+        ranks: This process.
 
     Raises:
         UserError: Naming all of them at once.
     """
     problems: list[UserError] = []
-    _gather(
-        problems,
-        lambda: deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device),
-    )
-    training = recipe.autoencoder_training
+    _gather(problems, lambda: deepspeed_config(block, world=ranks.world, device=ranks.device))
     if training is not None:
         _gather(problems, lambda: check_settings(training, ranks))
-    _gather(problems, lambda: _plan(recipe.diffusion, recipe.sample))
+    _gather(problems, lambda: _plan(diffusion, sample))
     if len(problems) == 1:
         raise problems[0]
     if problems:

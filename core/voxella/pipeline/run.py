@@ -61,14 +61,15 @@ def run_stages(
     ranks = Ranks.from_environment()
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     # Before hours of preparation: what is wrong now will be wrong then.
-    check_training(recipe, ranks)
+
+    check_training(recipe.deepspeed, training, recipe.diffusion, recipe.sample, ranks)
     settings = settings_of(recipe.classify, recipe.name) if until == "classify" else None
     wanted = _wanted(until, settings)
     needs: frozenset[str] | None = None
     if "prepare" in wanted:
         check_prepare(recipe.prepare, workers)
     if "encode" in wanted:
-        check_encoders(recipe)
+        check_encoders(recipe.autoencoder, recipe.text, trains=training is not None)
     if "train" in wanted:
         needs = check_model(recipe)
     if "sample" in wanted:

@@ -155,12 +155,13 @@ def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
     if step.until == "classify":
         return [lambda: check_prepare(recipe.prepare, 0), lambda: check_classify(recipe, ranks)]
     folders = Folders.of(step.folder, recipe.workspace, recipe.data.dataset)
+    training = recipe.autoencoder_training
     checks: list[Callable[[], object]] = [
         lambda: check_prepare(recipe.prepare, 0),
         lambda: check_prompts(recipe.sample, PromptRules.of(recipe), folders.model),
         lambda: check_sample_space(recipe.sample.space, "the study"),
-        lambda: check_training(recipe, ranks),
-        lambda: check_encoders(recipe),
+        lambda: check_training(recipe.deepspeed, training, recipe.diffusion, recipe.sample, ranks),
+        lambda: check_encoders(recipe.autoencoder, recipe.text, trains=training is not None),
         lambda: check_model(recipe),
     ]
     return checks if step.until == "sample" else [*checks, lambda: check_evaluation(recipe)]

@@ -16,34 +16,37 @@ from voxella.plugins.contracts import TextEncoder
 from voxella.progress import say
 from voxella.recipe.model import Recipe, Text
 
-__all__ = ["text_findings"]
+__all__ = ["text_findings", "untrainable"]
 
 _LENGTH = "reports against the encoder's token limit"
 
 
 def text_findings(
-    manifest: Manifest, settings: CheckSettings, recipe: Recipe | None, *, quiet: bool = False
+    manifest: Manifest,
+    settings: CheckSettings,
+    text: Text | None,
+    *,
+    given: bool,
+    quiet: bool = False,
 ) -> tuple[list[Finding], list[str]]:
     """Check reports and labels.
 
     Args:
         manifest: The data set.
         settings: Names the classes.
-        recipe: Names the text encoder and its limit; None: tokens are not counted.
+        text: Names the text encoder and its limit; None: tokens are not counted.
+        given: Whether a recipe says that; without one nothing is known of reports.
         quiet: Show no progress.
 
     Returns:
         The findings, and a line for what was not checked and why.
     """
-    text = None if recipe is None else recipe.text
-    why = "no recipe was given (--recipe)" if recipe is None else "the recipe reads no reports"
+    why = "the recipe reads no reports" if given else "no recipe was given (--recipe)"
     findings, without = _of_texts(manifest, settings, text, why, quiet=quiet)
-    if recipe is None:
-        return findings, without
-    if recipe.text is None and any(_unreadable(finding) for finding in findings):
+    if given and text is None and any(_unreadable(finding) for finding in findings):
         without = [*without, "whether reports can be read: the recipe reads none"]
         findings = [finding for finding in findings if not _unreadable(finding)]
-    return [*findings, *_untrainable(manifest, recipe)], without
+    return findings, without
 
 
 def _of_texts(
@@ -66,7 +69,7 @@ def _unreadable(finding: Finding) -> bool:
     return finding.severity == "error" and finding.code.startswith("report.")
 
 
-def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
+def untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
     """Name what a training of the recipe would refuse of all cases together, as it would."""
     # It imports torch.
     from voxella.check.conditions import check_training_conditions, condition_findings
