@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_run import REPOSITORY, tiny_recipe
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.forecast.devices import find_speed
@@ -58,7 +59,7 @@ def test_the_papers_networks_are_counted_without_memory() -> None:
     # MONAI's 3D EfficientNet-b0 with two classes.
     assert classifier.parameters == 4_690_942
     recipe = paper()
-    coder = count_autoencoder(recipe.autoencoder, 1, recipe.prepare, recipe.latent)
+    coder = count_autoencoder(AutoencoderPlan.of(recipe), recipe.prepare.size)
     assert coder is not None
     assert coder[1] > coder[0] > 1e12
 

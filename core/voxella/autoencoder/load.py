@@ -16,9 +16,9 @@ from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.machine import naming
 from voxella.plugins import registry
-from voxella.plugins.component import Component
 from voxella.plugins.contracts import Autoencoder
 from voxella.ranks import Ranks
+from voxella.recipe.autoencoder import AutoencoderBlock
 from voxella.recipe.inputs import Latent
 from voxella.recipe.model import Recipe
 
@@ -51,7 +51,7 @@ class AutoencoderPlan:
         trained: Whether the recipe trains it: its weights are the run's, or none yet.
     """
 
-    component: Component
+    component: AutoencoderBlock
     sequences: tuple[str, ...]
     channels: int
     shown: int
@@ -71,6 +71,16 @@ class AutoencoderPlan:
             recipe.seed,
             recipe.autoencoder_training is not None,
         )
+
+    @property
+    def passes(self) -> int:
+        """Return how often the network runs over one case."""
+        return self.component.passes(self.sequences)
+
+    @property
+    def pass_channels(self) -> tuple[int, int]:
+        """Return the channels of image and of latent that one pass of the network sees."""
+        return self.channels // self.passes, self.latent.channels // self.passes
 
 
 @dataclass(frozen=True)
@@ -92,20 +102,26 @@ def choose_device(name: str) -> torch.device:
 
 
 def build_autoencoder(plan: AutoencoderPlan) -> Autoencoder:
-    """Build the planned autoencoder; its initial weights follow from the plan's seed."""
+    """Build the planned autoencoder; its initial weights follow from the plan's seed.
+
+    Where it runs over each sequence (``autoencoder.per_sequence``) this is the network of one.
+    """
+    images, latents = plan.pass_channels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         model = registry.build(
             "autoencoders",
             plan.component,
             spatial_dims=len(plan.latent.size),
-            in_channels=plan.channels,
-            latent_channels=plan.latent.channels,
+            in_channels=images,
+            latent_channels=latents,
         )
     return cast("Autoencoder", model)
 
 
-def check_weights_exist(component: Component, *, training: bool, trained: Path | None) -> None:
+def check_weights_exist(
+    component: AutoencoderBlock, *, training: bool, trained: Path | None
+) -> None:
     """Refuse to encode with an autoencoder that nobody has trained.
 
     Raises:
@@ -151,14 +167,15 @@ def load_autoencoder(
     return LoadedAutoencoder(model, mark)
 
 
-def fingerprint(component: Component, module: nn.Module) -> str:
+def fingerprint(component: AutoencoderBlock, module: nn.Module) -> str:
     """Return a hash over an autoencoder's weights and settings; a file's name is not in it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(_bytes(tensor))
     settings = {k: v for k, v in component.arguments.items() if k != "weights"}
-    digest.update(sha256_json([component.name, settings]).encode())
+    stacked = ["per_sequence"] if component.per_sequence else []
+    digest.update(sha256_json([component.name, settings, *stacked]).encode())
     return digest.hexdigest()
 
 

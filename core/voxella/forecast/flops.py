@@ -6,7 +6,7 @@ numbers do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.ldm.build import build_model
 from voxella.ldm.module import Batch
 from voxella.plugins import registry
-from voxella.plugins.component import Component
 from voxella.recipe.classification import Classify
-from voxella.recipe.inputs import Latent, Prepare, Text
+from voxella.recipe.inputs import Latent, Text
 from voxella.recipe.model import Recipe
 
 __all__ = ["Counted", "count_autoencoder", "count_classifier", "count_model"]
@@ -60,25 +60,30 @@ def count_model(recipe: Recipe) -> Counted | None:
     return Counted(_parameters(model), forward, train, kept.nbytes)
 
 
-def count_autoencoder(
-    autoencoder: Component, channels: int, prepare: Prepare, latent: Latent
-) -> tuple[int, int] | None:
-    """Return the operations that encode and decode one case; None where they cannot be counted."""
+def count_autoencoder(plan: AutoencoderPlan, size: Sequence[int]) -> tuple[int, int] | None:
+    """Return the operations that encode and decode one case; None where they cannot be counted.
+
+    Args:
+        plan: The autoencoder.
+        size: Voxels of an image along its axes.
+    """
     # The weights are read while it is built; shapes do not need them.
-    shapeless = autoencoder.model_copy(update={"weights": None})
+    shapeless = plan.component.model_copy(update={"weights": None})
+    channels, latents = plan.pass_channels
     try:
         # Fake tensors say that they are on the CPU: some autoencoders ask where they compute.
         with FakeTensorMode(), torch.no_grad():
             model = registry.build(
                 "autoencoders",
-                shapeless if "weights" in autoencoder.arguments else autoencoder,
-                spatial_dims=len(latent.size),
+                shapeless if "weights" in plan.component.arguments else plan.component,
+                spatial_dims=len(plan.latent.size),
                 in_channels=channels,
-                latent_channels=latent.channels,
+                latent_channels=latents,
             )
-            image = torch.empty(1, channels, *prepare.size)
-            latents = torch.empty(1, latent.channels, *latent.size)
-            return _counted(lambda: model.encode(image)), _counted(lambda: model.decode(latents))
+            image = torch.empty(1, channels, *size)
+            code = torch.empty(1, latents, *plan.latent.size)
+            encode = _counted(lambda: model.encode(image))
+            return plan.passes * encode, plan.passes * _counted(lambda: model.decode(code))
     except (NotImplementedError, RuntimeError):
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.forecast.devices import Speed
 from voxella.forecast.flops import Counted, count_autoencoder, count_classifier, count_model
 from voxella.forecast.sizes import (
@@ -118,9 +119,7 @@ def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: i
     shared = next((s.recipe for s in plan.steps if s.recipe.text), plan.steps[0].recipe)
     known = count_cases(shared.data, cases)
     voxels = voxels_of(shared.image_channels, shared.prepare)
-    coder = count_autoencoder(
-        shared.autoencoder, shared.image_channels, shared.prepare, shared.latent
-    )
+    coder = count_autoencoder(AutoencoderPlan.of(shared), shared.prepare.size)
     return Forecast(
         known,
         speed,

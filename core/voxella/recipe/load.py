@@ -39,6 +39,7 @@ from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.problems import Problem, from_validation, impossible_numbers, raise_problems
 from voxella.recipe.sampling import Sample
 from voxella.recipe.shape import KeyPath
+from voxella.recipe.stacked import stacked
 from voxella.recipe.training import Diffusion, Dropout, Train
 from voxella.recipe.yaml_lines import Node, dump_yaml, locate, plain, shown
 from voxella.wording import quoted
@@ -147,6 +148,7 @@ def cross_check(recipe: Recipe, tree: Node) -> list[Problem]:
         Problem(str(locate(tree, path)[0].mark), path, text)
         for path, text in (
             *_samplers(recipe.diffusion, recipe.sample, recipe.train),
+            *stacked(recipe),
             *_grids(recipe.prepare, recipe.latent),
             *_ranges(recipe.prepare, recipe.diffusion, recipe.dropout),
             *_null(recipe.sample, recipe.conditions),

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from voxella.case.texts import ANY
 from voxella.plugins.component import Component
-from voxella.recipe.autoencoder import AutoencoderCheck, AutoencoderTraining
+from voxella.recipe.autoencoder import AutoencoderBlock, AutoencoderCheck, AutoencoderTraining
 from voxella.recipe.block import Block, FolderName
 from voxella.recipe.classification import Classify
 from voxella.recipe.condition import Condition, ConditionName
@@ -24,6 +24,7 @@ from voxella.recipe.sampling import Sample
 from voxella.recipe.training import Diffusion, Dropout, Loss, Optimizer, Train, Vector
 
 __all__ = [
+    "AutoencoderBlock",
     "AutoencoderCheck",
     "AutoencoderTraining",
     "Component",
@@ -75,7 +76,7 @@ class Recipe(Block):
     paper: PaperRow | None = None
     data: Data = Data()
     prepare: Prepare = Prepare()
-    autoencoder: Component
+    autoencoder: AutoencoderBlock
     autoencoder_training: AutoencoderTraining | None = None
     autoencoder_check: AutoencoderCheck = AutoencoderCheck()
     text: Text | None = None

@@ -79,7 +79,7 @@ def tiled(
     known = {} if record is None else _known(record, settings)
     found = _windows(known, coder, plan, device)
     count = _known_count(known, found, batch_size)
-    number = _decoded_at_once(coder, plan.latent, device, batch_size) if count is None else count
+    number = _decoded_at_once(coder, plan, device, batch_size) if count is None else count
     # One choice for all processes: those of other hosts may have less memory, or more.
     windows, at_once = (found, number) if alone else agreed((found, number))
     if record is not None and (count is None or (plan.latent.tiling == "auto" and not known)):
@@ -90,7 +90,7 @@ def tiled(
     if windows.decode is None and at_once < batch_size:
         short = "memory is too short for more"
         say(f"decoding {at_once} of {batch_size} volumes at a time: {short}", quiet=quiet)
-    return TiledAutoencoder(coder.model, windows, at_once)
+    return TiledAutoencoder(coder.model, windows, at_once, plan.passes)
 
 
 def _settings(coder: LoadedAutoencoder, plan: AutoencoderPlan) -> str:
@@ -156,10 +156,10 @@ def _known_count(known: dict[str, Any], windows: Windows, batch_size: int) -> in
 
 
 def _decoded_at_once(
-    coder: LoadedAutoencoder, latent: Latent, device: torch.device, batch_size: int
+    coder: LoadedAutoencoder, plan: AutoencoderPlan, device: torch.device, batch_size: int
 ) -> int:
     """Return how many volumes of a batch there is memory to decode together."""
-    shape = (latent.channels, *latent.size)
+    shape = (plan.pass_channels[1], *plan.latent.size)
     free = available_bytes(device)
 
     def need(count: int) -> float:
@@ -176,8 +176,8 @@ def _largest(coder: LoadedAutoencoder, plan: AutoencoderPlan, device: torch.devi
     size = _image_size(factor, plan.latent)
     found = Windows()
     for name, work, channels, down in (
-        ("encode", model.encode, plan.channels, 1),
-        ("decode", model.decode, plan.latent.channels, factor),
+        ("encode", model.encode, plan.pass_channels[0], 1),
+        ("decode", model.decode, plan.pass_channels[1], factor),
     ):
         window = size
         for window in window_sizes(size, halo=HALO * factor, unit=factor):
