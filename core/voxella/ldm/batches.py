@@ -19,6 +19,7 @@ from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.build import Batch
 from voxella.ldm.conditions import class_index
+from voxella.ldm.scale import Scale, over_channels
 
 __all__ = ["BatchMaker", "pad_features"]
 
@@ -43,7 +44,7 @@ class BatchMaker:
         cases: The training cases by id.
         latents: Cached means and log sigmas.
         text: Cached token features, or None when the conditioner reads none.
-        scale: Factor on latents.
+        scale: Factor on latents, or one for each channel.
         draws_text: Of several texts of a case each visit sees one by chance; else the first.
     """
 
@@ -51,7 +52,7 @@ class BatchMaker:
     cases: dict[str, Case]
     latents: LatentCache
     text: TextCache | None
-    scale: float
+    scale: Scale
     draws_text: bool = True
 
     def make(
@@ -88,7 +89,8 @@ class BatchMaker:
         entry = self._entry(visit)
         # Without sigma there is nothing to draw.
         if self.settings.draw == "mean" or not self.latents.has_sigma:
-            return self.latents.mean(entry) * self.scale
+            mean = self.latents.mean(entry)
+            return mean * over_channels(self.scale, mean.ndim - 1)
         mean, log_sigma = self.latents.read(entry)
         # Paper mode keeps one draw per case for ever; by default each visit draws anew.
         epoch = 0 if self.settings.draw == "fixed" else visit.epoch
@@ -99,7 +101,7 @@ class BatchMaker:
             step=epoch,
             purpose="latent",
         )
-        return (mean + log_sigma.exp() * eps) * self.scale
+        return (mean + log_sigma.exp() * eps) * over_channels(self.scale, mean.ndim - 1)
 
     def _entry(self, visit: Visit) -> str:
         """Return which of a case's latents this visit sees: its own, or an augmented variation."""

@@ -49,7 +49,7 @@ _AGAIN = "rm {path}, then voxella train RECIPE with the same --out: it exports t
 
 
 class _Facts(TypedDict):
-    latent_scale: float
+    latent_scale: float | list[float]
     step: int
     averaged: bool
     classes: list[str]
@@ -68,7 +68,7 @@ class ModelFacts:
     """``model.json``: what the weights alone do not say.
 
     Attributes:
-        latent_scale: Factor on latents, 1/std over the training set.
+        latent_scale: Factor on latents, 1/std over the training set; a list: by channel.
         step: Optimizer steps trained.
         averaged: Whether the weights are the moving average.
         classes: Class names in the order of the class vector.
@@ -83,7 +83,7 @@ class ModelFacts:
         versions: Packages at export.
     """
 
-    latent_scale: float
+    latent_scale: float | list[float]
     step: int
     averaged: bool
     classes: list[str]
@@ -196,7 +196,8 @@ def load_model(folder: Path | str) -> LatentDiffusion:
             f"{len(unexpected)} unexpected, first {[*missing, *unexpected][0]})",
             remedy="load it with the plugin versions named in model.json",
         )
-    model.latent_scale = facts.latent_scale
+    scale = facts.latent_scale
+    model.latent_scale = tuple(scale) if isinstance(scale, list) else scale
     null_text = load_file(folder / _CONDITIONS).get("null_text")
     model.null_text = None if null_text is None else null_text.to(torch.float32)
     return model.eval()

@@ -20,6 +20,7 @@ from voxella.engine.precision import autocast_dtype, lacks
 from voxella.ldm.batches import pad_features
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import class_index, encoded
+from voxella.ldm.scale import over_channels
 from voxella.recipe.condition import Condition
 from voxella.recipe.model import Recipe, Sample
 
@@ -135,7 +136,9 @@ def generate(
         noise=noise,
         on_step=on_step,
     )
-    return Generated(latents / model.latent_scale, probabilities[0] if probabilities else None)
+    scale = over_channels(model.latent_scale, len(shape) - 1)
+    own = latents / (scale.to(device) if isinstance(scale, Tensor) else scale)
+    return Generated(own, probabilities[0] if probabilities else None)
 
 
 def _conditions(

@@ -15,11 +15,7 @@ from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.order import Order
 from voxella.engine.precision import autocast_dtype
-from voxella.engine.runtime import (
-    agreed,
-    barrier,
-    start_distributed,
-)
+from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
@@ -33,6 +29,7 @@ from voxella.ldm.export import facts_sha256, is_whole
 from voxella.ldm.generate import GenerationSettings
 from voxella.ldm.monitor import Monitor
 from voxella.ldm.panels import make_panel
+from voxella.ldm.scale import Scale, exact_scale, scale_of_draws
 from voxella.ldm.train_export import export
 from voxella.ldm.validation import Validation
 from voxella.observers.dispatch import ObserverSet
@@ -77,7 +74,8 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         model.null_text = text.empty.float()[None]
     maker = BatchMaker(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
     batch_size = int(recipe.deepspeed["train_batch_size"])
-    model.latent_scale = latent_scale(recipe.latent, maker, batch_size)
+    passes = recipe.autoencoder.passes(recipe.data.sequences)
+    model.latent_scale = latent_scale(recipe.latent, maker, batch_size, passes)
     maker = replace(maker, scale=model.latent_scale)
     stage = zero_stage(recipe.deepspeed)
     provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
@@ -148,7 +146,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     return folders.model
 
 
-def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int) -> float:
+def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int, passes: int = 1) -> Scale:
     """Return the factor on latents: a statistic of the training set, the same on every process.
 
     ``exact`` is of what is learnt from: means where ``latent.draw`` is ``mean``, else draws.
@@ -158,12 +156,11 @@ def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int) -> float:
     """
     wanted = latent.scale
     if wanted == "exact":
-        found = maker.latents.statistics
-        return found.scale_of_means if latent.draw == "mean" else found.scale
+        return exact_scale(latent, passes, maker.latents.statistics)
     if wanted == "first_batch":
         seed = maker.settings.seed
         first = Order(list(maker.cases), seed=seed, batch_size=batch_size).step(0)
-        return float(1.0 / maker.make(first).latents.double().std())
+        return scale_of_draws(latent, passes, maker.make(first).latents)
     return float(wanted)
 
 

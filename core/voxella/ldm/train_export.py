@@ -33,9 +33,9 @@ def export(
     state = gather_state(model, keep=training.ranks.is_main, whole=whole)
     if not training.ranks.is_main:
         return
-    text = maker.text
+    text, scale = maker.text, model.latent_scale
     facts = ModelFacts(
-        latent_scale=model.latent_scale,
+        latent_scale=list(scale) if isinstance(scale, tuple) else scale,
         step=training.total_steps,
         averaged=ema is not None,
         classes=list(maker.settings.classes),

@@ -216,6 +216,12 @@ class Latent(Block):
         "exact",
         description="factor on latents: 1/std over the training set, of the first batch, or given",
     )
+    scale_per: Literal["set", "sequence", "channel"] = Field(
+        "set",
+        # Left out where it is the default: hashes from before are those without it.
+        exclude_if=lambda per: per == "set",
+        description="one factor for all latents, for each stacked sequence, or for each channel",
+    )
     variations: int = Field(
         0, ge=0, le=1000, description="augmented variations encoded beside each training case"
     )

@@ -11,9 +11,11 @@ __all__ = ["stacked"]
 
 
 def stacked(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
-    """An autoencoder that runs over each sequence: one network, so it is trained on one."""
+    """Yield what does not fit of stacked sequences and of factors on their latents."""
+    yield from _scales(recipe)
     if not recipe.autoencoder.per_sequence:
         return
+    # One network, so it is trained on one sequence.
     if recipe.autoencoder_training is not None:
         yield (
             ("autoencoder", "per_sequence"),
@@ -32,4 +34,23 @@ def stacked(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             ("latent", "channels"),
             f"received {channels}: {count} sequences are encoded one by one and stacked; legal: "
             f"{count} x the channels of one, such as {count * channels}",
+        )
+
+
+def _scales(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    latent = recipe.latent
+    if latent.scale_per == "set":
+        return
+    if not isinstance(latent.scale, str):
+        yield (
+            ("latent", "scale_per"),
+            f"received {latent.scale_per}, and latent.scale gives one number, {latent.scale:g}; "
+            "legal: set, or a scale that is measured (exact, first_batch)",
+        )
+    mixed = not recipe.autoencoder.per_sequence and len(recipe.data.sequences) > 1
+    if latent.scale_per == "sequence" and mixed:
+        yield (
+            ("latent", "scale_per"),
+            "received sequence, and every channel of the latent is of all sequences; legal: set, "
+            "channel, or autoencoder.per_sequence: true",
         )
