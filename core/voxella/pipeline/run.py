@@ -62,6 +62,7 @@ def run_stages(
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     # Before hours of preparation: what is wrong now will be wrong then.
 
+    training = recipe.autoencoder_training
     check_training(recipe.deepspeed, training, recipe.diffusion, recipe.sample, ranks)
     settings = settings_of(recipe.classify, recipe.name) if until == "classify" else None
     wanted = _wanted(until, settings)
