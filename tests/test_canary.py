@@ -346,8 +346,8 @@ def _plugins_of_text(place: Path) -> tuple[str, ...]:
 
 
 FAULTS: dict[Callable[[Path], tuple[str, ...]], str] = {
-    _import_of_a_wrong_column: "row 2: column report as patient: has several lines",
-    _import_of_a_wrong_cell: "row 3: column patient as patient: has several lines",
+    _import_of_a_wrong_column: "row 2: column report as group: has several lines",
+    _import_of_a_wrong_cell: "row 3: column patient as group: has several lines",
     _import_of_a_cut_table: "not CSV",
     _check_of_damaged_files: "report.undecodable",
     _check_of_a_manifest_with_text: "a field that no case has",

@@ -52,7 +52,13 @@ def declared() -> list[str]:
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
-        *(line for extra, lines in extras.items() if extra != "dev" for line in lines),
+        # What builds the documentation is a tool, as what tests is.
+        *(
+            line
+            for extra, lines in extras.items()
+            if extra not in {"dev", "docs"}
+            for line in lines
+        ),
     ]
     return [re.split(r"[<>=!~\[ ;]", line)[0] for line in wanted]
 

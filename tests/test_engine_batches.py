@@ -143,6 +143,7 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     folders = encoded_run(recipe, tmp_path)
     maker = maker_of(recipe, folders)
     exact = latent_scale(recipe.latent, maker, 4)
+    assert isinstance(exact, float)
     # The fixture's latents: mean ~ N(0, 2^2), sigma e^-1, so the variance is near 4 + e^-2.
     assert exact == pytest.approx((4 + 2.718281828**-2) ** -0.5, rel=0.05)
     cache = LatentCache.open(folders.latents)
@@ -151,6 +152,7 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     assert exact == pytest.approx(float(variance**-0.5), rel=1e-6)
     # Where means alone are learnt from, the encoder's noise is no part of them.
     of_means = latent_scale(tiny_recipe("latent.draw=mean").latent, maker, 4)
+    assert isinstance(of_means, float)
     assert of_means == pytest.approx(float(means.var(correction=0) ** -0.5), rel=1e-6)
     assert of_means > 1.01 * exact
     seen = maker_of(tiny_recipe("latent.draw=mean"), folders).make(

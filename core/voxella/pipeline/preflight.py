@@ -20,12 +20,13 @@ from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.plugins.component import Component
 from voxella.ranks import Ranks
+from voxella.recipe.autoencoder import AutoencoderBlock
 from voxella.recipe.model import AutoencoderTraining, Diffusion, Sample, Text
 
 __all__ = ["check_encoders", "check_sample_space", "check_training", "refuse_leaks"]
 
 
-def check_encoders(autoencoder: Component, text: Text | None, *, trains: bool) -> None:
+def check_encoders(autoencoder: AutoencoderBlock, text: Text | None, *, trains: bool) -> None:
     """Refuse a recipe whose autoencoder or text encoder names files that are not there.
 
     Args:
