@@ -78,9 +78,15 @@ WHOLE_RECIPE = {
         "specs.ObserverSpec.voxella_run_start",
         "tensorboard.TensorBoardObserver.voxella_run_start",
     ),
-    "pipeline": ("run.run_stages", "run._import", "run._prepare"),
+    "pipeline": ("run.run_stages",),
     "preparation": ("stage.prepare",),
-    "recipe": ("diff.flatten", "diff.difference", "load.dump_recipe", "load.cross_check"),
+    "recipe": (
+        "diff.flatten",
+        "diff.difference",
+        "load.dump_recipe",
+        "load.cross_check",
+        "stacked.stacked",
+    ),
     "sampling": (
         *("stage.sample", "stage._sample_one", "stage.variants"),
         "prompt_values.PromptRules.of",

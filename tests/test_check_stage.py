@@ -23,10 +23,10 @@ from voxella.check.settings import CaseImages, CheckSettings
 from voxella.check.stage import check
 from voxella.check.tell import tell_quick_check
 from voxella.cli import main
+from voxella.data.importing import importer_component
 from voxella.errors import UserError
 from voxella.plugins import registry
 from voxella.preparation.stage import prepare
-from voxella.recipe.importer import importer_component
 
 DATA = REPOSITORY.parent / "shared" / "data"
 CROP = ("prepare.crop_mm=[128,128,96]", "prepare.size=[8,8,8]")

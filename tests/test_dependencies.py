@@ -98,7 +98,8 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 def table() -> dict[str, list[str]]:
     rows = {}
-    for line in (REPOSITORY / "docs" / "dependencies.md").read_text(encoding="utf-8").splitlines():
+    page = REPOSITORY / "docs" / "explanation" / "dependencies.md"
+    for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("| ") and not line.startswith("| dependency"):
             name, *rest = (cell.strip() for cell in line.strip("|").split("|"))
             assert name not in rows, f"{name} is there twice"

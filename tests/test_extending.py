@@ -24,8 +24,8 @@ from voxella.evaluation.stage import evaluate
 from voxella.metrics.declared.lookup import chosen_metrics, declared_numbers, number_of
 from voxella.metrics.declared.measured import NoNumberError
 from voxella.metrics.declared.measuring import attempt_all
+from voxella.metrics.declared.published import Published
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.published import Published
 from voxella.plugins.component import Component
 from voxella.plugins.registry import build
 from voxella.report.numbers import grouped_rows

@@ -24,8 +24,8 @@ from dicom_writer import (
 from pydicom.dataset import Dataset
 
 from voxella.case import Case, Manifest
+from voxella.data.importing import importer_component
 from voxella.errors import UserError
-from voxella.recipe.importer import importer_component
 from voxella_importers.dicom.headers import shown_description
 from voxella_importers.dicom.identity import KEY_FILE, load_identity
 from voxella_importers.dicom.plugin import dicom

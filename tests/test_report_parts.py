@@ -18,7 +18,7 @@ from report_results import estimate
 from report_run import write_run
 
 from voxella.metrics.declared.lookup import number_of
-from voxella.metrics.published import Published
+from voxella.metrics.declared.published import Published
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import HEIGHT, WIDTH, line_chart
 from voxella.report.numbers import make_row, shown

@@ -18,11 +18,11 @@ from voxella.case import Case, Manifest
 from voxella.data.phantoms import MEASURED_ON_PHANTOMS
 from voxella.errors import UserError
 from voxella.metrics.declared.lookup import declared_numbers, number_of
+from voxella.metrics.declared.published import Published
 from voxella.metrics.estimate import Estimate, wilson
 from voxella.metrics.frechet import frechet_estimate
 from voxella.metrics.kernel import patient_kernels
 from voxella.metrics.predictions import Predictions
-from voxella.metrics.published import Published
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.load import load_recipe
 from voxella.study.claims import Contest, contests, rule

@@ -41,8 +41,9 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "split.patient",
         "error",
-        "a patient has cases in two splits, so that a model is tested on whom it was trained on",
-        "put all cases of the patient into one split",
+        "a group (patient, slide) has cases in two splits, so that a model is tested on whom it "
+        "was trained on",
+        "put all cases of the group into one split",
     ),
     (
         "duplicate.across-splits",

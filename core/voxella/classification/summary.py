@@ -15,10 +15,10 @@ from voxella.classification.outcome import curves, over_seeds, seed_metrics
 from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.data.phantoms import are_phantoms
 from voxella.files import write_json_atomic
+from voxella.metrics.declared.published import why_no_classifier
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import one_vs_rest
 from voxella.metrics.predictions import ClassPredictions, Predictions
-from voxella.metrics.published import why_no_classifier
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data
 from voxella.recipe.model import Recipe

@@ -49,9 +49,8 @@ def _fitting(manifest: Manifest) -> str:
 
 def _import(arguments: argparse.Namespace) -> int:
     tell_loading("import", "numpy")
-    from voxella.data.importing import import_dataset
+    from voxella.data.importing import import_dataset, importer_component
     from voxella.progress import say
-    from voxella.recipe.importer import importer_component
 
     component = importer_component(arguments.name, arguments.source, arguments.set)
     manifest = import_dataset(component, Path(arguments.out))

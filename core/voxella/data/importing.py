@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from voxella.case import Manifest
@@ -9,13 +11,19 @@ from voxella.errors import UserError
 from voxella.files import sha256_json, stat_marks
 from voxella.plugins import registry
 from voxella.plugins.component import Component
+from voxella.recipe.bind import bind
 from voxella.recipe.inputs import Data
+from voxella.recipe.overrides import apply, parse_overrides
+from voxella.recipe.problems import impossible_numbers, raise_problems
+from voxella.recipe.yaml_lines import Node
 from voxella.wording import listed
 from voxella.workspace.folders import Folders
 from voxella.workspace.lock import holding
 from voxella.workspace.record import RECORDS, StageRecord
 
-__all__ = ["import_dataset", "import_for"]
+__all__ = ["import_dataset", "import_for", "importer_component"]
+
+_SLOT = ("data", "importer")
 
 
 def import_dataset(importer: Component, out: Path) -> Manifest:
@@ -85,3 +93,26 @@ def _check_labels(classes: list[str], manifest: Manifest) -> None:
             remedy=f"--set 'data.classes=[{', '.join(labels)}, ...]', or import again with these "
             "names",
         )
+
+
+def importer_component(name: str, source: str | None, settings: Sequence[str]) -> Component:
+    """Return the block of ``voxella import NAME SOURCE --set KEY=VALUE ...``.
+
+    Args:
+        name: The importer's name.
+        source: Its ``source`` argument, relative to the current directory; None: not given.
+        settings: Further arguments, ``KEY=VALUE``.
+
+    Raises:
+        UserError: The importer is unknown, or an argument does not fit it; lists every problem.
+    """
+    given = [f"name={json.dumps(name)}"]
+    if source is not None:
+        given.append(f"source={json.dumps(source)}")
+    words = [f"{'.'.join(_SLOT)}.{word}" for word in (*given, *settings)]
+    overrides = parse_overrides(words)
+    tree = apply(Node({}, overrides[0].value.mark), overrides)
+    raise_problems(impossible_numbers(tree), f"voxella import {name}")
+    bound = bind(tree)
+    raise_problems(bound.problems, f"voxella import {name}")
+    return Component(name=name, **bound.arguments[_SLOT])

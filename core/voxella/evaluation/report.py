@@ -12,7 +12,7 @@ from voxella.evaluation.networks import Network, told
 from voxella.evaluation.numbers import Numbers
 from voxella.evaluation.sets import Sets
 from voxella.files import write_json_atomic
-from voxella.metrics.published import row_beside
+from voxella.metrics.declared.published import row_beside
 from voxella.recipe.model import PaperRow
 from voxella.workspace.state import StateFile, sealed
 
@@ -58,7 +58,8 @@ def write_metrics(
 ) -> dict[str, Any]:
     """Write ``metrics.json`` and return what it holds.
 
-    The paper's row is in it as far as :func:`voxella.metrics.published.row_beside` lets it.
+    The paper's row is in it as far as
+    :func:`voxella.metrics.declared.published.row_beside` lets it.
 
     Args:
         out: The folder.

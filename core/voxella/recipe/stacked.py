@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from voxella.recipe.inputs import Latent
 from voxella.recipe.model import Recipe
 from voxella.recipe.shape import KeyPath
 
@@ -12,7 +13,8 @@ __all__ = ["stacked"]
 
 def stacked(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Yield what does not fit of stacked sequences and of factors on their latents."""
-    yield from _scales(recipe)
+    several = len(recipe.data.sequences) > 1
+    yield from _scales(recipe.latent, mixed=several and not recipe.autoencoder.per_sequence)
     if not recipe.autoencoder.per_sequence:
         return
     # One network, so it is trained on one sequence.
@@ -37,8 +39,7 @@ def stacked(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         )
 
 
-def _scales(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
-    latent = recipe.latent
+def _scales(latent: Latent, *, mixed: bool) -> Iterator[tuple[KeyPath, str]]:
     if latent.scale_per == "set":
         return
     if not isinstance(latent.scale, str):
@@ -47,7 +48,6 @@ def _scales(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             f"received {latent.scale_per}, and latent.scale gives one number, {latent.scale:g}; "
             "legal: set, or a scale that is measured (exact, first_batch)",
         )
-    mixed = not recipe.autoencoder.per_sequence and len(recipe.data.sequences) > 1
     if latent.scale_per == "sequence" and mixed:
         yield (
             ("latent", "scale_per"),

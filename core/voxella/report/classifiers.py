@@ -10,7 +10,7 @@ from typing import Any
 from voxella.classification.summary import CURVES
 from voxella.data.phantoms import MEASURED_ON_PHANTOMS
 from voxella.evaluation.report import NUMBERS
-from voxella.metrics.published import Published
+from voxella.metrics.declared.published import Published
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import Chart, line_chart
 from voxella.report.curves import Points, read_log

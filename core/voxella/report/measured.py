@@ -8,7 +8,7 @@ from typing import Any
 from voxella.data.phantoms import MEASURED_ON_PHANTOMS
 from voxella.evaluation.report import METRICS, NUMBERS
 from voxella.metrics.declared.lookup import number_of
-from voxella.metrics.published import Published
+from voxella.metrics.declared.published import Published
 from voxella.report.charts import Chart, line_chart
 from voxella.report.numbers import Group, grouped_rows
 from voxella.report.run_folder import RunFolder

@@ -1,6 +1,6 @@
 """Measured numbers as rows of a table: with interval, N, floor, and the paper's where it may stand.
 
-What may stand beside the paper's numbers, ``voxella.metrics.published`` decides.
+What may stand beside the paper's numbers, ``voxella.metrics.declared.published`` decides.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.declared.number import GROUPS
-from voxella.metrics.published import Published
+from voxella.metrics.declared.published import Published
 from voxella.report.section import shortened
 
 __all__ = ["Bar", "Group", "Row", "grouped_rows", "make_row", "shown"]

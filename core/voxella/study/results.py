@@ -10,8 +10,8 @@ from typing import Any
 from voxella.data.phantoms import MEASURED_ON_PHANTOMS, is_of_phantoms
 from voxella.evaluation.report import NUMBERS
 from voxella.metrics.declared.lookup import number_of
+from voxella.metrics.declared.published import Published
 from voxella.metrics.estimate import LEVEL, Estimate
-from voxella.metrics.published import Published
 from voxella.study.plan import Step
 from voxella.workspace.state import DamagedError
 
