@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +26,9 @@ from voxella.errors import UserError
 from voxella.imaging.volume import read_image
 from voxella.preparation.stage import prepare
 from voxella.recipe.inputs import Intensity, Prepare
+from voxella.recipe.sampling import Sample
+from voxella.sampling.space import Scans, placed
+from voxella.workspace.folders import Folders
 
 RECIPE = str(REPOSITORY / "recipes" / "tiles" / "base.yaml")
 SMOKE = ["--profile", "smoke", "--profile", "smoke-tiles"]
@@ -102,7 +108,10 @@ def test_tiles_run_from_a_table_to_the_page(
     events.Reload()
     panel = events.Images("panel/0")[-1]
     assert (panel.height, panel.width) == (16, 16)
-    assert "data:image/jpeg" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
+    shows = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in found]
+    assert any(one.ndim == 3 and np.ptp(one.astype(int), axis=2).max() > 30 for one in shows)
 
 
 def test_a_tile_is_prepared_to_the_last_bit(dataset: Path, tmp_path: Path) -> None:
@@ -120,6 +129,20 @@ def test_a_tile_is_prepared_to_the_last_bit(dataset: Path, tmp_path: Path) -> No
     wide = prepare_recipe(("tile",), **{**WHOLE, "crop_voxels": [24, 20], "size": [24, 20]})
     padded = prepare(wide, dataset, tmp_path / "wide", workers=1).cases[0]
     assert padded.extra["padded_voxels"] == [4.0, 0.0]
+
+
+def test_a_tile_is_put_back_to_where_it_was_cut(dataset: Path, tmp_path: Path) -> None:
+    """With sample.space=source: every pixel in its place, 0 outside the crop."""
+    cut = prepare_recipe(("tile",), **{**WHOLE, "crop_voxels": [12, 16], "size": [12, 16]})
+    manifest = prepare(cut, dataset, tmp_path / "prepared", workers=1)
+    case = next(case for case in manifest if case.id == "t05")
+    channels = read_image(manifest.image_path(case, "tile")).array[..., 0]
+    asked = cut.model_copy(update={"sample": Sample(space="source")})
+    scans = Scans(Folders.of(tmp_path, None, dataset))
+    back = np.stack([placed(asked, scans, case, "tile", one)[0] for one in channels])
+    expected = np.zeros((20, 20, 3))
+    expected[2:18, 4:16] = tile(5)[2:18, 4:16] / 255
+    np.testing.assert_allclose(shown(back), expected, atol=1e-5)
 
 
 def test_a_tile_is_shrunk_as_simpleitk_would(dataset: Path, tmp_path: Path) -> None:
