@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from voxella.observers import ObserverSet
@@ -37,6 +39,8 @@ def test_scalars_metrics_and_pictures_are_found(tmp_path: Path) -> None:
     watching.step_end(2, {"loss/total": 0.25, "lr": 5e-5})
     watching.metric(2, "validation/psnr", 21.5)
     watching.images(2, "panel/axial", np.full((6, 8), 128, dtype=np.uint8))
+    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    watching.images(2, "panel/colours", colours)
     watching.run_end("finished")
     events = read(tmp_path)
     assert series(events, "loss/total") == [(1, 0.5), (2, 0.25)]
@@ -45,6 +49,9 @@ def test_scalars_metrics_and_pictures_are_found(tmp_path: Path) -> None:
     assert series(events, "validation/psnr") == [(2, 21.5)]
     (picture,) = events.Images("panel/axial")
     assert (picture.step, picture.height, picture.width) == (2, 6, 8)
+    (picture,) = events.Images("panel/colours")
+    kept = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))
+    np.testing.assert_array_equal(kept, colours)
 
 
 def test_recipe_is_text(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ class ObserverSet:
         # A read-only copy: no observer can change what the next one, or the engine, sees.
         self._call("voxella_step_end", step=step, scalars=MappingProxyType(dict(scalars)))
 
-    def images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 (H, W) array
-        """Show a picture, uint8 ``(H, W)``."""
+    def images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 array
+        """Show a picture, uint8: grey ``(H, W)`` or in colours ``(H, W, 3)``."""
         shown = np.array(image)
         shown.flags.writeable = False
         self._call("voxella_images", step=step, name=name, image=shown)

@@ -33,8 +33,8 @@ class ObserverSpec:
         """Observe the end of optimizer step ``step`` (1-based), with its named scalars."""
 
     @hookspec
-    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 (H, W) array
-        """Observe a picture, uint8 ``(H, W)``: fixed-seed sample panels."""
+    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 array
+        """Observe a panel of fixed-seed samples, uint8: grey ``(H, W)``, colours ``(H, W, 3)``."""
 
     @hookspec
     def voxella_metric(self, step: int, name: str, value: float) -> None:

@@ -40,6 +40,8 @@ class ObserverContract(Contract):
         for step in range(first_step + 1, last + 1):
             hook.voxella_step_end(step=step, scalars=scalars(step))
         hook.voxella_images(step=last, name="panel/axial", image=picture())
+        colours = np.stack([picture(), picture()[::-1], picture().T.reshape(6, 8)], axis=-1)
+        hook.voxella_images(step=last, name="panel/colours", image=colours)
         hook.voxella_metric(step=last, name="validation/psnr", value=21.5)
         hook.voxella_run_end(status=status)
 
