@@ -218,6 +218,8 @@ def test_git_lfs_pointers_and_foreign_formats_are_named_with_what_to_do(tmp_path
         ("a.hdr", "nib-convert"),
         ("a.mgz", "FreeSurfer"),
         ("a.par", "parrec2nii"),
+        ("a.svs", "cut it into tiles"),
+        ("a.webp", "save it as PNG"),
     ):
         (tmp_path / name).write_bytes(b"x")
         refused(tmp_path / name, "not an image format that is read", words, "legal: .nii.gz")

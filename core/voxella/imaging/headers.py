@@ -43,6 +43,8 @@ _FOREIGN = {
     (".mgz", ".mgh"): ("FreeSurfer", "nib-convert NAME.mgz NAME.nii.gz"),
     (".mnc",): ("MINC", "nib-convert NAME.mnc NAME.nii.gz"),
     (".par", ".rec"): ("Philips PAR/REC", "parrec2nii NAME.PAR"),
+    (".svs", ".ndpi", ".mrxs", ".scn"): ("a whole slide", "cut it into tiles, PNG files"),
+    (".gif", ".bmp", ".webp", ".jp2"): ("a picture of another format", "save it as PNG"),
 }
 _LFS = b"version https://git-lfs"
 # Deflate cannot expand one byte to more than this (zlib's technical notes).

@@ -168,7 +168,7 @@ class TableRows:
                 self._note(row, f"no {sequence} image")
             elif image_suffix(Path(cell)) is None or "\n" in cell or "\0" in cell:
                 # Not quoted: this may be a report in the wrong column.
-                self._note(row, f"{sequence} does not name an image file (.nii.gz, .mha, ...)")
+                self._note(row, f"{sequence} does not name an image file (.nii.gz, .mha, .png)")
             else:
                 path = located(self.settings.images, cell)
                 # What is no file may be a sentence; it ends like a file's name by chance.
