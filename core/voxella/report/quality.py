@@ -81,4 +81,4 @@ def _picture(folder: Path) -> str | None:
     if not path.is_file():
         return None
     with Image.open(path) as image:
-        return data_uri(np.asarray(image.convert("L")), _WIDEST)
+        return data_uri(np.asarray(image.convert("L" if image.mode == "L" else "RGB")), _WIDEST)
