@@ -149,6 +149,12 @@ def test_a_page_that_loads_from_a_network_is_named(caplog: pytest.LogCaptureFixt
     assert len(caplog.records) == 3
 
 
+def test_a_reference_in_a_docstring_is_shown_as_code() -> None:
+    roles = hook("docstring_roles")
+    shown = roles.on_page_content("<p>Made by :meth:<code>open</code>, at 10:30.</p>")
+    assert shown == "<p>Made by <code>open</code>, at 10:30.</p>"
+
+
 def test_the_reference_of_recipes_has_every_key_of_the_schema() -> None:
     keys = hook("recipe_keys")
     text = keys.on_page_markdown(keys.MARK, page("reference/recipe.md"))
