@@ -26,7 +26,6 @@ from voxella.errors import UserError
 from voxella.imaging.volume import read_image
 from voxella.preparation.stage import prepare
 from voxella.recipe.inputs import Intensity, Prepare
-from voxella.recipe.sampling import Sample
 from voxella.sampling.space import Scans, placed
 from voxella.workspace.folders import Folders
 
@@ -139,9 +138,10 @@ def test_a_tile_is_put_back_to_where_it_was_cut(dataset: Path, tmp_path: Path) -
     manifest = prepare(cut, dataset, tmp_path / "prepared", workers=1)
     case = next(case for case in manifest if case.id == "t05")
     channels = read_image(manifest.image_path(case, "tile")).array[..., 0]
-    asked = cut.model_copy(update={"sample": Sample(space="source")})
     scans = Scans(Folders.of(tmp_path, None, dataset))
-    back = np.stack([placed(asked, scans, case, "tile", one)[0] for one in channels])
+    back = np.stack(
+        [placed(one, case, "tile", scans, cut.prepare.interpolation)[0] for one in channels]
+    )
     expected = np.zeros((20, 20, 3))
     expected[2:18, 4:16] = tile(5)[2:18, 4:16] / 255
     np.testing.assert_allclose(shown(back), expected, atol=1e-5)
