@@ -23,6 +23,7 @@ from voxella.case import Manifest
 from voxella.check.stage import check
 from voxella.cli import main
 from voxella.errors import UserError
+from voxella.imaging.interpolation import Interpolation
 from voxella.imaging.volume import read_image
 from voxella.preparation.stage import prepare
 from voxella.recipe.inputs import Intensity, Prepare
@@ -132,16 +133,17 @@ def test_a_tile_is_prepared_to_the_last_bit(dataset: Path, tmp_path: Path) -> No
     assert padded.extra["padded_voxels"] == [4.0, 0.0]
 
 
-def test_a_tile_is_put_back_to_where_it_was_cut(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("interpolation", ["lanczos", "linear", "bspline"])
+def test_a_tile_is_put_back_to_where_it_was_cut(
+    interpolation: Interpolation, dataset: Path, tmp_path: Path
+) -> None:
     """With sample.space=source: every pixel in its place, 0 outside the crop."""
     cut = prepare_recipe(("tile",), **{**WHOLE, "crop_voxels": [12, 16], "size": [12, 16]})
     manifest = prepare(cut, dataset, tmp_path / "prepared", workers=1)
     case = next(case for case in manifest if case.id == "t05")
     channels = read_image(manifest.image_path(case, "tile")).array[..., 0]
     scans = Scans(Folders.of(tmp_path, None, dataset))
-    back = np.stack(
-        [placed(one, case, "tile", scans, cut.prepare.interpolation)[0] for one in channels]
-    )
+    back = np.stack([placed(one, case, "tile", scans, interpolation)[0] for one in channels])
     expected = np.zeros((20, 20, 3))
     expected[2:18, 4:16] = tile(5)[2:18, 4:16] / 255
     np.testing.assert_allclose(shown(back), expected, atol=1e-5)

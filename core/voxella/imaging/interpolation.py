@@ -97,20 +97,21 @@ def sample_any(
     """Interpolate with SimpleITK on a grid at any angle.
 
     Args:
-        array: ``(R, A, S)``.
+        array: ``(R, A, S)``, or ``(R, A)`` for one slice.
         to_source: ``(4, 4)`` map from the grid's voxel indices to the array's.
         shape: The grid's voxels along each axis.
         interpolation: The kernel.
     """
     # SimpleITK's arrays are (z, y, x); spacing 1 and origin 0 make its millimetres our indices.
-    source = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    solid = array.reshape(*array.shape, *[1] * (3 - array.ndim))
+    source = sitk.GetImageFromArray(np.ascontiguousarray(solid.T))
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(to_source[:3, :3].ravel().tolist())
     transform.SetTranslation(to_source[:3, 3].tolist())
     resampler = sitk.ResampleImageFilter()
-    resampler.SetSize([int(count) for count in shape])
+    resampler.SetSize([int(count) for count in (*shape, *[1] * (3 - len(shape)))])
     resampler.SetTransform(transform)
     resampler.SetInterpolator(_ITK[interpolation])
     resampler.SetDefaultPixelValue(0.0)
     values = sitk.GetArrayFromImage(resampler.Execute(source)).T
-    return np.ascontiguousarray(values, dtype=np.float32)
+    return np.ascontiguousarray(values.reshape(values.shape[: array.ndim]), dtype=np.float32)
