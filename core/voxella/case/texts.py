@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from voxella.philox import keyed_generator
-
 __all__ = [
     "ANY",
     "REPORT",
@@ -52,6 +50,9 @@ def draw_text(names: Sequence[str], *, seed: int, case_id: str, epoch: int) -> s
     """Return the text that a visit sees, one of several by chance; None where there is none."""
     if len(names) < 2:
         return names[0] if names else None
+    # Importers are named without numpy, and they know of cases.
+    from voxella.philox import keyed_generator
+
     drawn = keyed_generator(seed, "text", case_id, epoch).integers(len(names))
     return names[int(drawn)]
 
