@@ -24,7 +24,8 @@ import torch
 from benchmark import options, sized_recipe
 from device_peak import describe_device
 
-from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key
 from voxella.case import Case
 from voxella.engine.order import Order

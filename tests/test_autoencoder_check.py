@@ -19,10 +19,10 @@ from tiny_autoencoder import CPU, make_prepared, recipe, volumes_of
 from tiny_run import REPOSITORY
 
 from voxella.autoencoder.check import check_autoencoder, require_trusted
+from voxella.autoencoder.latent_report import report_latents
 from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.losses import kl_per_voxel
 from voxella.autoencoder.measure import CaseMeasure, measure_cases
-from voxella.autoencoder.statistics import report_latents
 from voxella.autoencoder.table import show_check
 from voxella.cli import main
 from voxella.errors import UserError

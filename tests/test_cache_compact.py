@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from voxella.cache.latents import LatentCache, LatentWriter, bytes_per_case, merge_latents
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentCache, LatentWriter, bytes_per_case
 from voxella.cache.shards import ShardWriter
 from voxella.cache.storage import BLOCK, TEXT_STORAGE, pack, packed_bytes, unpack
 from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from voxella.autoencoder.statistics import LatentStatistics, latent_statistics
-from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.errors import UserError
 from voxella.recipe.model import Latent
 

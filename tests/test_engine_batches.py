@@ -9,7 +9,8 @@ import pytest
 import torch
 from tiny_run import encoded_run, tiny_recipe
 
-from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.engine.order import Order, Visit

@@ -18,7 +18,8 @@ from shell import environment
 from tiny_run import REPOSITORY, encoded_run
 from torch import Tensor
 
-from voxella.cache.latents import LatentWriter, merge_latents
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentWriter
 from voxella.case import Case, Manifest
 from voxella.ldm.export import load_model
 from voxella.ldm.generate import GenerationSettings, generate, request_for

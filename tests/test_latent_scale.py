@@ -13,7 +13,8 @@ from tiny_run import encoded_run, tiny_recipe
 from torch import Tensor
 
 from voxella.autoencoder.statistics import latent_statistics
-from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.engine.order import Visit

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from voxella.cache.latents import LatentWriter, merge_latents
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentWriter
 from voxella.cache.text import CaseText, TextWriter, merge_text, text_key
 from voxella.case import Case, Manifest, Split
 from voxella.recipe.load import load_recipe

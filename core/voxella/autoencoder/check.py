@@ -10,6 +10,7 @@ from typing import Any, NotRequired
 import torch
 from typing_extensions import TypedDict
 
+from voxella.autoencoder.latent_report import LatentReport, report_latents
 from voxella.autoencoder.load import (
     AutoencoderPlan,
     LoadedAutoencoder,
@@ -17,7 +18,6 @@ from voxella.autoencoder.load import (
     load_autoencoder,
 )
 from voxella.autoencoder.report import ReconstructionReport, evaluate_autoencoder, write_panel
-from voxella.autoencoder.statistics import LatentReport, report_latents
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.data.volumes import PreparedVolumes
 from voxella.errors import UserError
@@ -125,6 +125,7 @@ def check_autoencoder(
         prepared,
         sequences=recipe.data.sequences,
         spatial_dims=len(recipe.latent.size),
+        optional=recipe.data.optional,
         keep_bytes=0,
     )
     if not (volumes.ids_of("val") or volumes.ids_of("train")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -44,6 +45,7 @@ class AutoencoderPlan:
     Attributes:
         component: The plugin with its arguments.
         sequences: Of its images, in order.
+        optional: Sequences that a case may lack.
         channels: Of its images: one a sequence, three where that is in colour.
         shown: How many of them pictures of a case show, the first sequence's.
         latent: What it is to give.
@@ -53,6 +55,7 @@ class AutoencoderPlan:
 
     component: AutoencoderBlock
     sequences: tuple[str, ...]
+    optional: tuple[str, ...]
     channels: int
     shown: int
     latent: Latent
@@ -65,6 +68,7 @@ class AutoencoderPlan:
         return cls(
             recipe.autoencoder,
             tuple(recipe.data.sequences),
+            tuple(recipe.data.optional),
             recipe.image_channels,
             recipe.shown_channels,
             recipe.latent,
@@ -76,6 +80,11 @@ class AutoencoderPlan:
     def passes(self) -> int:
         """Return how often the network runs over one case."""
         return self.component.passes(self.sequences)
+
+    def latent_channels(self, passes: Sequence[int]) -> tuple[int, ...]:
+        """Return the channels of the latent that some passes give."""
+        width = self.pass_channels[1]
+        return tuple(c for one in passes for c in range(one * width, (one + 1) * width))
 
     @property
     def pass_channels(self) -> tuple[int, int]:

@@ -51,8 +51,10 @@ def held_out(volumes: PreparedVolumes, count: int) -> tuple[str, list[str]]:
     Raises:
         UserError: The data set has only test cases.
     """
-    split = "val" if volumes.ids_of("val") else "train"
-    ids = volumes.ids_of(split)
+    # Of cases that lack a sequence there is nothing to compare with in its place.
+    whole = {s: [i for i in volumes.ids_of(s) if not volumes.absent(i)] for s in ("val", "train")}
+    split = "val" if whole["val"] else "train"
+    ids = whole[split]
     if not ids:
         raise UserError(
             f"{volumes.folder} has neither val nor train cases to measure the autoencoder on",

@@ -1,27 +1,19 @@
-"""What the latents of a training set look like: exact, in one pass, whatever their order.
-
-What the latents of held-out cases look like, and which channels hold nothing.
-"""
+"""What the latents of a training set look like: exact, in one pass, whatever their order."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from voxella.autoencoder.measure import CaseMeasure
 from voxella.errors import UserError
+from voxella.wording import listed
 
-__all__ = ["LatentReport", "LatentStatistics", "latent_statistics", "report_latents"]
-
-# A channel with a smaller share of signal counts as dead. Burda et al. 2016 (arXiv:1509.00519,
-# section 5.2) call a unit active if the variance of its mean exceeds 0.01, under a unit prior; a
-# share of the channel's own variance, because a small KL weight leaves the scale free.
-_LEAST_SIGNAL = 0.01
+__all__ = ["LatentStatistics", "latent_statistics"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,9 @@ class LatentStatistics:
 
 
 def latent_statistics(
-    cases: Iterable[tuple[Tensor, Tensor | None]], rounding: Sequence[float] = ()
+    cases: Iterable[tuple[Tensor, Tensor | None]],
+    rounding: Sequence[float] = (),
+    absent: Sequence[Collection[int]] = (),
 ) -> LatentStatistics:
     """Return the exact statistics of cases given as (mean, log sigma), each ``(C, *spatial)``.
 
@@ -120,9 +114,10 @@ def latent_statistics(
     Args:
         cases: As they are stored; log sigma is None where there is none: sigma is then 0.
         rounding: By case, the sum of ``(stored - mu)^2``; empty where nothing was rounded.
+        absent: By case, channels that do not count: it lacks their sequence; empty: all count.
 
     Raises:
-        UserError: There is no case, or the latents do not vary.
+        UserError: There is no case, none has some channel, or the latents do not vary.
     """
     sums = [_case_sums(mean, log_sigma) for mean, log_sigma in cases]
     if not sums:
@@ -131,13 +126,26 @@ def latent_statistics(
             remedy="give cases the split `train` in the manifest",
         )
     channels = range(len(sums[0][1]))
-    voxels = math.fsum(count for count, _ in sums)
+    lacking = absent or [()] * len(sums)
+    having = [[s for s, gone in zip(sums, lacking, strict=True) if c not in gone] for c in channels]
+    voxels = [math.fsum(count for count, _ in own) for own in having]
+    if nowhere := [c for c in channels if not having[c]]:
+        raise UserError(
+            "no training case has the sequence of the latents' channels "
+            f"{listed(map(str, nowhere))}",
+            remedy="leave the sequence out of data.sequences, or give training cases that have it",
+        )
     # moments[c] = E[mu], E[mu^2], E[sigma^2] of channel c
     moments = [
-        tuple(math.fsum(rows[c][k] for _, rows in sums) / voxels for k in range(3))
+        tuple(math.fsum(rows[c][k] for _, rows in having[c]) / voxels[c] for k in range(3))
         for c in channels
     ]
-    overall = tuple(math.fsum(m[k] for m in moments) / len(moments) for k in range(3))
+    # By how often each channel is there: 1 where all are everywhere.
+    weights = [n / max(voxels) for n in voxels]
+    overall = tuple(
+        math.fsum(w * m[k] for w, m in zip(weights, moments, strict=True)) / math.fsum(weights)
+        for k in range(3)
+    )
     mean, std, share = _describe(overall)
     if not std > 0:
         raise UserError(
@@ -150,7 +158,7 @@ def latent_statistics(
         mean=mean,
         std=std,
         noise_share=share,
-        rounding_share=math.fsum(rounding) / (voxels * len(moments)) / std**2,
+        rounding_share=math.fsum(rounding) / math.fsum(voxels) / std**2,
         channel_mean=tuple(row[0] for row in by_channel),
         channel_std=tuple(row[1] for row in by_channel),
         channel_noise_share=tuple(row[2] for row in by_channel),
@@ -174,65 +182,3 @@ def _describe(moments: tuple[float, ...]) -> tuple[float, float, float]:
     # Rounding can leave a constant channel a hair below zero.
     variance = max(second + noise - first * first, 0.0)
     return first, math.sqrt(variance), noise / variance if variance > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class LatentReport:
-    """Latents of several cases.
-
-    Attributes:
-        statistics: Mean, standard deviation and noise share, overall and by channel.
-        channel_kl: KL to a standard normal by channel, in nats per latent voxel; None where the
-            latents are no distributions.
-    """
-
-    statistics: LatentStatistics
-    channel_kl: tuple[float, ...] | None
-
-    @property
-    def kl(self) -> float | None:
-        """Return the KL of all channels, in nats per latent voxel, as training weighs it."""
-        return None if self.channel_kl is None else math.fsum(self.channel_kl)
-
-    @property
-    def dead(self) -> tuple[int, ...]:
-        """Return the channels of which less than a hundredth of the variance is signal."""
-        found = self.statistics
-        channels = zip(found.channel_std, found.channel_noise_share, strict=True)
-        return tuple(
-            index
-            for index, (std, noise) in enumerate(channels)
-            if std == 0 or 1 - noise < _LEAST_SIGNAL
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything as JSON-ready data."""
-        found = {
-            **self.statistics.as_json(),
-            "kl": self.kl,
-            "channel_kl": self.channel_kl,
-            "dead_channels": self.dead,
-        }
-        # Lists, as they are read back.
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
-
-
-def report_latents(measures: Sequence[CaseMeasure]) -> LatentReport:
-    """Return the report of the cases' latents.
-
-    Raises:
-        UserError: The latents do not vary.
-    """
-    statistics = latent_statistics((m.mean, m.log_sigma) for m in measures)
-    sums = [_kl(m.mean, m.log_sigma) for m in measures if m.log_sigma is not None]
-    if not sums:
-        return LatentReport(statistics, None)
-    voxels = math.fsum(m.mean[0].numel() for m in measures)
-    by_channel = torch.stack(sums).sum(dim=0) / voxels
-    return LatentReport(statistics, tuple(by_channel.tolist()))
-
-
-def _kl(mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """Return the sum over voxels of each channel's KL, ``(C,)`` float64."""
-    mu, log = mean.double().flatten(1), log_sigma.double().flatten(1)
-    return 0.5 * (mu.square() + torch.exp(2 * log) - 1 - 2 * log).sum(dim=1)

@@ -18,12 +18,8 @@ from voxella.autoencoder.load import (
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.cache.index import FORMAT, INDEX
-from voxella.cache.latents import (
-    LatentCache,
-    LatentWriter,
-    bytes_per_case,
-    merge_latents,
-)
+from voxella.cache.join_latents import merge_latents
+from voxella.cache.latents import LatentCache, LatentWriter, bytes_per_case
 from voxella.cache.shards import stored_bytes, whole_entries
 from voxella.cache.variations import read_entry, variations_of
 from voxella.data.volumes import PreparedVolumes
@@ -62,6 +58,7 @@ class LatentEncoding:
         self.volumes = PreparedVolumes(
             prepared,
             sequences=plan.sequences,
+            optional=plan.optional,
             spatial_dims=len(plan.latent.size),
             keep_bytes=0,
         )
@@ -113,9 +110,17 @@ class LatentEncoding:
                 sources=self.sources,
                 train_ids=[*self.volumes.ids_of("train"), *self.variations],
                 variations={name: one.as_json() for name, one in self.variations.items()},
+                absent=self._absent(),
             )
             record.complete([INDEX], **self._facts(cache))
         barrier()
+
+    def _absent(self) -> dict[str, list[int]]:
+        """Return the channels without a sequence behind them, by entry; of those that have any."""
+        of = {name: name for name in self.volumes.ids}
+        of |= {name: one.case_id for name, one in self.variations.items()}
+        found = {e: self.plan.latent_channels(self.volumes.absent(c)) for e, c in of.items()}
+        return {entry: list(channels) for entry, channels in found.items() if channels}
 
     def _settings(self, fingerprint: str, autoencoder: TiledAutoencoder) -> dict[str, Any]:
         """Return what decides a latent beside its volume."""
@@ -158,6 +163,11 @@ class LatentEncoding:
                 f"case {case_id}: its latent is not finite",
                 remedy="look at the volume; are these the autoencoder's own weights?",
             )
+        case = self.variations[case_id].case_id if case_id in self.variations else case_id
+        # What a network makes of an absent sequence means nothing; zeros can be stored.
+        channels = list(self.plan.latent_channels(self.volumes.absent(case)))
+        for values in given:
+            values[:, channels] = 0.0
         return mean[0], None if log_sigma is None else log_sigma[0]
 
     def _check_shape(

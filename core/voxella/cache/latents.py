@@ -6,7 +6,7 @@ and log sigma take twice the space and bake in no noise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
@@ -14,25 +14,26 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from voxella.autoencoder.statistics import LatentStatistics, latent_statistics
-from voxella.cache.index import AGAIN, ENCODE, FORMAT, INDEX, read_index, require_known
-from voxella.cache.latent_writer import ROUNDING, LatentWriter, bytes_per_case
+from voxella.autoencoder.statistics import LatentStatistics
+from voxella.cache.index import AGAIN, ENCODE, INDEX, read_index, require_known
+from voxella.cache.latent_writer import LatentWriter, bytes_per_case
 from voxella.cache.shard_reader import ShardReader
-from voxella.cache.shards import collect_shards, whole_entries
+from voxella.cache.shards import whole_entries
 from voxella.cache.storage import LATENT_STORAGE
 from voxella.errors import UserError
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import sha256_json
 from voxella.recipe.model import Latent
-from voxella.wording import listed
-from voxella.workspace.state import StateFile, sealed
+from voxella.workspace.state import StateFile
 
-__all__ = ["LatentCache", "LatentWriter", "bytes_per_case", "merge_latents"]
+__all__ = ["LatentCache", "LatentWriter", "bytes_per_case"]
 
 
 class _Case(TypedDict):
     shard: str
     shape: list[int]
     source: str
+    # Channels of sequences that the case lacks.
+    absent: NotRequired[list[int]]
     # Of a variation: its case, its number from 1 on, what happened to the image.
     of: NotRequired[str]
     number: NotRequired[int]
@@ -85,6 +86,8 @@ class LatentCache:
             folder, {case_id: entry["shard"] for case_id, entry in index["cases"].items()}
         )
         self._known = frozenset(index["cases"])
+        cases = index["cases"].items()
+        self._absent = {name: entry["absent"] for name, entry in cases if "absent" in entry}
 
     @classmethod
     def open(cls, folder: Path, settings: Latent | None = None) -> LatentCache:
@@ -141,6 +144,17 @@ class LatentCache:
         require_known(ids, self._known, f"latent in {self.folder}")
 
     @property
+    def has_absent(self) -> bool:
+        """Tell whether any case lacks a sequence."""
+        return bool(self._absent)
+
+    def present(self, entry: str) -> Tensor:
+        """Return which channels have a sequence behind them, ``(C,)`` bool."""
+        mask = torch.ones(self.shape[0], dtype=torch.bool)
+        mask[self._absent.get(entry, [])] = False
+        return mask
+
+    @property
     def variations(self) -> int:
         """Return how many augmented variations a training case has."""
         return max(map(len, self._variations.values()), default=0)
@@ -172,75 +186,3 @@ class LatentCache:
 
     def _part(self, case_id: str, part: str) -> Tensor:
         return self._storage[part].read(self._shards, case_id, part).to(torch.float32)
-
-
-def merge_latents(
-    folder: Path,
-    dtype: str,
-    *,
-    key: str,
-    fingerprint: str,
-    sources: Mapping[str, str],
-    train_ids: Collection[str],
-    variations: Mapping[str, Mapping[str, Any]] | None = None,
-) -> LatentCache:
-    """Join what all ranks wrote into one index, with the training set's statistics.
-
-    Call it on one rank, after every rank has written its last shard.
-
-    Args:
-        folder: The cache's folder.
-        dtype: What the latents are stored in.
-        key: As given to the writers.
-        fingerprint: Of the autoencoder.
-        sources: As given to the writers.
-        train_ids: The cases, and their variations, that the statistics run over.
-        variations: Of each entry that is a variation ``of``, ``number`` and ``change``.
-
-    Raises:
-        UserError: A case is missing; lists all that are.
-    """
-    shard_of = collect_shards(folder, key=key, wanted=sources)
-    missing = sorted(set(sources) - set(shard_of))
-    if missing:
-        raise UserError(
-            f"{len(missing)} cases are not encoded yet: {listed(missing)}", remedy=ENCODE
-        )
-    reader, storage = ShardReader(folder, shard_of), LATENT_STORAGE[dtype]
-    told = variations or {}
-    shapes = {i: list(storage["mean"].shape(reader, i, "mean")) for i in sorted(sources)}
-    # All cases are of one autoencoder.
-    sigma = all(reader.has(case_id, "log_sigma") for case_id in sorted(sources)[:1])
-    index = {
-        "format": FORMAT,
-        "key": key,
-        "autoencoder": fingerprint,
-        "dtype": dtype,
-        "shape": next(iter(shapes.values()), []),
-        "statistics": _statistics(reader, dtype, sorted(train_ids), sigma=sigma),
-        **({} if sigma else {"log_sigma": False}),
-        "cases": {
-            i: {"shard": shard_of[i], "shape": shape, "source": sources[i], **(told.get(i) or {})}
-            for i, shape in shapes.items()
-        },
-    }
-    write_json_atomic(folder / INDEX, sealed(index))
-    return LatentCache(folder, index)
-
-
-def _statistics(
-    reader: ShardReader, dtype: str, training: Sequence[str], *, sigma: bool
-) -> dict[str, Any] | None:
-    """Measure the latents as they are stored: these are what training sees."""
-    if not training:
-        return None
-    storage = LATENT_STORAGE[dtype]
-    pairs = (
-        (
-            storage["mean"].read(reader, i, "mean"),
-            storage["log_sigma"].read(reader, i, "log_sigma") if sigma else None,
-        )
-        for i in training
-    )
-    rounding = [float(reader.tensor(case_id, ROUNDING)) for case_id in training]
-    return latent_statistics(pairs, rounding).as_json()

@@ -20,6 +20,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "most cases have a sequence that this one lacks",
         "leave the sequence out of data.sequences, or take the case out",
     ),
+    (
+        "image.optional-sequence",
+        "note",
+        "cases lack a sequence that the recipe calls optional",
+        "nothing to do: they are trained on the sequences that they have",
+    ),
     ("image.absent", "error", "the image file is not there", "mend the path, or copy the file"),
     (
         "image.format",

@@ -7,7 +7,7 @@ A manifest read to its end: every bad line is a finding, every good one a case.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,9 +128,10 @@ def across_cases(
 ) -> Iterator[Finding]:
     """Name cases that differ from most: in their plane of acquisition or in their sequences."""
     yield from odd_planes(planes)
-    if settings.sequences is not None:
-        return
     cases = list(cases)
+    if settings.sequences is not None:
+        yield from _optional(cases, settings)
+        return
     names = dict.fromkeys(name for case in cases for name in case.images)
     for name in names:
         having = sum(name in case.images for case in cases)
@@ -138,6 +139,20 @@ def across_cases(
             if case.images and name not in case.images:
                 message = f"no {name}, which {having} of {len(cases)} cases have"
                 yield found("image.uneven-sequences", message, case=case.id, where=name)
+
+
+def _optional(cases: Sequence[Case], settings: CheckSettings) -> Iterator[Finding]:
+    """Count the cases that lack what they may lack; a sequence that none has cannot be learnt."""
+    for name in settings.sequences or ():
+        if name not in settings.optional:
+            continue
+        lacking = sum(name not in case.images for case in cases)
+        if lacking == len(cases):
+            message = f"{name} is optional, and none of the {len(cases)} cases has it"
+            yield found("image.no-sequence", message, where=name)
+        elif lacking:
+            message = f"{lacking} of {len(cases)} cases lack {name}, which is optional"
+            yield found("image.optional-sequence", message, where=name)
 
 
 def read_leniently(folder: Path) -> tuple[Manifest, list[Finding]]:

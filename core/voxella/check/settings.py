@@ -32,17 +32,20 @@ class CheckSettings:
         prepare: Says crop, intensities and number of axes.
         classes: Label names.
         positive: The positive one, where the recipe names it.
+        optional: Sequences that a case may lack.
     """
 
     sequences: tuple[str, ...] | None
     prepare: Prepare
     classes: tuple[str, ...]
     positive: str | None = None
+    optional: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, data: Data, prepare: Prepare) -> CheckSettings:
         """Return a recipe's wishes."""
-        return cls(tuple(data.sequences), prepare, tuple(data.classes), data.positive)
+        optional = frozenset(data.optional)
+        return cls(tuple(data.sequences), prepare, tuple(data.classes), data.positive, optional)
 
     @classmethod
     def without_recipe(cls) -> CheckSettings:
@@ -75,7 +78,8 @@ class CheckSettings:
             # An importer may list a mask anywhere; it never decides the grid.
             return tuple(sorted(case.images, key=lambda name: self.is_mask(case, name)))
         around = self.prepare.crop_around
-        return (*self.sequences, *([around] if around and around not in self.sequences else []))
+        there = [n for n in self.sequences if n in case.images or n not in self.optional]
+        return (*there, *([around] if around and around not in there else []))
 
     def is_mask(self, case: Case, name: str) -> bool:
         """Tell whether an image of a case is a mask: it may be empty, and equal another's."""

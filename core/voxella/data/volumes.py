@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ class PreparedVolumes:
     Args:
         folder: The prepared data set.
         sequences: In order; each is one channel, or three where it is in colours.
+        optional: Those of them that a case may lack; its channels are zeros then.
         spatial_dims: 3; or 2, where files hold one slice along S.
         keep_bytes: How much to keep in memory, for stages that visit a case many times.
 
@@ -39,6 +40,7 @@ class PreparedVolumes:
         *,
         sequences: Sequence[str],
         spatial_dims: int,
+        optional: Collection[str] = (),
         keep_bytes: int = _KEEP_BYTES,
     ) -> None:
         self.folder = Path(folder)
@@ -50,6 +52,7 @@ class PreparedVolumes:
             )
         self.manifest = Manifest.read(self.folder)
         self.sequences = tuple(sequences)
+        self.optional = frozenset(optional)
         self.spatial_dims = spatial_dims
         self._prepared = str(record.get("inputs_sha256"))
         self._kept: dict[str, Tensor] = {}
@@ -104,13 +107,22 @@ class PreparedVolumes:
             self._room -= volume.nbytes
         return volume
 
+    def absent(self, case_id: str) -> tuple[int, ...]:
+        """Return the places, among the sequences, of those that a case lacks."""
+        images = self.case(case_id).images
+        return tuple(k for k, name in enumerate(self.sequences) if name not in images)
+
     def spacing_mm(self, case_id: str) -> tuple[float, ...]:
         """Return the voxel spacing along each spatial axis; ones where it is not recorded."""
         recorded = self.case(case_id).extra.get("spacing_mm") or [1.0] * self.spatial_dims
         return tuple(float(value) for value in recorded)
 
     def _load(self, case: Case) -> Tensor:
-        parts = [self._channels(case, sequence) for sequence in self.sequences]
+        there = [name for name in self.sequences if name in case.images]
+        known = {name: self._channels(case, name) for name in there}
+        # What is absent is grey, of one channel: see voxella.recipe.stacked.
+        nothing = torch.zeros_like(next(iter(known.values())))
+        parts = [known.get(name, nothing) for name in self.sequences]
         if len({part.shape[1:] for part in parts}) > 1:
             shapes = ", ".join(str(tuple(part.shape[1:])) for part in parts)
             raise UserError(
@@ -149,7 +161,7 @@ class PreparedVolumes:
             f"case {case.id} has no {sequence} image in {self.folder}"
             for case in self.manifest
             for sequence in self.sequences
-            if sequence not in case.images
+            if sequence not in case.images and sequence not in self.optional
         ]
         if not self._cases:
             problems.append(f"{self.folder} holds no case")

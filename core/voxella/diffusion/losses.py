@@ -10,20 +10,28 @@ from voxella.diffusion.names import Reconstruction
 __all__ = ["focal_loss", "masked_mean", "reconstruction_loss"]
 
 
-def reconstruction_loss(kind: Reconstruction, prediction: Tensor, target: Tensor) -> Tensor:
+def reconstruction_loss(
+    kind: Reconstruction, prediction: Tensor, target: Tensor, present: Tensor | None = None
+) -> Tensor:
     """Return each case's mean absolute (``l1``, the paper's) or mean squared (``mse``) error.
 
     Args:
         kind: The recipe's ``loss.reconstruction``.
         prediction: ``(B, C, *spatial)``, any float type; compared in float32.
         target: Of the same shape.
+        present: ``(B, C)`` bool, the channels that count; None: all do.
 
     Returns:
-        ``(B,)``. Cases are of one size, so their mean is the mean over all elements.
+        ``(B,)``, the mean over what counts. Cases are of one size, so their mean is the mean over
+        all elements where all count.
     """
     error = prediction.float() - target.float()
     error = error.abs() if kind == "l1" else error.square()
-    return error.flatten(1).mean(1)
+    if present is None:
+        return error.flatten(1).mean(1)
+    # Each channel has as many voxels: the mean of the present channels' means is that of all.
+    means = torch.where(present, error.flatten(2).mean(2), 0.0)
+    return means.sum(1) / present.sum(1)
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:

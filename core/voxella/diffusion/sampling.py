@@ -21,6 +21,7 @@ def sample(
     *,
     prediction: Prediction,
     noise: Callable[[int], Tensor] | None = None,
+    hold: Callable[[Tensor, int | None, int], Tensor] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Walk from noise to data.
@@ -38,6 +39,9 @@ def sample(
         noise: ``(index of the step, from 0) -> (B, C, *spatial)`` standard normal noise, asked of
             stochastic samplers only and not at the last step. There is no default, so that noise
             is a function of (seed, case id, step) and of no global generator.
+        hold: ``(x_t, t, index of the step) -> x_t`` with what is given in place of what was made,
+            noised to t; t is None at the end. What is generated then fits what is held (RePaint,
+            Lugmayr et al. 2022, algorithm 1 without its resampling, U = 1).
         on_step: ``(steps done, steps in all)``, called after each step.
 
     Returns:
@@ -53,6 +57,7 @@ def sample(
     previous_x0 = None
     with torch.no_grad():
         for index, move in enumerate(sampler.moves):
+            x = x if hold is None else hold(x, move.t, index)
             output = denoise(x, move.t)
             known = (prediction, output, x, move.t, sampler.schedule)
             estimate = Estimate(to_x0(*known), to_epsilon(*known), previous_x0)
@@ -62,4 +67,4 @@ def sample(
             previous_x0 = estimate.x0
             if on_step is not None:
                 on_step(index + 1, sampler.steps)
-    return x
+        return x if hold is None else hold(x, None, sampler.steps)

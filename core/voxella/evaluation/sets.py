@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -13,10 +12,10 @@ from voxella.check.synthetic_sets import refuse_unfit
 from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.hashes import shared_hashes
 from voxella.errors import UserError
+from voxella.evaluation.compared_split import compared_split
 from voxella.files import sha256_json
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
-from voxella.wording import listed
 
 __all__ = ["SetSettings", "Sets", "Subject", "read_sets"]
 
@@ -34,7 +33,7 @@ class Subject:
         case: As its manifest has it.
         group: Whose it is (patient, slide); of a synthetic case that whose report it was made from.
         source: The real case whose report it was made from, where that is known.
-        paths: One image per sequence of the recipe.
+        paths: One image per sequence of the recipe; None for one that the case may lack, and does.
         scale: What stored intensities are divided by.
         shape: Voxels that its images must have.
         edges_mm: Smallest and largest voxel edge by axis that its images may have; None: any.
@@ -44,7 +43,7 @@ class Subject:
     case: Case
     group: str
     source: Case | None
-    paths: tuple[Path, ...]
+    paths: tuple[Path | None, ...]
     scale: float
     shape: tuple[int, ...]
     edges_mm: tuple[Range, ...] | None
@@ -139,11 +138,12 @@ def read_sets(
     refuse_unfit(settings.sequences, twins)
     known = {case.id: case for case in prepared}
     split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
-    split = compared_split(settings, split_of)
+    split = compared_split(settings.real_split, settings.made_from, split_of)
     files = {case.id: _images(settings, twins, case) for case in twins}
     foreign = [c for c in prepared if not c.extra.get("prepared_sha256")]
-    unhashed = [path for case in foreign for path in _images(settings, prepared, case)]
-    hashes = shared_hashes([*(p for paths in files.values() for p in paths), *unhashed], ranks)
+    unhashed = [path for case in foreign for path in _there(_images(settings, prepared, case))]
+    hashed = [path for paths in files.values() for path in _there(paths)]
+    hashes = shared_hashes([*hashed, *unhashed], ranks)
     make = _maker(settings, prepared, hashes)
     by_split = {
         name: [make(case) for case in sorted(prepared.split(name), key=_id)]
@@ -171,7 +171,7 @@ def read_sets(
         by_split[unseen_split] if unseen_split else [],
         unseen_split,
         {subject.group for subject in synthetic} == {subject.group for subject in real},
-        {path: hashes[path] for paths in files.values() for path in paths},
+        {path: hashes[path] for path in hashed},
     )
 
 
@@ -179,8 +179,13 @@ def _source(case: Case, known: dict[str, Case]) -> Case | None:
     return known.get(str(case.extra.get("source_case")))
 
 
-def _images(settings: SetSettings, manifest: Manifest, case: Case) -> tuple[Path, ...]:
-    return tuple(manifest.image_path(case, name) for name in settings.sequences)
+def _images(settings: SetSettings, manifest: Manifest, case: Case) -> tuple[Path | None, ...]:
+    there = {name: manifest.image_path(case, name) for name in case.images}
+    return tuple(there.get(name) for name in settings.sequences)
+
+
+def _there(paths: Iterable[Path | None]) -> list[Path]:
+    return [path for path in paths if path is not None]
 
 
 def _maker(
@@ -189,7 +194,7 @@ def _maker(
     def make(case: Case) -> Subject:
         paths = _images(settings, prepared, case)
         # Preparing has hashed all that decides the voxels: no need to read every file again.
-        decides = case.extra.get("prepared_sha256") or [hashes[path] for path in paths]
+        decides = case.extra.get("prepared_sha256") or [hashes[path] for path in _there(paths)]
         content = sha256_json(["prepared", decides, list(settings.sequences)])
         return Subject(case, case.group, case, paths, 1.0, settings.shape, None, content)
 
@@ -199,7 +204,7 @@ def _maker(
 def _twin(
     shape: tuple[int, ...],
     case: Case,
-    paths: tuple[Path, ...],
+    paths: tuple[Path | None, ...],
     hashes: Mapping[Path, str],
     known: dict[str, Case],
     usual: tuple[Range, ...] | None,
@@ -207,7 +212,9 @@ def _twin(
     source = _source(case, known)
     scale = float(case.extra.get("int16_scale") or 1.0)
     edges = usual if source is None else _range([source])
-    content = sha256_json(["synthetic", [hashes[path] for path in paths], scale, shape, edges])
+    content = sha256_json(
+        ["synthetic", [hashes[path] for path in _there(paths)], scale, shape, edges]
+    )
     group = case.group if source is None else source.group
     return Subject(case, group, source, paths, scale, shape, edges, content)
 
@@ -217,33 +224,3 @@ def _range(cases: Sequence[Case]) -> tuple[Range, ...] | None:
     known = [case.extra["spacing_mm"] for case in cases if case.extra.get("spacing_mm")]
     low, high = 1 - _EDGE_TOLERANCE, 1 + _EDGE_TOLERANCE
     return tuple((min(e) * low, max(e) * high) for e in zip(*known, strict=True)) or None
-
-
-def compared_split(settings: SetSettings, split_of: Mapping[str, str]) -> str:
-    """Return the split whose synthetic and real cases are compared.
-
-    Asked for, or the only one; of a data set made from several splits, the first that the recipe
-    names. Anything else is a mix.
-
-    Raises:
-        UserError: The cases stem from several splits and nothing says which is meant, or none from
-            the one asked for.
-    """
-    found = Counter(split_of.values())
-    asked, made = settings.real_split, settings.made_from
-    if asked is not None and asked in found:
-        return asked
-    if asked is None and len(found) == 1:
-        return next(iter(found))
-    if asked is None and set(found) <= set(made):
-        return next(split for split in made if split in found)
-    wanted = asked or found.most_common(1)[0][0]
-    other = sorted(name for name, split in split_of.items() if split != wanted)
-    told = ", ".join(f"{count} from {split}" for split, count in sorted(found.items()))
-    raise UserError(
-        f"the synthetic cases are made from other splits than {wanted}, whose real cases they "
-        f"would be compared with ({told}), such as {listed(other, 6)}: a distance between mixed "
-        "splits has no meaning",
-        legal="synthetic cases made from reports of one split, or one of several by its name",
-        remedy=" or ".join(f"--set evaluate.real_split={split}" for split in sorted(found)),
-    )

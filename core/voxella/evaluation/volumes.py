@@ -44,9 +44,13 @@ def read_images(subject: Subject) -> Images:
     Raises:
         UserError: An image cannot be read, is on another grid, holds NaN or other intensities.
     """
-    found = [read_image(path) for path in subject.paths]
-    voxels = torch.cat([_channels(subject, image) for image in found])
-    return Images(voxels, torch.tensor(found[0].first.spacing_mm).float())
+    found = [None if path is None else read_image(path) for path in subject.paths]
+    first = found[0]
+    assert first is not None, "only later sequences are optional"
+    # A sequence that the case lacks is one channel of zeros.
+    nothing = torch.zeros(1, *subject.shape)
+    parts = [nothing if image is None else _channels(subject, image) for image in found]
+    return Images(torch.cat(parts), torch.tensor(first.first.spacing_mm).float())
 
 
 def read_subject(subject: Subject) -> Tensor:

@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from voxella.autoencoder.load import AutoencoderPlan
+from voxella.ldm.batch import Batch
 from voxella.ldm.build import build_model
-from voxella.ldm.module import Batch
 from voxella.plugins import registry
 from voxella.recipe.classification import Classify
 from voxella.recipe.inputs import Latent, Text

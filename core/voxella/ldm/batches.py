@@ -66,6 +66,7 @@ class BatchMaker:
                 the class loss is averaged over those among them that have a report.
         """
         scaled = torch.stack([self._latent(visit) for visit in visits])
+        present = self._present(visits)
         noise = torch.stack([self._noise(visit, scaled.shape[1:]) for visit in visits])
         drops = [self._drops(visit) for visit in visits]
         features, mask = self._text(visits, [text for text, _ in drops])
@@ -83,6 +84,7 @@ class BatchMaker:
             drop_label=torch.tensor([label for _, label in drops]),
             class_count=self._class_count(visits, global_visits or visits),
             conditions=self._conditions(visits),
+            present=present,
         )
 
     def _latent(self, visit: Visit) -> Tensor:
@@ -102,6 +104,12 @@ class BatchMaker:
             purpose="latent",
         )
         return (mean + log_sigma.exp() * eps) * over_channels(self.scale, mean.ndim - 1)
+
+    def _present(self, visits: Sequence[Visit]) -> Tensor | None:
+        """Return the channels that have a sequence behind them; None where all have, in all."""
+        if not self.latents.has_absent:
+            return None
+        return torch.stack([self.latents.present(visit.case_id) for visit in visits])
 
     def _entry(self, visit: Visit) -> str:
         """Return which of a case's latents this visit sees: its own, or an augmented variation."""

@@ -10,7 +10,8 @@ import torch
 from voxella.conditioning import LABEL, SPACING, TEXT
 from voxella.diffusion.schedule import make_schedule
 from voxella.errors import UserError
-from voxella.ldm.module import Batch, LatentDiffusion
+from voxella.ldm.batch import Batch
+from voxella.ldm.module import LatentDiffusion
 from voxella.plugins import registry
 from voxella.plugins.contracts import Conditioner
 from voxella.recipe.model import Recipe

@@ -20,7 +20,7 @@ from voxella.engine.precision import autocast_dtype, lacks
 from voxella.ldm.batches import pad_features
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import class_index, encoded
-from voxella.ldm.scale import over_channels
+from voxella.ldm.held import Held, holding, own_scale
 from voxella.recipe.condition import Condition
 from voxella.recipe.model import Recipe, Sample
 
@@ -37,6 +37,7 @@ class Request:
         label: Class index, -1 when unknown.
         spacing_mm: One number per axis; None: unknown, for a model that does not ask.
         conditions: ``{name: (width,)}`` of the recipe's conditions; one that is absent is missing.
+        held: What is given of it; None: nothing, all is generated.
     """
 
     sample_id: str
@@ -44,6 +45,7 @@ class Request:
     label: int
     spacing_mm: tuple[float, ...] | None
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
+    held: Held | None = None
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ def generate(
         noise(0, purpose="initial"),
         prediction=model.prediction,
         noise=noise,
+        hold=holding(model, [r.held for r in requests], noise, device, fresh=sampler.stochastic),
         on_step=on_step,
     )
-    scale = over_channels(model.latent_scale, len(shape) - 1)
-    own = latents / (scale.to(device) if isinstance(scale, Tensor) else scale)
+    own = latents / own_scale(model, latents)
     return Generated(own, probabilities[0] if probabilities else None)
 
 

@@ -1,13 +1,9 @@
-"""LatentDiffusion: backbone and conditioner as one module.
-
-The batch that the model learns from.
-"""
+"""LatentDiffusion: backbone and conditioner as one module."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +13,12 @@ from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_los
 from voxella.diffusion.names import Prediction
 from voxella.diffusion.prediction import target
 from voxella.diffusion.schedule import Schedule
+from voxella.ldm.batch import Batch
 from voxella.ldm.scale import Scale
 from voxella.plugins.contracts import Backbone, Conditioner
 from voxella.recipe.model import Loss
 
-__all__ = ["SPACING", "Batch", "LatentDiffusion"]
+__all__ = ["SPACING", "LatentDiffusion"]
 
 CLASS = "class"
 _NO_SPACING = "this model is conditioned on voxel spacing: give spacing_mm"
@@ -142,9 +139,13 @@ class LatentDiffusion(nn.Module):
             conditions=batch.conditions,
             drop_label=batch.drop_label,
         )
+        if batch.present is not None:
+            # Of a sequence that a case lacks the network sees zeros, and nothing is asked.
+            x_t = x_t * batch.present.reshape(*batch.present.shape, *[1] * (x_t.ndim - 2))
         predicted = self.predict(x_t, batch.timesteps, conditioning)
         wanted = target(self.prediction, batch.latents, batch.noise, batch.timesteps, self.schedule)
-        per_case = reconstruction_loss(self.loss.reconstruction, predicted, wanted)
+        kind = self.loss.reconstruction
+        per_case = reconstruction_loss(kind, predicted, wanted, batch.present)
         losses = {"total": per_case.mean(), "reconstruction": per_case.mean()}
         losses["reconstruction_per_case"] = per_case.detach()
         if conditioning.class_logits is not None:
@@ -200,49 +201,3 @@ class LatentDiffusion(nn.Module):
                 "knows the features of the empty report"
             )
         return self.null_text.expand(count, -1, -1)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Cases as the model learns from them. ``B`` cases, ``K`` classes, ``n`` spatial axes.
-
-    Attributes:
-        case_ids: B ids, for messages; never handed to a network.
-        latents: ``(B, C, *spatial)``, already scaled to unit variance.
-        noise: Like ``latents``, standard normal.
-        timesteps: ``(B,)`` int64, in steps of the schedule.
-        text_features: ``(B, L, F)``, or None when the conditioner reads no text.
-        text_mask: ``(B, L)`` bool, True where a token is real; None when all are.
-        label: ``(B, K)`` one-hot; a row of zeros means that the label is unknown.
-        has_report: ``(B,)`` bool; cases without one take no part in the class loss.
-        spacing_mm: ``(B, n)``, or None when the recipe lists no spacing vector.
-        drop_label: ``(B,)`` bool, True where the class vector is nulled (guidance training).
-        conditions: ``{name: (B, width)}`` of the recipe's conditions; zeros: not known.
-        class_count: What the class loss's sum is divided by. Set by the engine so that the mean
-            runs over the reported cases of the GLOBAL batch; None: over this batch's.
-    """
-
-    case_ids: tuple[str, ...]
-    latents: Tensor
-    noise: Tensor
-    timesteps: Tensor
-    text_features: Tensor | None
-    text_mask: Tensor | None
-    label: Tensor
-    has_report: Tensor
-    spacing_mm: Tensor | None = None
-    drop_label: Tensor | None = None
-    class_count: Tensor | None = None
-    conditions: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on another device."""
-        moved: dict[str, Any] = {
-            item.name: value.to(device, non_blocking=True)
-            for item in fields(self)
-            if isinstance(value := getattr(self, item.name), Tensor)
-        }
-        moved["conditions"] = {
-            name: value.to(device, non_blocking=True) for name, value in self.conditions.items()
-        }
-        return replace(self, **moved)

@@ -38,13 +38,33 @@ def exact_scale(latent: Latent, passes: int, found: LatentStatistics) -> Scale:
     return _by_channel(groups, factors)
 
 
-def scale_of_draws(latent: Latent, passes: int, draws: Tensor) -> Scale:
-    """Return 1 / std (of n - 1) of latents ``(B, C, *spatial)``, as ``latent.scale_per`` asks."""
+def scale_of_draws(
+    latent: Latent, passes: int, draws: Tensor, present: Tensor | None = None
+) -> Scale:
+    """Return 1 / std (of n - 1) of draws, as ``latent.scale_per`` asks.
+
+    Args:
+        latent: The recipe's block.
+        passes: How many sequences are stacked.
+        draws: ``(B, C, *spatial)``.
+        present: ``(B, C)`` bool, the channels that count; None: all do.
+    """
     values = draws.double()
+    if present is not None:
+        return _of_present(latent, passes, values, present)
     if latent.scale_per == "set":
         return float(1.0 / values.std())
     groups = _groups(latent, passes)
     factors = [float(1.0 / values[:, group.start : group.stop].std()) for group in groups]
+    return _by_channel(groups, factors)
+
+
+def _of_present(latent: Latent, passes: int, values: Tensor, present: Tensor) -> Scale:
+    if latent.scale_per == "set":
+        return float(1.0 / values[present].std())
+    groups = _groups(latent, passes)
+    parts = [slice(group.start, group.stop) for group in groups]
+    factors = [float(1.0 / values[:, part][present[:, part]].std()) for part in parts]
     return _by_channel(groups, factors)
 
 

@@ -160,7 +160,8 @@ def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int, passes: int
     if wanted == "first_batch":
         seed = maker.settings.seed
         first = Order(list(maker.cases), seed=seed, batch_size=batch_size).step(0)
-        return scale_of_draws(latent, passes, maker.make(first).latents)
+        batch = maker.make(first)
+        return scale_of_draws(latent, passes, batch.latents, batch.present)
     return float(wanted)
 
 

@@ -62,6 +62,7 @@ def prepare(
     """
     out = Path(out)
     settings, sequences = recipe.prepare, recipe.data.sequences
+    optional = recipe.data.optional
     check_prepare(settings, workers)
     _tell_unused(settings, sequences)
     source = Manifest.read(dataset)
@@ -69,7 +70,7 @@ def prepare(
         raise UserError(f"{manifest_file(source.folder)}: no case in it")
     # By ids alone at first: another data set's images would be read for nothing.
     _origin(source, out, {})
-    jobs, problems = _plan(settings, sequences, source, out)
+    jobs, problems = _plan(settings, sequences, optional, source, out)
     _origin(source, out, jobs).write(out)
     record = StageRecord(out, "prepare", _inputs(settings, sequences, source, jobs))
     if _is_current(record, quarantine):
@@ -142,7 +143,7 @@ def _origin(source: Manifest, out: Path, jobs: dict[str, Job]) -> Origin:
 
 
 def _plan(
-    settings: Prepare, sequences: list[str], source: Manifest, out: Path
+    settings: Prepare, sequences: list[str], optional: list[str], source: Manifest, out: Path
 ) -> tuple[dict[str, Job], dict[str, str]]:
     """Return a job for each case that can be tried, and what is wrong with the others, by id."""
     mask = settings.crop_around
@@ -150,12 +151,13 @@ def _plan(
     problems: dict[str, str] = {}
     wanted: dict[str, dict[str, Path]] = {}
     for case in source:
-        absent = [name for name in needed if name not in case.images]
+        there = [name for name in needed if name in case.images]
+        absent = [name for name in needed if name not in there and name not in optional]
         if absent:
             has = ", ".join(case.images) or "none"
             problems[case.id] = f"no image of sequence {', '.join(absent)} (there is: {has})"
         else:
-            wanted[case.id] = {name: source.image_path(case, name) for name in needed}
+            wanted[case.id] = {name: source.image_path(case, name) for name in there}
     files = [path for images in wanted.values() for path in images.values()]
     with Steps("read", len(files)) as steps:
         hashes, unreadable = hash_images(files, out / "sources.json", steps.advance)
@@ -168,7 +170,7 @@ def _plan(
         # A list of pairs: the first sequence decides the grid.
         content = [[name, hashes[path]] for name, path in found.items()]
         inputs = sha256_json([_METHOD, settings.model_dump(mode="json"), content])
-        images = {name: found[name] for name in sequences}
+        images = {name: found[name] for name in sequences if name in found}
         around = None if mask is None else found[mask]
         held = sha256_json(content)
         jobs[case_id] = Job(case_id, images, around, settings, out, inputs, held)

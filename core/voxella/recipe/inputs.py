@@ -34,6 +34,12 @@ class Data(Block):
     sequences: list[PartOfName] = Field(
         ["t2w"], min_length=1, description="image channels, in order"
     )
+    optional: list[PartOfName] = Field(
+        default_factory=list,
+        # Left out where there is none: recipes and hashes from before are those without it.
+        exclude_if=lambda names: not names,
+        description="sequences that a case may lack: it is trained on those that it has",
+    )
     classes: list[Label] = Field(
         ["negative", "positive"], min_length=2, description="label names, in order"
     )
@@ -45,6 +51,16 @@ class Data(Block):
     def _positive_is_a_class(self) -> Data:
         if self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive is no class; legal: {', '.join(self.classes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _optional_are_later_sequences(self) -> Data:
+        later = self.sequences[1:]
+        if wrong := [name for name in self.optional if name not in later]:
+            raise ValueError(
+                f"optional: {', '.join(wrong)}; legal: {', '.join(later) or 'none'} (the first of "
+                "data.sequences decides the grid, so every case has it)"
+            )
         return self
 
     @property

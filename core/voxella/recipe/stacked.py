@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from voxella.recipe.inputs import Latent
+from voxella.recipe.autoencoder import AutoencoderBlock
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import Data, Latent
 from voxella.recipe.model import Recipe
 from voxella.recipe.shape import KeyPath
 
@@ -15,6 +17,7 @@ def stacked(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Yield what does not fit of stacked sequences and of factors on their latents."""
     several = len(recipe.data.sequences) > 1
     yield from _scales(recipe.latent, mixed=several and not recipe.autoencoder.per_sequence)
+    yield from _optional(recipe.data, recipe.evaluate, recipe.autoencoder)
     if not recipe.autoencoder.per_sequence:
         return
     # One network, so it is trained on one sequence.
@@ -53,4 +56,25 @@ def _scales(latent: Latent, *, mixed: bool) -> Iterator[tuple[KeyPath, str]]:
             ("latent", "scale_per"),
             "received sequence, and every channel of the latent is of all sequences; legal: set, "
             "channel, or autoencoder.per_sequence: true",
+        )
+
+
+def _optional(
+    data: Data, evaluate: Evaluate, autoencoder: AutoencoderBlock
+) -> Iterator[tuple[KeyPath, str]]:
+    optional = data.optional
+    if not optional:
+        return
+    names = ", ".join(optional)
+    if not autoencoder.per_sequence:
+        yield (
+            ("data", "optional"),
+            f"received {names}: a case that lacks a sequence needs latents of each by itself; "
+            "legal: with autoencoder.per_sequence: true",
+        )
+    if evaluate.sequence in optional:
+        yield (
+            ("evaluate", "sequence"),
+            f"received {evaluate.sequence}, which real cases may lack; legal: "
+            f"{', '.join(name for name in data.sequences if name not in optional)}",
         )

@@ -8,6 +8,7 @@ one in which something is missing is made again as a whole; only what is missing
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from voxella.autoencoder.load import AutoencoderPlan
@@ -20,6 +21,7 @@ from voxella.progress import Steps
 from voxella.ranks import Ranks
 from voxella.recipe.condition import Condition
 from voxella.recipe.inputs import Text
+from voxella.sampling.given import GivenImages, GivenRules, read_given
 from voxella.sampling.networks import Networks
 from voxella.sampling.prompt_files import read_prompts
 from voxella.sampling.prompts import CachedPrompts, Prompts, TextPrompts
@@ -69,18 +71,26 @@ def make_missing(
         (data_set.out / MANIFEST).unlink(missing_ok=True)
         drop_sheet(data_set.out)
     barrier()
-    classes, conditions = recipe.data.classes, recipe.conditions
+    classes, conditions, plan = recipe.data.classes, recipe.conditions, AutoencoderPlan.of(recipe)
+    rules = GivenRules(plan.sequences, recipe.prepare, plan.component.per_sequence)
+    given = _given(recipe.sample.prompts, rules, [case.id for case in cases])
     schedule, settings = networks.model.schedule, GenerationSettings.of(recipe)
     steps = make_sampler(recipe.sample.sampler, schedule, recipe.sample.steps).steps
     with Steps("sampling", len(batches) * steps, quiet=not ranks.is_main) as progress:
         for batch in batches:
-            requests = [_request(classes, conditions, job, prompts) for job in batch]
+            own = [given.get(job.case.id) for job in batch]
+            held = [None if one is None else one.held(plan, networks) for one in own]
+            bare = [_request(classes, conditions, job, prompts) for job in batch]
+            requests = [replace(r, held=one) for r, one in zip(bare, held, strict=True)]
             wanted = {number for number, job in enumerate(batch) if job.sample_id in missing}
             made = networks.images(
                 settings, requests, wanted, on_step=lambda done, total: progress.advance()
             )
             for number, image in made:
-                keep_volume(data_set, batch[number], image)
+                kept = own[number]
+                keep_volume(
+                    data_set, batch[number], image if kept is None else kept.in_place(image)
+                )
 
 
 def _request(
@@ -100,6 +110,16 @@ def _share(
     whole = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     todo = [batch for batch in whole if any(job.sample_id in missing for job in batch)]
     return [todo[index] for index in ranks.share(len(todo))]
+
+
+def _given(file: Path | None, rules: GivenRules, asked: Collection[str]) -> dict[str, GivenImages]:
+    """Return what the prompts asked for give, prepared, by id."""
+    prompts = [] if file is None else read_prompts(file)[0].values()  # judged before
+    return {
+        prompt.id: read_given(prompt.given, rules)
+        for prompt in prompts
+        if prompt.given and prompt.id in asked
+    }
 
 
 def _prompts(

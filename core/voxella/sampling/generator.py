@@ -27,6 +27,7 @@ from voxella.provenance import versions
 from voxella.ranks import Ranks
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
+from voxella.sampling.given import read_given
 from voxella.sampling.networks import GeneratedImage, Networks, other_text
 from voxella.sampling.prompt_values import (
     Prompt,
@@ -39,7 +40,7 @@ from voxella.sampling.prompt_values import (
 from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
-from voxella.sampling.volumes import prediction
+from voxella.sampling.told import told_of
 from voxella.workspace.folders import Folders
 
 __all__ = ["Generator"]
@@ -110,6 +111,7 @@ class Generator:
         label: str | None = None,
         conditions: Mapping[str, ConditionValue] | None = None,
         spacing_mm: Sequence[float] | None = None,
+        given: Mapping[str, Path | str] | None = None,
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
@@ -123,8 +125,8 @@ class Generator:
             report: Text; None: a case without a report. It is written nowhere.
             label: One of the model's classes; None: not known.
             conditions: By name, as the recipe declares them; what is absent is not known.
-            spacing_mm: Edges of a voxel along the axes; None: the middle of what was trained on,
-                or unknown where the model was trained on images without.
+            spacing_mm: Edges of a voxel along the axes; None: the middle of what was trained on.
+            given: Image files by sequence: kept, and the others are generated to go with them.
             seed: None: the recipe's.
             steps: Of the sampler; None: the recipe's.
             guidance: Scale, 1 is off; None: the recipe's.
@@ -133,10 +135,10 @@ class Generator:
             name: Names them ``NAME-s000`` and so on; with the seed it decides their noise.
 
         Raises:
-            UserError: A value is not legal, all that are wrong at once; or the text encoder is not
-                the model's.
+            UserError: A value is not legal, or the text encoder is not the model's.
         """
         recipe = self._recipe_with(seed=seed, steps=steps, guidance=guidance, sampler=sampler)
+        files = {n: str(Path(path).absolute()) for n, path in (given or {}).items()}
         case = self._case(
             {
                 "id": name,
@@ -144,6 +146,7 @@ class Generator:
                 "label": label,
                 "spacing_mm": None if spacing_mm is None else [float(mm) for mm in spacing_mm],
                 "conditions": dict(conditions or {}),
+                "given": files,
             }
         )
         if count < 1:
@@ -153,14 +156,17 @@ class Generator:
         names = [f"{name}-s{number:03d}" for number in range(count)]
         size, settings = recipe.sample.batch_size, GenerationSettings.of(recipe)
         classes, blocks = recipe.data.classes, recipe.conditions
-        sampling = recipe.sample.model_dump(mode="json", include=set(_SAMPLING))
-        told = {"seed": recipe.seed, **sampling}
+        told = {"seed": recipe.seed, **recipe.sample.model_dump(mode="json", include={*_SAMPLING})}
+        own = read_given(files, PromptRules.of(recipe).given) if files else None
+        held = own.held(AutoencoderPlan.of(recipe), self._networks) if own else None
         made: list[SyntheticImage] = []
         for start in range(0, count, size):
             part = names[start : start + size]
-            requests = [request_for(classes, blocks, case, features, one) for one in part]
+            free = [request_for(classes, blocks, case, features, one) for one in part]
+            requests = [replace(request, held=held) for request in free]
             images = dict(self._networks.images(settings, requests))
-            made += [self._image(told, case, one, images[n]) for n, one in enumerate(part)]
+            whole = {n: own.in_place(image) if own else image for n, image in images.items()}
+            made += [self._image(told, case, one, whole[n]) for n, one in enumerate(part)]
         return made
 
     @cached_property
@@ -236,9 +242,8 @@ class Generator:
             "spacing_mm": None if spacing is None else list(spacing),
             # Not its hash: whoever has the reports could find out which it was.
             "has_report": bool(case.texts_sha256),
-            **prediction(recipe.data.classes, made),
+            **told_of(case, recipe.data.classes, made),
             "versions": versions(),
         }
-        shape = made.array.shape[1:]
-        affine = around_the_origin(shape, spacing or (1.0,) * len(shape))
+        affine = around_the_origin(made.array.shape[1:], spacing or (1.0,) * (made.array.ndim - 1))
         return SyntheticImage(name, made.array, affine, recipe.channels, spacing, provenance)

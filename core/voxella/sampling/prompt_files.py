@@ -109,7 +109,7 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
         if not line.strip():
             continue
         try:
-            prompts[number] = Prompt.model_validate(parse_json(line))
+            prompts[number] = Prompt.model_validate(parse_json(line)).beside(path)
         except ValidationError as error:
             problems.append((number, wrong_fields(error)))
         except ValueError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -21,6 +22,7 @@ from voxella.ldm.export import ModelFacts
 from voxella.recipe.condition import Condition
 from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Split
+from voxella.sampling.given import GivenRules, read_given, wrong_given
 from voxella.texts.documents import document_of_text
 from voxella.texts.placeholders import stated
 
@@ -41,6 +43,7 @@ _EXPECTED = {
     "label": "a text in quotes, or null",
     "spacing_mm": "a list of numbers, unquoted, or null",
     "conditions": "numbers and words in quotes, or null, by name",
+    "given": "paths of image files in quotes, by sequence",
 }
 
 
@@ -54,6 +57,12 @@ class Prompt(BaseModel):
     label: str | None = None
     spacing_mm: list[float] | None = None
     conditions: dict[str, ConditionValue] = Field(default_factory=dict)
+    given: dict[str, str] = Field(default_factory=dict)
+
+    def beside(self, file: Path) -> Prompt:
+        """Return the prompt with given paths that are relative to a file's folder made absolute."""
+        given = {name: str(file.absolute().parent / path) for name, path in self.given.items()}
+        return self.model_copy(update={"given": given})
 
     @field_validator("conditions")
     @classmethod
@@ -72,6 +81,7 @@ class PromptRules:
         conditions: The recipe's, by name.
         classes: Those a label may name.
         text_source: Which text of a case the prompt's stands for.
+        given: What sequences that are given are held to.
         facts: Of the model, which says what it has seen; None where it is not there yet.
     """
 
@@ -79,6 +89,7 @@ class PromptRules:
     conditions: Mapping[str, Condition]
     classes: Sequence[str]
     text_source: str
+    given: GivenRules
     facts: ModelFacts | None = None
 
     @classmethod
@@ -86,12 +97,18 @@ class PromptRules:
         """Return those of a recipe; the classes are the model's where it is there."""
         classes = recipe.data.classes if facts is None else facts.classes
         axes, source = len(recipe.latent.size), recipe.text_source
-        return cls(axes, recipe.conditions, classes, source, facts)
+        stacked = recipe.autoencoder.per_sequence
+        given = GivenRules(recipe.data.sequences, recipe.prepare, stacked)
+        return cls(axes, recipe.conditions, classes, source, given, facts)
 
 
 def case_of(prompt: Prompt, split: Split, rules: PromptRules) -> Case:
     """Return the case that a prompt stands for, with the middle spacing where it names none."""
-    spacing = prompt.spacing_mm or _usual_spacing(rules)
+    given = read_given(prompt.given, rules.given) if prompt.given else None
+    own = prompt.spacing_mm if given is None else given.spacing_mm
+    spacing = own or _usual_spacing(rules)
+    # Of what is given the hashes alone: they decide the volume.
+    held = {} if given is None else {"given_sha256": given.sha256}
     text = {first_name(rules.text_source): sha256_bytes(prompt.report.encode())}
     return Case(
         id=prompt.id,
@@ -102,7 +119,7 @@ def case_of(prompt: Prompt, split: Split, rules: PromptRules) -> Case:
         texts_sha256=text if stated(prompt.report) else {},
         split=split,
         conditions=prompt.conditions,
-        extra={} if spacing is None else {"spacing_mm": spacing},
+        extra={**({} if spacing is None else {"spacing_mm": list(spacing)}), **held},
     )
 
 
@@ -118,6 +135,10 @@ def wrong_values(prompt: Prompt, rules: PromptRules) -> Iterator[str]:
     """Yield what is wrong with a prompt's label, spacing and conditions."""
     facts = rules.facts
     yield from _wrong_label(prompt, rules.classes)
+    if prompt.given:
+        if prompt.spacing_mm is not None:
+            yield "spacing_mm: what is given decides it, so both cannot stand"
+        yield from wrong_given(prompt.given, rules.given)
     yield from _wrong_spacing(rules.axes, prompt, None if facts is None else facts.spacing_mm)
     trained = None if facts is None else facts.conditions
     yield from wrong_conditions(rules.conditions, prompt.conditions, trained)

@@ -207,7 +207,8 @@ def _jobs(
 def _asked_of(conditions: list[str], text_source: str, case: Case) -> list[Any]:
     """Return what a volume takes from its case: prompt, label, spacing, conditions."""
     values = {name: case.conditions.get(name) for name in conditions}
-    told = [values] if values else []
+    told: list[Any] = [values] if values else []
+    told += [given] if (given := case.extra.get("given_sha256")) else []
     names = texts_of(case.texts_sha256, text_source)
     texts = [case.texts_sha256[name] for name in names]
     # One text as it always was; of several each, for the first may say nothing.

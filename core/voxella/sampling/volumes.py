@@ -23,6 +23,7 @@ from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Sample
 from voxella.sampling.networks import GeneratedImage
 from voxella.sampling.space import Scans, placed
+from voxella.sampling.told import told_of
 from voxella.workspace.folders import Folders
 from voxella.workspace.state import StateFile, sealed
 
@@ -32,7 +33,6 @@ __all__ = [
     "drop_real_names",
     "is_done",
     "keep_volume",
-    "prediction",
     "source_name",
     "write_dataset",
 ]
@@ -132,7 +132,7 @@ def keep_volume(
             "source_case": source_name(data_set.names, job.case),
             **({} if edges is None else {"spacing_mm": list(edges)}),
             "prompt_sha256": data_set.names.report(job.case.text_sha256(recipe.text_source)),
-            **prediction(recipe.data.classes, made),
+            **told_of(job.case, recipe.data.classes, made),
             **data_set.origin,
             # A picture says itself what its white is.
             **({"int16_scale": None} if picture else {}),
@@ -177,21 +177,6 @@ def _patient(names: Pseudonyms, case: Case) -> str:
 
 def _is_prompt(case: Case) -> bool:
     return not case.images
-
-
-def prediction(classes: list[str], made: GeneratedImage) -> dict[str, Any]:
-    """Return what the text head says of the prompt, or nothing for models without one."""
-    if made.class_probabilities is None:
-        nothing = ("predicted_label", "predicted_probability", "predicted_probabilities")
-        return dict.fromkeys(nothing)
-    probabilities = made.class_probabilities.tolist()
-    by_class = dict(zip(classes, probabilities, strict=True))
-    best = max(by_class, key=lambda name: by_class[name])
-    return {
-        "predicted_label": best,
-        "predicted_probability": round(by_class[best], 6),
-        "predicted_probabilities": {name: round(share, 6) for name, share in by_class.items()},
-    }
 
 
 def _sidecar(samples: Path, job: SampleJob) -> Path:

@@ -1,0 +1,45 @@
+"""Which split's real and synthetic cases are compared with each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from voxella.errors import UserError
+from voxella.wording import listed
+
+__all__ = ["compared_split"]
+
+
+def compared_split(asked: str | None, made: Sequence[str], split_of: Mapping[str, str]) -> str:
+    """Return the split whose synthetic and real cases are compared.
+
+    Asked for, or the only one; of a data set made from several splits, the first that the recipe
+    names. Anything else is a mix.
+
+    Args:
+        asked: ``evaluate.real_split``.
+        made: The splits that volumes are made for, in the recipe's order.
+        split_of: Of each synthetic case's source, by id.
+
+    Raises:
+        UserError: The cases stem from several splits and nothing says which is meant, or none from
+            the one asked for.
+    """
+    found = Counter(split_of.values())
+    if asked is not None and asked in found:
+        return asked
+    if asked is None and len(found) == 1:
+        return next(iter(found))
+    if asked is None and set(found) <= set(made):
+        return next(split for split in made if split in found)
+    wanted = asked or found.most_common(1)[0][0]
+    other = sorted(name for name, split in split_of.items() if split != wanted)
+    told = ", ".join(f"{count} from {split}" for split, count in sorted(found.items()))
+    raise UserError(
+        f"the synthetic cases are made from other splits than {wanted}, whose real cases they "
+        f"would be compared with ({told}), such as {listed(other, 6)}: a distance between mixed "
+        "splits has no meaning",
+        legal="synthetic cases made from reports of one split, or one of several by its name",
+        remedy=" or ".join(f"--set evaluate.real_split={split}" for split in sorted(found)),
+    )

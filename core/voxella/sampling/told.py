@@ -1,0 +1,42 @@
+"""What is told of a volume beside its settings: what the text head said, what was given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from voxella.case import Case
+from voxella.sampling.networks import GeneratedImage
+
+__all__ = ["told_of"]
+
+
+def told_of(case: Case, classes: list[str], made: GeneratedImage) -> dict[str, Any]:
+    """Return what a manifest or a provenance tells of one volume.
+
+    Args:
+        case: Whose it is.
+        classes: The model's, in order.
+        made: The volume.
+    """
+    return {**_prediction(classes, made), **_given(case)}
+
+
+def _given(case: Case) -> dict[str, list[str]]:
+    """Return which sequences a prompt gave, so that they are not generated; or nothing."""
+    given = case.extra.get("given_sha256")
+    return {"given": sorted(given)} if given else {}
+
+
+def _prediction(classes: list[str], made: GeneratedImage) -> dict[str, Any]:
+    """Return what the text head says of the prompt, or nothing for models without one."""
+    if made.class_probabilities is None:
+        nothing = ("predicted_label", "predicted_probability", "predicted_probabilities")
+        return dict.fromkeys(nothing)
+    probabilities = made.class_probabilities.tolist()
+    by_class = dict(zip(classes, probabilities, strict=True))
+    best = max(by_class, key=lambda name: by_class[name])
+    return {
+        "predicted_label": best,
+        "predicted_probability": round(by_class[best], 6),
+        "predicted_probabilities": {name: round(share, 6) for name, share in by_class.items()},
+    }
