@@ -36,8 +36,9 @@ ELSEWHERE = {
     *("label.grade", "report.truncated", "report.tokens", "report.unknown-words"),
     *("report.untrainable", "label.untrainable"),
     *("condition.value", "condition.untrainable", "condition.counts"),
-    # What only a recipe can ask of a picture.
+    # What only a recipe can ask of a picture, or allow.
     *("image.grey", "geometry.no-spacing", "condition.spacing"),
+    "image.optional-sequence",
 }
 
 

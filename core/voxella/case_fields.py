@@ -13,7 +13,14 @@ from typing import Any
 
 from voxella.wording import named, why_no_name, why_sentence
 
-__all__ = ["GUARDED", "LONGEST_GROUP", "conditions_problem", "field_problem", "spacing_of"]
+__all__ = [
+    "GUARDED",
+    "LONGEST_GROUP",
+    "conditions_problem",
+    "field_problem",
+    "spacing_of",
+    "stored_window",
+]
 
 # An id of 128 characters, and what stands before it for a synthetic counterpart.
 LONGEST_GROUP = 144
@@ -57,6 +64,23 @@ def spacing_of(extra: Mapping[str, Any]) -> tuple[float, ...] | None:
     """Return the voxel's edges in mm of what a case keeps; None where nothing says them."""
     known = extra.get("spacing_mm")
     return None if known is None else tuple(float(edge) for edge in known)
+
+
+def stored_window(extra: Mapping[str, Any], sequence: str) -> tuple[float, float]:
+    """Return the stored numbers that stand for 0 and 1 in an image of a synthetic case.
+
+    A map of a physical quantity is stored in its unit, other images over ``int16_scale`` or as
+    they are.
+
+    Args:
+        extra: The case's.
+        sequence: Which of its images.
+    """
+    rule = (extra.get("intensity") or {}).get(sequence)
+    if rule is None:
+        return 0.0, float(extra.get("int16_scale") or 1.0)
+    low, high = rule["window"]
+    return float(low), float(high)
 
 
 def _finite(number: float) -> bool:

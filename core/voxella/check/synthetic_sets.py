@@ -107,11 +107,22 @@ def _wrong_facts(case: Case) -> Iterator[str]:
     scale = case.extra.get("int16_scale")
     if scale is not None and not _is_above_zero(scale):
         yield f"case {case.id}: extra.int16_scale is {quoted(scale)}, not a number above 0"
+    rules = case.extra.get("intensity")
+    if rules is not None and not (isinstance(rules, dict) and all(map(_is_rule, rules.values()))):
+        yield f"case {case.id}: extra.intensity has no two rising numbers `window` by sequence"
     spacing = case.extra.get("spacing_mm")
     if spacing is not None and not (
         isinstance(spacing, list) and len(spacing) in (2, 3) and all(map(_is_above_zero, spacing))
     ):
         yield f"case {case.id}: extra.spacing_mm is not two or three numbers above 0"
+
+
+def _is_rule(rule: object) -> bool:
+    window = rule.get("window") if isinstance(rule, dict) else None
+    if not isinstance(window, list) or len(window) != 2:
+        return False
+    known = all(isinstance(n, int | float) and not isinstance(n, bool) for n in window)
+    return known and -math.inf < window[0] < window[1] < math.inf
 
 
 def _is_above_zero(value: object) -> bool:

@@ -23,15 +23,18 @@ import torch
 from monai.transforms import CropForeground, ResizeWithPadOrCrop, ScaleIntensityRangePercentiles
 from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import stored_window
 from voxella.classification.examples import Example
 from voxella.engine.runtime import agreed
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_json
 from voxella.imaging.interpolation import sample_axis
+from voxella.imaging.volume import Image
 from voxella.imaging.volume import read_image as read_file
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps
@@ -160,7 +163,8 @@ def read_image(
     if len(shapes) > 1:
         raise UserError(f"its sequences differ in shape: {sorted(shapes)}")
     # What a picture calls white is 1; of a volume that is told by its manifest.
-    arrays = [image.array / np.float32(image.white) for image in images]
+    windows = [stored_window(case.extra, name) for name in sequences]
+    arrays = [_unscaled(*pair) for pair in zip(images, windows, strict=True)]
     image = torch.cat([torch.from_numpy(array) for array in arrays]).float()
     while image.ndim - 1 > spatial_dims and image.shape[-1] == 1:
         image = image[..., 0]
@@ -170,8 +174,15 @@ def read_image(
         )
     if not bool(image.isfinite().all()):
         raise UserError("it holds voxels that are not finite")
-    scale = case.extra.get("int16_scale") or 1.0
-    return image / float(scale), torch.tensor(images[0].first.spacing_mm[:spatial_dims]).float()
+    return image, torch.tensor(images[0].first.spacing_mm[:spatial_dims]).float()
+
+
+def _unscaled(image: Image, window: tuple[float, float]) -> NDArray[np.float32]:
+    """Return stored numbers with a window of them mapped to [0, 1]; not clipped."""
+    low, high = window
+    bright = image.array / np.float32(image.white)
+    # As ever where black is 0: not a bit of what is cached changes.
+    return bright if window == (0.0, 1.0) else (bright - np.float32(low)) / np.float32(high - low)
 
 
 def as_input(

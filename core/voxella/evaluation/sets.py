@@ -8,6 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import stored_window
 from voxella.check.synthetic_sets import refuse_unfit
 from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.hashes import shared_hashes
@@ -38,6 +39,7 @@ class Subject:
         shape: Voxels that its images must have.
         edges_mm: Smallest and largest voxel edge by axis that its images may have; None: any.
         content: Hash of the voxels and of all that decides how they are read.
+        windows: By sequence, the stored numbers that are 0 and 1; None: 0 and ``scale`` in all.
     """
 
     case: Case
@@ -48,6 +50,7 @@ class Subject:
     shape: tuple[int, ...]
     edges_mm: tuple[Range, ...] | None
     content: str
+    windows: tuple[Range, ...] | None = None
 
     @property
     def id(self) -> str:
@@ -158,7 +161,7 @@ def read_sets(
     unseen_split = next((name for name in ("test", "val") if by_split[name]), None)
     usual = _range([subject.case for subject in real])
     generated = [
-        _twin(settings.shape, case, files[case.id], hashes, known, usual)
+        _twin(settings, case, files[case.id], hashes, known, usual)
         for case in sorted(twins, key=_id)
     ]
     synthetic = [subject for subject in generated if split_of[subject.id] == split]
@@ -202,7 +205,7 @@ def _maker(
 
 
 def _twin(
-    shape: tuple[int, ...],
+    settings: SetSettings,
     case: Case,
     paths: tuple[Path | None, ...],
     hashes: Mapping[Path, str],
@@ -212,11 +215,13 @@ def _twin(
     source = _source(case, known)
     scale = float(case.extra.get("int16_scale") or 1.0)
     edges = usual if source is None else _range([source])
+    windows = tuple(stored_window(case.extra, name) for name in settings.sequences)
+    told = [windows] if case.extra.get("intensity") else []
     content = sha256_json(
-        ["synthetic", [hashes[path] for path in _there(paths)], scale, shape, edges]
+        ["synthetic", [hashes[path] for path in _there(paths)], scale, settings.shape, edges, *told]
     )
     group = case.group if source is None else source.group
-    return Subject(case, group, source, paths, scale, shape, edges, content)
+    return Subject(case, group, source, paths, scale, settings.shape, edges, content, windows)
 
 
 def _range(cases: Sequence[Case]) -> tuple[Range, ...] | None:

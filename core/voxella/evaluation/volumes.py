@@ -49,7 +49,11 @@ def read_images(subject: Subject) -> Images:
     assert first is not None, "only later sequences are optional"
     # A sequence that the case lacks is one channel of zeros.
     nothing = torch.zeros(1, *subject.shape)
-    parts = [nothing if image is None else _channels(subject, image) for image in found]
+    windows = subject.windows or ((0.0, subject.scale),) * len(found)
+    parts = [
+        nothing if image is None else _channels(subject, image, window)
+        for image, window in zip(found, windows, strict=True)
+    ]
     return Images(torch.cat(parts), torch.tensor(first.first.spacing_mm).float())
 
 
@@ -86,11 +90,12 @@ def refuse_together(problems: Iterable[str], cases: int) -> None:
     )
 
 
-def _channels(subject: Subject, image: Image) -> Tensor:
-    problem = _wrong_grid(subject, image) or _wrong_values(subject, image)
+def _channels(subject: Subject, image: Image, window: tuple[float, float]) -> Tensor:
+    problem = _wrong_grid(subject, image) or _wrong_values(image, window)
     if problem is not None:
         raise UserError(f"{subject.id}: {problem}")
-    whole = image.array / (subject.scale * image.white)
+    low, high = window
+    whole = (image.array - low) / ((high - low) * image.white)
     return torch.from_numpy(whole).clamp_(0.0, 1.0).float()
 
 
@@ -108,12 +113,13 @@ def _wrong_grid(subject: Subject, image: Image) -> str | None:
     return None
 
 
-def _wrong_values(subject: Subject, image: Image) -> str | None:
-    array, scale = image.array, subject.scale * image.white
+def _wrong_values(image: Image, window: tuple[float, float]) -> str | None:
+    array, black = image.array, window[0]
+    scale = (window[1] - black) * image.white
     bad = array.size - int(np.isfinite(array).sum())
     if bad:
         return f"{bad} voxels are NaN or infinite"
-    low, high = (float(value) / scale for value in (array.min(), array.max()))
+    low, high = ((float(value) - black) / scale for value in (array.min(), array.max()))
     if low < -_BEYOND or high > 1 + _BEYOND:
         return f"intensities from {low:.4g} to {high:.4g} (stored over a scale of {scale:g})"
     return None

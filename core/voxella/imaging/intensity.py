@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,11 +12,14 @@ from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import Array, Volume
 from voxella.recipe.inputs import Intensity
 
-__all__ = ["as_stored", "finite", "intensity_window", "normalise"]
+__all__ = ["as_stored", "finite", "in_unit", "intensity_window", "normalise"]
 
 # A map whose brightest voxels reach no further into a fixed window is in other units.
 _LEAST_OF_WINDOW = 0.01
 _BRIGHT_PERCENTILE = 99.5
+# Fewer whole numbers than this would show as steps.
+_LEAST_WHOLE = 256
+_INT16 = np.iinfo(np.int16)
 # Voxels of the grid along each axis that are passed over where contrast is sought.
 _GLANCE = 4
 
@@ -114,6 +119,23 @@ def normalise(array: NDArray[np.float32], window: tuple[float, float]) -> Array:
     # In float64: a window can be a small part of a large range.
     scaled = (array.astype(np.float64) - low) / (high - low)
     return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+
+
+def in_unit(
+    array: NDArray[np.float32], window: tuple[float, float], *, whole: bool = False
+) -> NDArray[Any]:
+    """Undo a fixed window: return values in [0, 1] as the quantity that they stand for.
+
+    Args:
+        array: Any shape.
+        window: What became 0 and 1.
+        whole: Rounded to whole numbers, for int16, where the window is wide enough for these and
+            within int16; else they stay float32.
+    """
+    low, high = window
+    values = low + array.astype(np.float64) * (high - low)
+    fits = _INT16.min <= low and high <= _INT16.max and high - low >= _LEAST_WHOLE
+    return np.rint(values).astype(np.int64) if whole and fits else values.astype(np.float32)
 
 
 def finite(volume: Volume) -> tuple[Volume, int]:

@@ -189,7 +189,8 @@ def _one_thread() -> None:
 
 def carried(case: Case) -> Case:
     """Return a case without what no longer holds of its voxels: they are in [0, 1] now."""
-    extra = {name: value for name, value in case.extra.items() if name != "int16_scale"}
+    gone = ("int16_scale", "intensity")
+    extra = {name: value for name, value in case.extra.items() if name not in gone}
     return case.model_copy(update={"extra": extra})
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +12,7 @@ from voxella.case.texts import ANY
 from voxella.plugins.component import Component
 from voxella.recipe.augment import LatentAugment
 from voxella.recipe.block import Block, Label, PartOfName, TextName
+from voxella.recipe.intensity import MEASURED, UNITS, Intensity
 from voxella.recipe.ranges import Tokens, Voxels, Width
 
 __all__ = [
@@ -75,39 +77,6 @@ class Data(Block):
         return {} if self.positive is None or usual else {"positive": self.positive}
 
 
-class Intensity(Block):
-    """What becomes 0 and 1 in one sequence: exactly one of the three."""
-
-    percentiles: tuple[float, float] | None = Field(
-        None, description="of the voxels inside the crop, case by case"
-    )
-    window: tuple[float, float] | None = Field(
-        None, description="intensities, the same in every case"
-    )
-    rule: Literal["none", "colour"] | None = Field(
-        None,
-        # What was prepared before this key is still known.
-        exclude_if=lambda rule: rule is None,
-        description="none: values stay, over 255 or 65535 in pictures of 8 or 16 bits; colour: the "
-        "same, and the image has three channels, red, green and blue",
-    )
-
-    @model_validator(mode="after")
-    def _one_rising_pair(self) -> Intensity:
-        if sum(given is not None for given in (self.percentiles, self.window, self.rule)) != 1:
-            raise ValueError(
-                "give exactly one of percentiles, window and rule (null removes the others)"
-            )
-        low, high = self.percentiles or self.window or (0.0, 1.0)
-        if not low < high or (self.percentiles and not 0 <= low < high <= 100):
-            raise ValueError(f"received {low:g}, {high:g}; legal: low < high, percentiles 0 to 100")
-        return self
-
-
-# Where intensities are a physical quantity, percentiles would throw it away.
-_MEASURED = {"adc": Intensity(window=(0.0, 3000.0), percentiles=None)}
-
-
 # How a volume is resampled.
 Interpolation = Literal["lanczos", "linear", "bspline"]
 
@@ -143,7 +112,7 @@ class Prepare(Block):
         "padding included, as in the released code",
     )
     intensity: dict[str, Intensity] = Field(
-        default_factory=lambda: dict(_MEASURED),
+        default_factory=lambda: dict(MEASURED),
         description="rules by sequence, before `percentiles`; adc has one: 0 to 3000 (1e-6 mm²/s)",
     )
     interpolation: Interpolation = "lanczos"
@@ -152,13 +121,23 @@ class Prepare(Block):
     @classmethod
     def _with_measured(cls, rules: dict[str, Intensity]) -> dict[str, Intensity]:
         """Keep the rule of adc where only other sequences are given one."""
-        return {**_MEASURED, **rules}
+        return {**MEASURED, **rules}
 
     def intensity_of(self, sequence: str) -> Intensity:
         """Return the rule of one sequence, whatever the case of its letters."""
         rules = {name.lower(): rule for name, rule in self.intensity.items()}
         percentiles = Intensity(percentiles=self.percentiles, window=None)
         return rules.get(sequence.lower(), percentiles)
+
+    def quantities(self, sequences: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return window and unit of the sequences that are written in a unit, by name."""
+        rules = {name: self.intensity_of(name) for name in sequences}
+        units = {n: rule.unit or UNITS.get(n.lower()) for n, rule in rules.items() if rule.window}
+        return {
+            name: {"window": list(rules[name].window or ()), "unit": unit}
+            for name, unit in units.items()
+            if unit is not None
+        }
 
     def is_colour(self, sequence: str) -> bool:
         """Tell whether a sequence has red, green and blue, three channels of the image."""

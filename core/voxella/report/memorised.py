@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import stored_window
 from voxella.data.gate import GATE, GATES
 from voxella.evaluation.copies import COPIES
 from voxella.imaging.montage import montage
@@ -181,15 +182,17 @@ class _Pictures:
         right = _path(self.run.prepared, str(pair["training"]), sequence)
         if left is None or right is None:
             return None
-        volumes = [read_shown(left[0], (0.0, left[1])), read_shown(right[0], (0.0, 1.0))]
+        volumes = [read_shown(*left), read_shown(right[0], (0.0, 1.0))]
         spacings = [volume.spacing_mm for volume in volumes]
         picture = montage([volume.array for volume in volumes], spacings, columns=2)
         return data_uri(picture, _WIDEST)
 
 
-def _path(cases: Manifest | None, case_id: str, sequence: str) -> tuple[Path, float] | None:
+def _path(
+    cases: Manifest | None, case_id: str, sequence: str
+) -> tuple[Path, tuple[float, float]] | None:
     case: Case | None = next((c for c in cases or () if c.id == case_id), None)
     if cases is None or case is None or sequence not in case.images:
         return None
     path = cases.image_path(case, sequence)
-    return (path, float(case.extra.get("int16_scale") or 1.0)) if path.is_file() else None
+    return (path, stored_window(case.extra, sequence)) if path.is_file() else None

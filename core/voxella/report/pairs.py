@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import stored_window
 from voxella.imaging.volume import read_image
 from voxella.report.run_folder import RunFolder
 
@@ -46,7 +47,7 @@ class Pair:
         sequence: Which image.
         synthetic_path: Its file.
         real_path: The twin's; None without a twin.
-        white: Value of the synthetic file that is 1.
+        window: Values of the synthetic file that are 0 and 1.
         percentiles: Of the real file that are 0 and 1; None: it is in [0, 1] already.
     """
 
@@ -55,7 +56,7 @@ class Pair:
     sequence: str
     synthetic_path: Path
     real_path: Path | None
-    white: float
+    window: tuple[float, float]
     percentiles: tuple[float, float] | None
 
     def read(self) -> tuple[Shown | None, Shown]:
@@ -64,7 +65,7 @@ class Pair:
         Raises:
             UserError: A file cannot be read.
         """
-        synthetic = read_shown(self.synthetic_path, (0.0, self.white))
+        synthetic = read_shown(self.synthetic_path, self.window)
         if self.real_path is None:
             return None, synthetic
         return read_shown(self.real_path, (0.0, 1.0), self.percentiles), synthetic
@@ -169,6 +170,6 @@ def _pair(
         sequence,
         path,
         twin if twin is not None and twin.is_file() else None,
-        float(case.extra.get("int16_scale") or 1.0),
+        stored_window(case.extra, sequence),
         run.recipe.prepare.percentiles if run.recipe.sample.space == "source" else None,
     )

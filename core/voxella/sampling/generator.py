@@ -40,7 +40,7 @@ from voxella.sampling.prompt_values import (
 from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
-from voxella.sampling.told import told_of
+from voxella.sampling.told import told_of, units_of
 from voxella.workspace.folders import Folders
 
 __all__ = ["Generator"]
@@ -157,6 +157,7 @@ class Generator:
         size, settings = recipe.sample.batch_size, GenerationSettings.of(recipe)
         classes, blocks = recipe.data.classes, recipe.conditions
         told = {"seed": recipe.seed, **recipe.sample.model_dump(mode="json", include={*_SAMPLING})}
+        told |= units_of(recipe.prepare, recipe.data.sequences)
         own = read_given(files, PromptRules.of(recipe).given) if files else None
         held = own.held(AutoencoderPlan.of(recipe), self._networks) if own else None
         made: list[SyntheticImage] = []

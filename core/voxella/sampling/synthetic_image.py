@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.files import write_json_atomic
+from voxella.imaging.intensity import in_unit
 from voxella.imaging.volume import Affine
 from voxella.imaging.write import is_picture, write_image
 
@@ -37,6 +38,12 @@ class SyntheticImage:
     spacing_mm: tuple[float, ...] | None
     provenance: dict[str, Any]
 
+    def quantity(self, sequence: str) -> NDArray[np.float32]:
+        """Return a sequence ``(C, *spatial)`` in its unit; as it is where it has none."""
+        array = self.array[self.channels[sequence]]
+        rule = self.provenance.get("intensity", {}).get(sequence)
+        return array if rule is None else in_unit(array, rule["window"])
+
     @property
     def sequences(self) -> tuple[str, ...]:
         """Return the names of the sequences, in order."""
@@ -45,15 +52,20 @@ class SyntheticImage:
     def save(self, folder: Path | str) -> list[Path]:
         """Write ``NAME_SEQUENCE.nii.gz`` for every sequence, and ``NAME.json``; return the paths.
 
-        Images of two axes without spacing in mm are written as ``NAME_SEQUENCE.png``.
+        A sequence with a unit is written in it, float32. Images of two axes without spacing in mm
+        are written as ``NAME_SEQUENCE.png``, in [0, 1].
 
         Args:
             folder: Is made where it is not there.
         """
         out = Path(folder)
-        suffix = ".png" if is_picture(self.array, self.spacing_mm) else ".nii.gz"
+        picture = is_picture(self.array, self.spacing_mm)
+        suffix = ".png" if picture else ".nii.gz"
+        images = {
+            n: self.array[c] if picture else self.quantity(n) for n, c in self.channels.items()
+        }
         written = [
-            write_image(out / f"{self.name}_{sequence}{suffix}", self.array[channels], self.affine)
-            for sequence, channels in self.channels.items()
+            write_image(out / f"{self.name}_{sequence}{suffix}", image, self.affine)
+            for sequence, image in images.items()
         ]
         return [*written, write_json_atomic(out / f"{self.name}.json", self.provenance)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from voxella.case import Case
+from voxella.recipe.inputs import Prepare
 from voxella.sampling.networks import GeneratedImage
 
-__all__ = ["told_of"]
+__all__ = ["told_of", "units_of"]
 
 
 def told_of(case: Case, classes: list[str], made: GeneratedImage) -> dict[str, Any]:
@@ -19,6 +21,13 @@ def told_of(case: Case, classes: list[str], made: GeneratedImage) -> dict[str, A
         made: The volume.
     """
     return {**_prediction(classes, made), **_given(case)}
+
+
+def units_of(prepare: Prepare, sequences: Iterable[str]) -> dict[str, Any]:
+    """Return the windows and units of sequences that are written in one, or nothing."""
+    measured = prepare.quantities(sequences)
+    # Volumes from before are those without it.
+    return {"intensity": measured} if measured else {}
 
 
 def _given(case: Case) -> dict[str, list[str]]:

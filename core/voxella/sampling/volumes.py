@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from voxella.case import Case, Manifest
-from voxella.case_fields import spacing_of
+from voxella.case_fields import spacing_of, stored_window
 from voxella.data.pseudonyms import Pseudonyms
 from voxella.files import write_json_atomic
+from voxella.imaging.intensity import in_unit
 from voxella.imaging.montage import enlarged, montage, write_png
 from voxella.imaging.volume import Affine, read_image
 from voxella.imaging.write import is_picture, write_image
@@ -48,6 +49,7 @@ class _Made(TypedDict):
     case: dict[str, Any]
 
 
+Window = tuple[float, float]
 _MADE: StateFile[_Made] = StateFile(_Made, "rm {path}, then voxella sample RECIPE makes it again")
 
 
@@ -88,6 +90,11 @@ class SampleSet:
     scans: Scans
     names: Pseudonyms
 
+    def quantity(self, sequence: str) -> Window | None:
+        """Return the numbers that 0 and 1 become of a sequence that is written in its unit."""
+        rule = self.origin.get("intensity", {}).get(sequence)
+        return None if rule is None else (float(rule["window"][0]), float(rule["window"][1]))
+
 
 def keep_volume(
     data_set: SampleSet,
@@ -118,7 +125,9 @@ def keep_volume(
         ]
         name = f"volumes/{job.name}_{sequence}"
         array, affine = np.stack([part for part, _ in parts]), parts[0][1]
-        images[sequence] = _write(recipe.sample, out, name, array, affine, picture=picture)
+        window = data_set.quantity(sequence)
+        told = recipe.sample
+        images[sequence] = _write(told, out, name, array, affine, window, picture=picture)
     twin = Case(
         id=job.name,
         group=_patient(data_set.names, job.case),
@@ -134,8 +143,7 @@ def keep_volume(
             "prompt_sha256": data_set.names.report(job.case.text_sha256(recipe.text_source)),
             **told_of(job.case, recipe.data.classes, made),
             **data_set.origin,
-            # A picture says itself what its white is.
-            **({"int16_scale": None} if picture else {}),
+            **(_of_a_picture(data_set.origin) if picture else {}),
         },
     )
     write_json_atomic(
@@ -144,21 +152,32 @@ def keep_volume(
     )
 
 
+def _of_a_picture(origin: dict[str, Any]) -> dict[str, Any]:
+    """Return what is otherwise of a picture: it says itself what its white is."""
+    return {"int16_scale": None, **({"intensity": {}} if "intensity" in origin else {})}
+
+
 def _write(
     settings: Sample,
     out: Path,
     name: str,
     array: NDArray[np.float32],
     affine: Affine,
+    window: Window | None,
     *,
     picture: bool,
 ) -> str:
-    """Write one image ``(C, *spatial)`` in [0, 1] and return its path below ``out``."""
+    """Write one image ``(C, *spatial)`` in [0, 1] and return its path below ``out``.
+
+    It is written in its unit where ``window`` says what 0 and 1 are in that.
+    """
     if picture:
         write_image(out / f"{name}.png", array, affine)
         return f"{name}.png"
     scale = settings.int16_scale
-    if scale is not None:
+    if window is not None:
+        array = in_unit(array, window, whole=scale is not None)
+    elif scale is not None:
         # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
         whole = np.floor if settings.int16_rounding == "down" else np.rint
         array = whole(array * scale).astype(np.int64)
@@ -219,9 +238,9 @@ def write_dataset(out: Path, jobs: list[SampleJob], first: str) -> None:
     shown = cases[:_MONTAGE_CASES]
     images = [read_image(manifest.image_path(case, first)) for case in shown]
     arrays = [image.array for image in images]
-    white = (shown[0].extra.get("int16_scale") if shown else None) or 1.0
+    black, white = stored_window(shown[0].extra if shown else {}, first)
     spacings = [image.first.spacing_mm.tolist() for image in images]
-    window = (0.0, white * images[0].white if images else 1.0)
+    window = (black, white * images[0].white if images else 1.0)
     # A volume's three planes fill a row; of single slices several stand beside each other.
     flat = all(array.shape[-1] == 1 for array in arrays)
     columns = _MONTAGE_COLUMNS if flat else 1
