@@ -9,8 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from voxella.plugins.component import Component
-from voxella.recipe.block import Block
-from voxella.recipe.ranges import Batch, Count, CountOrNone, Voxels, Width
+from voxella.recipe.block import Batch, Block, Count, CountOrNone, Voxels, Width
 
 __all__ = ["Adversarial", "AutoencoderBlock", "AutoencoderCheck", "AutoencoderTraining"]
 

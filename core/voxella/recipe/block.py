@@ -1,16 +1,34 @@
-"""What every block of a recipe is, names in it, and the one block that is open: a component."""
+"""What every block of a recipe is made of: its strictness, names in it, ranges of its numbers."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from voxella.case.texts import TEXT_NAME
 from voxella.wording import quoted, why_no_code
 
-__all__ = ["Block", "FolderName", "Label", "PartOfName", "TextName"]
+__all__ = [
+    "Batch",
+    "Block",
+    "Copies",
+    "Count",
+    "CountOrNone",
+    "FolderName",
+    "Label",
+    "Pairs",
+    "PartOfName",
+    "Resamples",
+    "ResamplesOrNone",
+    "Seed",
+    "SolverSteps",
+    "TextName",
+    "Tokens",
+    "Voxels",
+    "Width",
+]
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+\-]*")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -48,6 +66,27 @@ def _text_name(name: str) -> str:
         )
     return name
 
+
+# Whole numbers have a largest that anybody means: without an end, a slip of the hand is believed
+# until memory or patience is gone. These lie far above any experiment; what a file may ask for is
+# in voxella.limits.
+# Steps, epochs, cases: 30 years at one a second.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountOrNone = Annotated[int, Field(ge=0, le=10**9)]
+# What torch and numpy take, signed or not.
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# Along one axis.
+Voxels = Annotated[int, Field(ge=1, le=16_384)]
+# Channels, features, tokens' width.
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Tokens = Annotated[int, Field(ge=1, le=65_536)]
+Batch = Annotated[int, Field(ge=1, le=65_536)]
+# Tables of a schedule are held in memory.
+SolverSteps = Annotated[int, Field(ge=1, le=100_000)]
+Copies = Annotated[int, Field(ge=1, le=10_000)]
+Resamples = Annotated[int, Field(ge=1, le=1_000_000)]
+ResamplesOrNone = Annotated[int, Field(ge=0, le=1_000_000)]
+Pairs = Annotated[int, Field(ge=1, le=1_000_000)]
 
 # It names a folder, inside another and nowhere else.
 FolderName = Annotated[str, AfterValidator(_folder)]

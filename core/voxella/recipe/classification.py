@@ -9,8 +9,7 @@ from pydantic import Field
 
 from voxella.plugins.component import Component
 from voxella.recipe.augment import Augment
-from voxella.recipe.block import Block
-from voxella.recipe.ranges import Voxels
+from voxella.recipe.block import Block, Voxels
 from voxella.recipe.training import Optimizer, Train
 
 __all__ = ["Classify", "Focal"]

@@ -8,8 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from voxella.plugins.component import Component
-from voxella.recipe.block import Block
-from voxella.recipe.ranges import Pairs, Resamples, ResamplesOrNone, Seed, Width
+from voxella.recipe.block import Block, Pairs, Resamples, ResamplesOrNone, Seed, Width
 
 __all__ = ["Evaluate"]
 

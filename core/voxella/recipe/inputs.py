@@ -11,9 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from voxella.case.texts import ANY
 from voxella.plugins.component import Component
 from voxella.recipe.augment import LatentAugment
-from voxella.recipe.block import Block, Label, PartOfName, TextName
+from voxella.recipe.block import Block, Label, PartOfName, TextName, Tokens, Voxels, Width
 from voxella.recipe.intensity import MEASURED, UNITS, Intensity
-from voxella.recipe.ranges import Tokens, Voxels, Width
 
 __all__ = [
     "Data",

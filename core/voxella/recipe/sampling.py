@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator
 
 from voxella.diffusion.samplers import SAMPLERS
-from voxella.recipe.block import Block
-from voxella.recipe.ranges import Batch, Copies, Count, SolverSteps
+from voxella.recipe.block import Batch, Block, Copies, Count, SolverSteps
 from voxella.wording import quoted
 
 __all__ = ["Sample", "Split", "Sweep"]

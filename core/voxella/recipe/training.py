@@ -5,8 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from voxella.diffusion.names import Prediction, Reconstruction, ScheduleName, family_of
-from voxella.recipe.block import Block
-from voxella.recipe.ranges import Count, CountOrNone, SolverSteps
+from voxella.recipe.block import Block, Count, CountOrNone, SolverSteps
 
 __all__ = ["Diffusion", "Dropout", "Loss", "Optimizer", "Train", "Vector"]
 
