@@ -103,7 +103,7 @@ def _receptor(marker: dict[str, Any]) -> Fact | None:
         spelt = r"(?:estrogen|\bER\b)" if name == "er" else r"(?:progesterone|\bPG?R\b)"
         return str(name), _has(rf"{spelt}[^;.]{{0,60}}{_GOOD if expressed else _BAD}")
     if name == "her2" and (score is not None or expressed is not None):
-        positive = expressed if expressed is not None else int(score) >= 3
+        positive = expressed if expressed is not None else int(score or 0) >= 3
         amplified = r"(?:positive|\b3\s*\+|(?<!not )amplified)"
         none = r"(?:negative|\b[01]\s*\+|not\s+amplified|\b2\s*\+|equivocal)"
         return "her2", _has(rf"(?:her[\s-]*2|erb)[^;]{{0,80}}{amplified if positive else none}")

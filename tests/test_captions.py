@@ -1,4 +1,4 @@
-"""Captions and classes from probabilities: the paper's rule, and where the released code departs."""
+"""Captions and classes from probabilities: the paper's rule, and the released departure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from voxella_importers.captions import CaptionRule, Levels, caption, class_number, levels_told
 
 PAPER = CaptionRule()
