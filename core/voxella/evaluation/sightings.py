@@ -48,6 +48,7 @@ class _Found(TypedDict):
     side: str | None
     zone: str | None
     size_mm: float | None
+    levels: dict[str, str]
 
 
 class _Seen(TypedDict):
