@@ -25,16 +25,14 @@ _ASIDE = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class ExtractiveSummariser:
     """The summariser behind its contract."""
 
     words: int
 
-    @property
-    def fingerprint(self) -> str:
-        """Return the rules' generation and the number of words."""
-        return f"extractive {_GENERATION} {self.words}"
+    def __post_init__(self) -> None:
+        self.fingerprint = f"extractive {_GENERATION} {self.words}"
 
     def __call__(self, reports: Sequence[Report], *, variant: int = 0) -> list[str]:
         """Return one summary per report."""

@@ -19,7 +19,7 @@ from voxella.wording import shown_path
 __all__ = ["GivenSummariser", "read_given"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class GivenSummariser:
     """Summaries by id.
 

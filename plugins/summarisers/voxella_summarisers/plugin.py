@@ -10,7 +10,7 @@ from voxella.errors import UserError
 from voxella.plugins.contracts import Summariser
 from voxella.plugins.specs import hookimpl
 
-__all__ = ["extractive", "given", "transformers", "voxella_factory"]
+__all__ = ["endpoint", "extractive", "given", "transformers", "voxella_factory"]
 
 _WORDS = (10, 400)
 
@@ -78,6 +78,45 @@ def transformers(
     )
 
 
+def endpoint(
+    *,
+    url: str,
+    model: str,
+    words: int = 75,
+    max_tokens: int = 154,
+    temperature: float = 1.0,
+    timeout_s: float = 120.0,
+    allow_network: bool = False,
+) -> Summariser:
+    """Build the summariser that asks a server which speaks OpenAI's protocol of chats.
+
+    Args:
+        url: Of the server, such as ``http://127.0.0.1:8000/v1``.
+        model: Its name on that server.
+        words: Asked for, and cut at.
+        max_tokens: New tokens of the summary at most.
+        temperature: Of variants other than the first, which is asked for with 0.
+        timeout_s: Seconds to wait for one answer.
+        allow_network: Whether reports, which are patient data, may leave this machine for the host
+            that ``url`` names. Without it the host has to be this machine's own loopback.
+
+    Raises:
+        UserError: The host is another machine and that is not allowed, or an argument is out of
+            range.
+    """
+    from voxella_summarisers.endpoint import EndpointSummariser
+
+    return EndpointSummariser(
+        url,
+        model,
+        words=_checked("endpoint", words),
+        max_tokens=max_tokens,
+        temperature=temperature,
+        timeout_s=timeout_s,
+        allow_network=allow_network,
+    )
+
+
 def _checked(name: str, words: int) -> int:
     low, high = _WORDS
     if not low <= words <= high:
@@ -88,4 +127,10 @@ def _checked(name: str, words: int) -> int:
 @hookimpl
 def voxella_factory(name: str) -> Callable[..., Any] | None:
     """Return the builder behind ``name``, or None when it is not ours."""
-    return {"extractive": extractive, "given": given, "transformers": transformers}.get(name)
+    builders: dict[str, Callable[..., Any]] = {
+        "extractive": extractive,
+        "given": given,
+        "transformers": transformers,
+        "endpoint": endpoint,
+    }
+    return builders.get(name)

@@ -66,7 +66,7 @@ def tiles(seed: int, count: int, pixels: int, mpp: float) -> Iterator[tuple[Tile
         stain_ground(rng, grid, facts, tissue)
         kinds = {kind.name: kind.nuclei for kind in populate(rng, grid, facts, tissue)}
         found = kinds["lymphocytes"]
-        places = np.stack([found.y, found.x], axis=-1) / mpp - 0.5
+        places = np.stack([found.y, found.x], axis=-1).astype(np.float64) / mpp - 0.5
         yield tile, Drawn(tile.image / 255.0, tissue.tumour, places)
 
 

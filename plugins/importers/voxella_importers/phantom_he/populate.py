@@ -129,7 +129,14 @@ def _ring(
     angle = (np.arange(count) + rng.uniform(-0.2, 0.2, count)) * (2 * np.pi / count)
     off = radius + rng.normal(0, 0.7, count)
     y, x = acinus.y + off * np.sin(angle), acinus.x + off * np.cos(angle)
-    nuclei = _kind(rng, y, x, (shape[0], 0.08), (shape[1], shape[1] * 1.2), (0.95, 0.14))
+    nuclei = _kind(
+        rng,
+        y.astype(np.float32),
+        x.astype(np.float32),
+        (shape[0], 0.08),
+        (shape[1], shape[1] * 1.2),
+        (0.95, 0.14),
+    )
     # The inner ring stands on the basement membrane, the outer one lies along it.
     turn = angle if out_um < 7.0 else angle + np.pi / 2
     return Nuclei(
