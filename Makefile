@@ -8,13 +8,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 # Test processes; one of them needs 14 GiB for a while.
 WORKERS ?= 2
 
 # Nothing is fetched at run time; the encoder of the demo comes from a package.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types wheel faults fuzz clean
+.PHONY: demo test lint types docs wheel faults fuzz clean
 # The seed of `make faults`.
 SEED ?= 0
 
@@ -34,6 +35,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+docs: export NO_MKDOCS_2_WARNING := true
+# Never --quiet: a warning that is not logged does not count, and a broken link passes.
+docs: $(DOCS_STAMP)  ## the documentation as a site, site/index.html; every link and anchor is checked
+	$(BIN)/python -m mkdocs build --strict --clean
+
 wheel: $(STAMP)  ## dist/*.whl, of the files that tests/test_packaging.py expects
 	$(BIN)/python -m build --wheel --no-isolation
 
@@ -41,15 +47,15 @@ faults: N ?= 200
 faults: export OMP_NUM_THREADS := 1
 faults: $(STAMP)  ## kill, fill, limit and damage a smoke run N times; an hour for 200
 	$(BIN)/python tests/faults/reliability.py --trials $(N) --seed $(SEED) \
-	  --write docs/results/reliability.md
+	  --write docs/reference/results/reliability.md
 
 fuzz: N ?= 10000
 fuzz: export OMP_NUM_THREADS := 1
 fuzz: $(STAMP)  ## N spoilt inputs of every kind, each taken or refused in one message; N=10000
-	$(BIN)/python tests/fuzz/run.py --count $(N) --workers $(WORKERS) --write docs/results/inputs.md
+	$(BIN)/python tests/fuzz/run.py --count $(N) --workers $(WORKERS) --write docs/reference/results/inputs.md
 
 clean:
-	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Torch goes first and alone, so that no open range of another package can choose its build.
 # TORCH_INDEX may name another index for it, such as PyTorch's own for CPU builds: the default Linux
@@ -64,4 +70,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --constraint constraints.txt \
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo]'
+	touch $@
+
+$(DOCS_STAMP): export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[docs]'
 	touch $@

@@ -144,7 +144,7 @@ def _manifests(cases: int) -> dict[str, Any]:
     """Find the scan of every case: in a manifest read once, and in two read for each volume."""
     with tempfile.TemporaryDirectory() as folder:
         names = [f"case-{number:05d}" for number in range(cases)]
-        made = [Case(id=name, patient=name, images={"t2w": f"{name}.nii.gz"}) for name in names]
+        made = [Case(id=name, group=name, images={"t2w": f"{name}.nii.gz"}) for name in names]
         Manifest(Path(folder), made).write()
 
         def once() -> None:

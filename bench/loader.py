@@ -29,6 +29,7 @@ from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text
 from voxella.case import Case
 from voxella.engine.order import Order
 from voxella.engine.task import prefetch
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import BatchMaker
 from voxella.provenance import versions
 from voxella.recipe.model import Recipe
@@ -108,7 +109,7 @@ def _measure(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> dic
     latents = _latents(recipe, folder / "latents", list(cases))
     text = _text(recipe, folder / "text", list(cases), arguments.tokens)
     stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    maker = BatchMaker(recipe, cases, latents, text, scale=1.0)
+    maker = BatchMaker(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
     order = Order(list(cases), seed=recipe.seed, batch_size=arguments.batch)
     makers = [partial(maker.make, order.step(step)) for step in range(arguments.repeats)]
     _forget(folder)
@@ -151,7 +152,7 @@ def _forget(folder: Path) -> None:
 
 def _case(name: str) -> Case:
     spacing = {"spacing_mm": [0.5, 0.5, 0.6]}
-    return Case(id=name, patient=name, images={}, label="negative", split="train", extra=spacing)
+    return Case(id=name, group=name, images={}, label="negative", split="train", extra=spacing)
 
 
 def _latents(recipe: Recipe, folder: Path, names: list[str]) -> LatentCache:

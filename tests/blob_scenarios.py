@@ -10,11 +10,12 @@ import numpy as np
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest, Split
+from voxella.classification.examples import Examples, select
 from voxella.imaging.volume import write_volume
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 
-__all__ = ["SIZE", "blob_recipe", "real_cases", "synthetic_cases"]
+__all__ = ["SIZE", "blob_recipe", "chosen", "real_cases", "synthetic_cases"]
 
 SIZE = (12, 12, 8)
 _LABELS = ("negative", "positive")
@@ -32,6 +33,12 @@ def blob_recipe(name: str, *overrides: str) -> Recipe:
     ]
     path = str(REPOSITORY / "recipes" / "downstream" / f"{name}.yaml")
     return load_recipe(path, ["smoke"], [*own, *overrides])
+
+
+def chosen(recipe: Recipe, prepared: Manifest, samples: Manifest | None) -> Examples:
+    """The images of a recipe's scenario."""
+    assert recipe.classify is not None
+    return select(recipe.classify, recipe.data.classes, prepared, samples)
 
 
 def real_cases(folder: Path, splits: Mapping[Split, int], **changes: Any) -> Manifest:
@@ -59,7 +66,7 @@ def synthetic_cases(folder: Path, real: Manifest, **changes: Any) -> Manifest:
         }
         target = _LABELS.index(source.label or "")
         twin = _case(folder, f"{source.id}-s000", target, 100 + number, scale=962.0)
-        known = {"patient": f"synthetic-{source.patient}", "extra": extra, "label_source": "given"}
+        known = {"group": f"synthetic-{source.group}", "extra": extra, "label_source": "given"}
         twins.append(twin.model_copy(update={**known, **changes}))
     manifest = Manifest(folder, twins)
     manifest.write()
@@ -84,7 +91,7 @@ def _case(
     write_volume(folder / relative, stored, np.diag([1.0, 1.0, 3.0, 1.0]))
     known: dict[str, Any] = {
         "id": case_id,
-        "patient": f"p-{case_id}",
+        "group": f"p-{case_id}",
         "images": {"t2w": relative},
         "label": _LABELS[target],
         "label_source": "pirads",

@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 __all__ = ["AFFINE", "BrokenDataset", "all_defects", "scan", "write_nifti"]
@@ -92,7 +93,7 @@ class BrokenDataset:
         self._seed += 1
         path = self.folder / "images" / f"{name}_t2w{suffix}"
         (make or write_nifti)(path, scan(self._seed))
-        entry: dict[str, Any] = {"id": name, "patient": f"patient of {name}", "split": "train"}
+        entry: dict[str, Any] = {"id": name, "group": f"patient of {name}", "split": "train"}
         entry |= {"images": {"t2w": f"images/{path.name}", **(more or {})}, "label": "positive"}
         if report is not None:
             entry |= self._report(name, report)
@@ -150,6 +151,13 @@ def _files(data: BrokenDataset) -> None:
 
         return make
 
+    def picture(mode: str) -> Callable[[Path, NDArray[np.int16]], None]:
+        def make(path: Path, array: NDArray[np.int16]) -> None:
+            grey = Image.fromarray((array[..., 0] // 16).astype(np.uint8))
+            Image.merge(mode, [grey] * len(mode)).save(path)
+
+        return make
+
     def patched(offset: int, form: str, *values: float) -> Callable[[bytes], bytes]:
         def change(data: bytes) -> bytes:
             packed = struct.pack(form, *values)
@@ -158,7 +166,9 @@ def _files(data: BrokenDataset) -> None:
         return change
 
     data.case("absent", "image.absent", make=lambda path, array: None)
-    data.case("other-format", "image.format", make=lambda p, a: p.write_bytes(b"x"), suffix=".png")
+    data.case("other-format", "image.format", make=lambda p, a: p.write_bytes(b"x"), suffix=".gif")
+    data.case("cmyk", "image.colour-space", make=picture("CMYK"), suffix=".jpg")
+    data.case("see-through", "image.transparent", make=picture("LA"), suffix=".png")
     data.case("empty", "image.empty", make=lambda path, array: path.touch())
     pointer = _POINTER.format("0" * 64)
     data.case(
@@ -302,12 +312,12 @@ def _copies(data: BrokenDataset) -> None:
     data.case("near-train", "duplicate.near", make=lambda p, a: write_nifti(p, noisy))
     data.case("near-test", "duplicate.near", make=copied, split="test")
     for split in ("train", "test"):
-        data.case(f"patient-{split}", "split.patient", patient="one and the same", split=split)
+        data.case(f"patient-{split}", "split.patient", group="one and the same", split=split)
 
 
 def _manifest(data: BrokenDataset) -> None:
     data.line(b'{"id": "cut')
-    data.line(b'{"id": "latin", "patient": "\xe9"}')
+    data.line(b'{"id": "latin", "group": "\xe9"}')
     data.expected.add((None, "manifest.line"))
     data.case("wrong-split", "manifest.field", split="training")
     data.case("twice", "manifest.duplicate-id")
@@ -319,9 +329,9 @@ def _manifest(data: BrokenDataset) -> None:
 
 def _reports(data: BrokenDataset) -> None:
     data.case("no-report", "report.none", report=None)
-    data.case("two-ways", "patient.alike", patient="P 0017")
-    data.case("two-ways-b", patient="p 0017")
-    data.case("unseen", "patient.form", patient="17\u200b")
+    data.case("two-ways", "patient.alike", group="P 0017")
+    data.case("two-ways-b", group="p 0017")
+    data.case("unseen", "patient.form", group="17\u200b")
     data.case("lost-report", "report.missing", report="reports/gone.txt", report_sha256=None)
     (data.folder / "reports" / "lost-report.txt").unlink()
     data.case("latin-1", "report.undecodable", report="Läsion, PI-RADS 4.".encode("latin-1"))

@@ -93,7 +93,7 @@ def _written(
         write_volume(folder / images[sequence], array.astype(np.float32), affine())
     return Case(
         id=name,
-        patient=f"p-{name}",
+        group=f"p-{name}",
         images=images,
         label=label,
         split=split,
@@ -130,7 +130,9 @@ def trunk(weights: dict[str, Tensor], image: Tensor) -> Tensor:
 
 def knowing_weights(recipe: Recipe, seed: int) -> dict[str, Tensor]:
     """A random network whose last layer tells the two kinds of block apart."""
-    weights = {name: value.clone() for name, value in build_task(recipe, seed).state_dict().items()}
+    assert recipe.classify is not None
+    task = build_task(recipe.classify, recipe.image_channels, len(recipe.data.classes), seed)
+    weights = {name: value.clone() for name, value in task.state_dict().items()}
     kinds = [
         torch.cat([trunk(weights, by_hand(volumes(900 + n, kind))) for n in range(12)])
         for kind in (False, True)
@@ -166,7 +168,7 @@ def kept(
             [case.id for case in cases],
             [case.label == "positive" for case in cases],
             [0.5] * len(cases),
-            patients=[case.patient for case in cases],
+            patients=[case.group for case in cases],
         )
         for split, cases in apart.items()
         if cases

@@ -68,7 +68,7 @@ class Hospital:
         write_volume(self.prepared / f"{name}.nii.gz", kept, affine())
         return Case(
             id=name,
-            patient=f"patient-{number:02d}",
+            group=f"patient-{number:02d}",
             images={"t2w": f"{name}.nii.gz"},
             label=("negative", "positive")[number % 2],
             split=split,
@@ -104,7 +104,7 @@ def synthetic(
         twins.append(
             Case(
                 id=name,
-                patient=f"synthetic-{source.patient}",
+                group=f"synthetic-{source.group}",
                 images={"t2w": f"volumes/{name}.nii.gz"},
                 label=source.label,
                 split=source.split,

@@ -223,8 +223,8 @@ class Importer:
         digest = hashlib.sha256(b"" if self.fault == "hash" else text.encode()).hexdigest()
         image = "b.nii.gz" if self.fault == "image" else "a.nii.gz"
         case = Case(
-            id="a", patient="a", images={"t2w": image}, report="a.txt",
-            report_sha256=digest,
+            id="a", group="a", images={"t2w": image}, texts={"report": "a.txt"},
+            texts_sha256={"report": digest},
         )  # fmt: skip
         if self.fault == "leak":
             # Past the case's own rule, as a manifest that a plugin writes by itself.

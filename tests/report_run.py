@@ -49,7 +49,7 @@ def write_run(
 ) -> Folders:
     """Write everything; ``make(index, synthetic)`` gives a volume in [0, 1] and its spacing."""
     recipe = load_recipe(REPOSITORY / "recipes" / "ccella.yaml", ["smoke"])
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     write_text_atomic(run / "recipe.yaml", dump_recipe(recipe))
     real = [_case(index, cases) for index in range(cases)]
     for case in real:
@@ -74,10 +74,10 @@ def _case(index: int, cases: int) -> Case:
     name = f"case-{index:02d}"
     return Case(
         id=name,
-        patient=f"patient-{index:02d}",
+        group=f"patient-{index:02d}",
         images={"t2w": f"images/{name}_t2w.nii.gz"},
-        report=f"reports/{name}.txt",
-        report_sha256=sha256_bytes(_report(name).encode()),
+        texts={"report": f"reports/{name}.txt"},
+        texts_sha256={"report": sha256_bytes(_report(name).encode())},
         label=("negative", "positive")[index % 2],
         label_source="phantom",
         split=split,
@@ -91,7 +91,7 @@ def _images(folders: Folders, real: list[Case], make: Maker, synthetic: int) -> 
         array, spacing = make(index, False)
         write_volume(folders.prepared / case.images["t2w"], array, np.diag([*spacing, 1.0]))
         extra = {**case.extra, "spacing_mm": list(spacing)}
-        prepared.append(case.model_copy(update={"report": None, "extra": extra}))
+        prepared.append(case.model_copy(update={"texts": {}, "extra": extra}))
     Manifest(folders.prepared, prepared).write()
     StageRecord(folders.prepared, "prepare", {"cases_sha256": "c" * 64}).complete(
         cases=len(real), quarantined=1, padded=2, oblique=0
@@ -106,7 +106,7 @@ def _images(folders: Folders, real: list[Case], make: Maker, synthetic: int) -> 
         twins.append(
             Case(
                 id=twin,
-                patient=f"synthetic-{case.patient}",
+                group=f"synthetic-{case.group}",
                 images={"t2w": path},
                 label=case.label,
                 label_source="given",

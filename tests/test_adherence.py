@@ -12,10 +12,11 @@ import torch
 from scipy.stats import binomtest
 from tiny_run import REPOSITORY
 
-from voxella.autoencoder.load import LoadedAutoencoder, load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, LoadedAutoencoder, load_autoencoder
 from voxella.case import Case, Manifest
 from voxella.detection import Detection, Facts
 from voxella.evaluation import sightings
+from voxella.evaluation.adherence import AdherenceSettings
 from voxella.evaluation.adherence import adherence as stage_adherence
 from voxella.evaluation.sets import Sets, Subject
 from voxella.evaluation.sightings import Look, reconstructed_sightings
@@ -41,6 +42,12 @@ LEFT = Facts(True, "left", "peripheral", 12.0)
 
 def measured(pairs: list[Pair], tolerance_mm: float = 5.0) -> dict[str, Any]:
     return adherence(pairs, tolerance_mm=tolerance_mm, seed=0, name="t", replicates=200)
+
+
+def asked(recipe: Recipe) -> AdherenceSettings:
+    """What a recipe says, of its first sequence."""
+    reads, plan = recipe.text is not None, AutoencoderPlan.of(recipe)
+    return AdherenceSettings(recipe.evaluate, recipe.seed, 0, reads, plan)
 
 
 def test_each_fact_is_counted_where_it_has_a_meaning() -> None:
@@ -127,7 +134,7 @@ class Bench:
             ["smoke"],
             [f"workspace={folder / 'work'}", "evaluate.bootstrap=20"],
         )
-        self.folders = Folders.of(self.recipe, folder / "run")
+        self.folders = Folders.of(folder / "run", self.recipe.workspace, self.recipe.data.dataset)
         self.truths = truths(count)
         home = self.folders.dataset
         (home / "truth").mkdir(parents=True)
@@ -136,7 +143,7 @@ class Bench:
         cases = [
             Case(
                 id=name,
-                patient=truth.patient,
+                group=truth.patient,
                 images={"t2w": f"images/{name}.nii.gz"},
                 label_source="phantom",
                 truth=f"truth/{name}.json",
@@ -155,7 +162,7 @@ class Bench:
 
     @staticmethod
     def _subject(case: Case, source: Case) -> Subject:
-        return Subject(case, case.patient, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
+        return Subject(case, case.group, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
 
     @staticmethod
     def _sighting(truth: Truth, right: bool) -> Detection:
@@ -175,7 +182,7 @@ class Bench:
         for n, truth in enumerate(self.truths.values()):
             self.see(self.sets.real[n], truth, n < right_of_real)
             self.see(self.sets.synthetic[n], truth, n < right_of_twins)
-        numbers = stage_adherence(self.recipe, self.folders, self.sets, CPU)
+        numbers = stage_adherence(asked(self.recipe), self.folders, self.sets, CPU)
         return {name: number.as_json() for name, number in numbers.items()}
 
     def sees_after(self, right: int, fingerprint: str) -> None:
@@ -226,12 +233,12 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
     recipe = load_recipe(
         str(REPOSITORY / "recipes" / "ccella.yaml"), ["smoke"], [f"workspace={smoke_workspace}"]
     )
-    folders = Folders.of(recipe, tmp_path / "run")
+    folders = Folders.of(tmp_path / "run", recipe.workspace, recipe.data.dataset)
     prepared = Manifest.read(folders.prepared)
     subjects = [
         Subject(
             case,
-            case.patient,
+            case.group,
             case,
             paths=(prepared.image_path(case, "t2w"),),
             scale=1.0,
@@ -241,10 +248,11 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
         )
         for case in list(prepared)[:2]
     ]
-    common = (recipe, folders.autoencoder, subjects, 0, tmp_path / "kept", CPU)
+    plan = AutoencoderPlan.of(recipe)
+    common = (plan, folders.autoencoder, subjects, 0, tmp_path / "kept", CPU)
     probe = phantom_probe()
     seen = reconstructed_sightings(probe, *common)
-    coder = load_autoencoder(recipe, folders.autoencoder)
+    coder = load_autoencoder(plan, folders.autoencoder)
     for subject, detection in zip(subjects, seen, strict=True):
         with torch.no_grad():
             mean, _ = coder.model.encode(read_subject(subject)[None])
@@ -266,10 +274,10 @@ def test_a_blind_detector_gives_no_number_and_the_reason(bench: Bench) -> None:
 
 def test_a_model_without_text_and_other_data_are_not_asked(bench: Bench) -> None:
     wordless: Recipe = bench.recipe.model_copy(update={"text": None})
-    nothing = stage_adherence(wordless, bench.folders, bench.sets, CPU)
+    nothing = stage_adherence(asked(wordless), bench.folders, bench.sets, CPU)
     assert nothing["adherence_side"].estimate.note == "the model reads no report"
     elsewhere = replace(bench.folders, dataset=bench.folders.run / "absent")
-    assert stage_adherence(bench.recipe, elsewhere, bench.sets, CPU) == {}
+    assert stage_adherence(asked(bench.recipe), elsewhere, bench.sets, CPU) == {}
 
 
 def test_a_truth_that_is_gone_costs_the_number_not_the_evaluation(bench: Bench) -> None:
@@ -277,7 +285,7 @@ def test_a_truth_that_is_gone_costs_the_number_not_the_evaluation(bench: Bench) 
     text = lost.read_text()
     lost.unlink()
     try:
-        nothing = stage_adherence(bench.recipe, bench.folders, bench.sets, CPU)
+        nothing = stage_adherence(asked(bench.recipe), bench.folders, bench.sets, CPU)
     finally:
         lost.write_text(text)
     note = nothing["adherence_presence"].estimate.note

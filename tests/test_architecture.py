@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -50,6 +51,47 @@ WORDS = (
 DOORS = ("", "__main__")
 # In one folder more than these cannot be kept in mind.
 MOST_MODULES = 22
+
+# Who may take a whole recipe, by folder: the entry of a stage, what makes one small settings object
+# of it, what builds the whole model or writes the whole recipe, and the observers' contract. All
+# else takes the blocks that it needs (`recipe.sample`).
+WHOLE_RECIPE = {
+    "autoencoder": (
+        *("check.check_autoencoder", "train.train_autoencoder", "train._training"),
+        "load.AutoencoderPlan.of",
+    ),
+    "cache": ("stage.encode",),
+    "check": ("stage.check", "training.check_model"),
+    "check.reports": ("findings.untrainable",),
+    "classification": ("stage.classify", "stage.check_classify", "summary.write_scenario"),
+    "evaluation": (
+        *("stage.evaluate", "stage._data_sets", "networks.check_evaluation", "plan.make_plan"),
+        "sets.SetSettings.of",
+    ),
+    "forecast": ("flops.count_model",),
+    "ldm": (
+        *("train.train", "train._inputs", "build.build_model", "export.observe_results"),
+        *("batch_settings.BatchSettings.of", "generate.GenerationSettings.of"),
+    ),
+    "observers": (
+        "dispatch.ObserverSet.run_start",
+        "specs.ObserverSpec.voxella_run_start",
+        "tensorboard.TensorBoardObserver.voxella_run_start",
+    ),
+    "pipeline": ("run.run_stages",),
+    "preparation": ("stage.prepare",),
+    "recipe": (
+        "diff.flatten",
+        "diff.difference",
+        "load.dump_recipe",
+        "load.cross_check",
+        "stacked.stacked",
+    ),
+    "sampling": (
+        *("stage.sample", "stage._sample_one", "stage.variants"),
+        "prompt_values.PromptRules.of",
+    ),
+}
 
 Tree = Mapping[str, str]  # module -> its source
 
@@ -134,6 +176,32 @@ def strangers(tree: Tree) -> list[str]:
     ]
 
 
+def takers(tree: Tree) -> set[str]:
+    """Return the functions with a parameter that is a whole recipe, as ``module.Class.name``."""
+    return {name for module, text in tree.items() for name in _takers(parsed(text), module)}
+
+
+def _takers(node: ast.AST, place: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        name = place
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{place}.{child.name}"
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = child.args
+            every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            if any(_is_recipe(argument) for argument in every if argument is not None):
+                yield name
+        yield from _takers(child, name)
+
+
+def _is_recipe(argument: ast.arg) -> bool:
+    """Tell whether an argument is a recipe by its type, or is called one and may be anything."""
+    if argument.annotation is None:
+        return argument.arg == "recipe"
+    words = set(re.findall(r"\w+", ast.unparse(argument.annotation)))
+    return "Recipe" in words or (argument.arg == "recipe" and "Any" in words)
+
+
 def test_every_module_stands_in_a_layer(core: dict[str, str]) -> None:
     assert len({*LAYERS, *NOUNS, *WORDS}) == len(LAYERS) + len(NOUNS) + len(WORDS)
     there = {module.partition(".")[2].partition(".")[0] for module in core}
@@ -163,6 +231,31 @@ def test_core_knows_no_data_set_by_module(core: dict[str, str]) -> None:
     sets = {name for name in names if name.isidentifier() and not name.startswith("__")} - {"table"}
     assert {"phantom", "ccella", "picai"} <= sets
     assert [module for module in core if sets - {"dicom"} & set(module.split("."))] == []
+
+
+def test_only_these_take_a_whole_recipe(everything: dict[str, str]) -> None:
+    may = {f"voxella.{folder}.{name}" for folder, names in WHOLE_RECIPE.items() for name in names}
+    assert takers(everything) == may
+    assert len(may) < 40
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "recipe: Recipe",
+        "one: Recipe | None = None",
+        "*, recipes: list[Recipe]",
+        "many: 'dict[str, Recipe]'",
+        "one: model.Recipe",
+        "recipe: Any",
+        "recipe",
+        "*recipes: Recipe",
+    ],
+)
+def test_a_whole_recipe_is_found_wherever_it_stands(arguments: str) -> None:
+    text = f"class A:\n    def of(self) -> None:\n        def inner({arguments}) -> None: ...\n"
+    assert takers({"m": text}) == {"m.A.of.inner"}
+    assert takers({"m": "def f(recipe: str, block: Sample) -> Recipe: ..."}) == set()
 
 
 @pytest.mark.parametrize(

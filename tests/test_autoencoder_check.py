@@ -19,7 +19,7 @@ from tiny_autoencoder import CPU, make_prepared, recipe, volumes_of
 from tiny_run import REPOSITORY
 
 from voxella.autoencoder.check import check_autoencoder, require_trusted
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.losses import kl_per_voxel
 from voxella.autoencoder.measure import CaseMeasure, measure_cases
 from voxella.autoencoder.statistics import report_latents
@@ -102,7 +102,7 @@ def test_latents_are_described_as_numpy_does(prepared: Path, tmp_path: Path) -> 
 
 
 def test_kl_is_what_training_weighs(prepared: Path) -> None:
-    model = load_autoencoder(wanted()).model
+    model = load_autoencoder(AutoencoderPlan.of(wanted())).model
     volumes = volumes_of(prepared)
     measures = list(measure_cases(model, volumes, ["c2", "c3"], device=CPU, bands=[0.5]))
     by_case = [

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tiny_autoencoder import CPU, KL, make_prepared, recipe, train_autoencoder, volumes_of
 from torch import Tensor, nn
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.report import evaluate_autoencoder
 from voxella.cache.latents import LatentCache
 from voxella.cache.stage import encode
@@ -53,7 +53,7 @@ def test_training_reduces_the_loss_and_exports(prepared: Path, tmp_path: Path) -
     assert [row["step"] for row in facts["losses"]] == list(range(1, 41))
     assert facts["reconstruction"]["split"] == "val"
     assert list(facts["reconstruction"]["by_case"]) == ["c4"]
-    loaded = load_autoencoder(wanted, out)
+    loaded = load_autoencoder(AutoencoderPlan.of(wanted), out)
     assert loaded.fingerprint == facts["fingerprint"]
     image = volumes_of(prepared).read("c4")[None]
     with torch.no_grad():
@@ -322,13 +322,13 @@ def test_the_test_split_is_never_looked_at(tmp_path: Path) -> None:
 
 def test_a_network_without_weights_is_refused(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not trained") as caught:
-        load_autoencoder(recipe(), tmp_path)
+        load_autoencoder(AutoencoderPlan.of(recipe()), tmp_path)
     assert "next:  voxella train-autoencoder" in str(caught.value)
     with pytest.raises(UserError, match="latents would be those of a random network"):
-        load_autoencoder(recipe(autoencoder_training=None))
+        load_autoencoder(AutoencoderPlan.of(recipe(autoencoder_training=None)))
     out = train_autoencoder(recipe({"steps": 1}), prepared, tmp_path)
     with pytest.raises(UserError, match="do not fit the recipe's autoencoder"):
-        load_autoencoder(recipe(autoencoder=KL | {"channels": [8, 16]}), out)
+        load_autoencoder(AutoencoderPlan.of(recipe(autoencoder=KL | {"channels": [8, 16]})), out)
 
 
 def test_a_trained_autoencoder_encodes(prepared: Path, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_trained_autoencoder_encodes(prepared: Path, tmp_path: Path) -> None:
     assert cache.statistics.cases == 4
     image = volumes_of(prepared).read("c2")[None]
     with torch.no_grad():
-        mean, log_sigma = load_autoencoder(wanted, out).model.encode(image)
+        mean, log_sigma = load_autoencoder(AutoencoderPlan.of(wanted), out).model.encode(image)
     stored = cache.read("c2")
     assert log_sigma is not None
     assert torch.equal(stored[0], mean[0])
@@ -353,7 +353,10 @@ def test_weights_named_by_the_recipe_serve_like_trained_ones(
     named = recipe(
         autoencoder=KL | {"weights": str(out / "model.safetensors")}, autoencoder_training=None
     )
-    assert load_autoencoder(named).fingerprint == load_autoencoder(recipe(), out).fingerprint
+    assert (
+        load_autoencoder(AutoencoderPlan.of(named)).fingerprint
+        == load_autoencoder(AutoencoderPlan.of(recipe()), out).fingerprint
+    )
 
 
 def same_weights(one: Path, two: Path) -> bool:
@@ -386,7 +389,7 @@ def test_fine_tuning_starts_from_given_weights(
     # A step of 1e-9 moves no weight further than AdamW's update, which is about the rate.
     assert all((moved[name] - weights[name]).abs().max() < 1e-7 for name in weights)
     # What is encoded with afterwards are the tuned weights, not the given ones.
-    loaded = load_autoencoder(tuned, one)
+    loaded = load_autoencoder(AutoencoderPlan.of(tuned), one)
     facts = json.loads((one / "autoencoder.json").read_text())
     assert loaded.fingerprint == facts["fingerprint"]
 

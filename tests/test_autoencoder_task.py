@@ -18,7 +18,7 @@ from tiny_autoencoder import train_autoencoder as train
 from torch import Tensor, nn
 
 from voxella.autoencoder.adversary import Adversary, AdversaryTraining
-from voxella.autoencoder.load import build_autoencoder, load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, build_autoencoder, load_autoencoder
 from voxella.autoencoder.losses import autoencoder_losses
 from voxella.autoencoder.patches import PatchMaker, PatchOrder, PatchVisit
 from voxella.autoencoder.settings import engine_block
@@ -29,6 +29,7 @@ from voxella.cache.stage import encode
 from voxella.engine.checkpoint_store import CheckpointStore
 from voxella.engine.order import Order
 from voxella.errors import UserError
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import BatchMaker
 from voxella.ranks import Ranks
 from voxella.recipe.autoencoder import Adversarial, AutoencoderTraining
@@ -113,7 +114,7 @@ def test_processes_and_stages_learn_the_same(prepared: Path, tmp_path: Path) -> 
     }
     launch(tmp_path / "two", prepared, 2, plans)
     alone = train(recipe(UNEVEN | watched), prepared, tmp_path / "one")
-    module = cast("nn.Module", build_autoencoder(recipe(UNEVEN)))
+    module = cast("nn.Module", build_autoencoder(AutoencoderPlan.of(recipe(UNEVEN))))
     initial = {name: value.clone() for name, value in module.state_dict().items()}
     raw = train(recipe(UNEVEN), prepared, tmp_path / "raw")
     assert furthest(weights(alone), weights(raw)) > 2e-4, "the average is what is exported"
@@ -153,7 +154,9 @@ def test_gradients_of_any_cut_are_those_of_the_whole_step(prepared: Path, step: 
     def gradients(world: int, accumulation: int) -> list[Tensor]:
         adversary = Adversary(settings, spatial_dims=3, in_channels=1, lr=1.0, seed=0, device=CPU)
         networks = autocast(training, CPU)
-        task = AutoencoderTask(build_autoencoder(wanted), training, networks, adversary)
+        task = AutoencoderTask(
+            build_autoencoder(AutoencoderPlan.of(wanted)), training, networks, adversary
+        )
         second = AdversaryTraining(
             adversary, Ranks(0, 0, 1), rate=lambda step: 1.0, clip_norm=0.0, autocast=networks
         )
@@ -169,7 +172,9 @@ def test_gradients_of_any_cut_are_those_of_the_whole_step(prepared: Path, step: 
         return [p.grad for p in both if p.grad is not None]
 
     whole = gradients(1, 1)
-    layers = len(list(cast("nn.Module", build_autoencoder(wanted)).parameters()))
+    layers = len(
+        list(cast("nn.Module", build_autoencoder(AutoencoderPlan.of(wanted))).parameters())
+    )
     assert (len(whole) > layers) == (step >= 2), "the discriminator comes in at its step"
     for world, accumulation in ((2, 1), (1, 2), (2, 2), (4, 1)):
         found = gradients(world, accumulation)
@@ -322,7 +327,7 @@ def test_latents_without_sigma_are_encoded_measured_and_drawn_as_means(
     cache = LatentCache.open(tmp_path / "latents", wanted.latent)
     assert not cache.has_sigma
     with torch.no_grad():
-        mean, sigma = load_autoencoder(wanted, out).model.encode(
+        mean, sigma = load_autoencoder(AutoencoderPlan.of(wanted), out).model.encode(
             volumes_of(prepared).read("c2")[None]
         )
     assert sigma is None
@@ -338,7 +343,7 @@ def test_latents_without_sigma_are_encoded_measured_and_drawn_as_means(
         latent = wanted.latent.model_copy(update={"draw": draw})
         drawing = wanted.model_copy(update={"latent": latent})
         cases = {case.id: case for case in volumes_of(prepared).manifest}
-        maker = BatchMaker(drawing, cases, cache, None, scale=2.0)
+        maker = BatchMaker(BatchSettings.of(drawing), cases, cache, None, scale=2.0)
         batch = maker.make(Order(["c2"], seed=0, batch_size=1).step(5))
         assert torch.equal(batch.latents[0], 2.0 * mean[0])
 

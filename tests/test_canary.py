@@ -39,7 +39,7 @@ SECRET = report(1)
 LINE = SECRET.splitlines()[0]
 MANIFESTS = ("dataset/manifest.jsonl", "work/prepared/manifest.jsonl")
 PREDICTIONS = "*/classify/*/predictions.jsonl"
-# What may hold which marks, as docs/privacy.md says; everything else may hold none.
+# What may hold which marks, as docs/explanation/privacy.md says; everything else may hold none.
 ALLOWED = {
     # The reports themselves, copied where only their owner reads them.
     TEXT: (
@@ -250,7 +250,7 @@ def _check_of_damaged_files(place: Path) -> tuple[str, ...]:
 
 
 def _check_of_a_manifest_with_text(place: Path) -> tuple[str, ...]:
-    entry_with(place / "dataset" / "manifest.jsonl", patient=SECRET, label=LINE, **{SECRET: LINE})
+    entry_with(place / "dataset" / "manifest.jsonl", group=SECRET, label=LINE, **{SECRET: LINE})
     return ("check", str(place / "dataset"), "--workers", "1")
 
 
@@ -346,8 +346,8 @@ def _plugins_of_text(place: Path) -> tuple[str, ...]:
 
 
 FAULTS: dict[Callable[[Path], tuple[str, ...]], str] = {
-    _import_of_a_wrong_column: "row 2: column report as patient: has several lines",
-    _import_of_a_wrong_cell: "row 3: column patient as patient: has several lines",
+    _import_of_a_wrong_column: "row 2: column report as group: has several lines",
+    _import_of_a_wrong_cell: "row 3: column patient as group: has several lines",
     _import_of_a_cut_table: "not CSV",
     _check_of_damaged_files: "report.undecodable",
     _check_of_a_manifest_with_text: "a field that no case has",

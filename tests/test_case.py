@@ -11,10 +11,11 @@ import pytest
 from voxella.case import MANIFEST, Case, Manifest
 from voxella.check.quick import read_leniently
 from voxella.errors import UserError
+from voxella.files import sha256_json
 
 
 def case(name: str, **facts: Any) -> Case:
-    return Case.model_validate({"id": name, "patient": f"p-{name}", "images": {}, **facts})
+    return Case.model_validate({"id": name, "group": f"p-{name}", "images": {}, **facts})
 
 
 def refused(folder: Path) -> str:
@@ -45,15 +46,15 @@ def test_a_report_is_read_from_its_file_and_absent_is_empty(tmp_path: Path) -> N
 def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
     lines = [
         "{",
-        json.dumps({"id": "../up", "patient": "p", "images": {}}),
-        json.dumps({"id": "a", "patient": "p", "images": {}, "colour": "red"}),
+        json.dumps({"id": "../up", "group": "p", "images": {}}),
+        json.dumps({"id": "a", "group": "p", "images": {}, "colour": "red"}),
         "",
-        json.dumps({"id": "b", "patient": "p", "images": {}, "split": "train"}),
-        json.dumps({"id": "b", "patient": "p", "images": {}, "split": "test"}),
-        json.dumps({"id": "c", "patient": "p", "images": {"t2w": "../x.nii"}, "split": "test"}),
+        json.dumps({"id": "b", "group": "p", "images": {}, "split": "train"}),
+        json.dumps({"id": "b", "group": "p", "images": {}, "split": "test"}),
+        json.dumps({"id": "c", "group": "p", "images": {"t2w": "../x.nii"}, "split": "test"}),
         "[" * 2000 + "]" * 2000,
-        '{"id": "d", "patient": "\\ud800", "images": {}}',
-        '{"id": "e", "patient": "p", "images": {}, "extra": {"age": ' + "9" * 5000 + "}}",
+        '{"id": "d", "group": "\\ud800", "images": {}}',
+        '{"id": "e", "group": "p", "images": {}, "extra": {"age": ' + "9" * 5000 + "}}",
     ]
     (tmp_path / MANIFEST).write_text("\n".join(lines), encoding="utf-8")
     said = refused(tmp_path)
@@ -62,7 +63,7 @@ def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
     # A key may be a report's text as well.
     assert f"{MANIFEST}:3: case a: a field that no case has:" in said
     assert f"{MANIFEST}:6: case b: its id stands twice" in said
-    assert "case b: in train, and its patient has other cases in test" in said
+    assert "case b: in train, and its group (patient) has other cases in test" in said
     assert "case c: its path has '..' in it" in said
     assert f"{MANIFEST}:8: not a JSON object: nested more than" in said
     assert f"{MANIFEST}:9: not a JSON object: half of a character" in said
@@ -73,7 +74,7 @@ def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
 
 def test_the_check_reads_as_every_stage_does(tmp_path: Path) -> None:
     """One reader: what one refuses the other tells, with the same words."""
-    lines = ["{", "[" * 2000, json.dumps({"id": "a", "patient": 1}), '{"id": "b"}']
+    lines = ["{", "[" * 2000, json.dumps({"id": "a", "group": 1}), '{"id": "b"}']
     (tmp_path / MANIFEST).write_text("\n".join(lines), encoding="utf-8")
     said = refused(tmp_path)
     findings = [f for f in read_leniently(tmp_path)[1] if f.code != "manifest.empty"]
@@ -91,3 +92,30 @@ def test_a_manifest_that_is_no_text_or_not_there(tmp_path: Path) -> None:
     said = refused(tmp_path)
     assert "is not UTF-8 (byte 8)" in said
     assert "secret" not in said
+
+
+def test_manifests_from_before_say_patient(tmp_path: Path) -> None:
+    """They are read as they are; what is written has one name."""
+    former = {"id": "a", "patient": "p1", "images": {"t2w": "a.nii.gz"}, "split": "val"}
+    (tmp_path / MANIFEST).write_text(json.dumps(former) + "\n", encoding="utf-8")
+    found = Manifest.read(tmp_path)
+    assert [c.group for c in found] == ["p1"]
+    written = json.loads(found.write().read_text(encoding="utf-8"))
+    assert written["group"] == "p1"
+    assert "patient" not in written
+    with pytest.warns(DeprecationWarning, match="group"):
+        assert found.cases[0].patient == "p1"
+    both = {**former, "group": "p2"}
+    (tmp_path / MANIFEST).write_text(json.dumps(both) + "\n", encoding="utf-8")
+    assert "case a: a field that no case has" in refused(tmp_path)
+
+
+def test_the_name_of_the_group_changes_no_hash() -> None:
+    """What was prepared, made and evaluated before stays up to date: hashes of the code before."""
+    one = case("a", group="p1", images={"t2w": "a.nii.gz"}, split="val", extra={"psa": 6.4})
+    assert sha256_json(one.hashed()) == (
+        "92018c238a523d416b9a963b46c8d50649d7b7dc163ed865e51c7e7140f0bdd1"
+    )
+    assert sha256_json(one.hashed(leave_out=("images", "texts", "truth"))) == (
+        "e62b193036c0a31262993bae72f4e915c1fbb65707549d5ec0d8d87e91fa7f3d"
+    )

@@ -41,7 +41,7 @@ from voxella_importers.phantom.importer import PhantomImporter
 from voxella_importers.phantom.plugin import phantom
 from voxella_importers.phantom.volume import render
 
-DEFAULTS = CheckSettings.of(None)
+DEFAULTS = CheckSettings.without_recipe()
 
 
 def codes(findings: list[Finding]) -> list[str]:
@@ -189,7 +189,7 @@ def test_overlap_is_measured_in_the_crop() -> None:
 
 
 def test_masks_are_told_from_scans() -> None:
-    case = Case(id="a", patient="p", images={}, extra={"outline_mask": "a.nii.gz"})
+    case = Case(id="a", group="p", images={}, extra={"outline_mask": "a.nii.gz"})
     for name in ("gland", "lesion", "prostate_mask", "t2_seg", "outline"):
         assert DEFAULTS.is_mask(case, name), name
     for name in ("t2w", "adc", "hbv", "sag", "t1", "flair", "segway"):
@@ -199,7 +199,7 @@ def test_masks_are_told_from_scans() -> None:
 
 
 def test_every_problem_of_a_manifest_is_an_error_here_too(tmp_path: Path) -> None:
-    good = Case(id="a", patient="p", images={"t2w": "a.nii"}).model_dump_json()
+    good = Case(id="a", group="p", images={"t2w": "a.nii"}).model_dump_json()
     other = good.replace('"p"', '"r"').replace('"a"', '"c"')
     lines = {
         "not json": "manifest.line",
@@ -296,7 +296,7 @@ def test_the_page_shows_the_worst_and_a_sample(many: CheckReport) -> None:
 
 
 def test_every_code_is_documented() -> None:
-    text = (REPOSITORY / "docs" / "check.md").read_text()
+    text = (REPOSITORY / "docs" / "reference" / "check.md").read_text()
     rows = re.findall(r"^\| `([a-z0-9.-]+)` \| (\w+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
     told = [(kind.code, kind.severity, kind.meaning, kind.remedy) for kind in CATALOGUE.values()]
     assert rows == told

@@ -23,10 +23,10 @@ from voxella.check.settings import CaseImages, CheckSettings
 from voxella.check.stage import check
 from voxella.check.tell import tell_quick_check
 from voxella.cli import main
+from voxella.data.importing import importer_component
 from voxella.errors import UserError
 from voxella.plugins import registry
 from voxella.preparation.stage import prepare
-from voxella.recipe.importer import importer_component
 
 DATA = REPOSITORY.parent / "shared" / "data"
 CROP = ("prepare.crop_mm=[128,128,96]", "prepare.size=[8,8,8]")
@@ -36,6 +36,8 @@ ELSEWHERE = {
     *("label.grade", "report.truncated", "report.tokens", "report.unknown-words"),
     *("report.untrainable", "label.untrainable"),
     *("condition.value", "condition.untrainable", "condition.counts"),
+    # What only a recipe can ask of a picture.
+    *("image.grey", "geometry.no-spacing", "condition.spacing"),
 }
 
 
@@ -305,13 +307,15 @@ def test_the_quick_form_reads_neither_voxels_nor_reports(
     def refuse(*args: object) -> None:
         raise AssertionError("voxels or a report were read")
 
+    monkeypatch.setattr("voxella.check.examine.read_image", refuse)
     monkeypatch.setattr("voxella.check.examine.read_volume", refuse)
     monkeypatch.setattr("voxella.imaging.readers._read_exactly", refuse)
     monkeypatch.setattr(Path, "read_text", refuse)
-    found = pairs(quick_check(read_leniently(broken.folder)[0], None))
+    found = pairs(quick_check(read_leniently(broken.folder)[0], CheckSettings.without_recipe()))
     needs_voxels = {
         *("image.damaged", "image.truncated", "image.no-finite", "image.nonfinite"),
         *("image.constant", "image.constant-crop", "image.few-values", "image.units"),
+        "image.transparent",
     }
     of_images = ("image", "geometry", "split.patient", "manifest.path")
     full = {pair for pair in pairs(report.findings) if pair[1].startswith(of_images)}
@@ -328,14 +332,16 @@ def test_the_quick_form_is_told_and_stops_nothing(
     data.case("sound")
     data.case("bad", make=lambda path, array: path.touch())
     data.write()
-    findings = tell_quick_check(tiny_recipe(*CROP), data.folder)
+    recipe = tiny_recipe(*CROP)
+    settings = CheckSettings.of(recipe.data, recipe.prepare)
+    findings = tell_quick_check(data.folder, settings)
     assert pairs(findings) == {("bad", "image.empty")}
     said = capsys.readouterr().out
     assert "error image.empty: 1 case (bad)" in said
     assert f"voxella check {data.folder}" in said
     # The stage before which it is told is the one to refuse the case.
-    recipe = str(REPOSITORY / "recipes" / "base.yaml")
-    command = ["prepare", recipe, "--profile", "smoke", "--dataset", str(data.folder)]
+    base = str(REPOSITORY / "recipes" / "base.yaml")
+    command = ["prepare", base, "--profile", "smoke", "--dataset", str(data.folder)]
     assert main([*command, "--out", str(tmp_path / "run"), "--workers", "1"]) == 2
     told = capsys.readouterr()
     assert "error image.empty: 1 case (bad)" in told.out
@@ -343,7 +349,7 @@ def test_the_quick_form_is_told_and_stops_nothing(
     manifest = data.folder / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes() * 2)
     with pytest.raises(UserError, match="stands twice"):
-        tell_quick_check(tiny_recipe(), data.folder)
+        tell_quick_check(data.folder, settings)
 
 
 @pytest.mark.skipif(

@@ -33,7 +33,7 @@ CLASSES = ("negative", "positive")
 
 
 def case(name: str, **fields: Any) -> Case:
-    given = {"patient": f"p-{name}", "images": {}, "label": "negative", **fields}
+    given = {"group": f"p-{name}", "images": {}, "label": "negative", **fields}
     return Case(id=name, **given)
 
 
@@ -217,12 +217,12 @@ def test_words_that_an_encoder_does_not_know_are_counted(tmp_path: Path) -> None
 
 def test_patients_who_may_be_one_are_told_without_their_ids(tmp_path: Path) -> None:
     cases = [
-        case("a", patient="P007"),
-        case("b", patient="p 7", split="test"),
-        case("c", patient="P8\u200b"),
-        case("d", patient="P9"),
-        case("e", patient="nan"),
-        case("f", patient=" "),
+        case("a", group="P007"),
+        case("b", group="p 7", split="test"),
+        case("c", group="P8\u200b"),
+        case("d", group="P9"),
+        case("e", group="nan"),
+        case("f", group=" "),
     ]
     findings = check_texts(tmp_path, cases, classes=CLASSES)
     told = [f for f in findings if f.code.startswith("patient.")]

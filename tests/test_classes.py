@@ -171,9 +171,7 @@ def test_ways_to_deal_patients_to_classes() -> None:
 
 def test_pirads_speaks_of_the_named_class() -> None:
     def case(label: str) -> Case:
-        return Case(
-            id="a", patient="a", images={"t2w": "a.nii.gz"}, label=label, extra={"pirads": 5}
-        )
+        return Case(id="a", group="a", images={"t2w": "a.nii.gz"}, label=label, extra={"pirads": 5})
 
     def codes(label: str, positive: str | None) -> list[str]:
         return [finding.code for finding in check_labels([case(label)], CLASSES, positive)]
@@ -197,7 +195,7 @@ def three_greys(folder: Path, splits: dict[str, int]) -> None:
                 Case.model_validate(
                     {
                         "id": name,
-                        "patient": name,
+                        "group": name,
                         "images": {"t2w": f"{name}.nii.gz"},
                         "label": CLASSES[number % 3],
                         "split": split,
@@ -217,6 +215,7 @@ def test_a_classifier_of_three_classes_is_trained_measured_and_shown(
         *("classify.train.validate_every=10", "classify.optimizer.lr=1e-2"),
         *("classify.deepspeed.train_batch_size=6", "classify.classifier.channels=[8, 8]"),
         f"data.classes=[{', '.join(CLASSES)}]",
+        "classify.baselines=[logistic, neighbours]",
     )
     recipe = blob_recipe("real", *overrides)
     folder = classify(recipe, tmp_path)
@@ -232,6 +231,11 @@ def test_a_classifier_of_three_classes_is_trained_measured_and_shown(
     assert found["metrics"]["auc"]["value"] > 0.9
     assert found["metrics"]["percent_positive"]["value"] is None
     assert list(found["seeds"]["0"]["one_vs_rest"]) == list(CLASSES)
+    # Dark, grey and bright blobs are told apart by anything that looks.
+    for baseline in found["baselines"].values():
+        assert baseline["metrics"]["auc"]["value"] == 1.0
+        assert baseline["metrics"]["accuracy"]["value"] == 1.0
+        assert list(baseline["metrics"]) == [k for k in found["metrics"] if k != "percent_positive"]
     # The page draws a curve for each class.
     drawn = _lines(json.loads((folder / "curves.json").read_text())["seeds"])
     assert list(drawn) == [f"seed 0, {name}" for name in CLASSES]

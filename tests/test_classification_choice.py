@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blob_scenarios import blob_recipe, real_cases, synthetic_cases
+from blob_scenarios import blob_recipe, chosen, real_cases, synthetic_cases
 from safetensors import safe_open
 from scipy import stats
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from voxella.case import Case, Manifest
 from voxella.classification.batches import ImageBatch, ImageMaker
 from voxella.classification.choice import EpochChoice, read_best
 from voxella.classification.compare import compare_scenarios
-from voxella.classification.examples import Example, require_validation, select
+from voxella.classification.examples import Example, require_validation
 from voxella.classification.outcome import curves, over_seeds
 from voxella.classification.predict import read_predictions, write_predictions
 from voxella.classification.store import InputStore
@@ -75,7 +75,7 @@ def test_the_scenarios_train_on_what_their_names_say(real: Manifest, tmp_path: P
         "pretrain_finetune": [twins, own],
     }
     for name, phases in expected.items():
-        found = select(blob_recipe(name), real, None if name == "real" else made)
+        found = chosen(blob_recipe(name), real, None if name == "real" else made)
         assert [ids(examples) for _, examples in found.phases] == phases, name
         assert ids(found.val) == {"real-val-0", "real-val-1"}
         assert ids(found.test) == {"real-test-0", "real-test-1"}
@@ -87,11 +87,11 @@ def test_predicted_labels_are_the_text_heads(real: Manifest, tmp_path: Path) -> 
     made = with_cases(made, extra=other)
     assert made.cases[0].label == "negative"
     for name, target in (("synth_clinical", 0), ("synth_predicted", 1)):
-        found = select(blob_recipe(name), real, made)
+        found = chosen(blob_recipe(name), real, made)
         assert found.phases[0][1][made.cases[0].id].target == target
     headless = Manifest(made.folder, [_without_prediction(case) for case in made])
     with pytest.raises(UserError, match="the model has no class head"):
-        select(blob_recipe("synth_predicted"), real, headless)
+        chosen(blob_recipe("synth_predicted"), real, headless)
 
 
 def _without_prediction(case: Case) -> Case:
@@ -99,11 +99,11 @@ def _without_prediction(case: Case) -> Case:
 
 
 def test_cases_without_a_label_are_left_out_and_counted(real: Manifest) -> None:
-    found = select(blob_recipe("real"), with_cases(real, label=None), None)
+    found = chosen(blob_recipe("real"), with_cases(real, label=None), None)
     assert len(found.phases[0][1]) == 3
     assert found.left_out == {"real, train": 1}
     with pytest.raises(UserError, match=r"label 'malignant' of 1 case\(s\) \(real-train-0\)"):
-        select(blob_recipe("real"), with_cases(real, label="malignant"), None)
+        chosen(blob_recipe("real"), with_cases(real, label="malignant"), None)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_twins_of_held_out_cases_are_refused(
     made = with_cases(made, extra={**made.cases[0].extra, **changes})
     for name in ("synth_clinical", "real_synth_clinical", "pretrain_finetune"):
         with pytest.raises(UserError, match=words) as error:
-            select(blob_recipe(name), real, made)
+            chosen(blob_recipe(name), real, made)
         assert f"leak: 1 synthetic case(s) {words}" in str(error.value)
         assert made.cases[0].id in str(error.value)
 
@@ -131,20 +131,20 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
     real: Manifest, tmp_path: Path
 ) -> None:
     made = synthetic_cases(tmp_path / "made", real)
-    patient = with_cases(made, patient="synthetic-p-real-test-0")
+    patient = with_cases(made, group="synthetic-p-real-test-0")
     with pytest.raises(UserError, match="were made for patients of val or test"):
-        select(blob_recipe("synth_clinical"), real, patient)
+        chosen(blob_recipe("synth_clinical"), real, patient)
     moved = [case.model_copy(update={"split": "test"}) for case in made]
     with pytest.raises(UserError, match="are of the split test"):
-        select(blob_recipe("synth_clinical"), real, Manifest(made.folder, moved))
+        chosen(blob_recipe("synth_clinical"), real, Manifest(made.folder, moved))
 
-    known = [c.model_copy(update={"report_sha256": f"hash of {c.id}"}) for c in real]
+    known = [c.model_copy(update={"texts_sha256": {"report": f"hash of {c.id}"}}) for c in real]
     prompt = {"source_case": "a1", "prompt_sha256": "hash of real-test-0"}
-    asked = with_cases(made, patient="synthetic-prompt-a1", extra={**made.cases[0].extra, **prompt})
+    asked = with_cases(made, group="synthetic-prompt-a1", extra={**made.cases[0].extra, **prompt})
     with pytest.raises(UserError, match="prompts that are reports of val or test"):
-        select(blob_recipe("synth_clinical"), Manifest(real.folder, known), asked)
+        chosen(blob_recipe("synth_clinical"), Manifest(real.folder, known), asked)
     free = with_cases(asked, extra={**asked.cases[0].extra, "prompt_sha256": "of nobody"})
-    assert select(blob_recipe("synth_clinical"), Manifest(real.folder, known), free).phases
+    assert chosen(blob_recipe("synth_clinical"), Manifest(real.folder, known), free).phases
 
 
 def test_of_twins_of_all_splits_those_of_training_cases_are_meant(
@@ -152,7 +152,7 @@ def test_of_twins_of_all_splits_those_of_training_cases_are_meant(
 ) -> None:
     made = synthetic_cases(tmp_path / "made", real)
     held_out = made.cases[0].id
-    found = select(blob_recipe("real_synth_clinical"), real, with_cases(made, split="test"))
+    found = chosen(blob_recipe("real_synth_clinical"), real, with_cases(made, split="test"))
     (_, trained_on), *_ = found.phases
     assert found.held_out_twins == 1
     assert held_out not in trained_on
@@ -166,7 +166,7 @@ def test_everything_that_forbids_training_is_told_at_once(tmp_path: Path) -> Non
     moved = [case.model_copy(update={"extra": extra, "split": "val"}) for case in made]
     made = Manifest(made.folder, moved)
     with pytest.raises(UserError) as error:
-        select(blob_recipe("synth_clinical"), real, made)
+        chosen(blob_recipe("synth_clinical"), real, made)
     message = str(error.value)
     assert "are of the split val" in message
     assert "no labelled case in the split val" in message
@@ -182,8 +182,8 @@ def test_one_class_alone_is_refused_or_told(
     real = real_cases(tmp_path / "prepared", {"train": 1, "val": 2})
     recipe = blob_recipe("real", "classify.on_one_class=stop")
     with pytest.raises(UserError, match=r"1 case\(s\), none of class positive"):
-        select(recipe, real, None)
-    assert select(blob_recipe("real"), real, None).phases
+        chosen(recipe, real, None)
+    assert chosen(blob_recipe("real"), real, None).phases
     assert "none of class positive" in capsys.readouterr().out
 
 
@@ -214,7 +214,7 @@ def test_the_best_auc_wins_then_the_lowest_loss_then_the_first(
     recipe = blob_recipe("real")
     assert recipe.classify is not None
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
-    examples = select(recipe, real, None)
+    examples = chosen(recipe, real, None)
     store.build(examples.all.values(), ALONE)
     maker = ImageMaker(examples.val, store, ["negative", "positive"], "positive", seed=0)
 

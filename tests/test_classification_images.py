@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from blob_scenarios import SIZE, blob_recipe, real_cases, synthetic_cases
+from blob_scenarios import SIZE, blob_recipe, chosen, real_cases, synthetic_cases
 from monai.losses import FocalLoss
 from torch import Tensor, nn
 
 from voxella.classification.batches import ImageMaker
-from voxella.classification.examples import select
 from voxella.classification.store import InputStore, as_input, read_image
 from voxella.classification.task import ClassifierTask
 from voxella.engine.order import Order
@@ -107,6 +106,29 @@ def test_an_image_without_a_body_or_without_contrast_is_refused() -> None:
             as_input(image, torch.ones(3), settings())
 
 
+def test_colours_keep_their_values_and_grey_beside_them_does_not() -> None:
+    generator = torch.Generator().manual_seed(3)
+    image = 0.25 + 0.5 * torch.rand(4, 8, 8, generator=generator)
+    image[1] = 0.5  # one colour may well be constant
+    wanted = settings(size=[8, 8], percentiles=(0.0, 100.0), slice_mm=None)
+    ready, _ = as_input(image, torch.ones(2), wanted, colours=(0, 1, 2))
+    torch.testing.assert_close(ready[:3], image[:3], atol=0, rtol=0)
+    grey = image[3]
+    expected = (grey - grey.min()) / (grey.max() - grey.min())
+    torch.testing.assert_close(ready[3], expected, atol=1e-6, rtol=0)
+    all_colours, _ = as_input(image[:3], torch.ones(2), wanted, colours=(0, 1, 2))
+    torch.testing.assert_close(all_colours, image[:3], atol=0, rtol=0)
+    with pytest.raises(UserError, match=r"channel 1: percentiles 0 and 100 are equal"):
+        as_input(image, torch.ones(2), wanted)
+
+
+def test_an_input_in_colours_is_another_than_one_in_grey(tmp_path: Path) -> None:
+    names = ["tile"]
+    grey = InputStore(tmp_path, settings(), names)
+    assert InputStore(tmp_path, settings(), names, colours=frozenset()).key == grey.key
+    assert InputStore(tmp_path, settings(), names, colours={0, 1, 2}).key != grey.key
+
+
 def test_synthetic_images_come_back_to_their_scale(tmp_path: Path) -> None:
     real = real_cases(tmp_path / "real", {"train": 2})
     made = synthetic_cases(tmp_path / "made", real)
@@ -123,7 +145,7 @@ def test_the_store_names_every_image_that_cannot_serve(tmp_path: Path) -> None:
     real = real_cases(tmp_path / "prepared", {"train": 4, "val": 2})
     for case in real.split("val"):
         real.image_path(case, "t2w").write_bytes(b"not an image")
-    examples = select(recipe, real, None)
+    examples = chosen(recipe, real, None)
     assert recipe.classify is not None
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     with pytest.raises(UserError, match="2 image") as error:
@@ -147,7 +169,7 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
         "real", "classify.augment.probability=1", "classify.augment.noise={probability: 1}"
     )
     assert recipe.classify is not None
-    examples = select(recipe, real_cases(tmp_path / "prepared", {"train": 6, "val": 2}), None)
+    examples = chosen(recipe, real_cases(tmp_path / "prepared", {"train": 6, "val": 2}), None)
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
     cases = examples.phases[0][1]
@@ -174,7 +196,7 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
 def test_the_loss_is_monais_focal_loss(alpha: float | None, tmp_path: Path) -> None:
     recipe = blob_recipe("real")
     assert recipe.classify is not None
-    examples = select(recipe, real_cases(tmp_path / "prepared", {"train": 4, "val": 2}), None)
+    examples = chosen(recipe, real_cases(tmp_path / "prepared", {"train": 4, "val": 2}), None)
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
     maker = ImageMaker(examples.phases[0][1], store, ["negative", "positive"], "positive", seed=0)

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from blob_scenarios import blob_recipe, real_cases, synthetic_cases
+from blob_scenarios import blob_recipe, chosen, real_cases, synthetic_cases
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import (
     SESSION_START_INFO_TAG,
@@ -20,7 +20,6 @@ from tiny_run import REPOSITORY
 from voxella.case import Manifest
 from voxella.classification.batches import ImageMaker
 from voxella.classification.choice import read_best
-from voxella.classification.examples import select
 from voxella.classification.predict import read_predictions
 from voxella.classification.stage import classify
 from voxella.classification.store import InputStore
@@ -94,6 +93,31 @@ def test_a_separable_problem_is_learnt(run: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "the paper's row (R) is not shown: the classifier is cnn" in said
     assert found["auc"]["comparable_with_paper"] is False
+
+
+def test_baselines_are_measured_beside_the_network(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = blob_recipe("real", *FOUR_STEPS, "classify.baselines=[logistic, neighbours]")
+    folder = classify(recipe, run)
+    assert folder is not None
+    found = json.loads((folder / "metrics.json").read_text())
+    assert list(found["baselines"]) == ["logistic", "neighbours"]
+    for name, one in found["baselines"].items():
+        assert one["features"] == 8 * 8 * 4, name
+        # The blob is there for anybody to see; eight test cases.
+        assert one["metrics"]["auc"]["value"] == 1.0, name
+        assert one["metrics"]["auc"]["n"] == 8, name
+        assert one["chosen"]["val_auc"] == 1.0, name
+    assert found["baselines"]["neighbours"]["chosen"]["neighbours"] <= 8
+    assert "baselines on coarse images" in capsys.readouterr().out
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    classify(recipe, run)
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+    classify(blob_recipe("real", *FOUR_STEPS), run)
+    plain = json.loads((folder / "metrics.json").read_text())
+    assert "baselines" not in plain
+    assert plain["metrics"] == found["metrics"]
 
 
 def test_tensorboard_has_the_results_beside_the_settings(run: Path) -> None:
@@ -177,11 +201,11 @@ def test_the_second_training_starts_from_the_best_of_the_first(run: Path) -> Non
     assert made.cases[0].id not in (seed / "predictions.jsonl").read_text()
 
     # Its first step's loss is that of the first training's best weights on real images.
-    cases = select(recipe, Manifest.read(run / "prepared"), made).phases
+    cases = chosen(recipe, Manifest.read(run / "prepared"), made).phases
     store = InputStore(run / "classifier_inputs", recipe.classify, ["t2w"])
     maker = ImageMaker(cases[1][1], store, ["negative", "positive"], "positive", seed=0)
     batch = maker.make(Order(list(maker.cases), seed=0, batch_size=2).step(0))
-    model = build_task(recipe, 0)
+    model = build_task(recipe.classify, recipe.image_channels, len(recipe.data.classes), 0)
     untrained = float(model(batch)["total"].detach())
     model.load_state_dict(read_best(seed / "pretrain")[0])
     expected = float(model(batch)["total"].detach())
@@ -215,7 +239,7 @@ def test_what_is_missing_or_wrong_is_told_before_any_work(run: Path, tmp_path: P
     with pytest.raises(UserError) as error:
         run_stages(wrong, run, until="classify")
     named = ("size", "percentiles", "zoom", "panels", "optimiser")
-    for words in (*named, "translate_share has 3 numbers, classify.size has 2 axes"):
+    for words in (*named, "translate_share: has 3 numbers, classify.size has 2 axes"):
         assert words in str(error.value), words
     shutil.move(run / "samples", run / "volumes" / "steps-20")
     swept = blob_recipe("synth_clinical", f"classify.samples={run / 'volumes'}")

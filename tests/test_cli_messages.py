@@ -151,8 +151,8 @@ def test_each_data_set_has_run_folders_of_its_own(
 
 def data_set(folder: Path, *labels: str | None) -> Manifest:
     images = {"t2w": "none.nii.gz"}
-    cases = [Case(id=f"c{n}", patient="p", images=images, label=x) for n, x in enumerate(labels)]
-    held_out = Case(id="v", patient="v", images=images, label="positive", split="val")
+    cases = [Case(id=f"c{n}", group="p", images=images, label=x) for n, x in enumerate(labels)]
+    held_out = Case(id="v", group="v", images=images, label="positive", split="val")
     manifest = Manifest(folder, [*cases, held_out])
     manifest.write()
     return manifest
@@ -188,31 +188,31 @@ def test_which_recipes_need_labels(
     recipe = tiny_recipe(name=name)
     needs = build_model(recipe).needs
     none, some = data_set(tmp_path, None, None), data_set(tmp_path, None, "negative", None)
-    check_training_labels(recipe, data_set(tmp_path, "negative", "positive"), needs)
+    every = data_set(tmp_path, "negative", "positive")
+    check_training_labels(recipe.loss, every, needs, name=name)
     assert capsys.readouterr().out == ""
-    check_training_labels(recipe, some, needs)
+    check_training_labels(recipe.loss, some, needs, name=name)
     if effect is None:
-        check_training_labels(recipe, none, needs)
+        check_training_labels(recipe.loss, none, needs, name=name)
         assert capsys.readouterr().out == ""
         return
     said = capsys.readouterr().out
     assert said == f"warning: 2 of 3 training cases have no label and {effect}: c0, c2\n"
     with pytest.raises(UserError, match="none of the 2 training cases"):
-        check_training_labels(recipe, none, needs)
+        check_training_labels(recipe.loss, none, needs, name=name)
 
 
-def with_reports(folder: Path, *texts: str | None) -> Manifest:
+def with_reports(folder: Path, *reports: str | None) -> Manifest:
     """Labelled training cases; None: without a report."""
     (folder / "reports").mkdir(parents=True, exist_ok=True)
     cases = []
-    for number, text in enumerate(texts):
+    for number, text in enumerate(reports):
         report = None if text is None else f"reports/c{number}.txt"
-        if report is not None:
-            (folder / report).write_text(text or "")
+        texts = {} if report is None else {"report": report}
+        for path in texts.values():
+            (folder / path).write_text(text or "")
         images = {"t2w": "none.nii.gz"}
-        cases.append(
-            Case(id=f"c{number}", patient="p", images=images, label="positive", report=report)
-        )
+        cases.append(Case(id=f"c{number}", group="p", images=images, label="positive", texts=texts))
     manifest = Manifest(folder, cases)
     manifest.write()
     return manifest
@@ -237,16 +237,17 @@ def test_cases_without_a_report_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = with_reports(tmp_path, "a text", None, "  ")
-    check_training_reports(tiny_recipe(name="base"), some)
+    check_training_reports(tiny_recipe(name="base").text, some, name="base")
     assert capsys.readouterr().out == ""
-    check_training_reports(tiny_recipe(), some)
+    text = tiny_recipe().text
+    check_training_reports(text, some, name="ccella")
     told = "training cases have no report and are shown with the empty one"
     assert capsys.readouterr().out == f"warning: 1 of 3 {told}: c1\n"
-    check_training_reports(tiny_recipe(), some, read_reports(some))
+    check_training_reports(text, some, read_reports(some), name="ccella")
     assert capsys.readouterr().out == f"warning: 2 of 3 {told}: c1, c2\n"
     blank = with_reports(tmp_path, " ", "\n")
     with pytest.raises(UserError, match="none of the 2 training cases"):
-        check_training_reports(tiny_recipe(), blank, read_reports(blank))
+        check_training_reports(text, blank, read_reports(blank), name="ccella")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voxella_conditioners.adaptive_norm import AdaptiveNorm, plain_norm
 from voxella_conditioners.attention import QueryAttention, visible_tokens
-from voxella_conditioners.class_head import ClassHead
-from voxella_conditioners.connector import Connector, SquaredReluMlp, TimestepEmbedding, sinusoidal
+from voxella_conditioners.ccella import ClassHead
+from voxella_conditioners.connector import (
+    AdaptiveNorm,
+    Connector,
+    SquaredReluMlp,
+    TimestepEmbedding,
+    plain_norm,
+    sinusoidal,
+)
 
 WIDTH, HEADS, QUERIES, TOKENS = 24, 4, 5, 7
 

@@ -20,11 +20,12 @@ from voxella.check.conditions import check_training_conditions, condition_findin
 from voxella.conditioning import Conditioning
 from voxella.engine.order import Visit
 from voxella.errors import UserError
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import BatchMaker
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import encoded, refuse_other, refuse_values, seen, wrong_conditions
 from voxella.ldm.export import load_facts
-from voxella.ldm.generate import Request, generate, request_for
+from voxella.ldm.generate import GenerationSettings, Request, generate, request_for
 from voxella.ldm.train import train
 from voxella.recipe.condition import Condition
 from voxella.recipe.load import dump_recipe
@@ -42,7 +43,7 @@ BOTH = (
 def case(name: str = "a", **conditions: float | str | None) -> Case:
     return Case(
         id=name,
-        patient=name,
+        group=name,
         images={},
         conditions=conditions,
         extra={"spacing_mm": [1.0, 1.0, 1.0]},
@@ -129,7 +130,7 @@ def test_a_case_keeps_numbers_and_codes_and_no_sentence() -> None:
     secret = "a lesion in the left peripheral zone was seen"
     for wrong in ({"a": secret}, {secret: 1.0}, {"a": True}, {"a": float("nan")}, {"a": [1]}):
         with pytest.raises(ValidationError) as refused:
-            Case(id="a", patient="a", images={}, conditions=wrong)
+            Case(id="a", group="a", images={}, conditions=wrong)
         assert secret not in str(refused.value)
 
 
@@ -137,7 +138,7 @@ def maker_of(recipe: Recipe, run: Path, values: Callable[[int], Mapping[str, Any
     folders = conditioned_run(recipe, run, values)
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    return BatchMaker(recipe, cases, LatentCache.open(folders.latents), text, 1.0)
+    return BatchMaker(BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0)
 
 
 def conditioned_run(
@@ -336,8 +337,9 @@ def test_the_null_twin_lacks_the_conditions_that_the_recipe_says(
         return genuine(x, t, conditioning)
 
     monkeypatch.setattr(model, "predict", predict)
-    request = request_for(recipe, case(age=90, scanner="B"), None, "a")
-    generate(model, recipe, [request], device=torch.device("cpu"))
+    classes, asked = recipe.data.classes, case(age=90, scanner="B")
+    request = request_for(classes, recipe.conditions, asked, None, "a")
+    generate(model, GenerationSettings.of(recipe), [request], device=torch.device("cpu"))
     given, without = told[0].vectors, told[1].vectors
     assert given["age"].tolist() == [[10, 10]]
     assert given["scanner"].tolist() == [[0, 3]]
@@ -348,12 +350,14 @@ def test_a_volume_depends_on_its_conditions_and_missing_is_a_value_of_its_own() 
     recipe = tiny_recipe(*BOTH, name="base")
     model = awake(recipe)
     asked = [case(age=45), case(age=85), case(age=65), case(), case(age=45, scanner="A")]
-    requests = [request_for(recipe, one, None, "same-noise") for one in asked]
-    made = [generate(model, recipe, [one], device=torch.device("cpu")).latents for one in requests]
+    classes = recipe.data.classes
+    requests = [request_for(classes, recipe.conditions, one, None, "same-noise") for one in asked]
+    settings, cpu = GenerationSettings.of(recipe), torch.device("cpu")
+    made = [generate(model, settings, [one], device=cpu).latents for one in requests]
     for n, one in enumerate(made):
         assert all(not torch.equal(one, other) for other in made[n + 1 :])
     bare = Request("same-noise", None, -1, (1.0, 1.0, 1.0))
-    assert torch.equal(generate(model, recipe, [bare], device=torch.device("cpu")).latents, made[3])
+    assert torch.equal(generate(model, settings, [bare], device=cpu).latents, made[3])
 
 
 def test_training_records_and_reads_the_values(tmp_path: Path) -> None:
@@ -429,7 +433,10 @@ def test_the_check_tells_values_and_counts(
 ) -> None:
     recipe = tiny_recipe(BOTH[0], name="base")
     manifest = data_set(tmp_path, {"age": 30, "scanner": "A"}, {"age": 50}, {"scanner": "Z"})
-    found = [(f.code, f.case, f.where, f.message) for f in condition_findings(recipe, manifest)]
+    found = [
+        (f.code, f.case, f.where, f.message)
+        for f in condition_findings(recipe.conditions, manifest)
+    ]
     assert found == [
         ("condition.value", "c0", "age", "age is not a number from 40 to 90"),
         ("condition.counts", None, None, "train: age is known of 2 cases, missing in 1"),
@@ -437,20 +444,21 @@ def test_the_check_tells_values_and_counts(
         ("condition.counts", None, None, "train: scanner is known of 2 cases, missing in 1"),
     ]
     with pytest.raises(UserError, match="age is not a number from 40 to 90: case c0"):
-        check_training_conditions(recipe, manifest)
+        check_training_conditions(recipe.conditions, manifest, name="base")
     lenient = tiny_recipe(
         BOTH[0],
         "conditions.age.outside=clip",
         "conditions.scanner.outside=missing",
         name="base",
     )
-    counted = [f.message for f in condition_findings(lenient, manifest)]
+    counted = [f.message for f in condition_findings(lenient.conditions, manifest)]
     assert counted[0].endswith("missing in 1, 1 beyond its range, taken for its end")
     assert counted[1] == "train: scanner is known of 1 cases, missing in 2"
-    check_training_conditions(lenient, manifest)
+    check_training_conditions(lenient.conditions, manifest, name="base")
     said = capsys.readouterr()
     assert "2 of 3 training cases have no scanner" in said.out + said.err
+    others = data_set(tmp_path / "none", {"psa": 3}, {})
     with pytest.raises(UserError) as refused:
-        check_training_conditions(recipe, data_set(tmp_path / "none", {"psa": 3}, {}))
+        check_training_conditions(recipe.conditions, others, name="base")
     assert "none of the 2 training cases" in str(refused.value)
     assert "in this data set: psa" in str(refused.value)

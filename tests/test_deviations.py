@@ -13,7 +13,7 @@ from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 
 RECIPES = REPOSITORY / "recipes"
-TEXT = (REPOSITORY / "docs" / "deviations.md").read_text(encoding="utf-8")
+TEXT = (REPOSITORY / "docs" / "explanation" / "deviations.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in TEXT.splitlines()

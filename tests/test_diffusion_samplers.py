@@ -504,7 +504,7 @@ def test_what_a_recipe_may_ask_for_is_what_can_be_planned() -> None:
 
 
 def test_the_page_on_sampling_names_every_sampler_with_its_facts() -> None:
-    text = (REPOSITORY / "docs" / "sampling.md").read_text()
+    text = (REPOSITORY / "docs" / "how-to" / "sampling.md").read_text()
     for name, facts in SAMPLERS.items():
         steps = (
             "all of the schedule" if facts.usual_steps is None else f"such as {facts.usual_steps}"

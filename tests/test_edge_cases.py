@@ -1,4 +1,4 @@
-"""Difficult public files end as docs/data.md says: a correct volume, or a problem by name."""
+"""Difficult public files end as docs/reference/data.md says: a volume, or a problem by name."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ needs_shared = pytest.mark.skipif(
 
 
 def table() -> dict[str, str]:
-    """How each file ends by docs/data.md."""
+    """How each file ends by docs/reference/data.md."""
     ends: dict[str, str] = {}
-    for line in (REPOSITORY / "docs" / "data.md").read_text().splitlines():
+    for line in (REPOSITORY / "docs" / "reference" / "data.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         names = re.findall(r"`([^`]*)`", cells[0]) if len(cells) == 3 else []
         for name in (name for name in names if name.split("/")[0] in FOLDERS):
@@ -114,7 +114,7 @@ def test_a_volume_is_correct_by_nibabel_and_by_simpleitk(name: str) -> None:
 def test_as_a_data_set_the_volumes_are_prepared_and_the_problems_listed(tmp_path: Path) -> None:
     ids = {name: re.sub(r"[^A-Za-z0-9]", "-", name) for name in table()}
     found = files()
-    cases = [Case(id=ids[n], patient=ids[n], images={"t2w": str(found[n])}) for n in table()]
+    cases = [Case(id=ids[n], group=ids[n], images={"t2w": str(found[n])}) for n in table()]
     Manifest(tmp_path / "raw", cases).write()
     settings = recipe(crop_mm=[None] * 3, size=[6, 6, 6], interpolation="linear")
     manifest = prepare(settings, tmp_path / "raw", tmp_path / "out", workers=1, quarantine=True)

@@ -70,9 +70,10 @@ def dataset(tmp_path: Path) -> Path:
     cases = []
     for case_id, text in REPORTS.items():
         report = None if text is None else f"reports/{case_id}.txt"
-        if report is not None:
-            (folder / report).write_text(str(text))
-        cases.append(Case(id=case_id, patient=case_id, images={}, report=report, split="train"))
+        texts = {} if report is None else {"report": report}
+        for path in texts.values():
+            (folder / path).write_text(str(text))
+        cases.append(Case(id=case_id, group=case_id, images={}, texts=texts, split="train"))
     Manifest(folder, cases).write()
     return folder
 

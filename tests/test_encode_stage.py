@@ -21,8 +21,10 @@ from voxella.cache.stage import encode
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
+from voxella.imaging.augment import augmented, draw
 from voxella.imaging.volume import write_volume
 from voxella.plugins import registry
+from voxella.recipe.augment import LatentAugment
 from voxella.recipe.model import Recipe
 from voxella.workspace.record import StageRecord
 
@@ -157,7 +159,7 @@ class Data:
             write_volume(self.prepared / name, images[case_id], np.eye(4))
             facts = {
                 "id": case_id,
-                "patient": case_id,
+                "group": case_id,
                 "images": {"t2w": name},
                 "split": "train" if number < train else "test",
             }
@@ -424,3 +426,74 @@ def test_with_a_trained_autoencoder_its_weights_are_used(data: Data, tmp_path: P
     five = data.latents().read("c0")[0].clone()
     data.encode(recipe(gain=5.0))
     assert torch.equal(data.latents().read("c0")[0], five)
+
+
+VARIED = {"variations": 2, "augment": {"probability": 1, "noise": {"probability": 1}}}
+
+
+def test_variations_of_training_cases_are_cached_beside_them(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data.encode(recipe(gain=3.0), data.work / "plain")
+    capsys.readouterr()
+    data.encode(recipe(gain=3.0, latent=VARIED))
+    assert "latents: 5 cases and 6 variations" in capsys.readouterr().out
+    cache, plain = data.latents(), LatentCache.open(data.work / "plain" / "latents")
+    assert cache.ids == plain.ids == tuple(sorted(REPORTS))
+    assert (cache.variations, plain.variations) == (2, 0)
+    assert cache.key != plain.key
+    assert (cache.statistics.cases, plain.statistics.cases) == (9, 3)
+    for case_id in cache.ids:
+        assert torch.equal(cache.mean(case_id), plain.mean(case_id))
+        assert len(cache.entries(case_id)) == (3 if case_id in ("c0", "c1", "c2") else 1)
+    settings = LatentAugment.model_validate(VARIED["augment"])
+    known = json.loads((data.work / "latents" / "index.json").read_text())["cases"]
+    for number, entry in enumerate(cache.entries("c1")[1:], start=1):
+        change = draw(settings, 3, seed=0, case_id="c1", epoch=number)
+        assert not change.flip, "reports name sides"
+        image = augmented(data.volume("c1"), change, (1.0, 1.0, 1.0))
+        expected = StubAutoencoder(2, 3.0).encode(image[None])[0][0].detach()
+        torch.testing.assert_close(cache.mean(entry), expected)
+        assert known[entry]["change"] == change.as_json()
+    with pytest.raises(UserError, match="have variations 2, the recipe 0"):
+        LatentCache.open(data.work / "latents", recipe().latent)
+
+
+def test_variations_are_made_again_where_they_change_and_cases_are_kept(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    real = StubAutoencoder.encode
+
+    def counted(self: StubAutoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
+        encoded.append(len(images))
+        return real(self, images)
+
+    monkeypatch.setattr(StubAutoencoder, "encode", counted)
+    data.encode(recipe())
+    encoded.clear()  # five cases, and a look at what memory one takes
+    first = data.latents().key
+    data.encode(recipe(latent=VARIED))
+    assert sum(encoded) == 6
+    second = data.latents().key
+    data.encode(recipe(latent=VARIED))
+    assert sum(encoded) == 6
+    data.encode(recipe(latent=VARIED, seed=1))
+    assert sum(encoded) == 6 + 6
+    third = data.latents().key
+    data.encode(recipe(latent=VARIED | {"augment": {"zoom": [0.5, 0.6]}}, seed=1))
+    assert len({first, second, third, data.latents().key}) == 4
+    data.encode(recipe())
+    assert data.latents().key == first
+
+
+def test_variations_are_the_same_on_any_number_of_ranks(data: Data, tmp_path: Path) -> None:
+    wanted = recipe(latent=VARIED)
+    data.encode(wanted, tmp_path / "one")
+    for rank in (0, 1, 0):
+        data.encode(wanted, rank=rank, world=2)
+    one, two = LatentCache.open(tmp_path / "one" / "latents"), data.latents()
+    assert one.key == two.key
+    for case_id in one.ids:
+        for entry in one.entries(case_id):
+            assert torch.equal(one.mean(entry), two.mean(entry))

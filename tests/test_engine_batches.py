@@ -1,17 +1,21 @@
 """Batches are functions of (seed, case, epoch): the cut into processes changes nothing."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_run import encoded_run, tiny_recipe
 
-from voxella.cache.latents import LatentCache
+from voxella.cache.latents import LatentCache, LatentWriter, merge_latents
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.engine.order import Order, Visit
 from voxella.engine.task import prefetch
 from voxella.errors import UserError
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import BatchMaker, pad_features
 from voxella.ldm.build import build_model
 from voxella.ldm.train import latent_scale
@@ -22,7 +26,9 @@ from voxella.workspace.folders import Folders
 def maker_of(recipe: Recipe, folders: Folders, scale: float = 1.0) -> BatchMaker:
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    return BatchMaker(recipe, cases, LatentCache.open(folders.latents), text, scale)
+    return BatchMaker(
+        BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, scale
+    )
 
 
 def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
@@ -75,6 +81,44 @@ def test_each_visit_draws_anew_unless_told_otherwise(tmp_path: Path) -> None:
     assert torch.equal(draws["fixed"][0].latents, first.latents)
 
 
+def test_a_visit_sees_its_case_or_one_of_its_variations(tmp_path: Path) -> None:
+    """One in three each, by (seed, case, epoch); a case without variations always itself."""
+    recipe = tiny_recipe("latent.draw=mean")
+    folders = encoded_run(recipe, tmp_path)
+    maker = maker_of(recipe, folders)
+    first = LatentCache.open(folders.latents)
+    entries = {"case-0": ("case-0", "case-0+1", "case-0+2")}
+    values = {"case-0": 0.0, "case-0+1": 1.0, "case-0+2": 2.0}
+    sources = dict.fromkeys([*values, "case-1"], "made from")
+    with LatentWriter(tmp_path / "varied", "float32", key="k", sources=sources) as writer:
+        for entry, value in (*values.items(), ("case-1", 5.0)):
+            latent = torch.full(first.shape, value)
+            writer.add(entry, latent, latent)
+    told: dict[str, dict[str, Any]] = {
+        f"case-0+{k}": {"of": "case-0", "number": k, "change": {}} for k in (1, 2)
+    }
+    varied = merge_latents(
+        tmp_path / "varied",
+        "float32",
+        key="k",
+        fingerprint="a",
+        sources=sources,
+        train_ids=sources,
+        variations=told,
+    )
+    assert {case_id: varied.entries(case_id) for case_id in ("case-0",)} == entries
+    maker = replace(maker, latents=LatentCache.open(tmp_path / "varied"))
+
+    def seen(case_id: str, epoch: int) -> float:
+        return float(maker.make([Visit(case_id, epoch)]).latents.mean())
+
+    drawn = [seen("case-0", epoch) for epoch in range(300)]
+    for value in (0.0, 1.0, 2.0):
+        assert abs(drawn.count(value) - 100) < 4 * math.sqrt(300 * 2 / 9)
+    assert drawn[:20] == [seen("case-0", epoch) for epoch in range(20)]
+    assert {seen("case-1", epoch) for epoch in range(5)} == {5.0}
+
+
 def test_dropped_text_is_the_empty_report_and_leaves_the_class_loss(tmp_path: Path) -> None:
     recipe = tiny_recipe("dropout.text=1.0")
     maker = maker_of(recipe, encoded_run(recipe, tmp_path))
@@ -98,7 +142,8 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     folders = encoded_run(recipe, tmp_path)
     maker = maker_of(recipe, folders)
-    exact = latent_scale(recipe, maker)
+    exact = latent_scale(recipe.latent, maker, 4)
+    assert isinstance(exact, float)
     # The fixture's latents: mean ~ N(0, 2^2), sigma e^-1, so the variance is near 4 + e^-2.
     assert exact == pytest.approx((4 + 2.718281828**-2) ** -0.5, rel=0.05)
     cache = LatentCache.open(folders.latents)
@@ -106,16 +151,17 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     variance = (means**2 + (2 * logs).exp()).mean() - means.mean() ** 2
     assert exact == pytest.approx(float(variance**-0.5), rel=1e-6)
     # Where means alone are learnt from, the encoder's noise is no part of them.
-    of_means = latent_scale(tiny_recipe("latent.draw=mean"), maker)
+    of_means = latent_scale(tiny_recipe("latent.draw=mean").latent, maker, 4)
+    assert isinstance(of_means, float)
     assert of_means == pytest.approx(float(means.var(correction=0) ** -0.5), rel=1e-6)
     assert of_means > 1.01 * exact
     seen = maker_of(tiny_recipe("latent.draw=mean"), folders).make(
         [Visit(case_id, 0) for case_id in cache.ids]
     )
     assert float(seen.latents.double().std(correction=0)) == pytest.approx(1 / of_means, rel=1e-5)
-    assert latent_scale(tiny_recipe("latent.draw=fixed"), maker) == exact
-    assert latent_scale(tiny_recipe("latent.scale=0.25"), maker) == 0.25
-    first = latent_scale(tiny_recipe("latent.scale=first_batch"), maker)
+    assert latent_scale(tiny_recipe("latent.draw=fixed").latent, maker, 4) == exact
+    assert latent_scale(tiny_recipe("latent.scale=0.25").latent, maker, 4) == 0.25
+    first = latent_scale(tiny_recipe("latent.scale=first_batch").latent, maker, 4)
     assert first == pytest.approx(exact, rel=0.3)
     assert first != exact
 

@@ -61,9 +61,9 @@ def test_counting_reports_reads_no_features(
     read: list[str] = []
     genuine = TextCache.read
 
-    def reading(cache: TextCache, case_id: str) -> tuple[torch.Tensor, bool]:
+    def reading(cache: TextCache, case_id: str, name: str | None) -> tuple[torch.Tensor, bool]:
         read.append(case_id)
-        return genuine(cache, case_id)
+        return genuine(cache, case_id, name)
 
     monkeypatch.setattr(TextCache, "read", reading)
     everyone = [Visit(f"case-{index}", 0) for index in range(6)]  # 2 and 5 have no report

@@ -224,7 +224,13 @@ def test_precision_is_checked_before_the_first_stage(monkeypatch: pytest.MonkeyP
         ["autoencoder_training.precision=bf16", "deepspeed.torch_autocast={enabled: true}"],
     )
     with pytest.raises(UserError) as caught:
-        check_training(recipe, Ranks(0, 0, 1))
+        check_training(
+            recipe.deepspeed,
+            recipe.autoencoder_training,
+            recipe.diffusion,
+            recipe.sample,
+            Ranks(0, 0, 1),
+        )
     assert "autoencoder_training.precision=fp32" in str(caught.value)
     assert "dtype: float16" in str(caught.value)
 

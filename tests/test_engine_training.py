@@ -21,6 +21,7 @@ from voxella.engine.log import LossLog
 from voxella.engine.order import Visit
 from voxella.errors import UserError
 from voxella.files import sha256_file
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import BatchMaker
 from voxella.ldm.train import train
 from voxella.observers.dispatch import ObserverSet
@@ -222,7 +223,7 @@ def test_validation_measures_the_average_on_held_out_cases_only(
     model = voxella.load_model(tmp_path / "model")
     cases = {case.id: case for case in Manifest.read(tmp_path / "prepared").split("val")}
     maker = BatchMaker(
-        recipe,
+        BatchSettings.of(recipe),
         cases,
         LatentCache.open(tmp_path / "latents"),
         TextCache.open(tmp_path / "text"),

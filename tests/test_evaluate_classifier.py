@@ -25,7 +25,7 @@ from voxella.evaluation.classifier_features import classifier_answers
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.label_agreement import NAMES, no_better_than_chance
 from voxella.evaluation.networks import check_evaluation, networks_of, seen_by
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.evaluation.volumes import read_images
 from voxella.imaging.volume import write_volume
@@ -85,9 +85,9 @@ def test_features_are_what_the_last_layer_is_given(
 ) -> None:
     """Both sequences, a slice every 12 mm of the header's 6, scaled: written out and compared."""
     recipe = clinic.recipe(f"evaluate.classifier={knowing}")
-    network = networks_of(recipe)[0]
+    network = networks_of(recipe.evaluate, recipe.data, recipe.prepare)[0]
     seen = seen_by(network, 0)
-    sets = read_sets(recipe, Manifest.read(clinic.prepared), run / "samples")
+    sets = read_sets(SetSettings.of(recipe), Manifest.read(clinic.prepared), run / "samples")
     real = FeatureStore(clinic.folder / "evaluation" / "features")
     made = FeatureStore(run / "evaluation" / "features")
     assert (network.name, network.dim) == ("classifier-real", 8)
@@ -265,11 +265,12 @@ def test_it_answers_as_the_stage_that_trained_it_has_written(
     """A training of two steps by `voxella classify`: its own predictions, and their mean here."""
     folder = classify(clinic.training(), tmp_path)
     assert folder is not None
-    found = kept_classifier(clinic.recipe(f"evaluate.classifier={folder}"))
+    recipe = clinic.recipe()
+    found = kept_classifier(folder, recipe.data, recipe.prepare)
     assert found is not None
     answers = classifier_answers(found, "cpu")
     twins(tmp_path / "samples", clinic.cases("train"), SHOWS, RIGHT)
-    sets = read_sets(clinic.recipe(), Manifest.read(clinic.prepared), tmp_path / "samples")
+    sets = read_sets(SetSettings.of(recipe), Manifest.read(clinic.prepared), tmp_path / "samples")
     said = [read_predictions(folder / f"seed-{s}" / "predictions.jsonl", "test") for s in (0, 1)]
     assert said[0] is not None
     assert said[1] is not None
@@ -359,7 +360,7 @@ def test_a_network_without_such_a_layer_has_no_features(
     assert training.classify is not None
     task = ClassifierTask(network(), training.classify.loss)
     folder = kept(tmp_path / "kept", training, [task.state_dict()], {})
-    monkeypatch.setattr(evaluate_classifier, "build_task", lambda recipe, seed: task)
+    monkeypatch.setattr(evaluate_classifier, "build_task", lambda *given: task)
     recipe = clinic.recipe(f"evaluate.classifier={folder}")
     said = refusal(recipe)
     assert why in said

@@ -266,7 +266,7 @@ def test_a_copy_is_found_in_latent_space_too(
         scale = {"int16_scale": made.extra["int16_scale"]} if name == "other" else {}
         extra = {"spacing_mm": [8.0, 8.0, 6.0], **scale}
         images = {"t2w": f"volumes/{name}.nii.gz"}
-        twins.append(Case(id=name, patient=name, images=images, extra=extra))
+        twins.append(Case(id=name, group=name, images=images, extra=extra))
     Manifest(folder, twins).write()
     shared = ["--workspace", str(smoke_workspace), "--out", str(tmp_path / "run")]
     quick = [word for key in (*QUICK, "observers=[]") for word in ("--set", key)]

@@ -28,7 +28,7 @@ from voxella.evaluation import stage
 from voxella.evaluation.features import extract_all
 from voxella.evaluation.networks import feature_networks
 from voxella.evaluation.plan import make_plan
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.files import sha256_file
 from voxella.metrics.diversity import disjoint_pairs
@@ -171,9 +171,10 @@ def test_numbers_of_a_random_network_are_never_beside_the_papers(
     assert "random-seed0, 4, comparable with no published number" in said
     assert "paper" not in said.replace("the paper", "")
     # The same numbers, were the network of slices the paper's: its row stands beside those alone.
-    ours = feature_networks(hospital.recipe())
+    recipe = hospital.recipe()
+    ours = feature_networks(recipe.evaluate, recipe.data, recipe.prepare)
     known = [replace(n, comparable_with_paper=n.plane is not None) for n in ours]
-    monkeypatch.setattr(stage, "networks_of", lambda recipe, device: known)
+    monkeypatch.setattr(stage, "networks_of", lambda *blocks: known)
     # It was taken on held-out patients: not beside training cases, nor beside phantoms.
     synthetic(hospital, tmp_path / "train" / "samples", hospital.cases("train"), extra=head)
     evaluate(hospital.recipe(), tmp_path / "train")
@@ -303,8 +304,9 @@ def test_killed_and_run_again_it_looks_at_no_volume_twice(
 def test_processes_share_the_volumes(hospital: Hospital, tmp_path: Path) -> None:
     recipe = hospital.recipe("evaluate.feature_dim=3")
     synthetic(hospital, tmp_path / "samples", hospital.cases("train"))
-    sets = read_sets(recipe, Manifest.read(hospital.prepared), tmp_path / "samples")
-    folders, networks = Folders.of(recipe, tmp_path), feature_networks(recipe)
+    sets = read_sets(SetSettings.of(recipe), Manifest.read(hospital.prepared), tmp_path / "samples")
+    folders = Folders.of(tmp_path, recipe.workspace, recipe.data.dataset)
+    networks = feature_networks(recipe.evaluate, recipe.data, recipe.prepare)
     for rank in (0, 1):
         plan = make_plan(recipe, folders, sets, networks, Ranks(rank, rank, 2))
         extract_all(plan.wanted(), Ranks(rank, rank, 2))
@@ -329,7 +331,7 @@ def test_each_process_hashes_its_share_of_the_volumes(
 
     synthetic(hospital, tmp_path / "samples", hospital.cases("train"))
     prepared = Manifest.read(hospital.prepared)
-    alone = read_sets(hospital.recipe(), prepared, tmp_path / "samples")
+    alone = read_sets(SetSettings.of(hospital.recipe()), prepared, tmp_path / "samples")
     monkeypatch.setattr(module, "sha256_file", counting)
     # The other process's part, as it would send it: it knows all hashes beforehand.
     real = [prepared.image_path(case, "t2w") for case in prepared]
@@ -337,7 +339,9 @@ def test_each_process_hashes_its_share_of_the_volumes(
     monkeypatch.setattr(module, "gathered", lambda value: [(every, []), value])
     shares = []
     for rank in range(3):
-        sets = read_sets(hospital.recipe(), prepared, tmp_path / "samples", Ranks(rank, rank, 3))
+        sets = read_sets(
+            SetSettings.of(hospital.recipe()), prepared, tmp_path / "samples", Ranks(rank, rank, 3)
+        )
         assert sets.hashes.keys() == alone.hashes.keys()
         shares.append(set(read))
         assert len(read) == len(shares[-1])

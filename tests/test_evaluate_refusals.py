@@ -181,8 +181,9 @@ def test_a_folder_of_another_sort_is_refused_before_anything_is_prepared(
     image.set_qform(None, 0)
     nib.save(image, coarse / "volumes" / f"{sources[0].id}-s000.nii.gz")
     (coarse / "volumes" / f"{sources[1].id}-s000.nii.gz").write_bytes(b"\x1f\x8b broken")
+    recipe = hospital.recipe()
     with pytest.raises(UserError) as caught:
-        check_samples(hospital.recipe(), many, on_grid=True)
+        check_samples(recipe.data.sequences, recipe.prepare, many, on_grid=True)
     said = caught.value.problem
     assert "case case-00-s000: extra.int16_scale is" in said
     assert "case case-01-s000: extra.int16_scale is -962, not a number above 0" in said
@@ -197,7 +198,7 @@ def test_a_folder_of_another_sort_is_refused_before_anything_is_prepared(
     with pytest.raises(UserError, match="int16_scale is -962"):
         evaluate(hospital.recipe(), tmp_path, many / "facts")
     good = synthetic(hospital, tmp_path / "good", sources)
-    check_samples(hospital.recipe(), good, on_grid=True)
+    check_samples(recipe.data.sequences, recipe.prepare, good, on_grid=True)
     base = str(REPOSITORY / "recipes" / "base.yaml")
     command = ["evaluate", base, "--profile", "smoke", "--out", str(tmp_path / "run")]
     assert main([*command, "--samples", str(many / "facts")]) == 2

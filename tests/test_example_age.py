@@ -21,7 +21,7 @@ from torch import Tensor
 from voxella.cache.latents import LatentWriter, merge_latents
 from voxella.case import Case, Manifest
 from voxella.ldm.export import load_model
-from voxella.ldm.generate import generate, request_for
+from voxella.ldm.generate import GenerationSettings, generate, request_for
 from voxella.ldm.train import train
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
@@ -122,11 +122,12 @@ def taught(recipe: Recipe, run: Path) -> Tensor:
     train(recipe, run)
     model = load_model(folders.model)
     asked = [
-        Case(id="x", patient="x", images={}, conditions=told, extra={"spacing_mm": [2, 2, 3]})
+        Case(id="x", group="x", images={}, conditions=told, extra={"spacing_mm": [2, 2, 3]})
         for told in ({"age": 45.0}, {"age": 85.0}, {})
     ]
-    requests = [request_for(recipe, case, None, "x") for case in asked]
-    made = generate(model, recipe, requests, device=torch.device("cpu"))
+    classes, settings = recipe.data.classes, GenerationSettings.of(recipe)
+    requests = [request_for(classes, recipe.conditions, case, None, "x") for case in asked]
+    made = generate(model, settings, requests, device=torch.device("cpu"))
     return made.latents.flatten(1).mean(dim=1)
 
 

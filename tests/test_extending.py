@@ -1,4 +1,4 @@
-"""docs/extending.md is true: what it shows is one file each, and that file alone is enough."""
+"""docs/how-to/extending.md is true: each part it shows is one file, and that file is enough."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.evaluation.adherence import probe_for
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.metrics.declared.lookup import chosen_metrics, declared_numbers, number_of
 from voxella.metrics.declared.measured import NoNumberError
 from voxella.metrics.declared.measuring import attempt_all
+from voxella.metrics.declared.published import Published
 from voxella.metrics.estimate import Estimate
 from voxella.plugins.component import Component
 from voxella.plugins.registry import build
-from voxella.report.numbers import Published, grouped_rows
+from voxella.report.numbers import grouped_rows
 from voxella.study.load import load_studies
 from voxella.testing import run_contract
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "extending.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "extending.md").read_text()
 FILES = {
     name: text
     for name, text in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -173,11 +174,11 @@ def test_a_probe_is_found_by_the_source_of_labels(
     samples = synthetic(hospital, tmp_path / "samples", hospital.cases("train"))
     prepared = Manifest.read(hospital.prepared)
     recipe = hospital.recipe()
-    assert probe_for(read_sets(recipe, prepared, samples)) is None
+    assert probe_for(read_sets(SetSettings.of(recipe), prepared, samples)) is None
     ours = [
         Case.model_validate(case.model_dump() | {"label_source": "bright"}) for case in prepared
     ]
-    probe = probe_for(read_sets(recipe, Manifest(hospital.prepared, ours), samples))
+    probe = probe_for(read_sets(SetSettings.of(recipe), Manifest(hospital.prepared, ours), samples))
     assert probe is not None
     assert probe.fingerprint == "bright 1"
 

@@ -53,7 +53,7 @@ def test_a_report_stands_in_no_field(report: str) -> None:
         assert field_problem(field, nested.get(field, report)) is not None
         with pytest.raises(ValidationError) as caught:
             Case.model_validate(
-                {"id": "a", "patient": "p", "images": {}, field: nested.get(field, report)}
+                {"id": "a", "group": "p", "images": {}, field: nested.get(field, report)}
             )
         assert "Jansen" not in str(caught.value)
         assert report not in str(caught.value)
@@ -70,7 +70,7 @@ def test_names_of_files_and_folders_that_users_have() -> None:
     ):
         assert field_problem("images", {"t2w": path}) is None
     assert field_problem("extra", {"SoftwareVersions": "syngo MR E11 v 2 b"}) is None
-    assert field_problem("patient", "") is None
+    assert field_problem("group", "") is None
     assert why_sentence("a b c d e") == "has 5 words, at most 4 are legal"
 
 
@@ -79,16 +79,16 @@ def test_a_manifest_with_a_report_in_a_field_is_refused_by_line(
     report: str, tmp_path: Path
 ) -> None:
     entries: list[dict[str, Any]] = [
-        {"id": "a", "patient": report, "images": {}},
-        {"id": "b", "patient": "p", "images": {}, "label_source": report, report: 1},
-        {"id": "c", "patient": "p", "images": {report: "c.nii"}, "split": report},
+        {"id": "a", "group": report, "images": {}},
+        {"id": "b", "group": "p", "images": {}, "label_source": report, report: 1},
+        {"id": "c", "group": "p", "images": {report: "c.nii"}, "split": report},
     ]
     path = tmp_path / "manifest.jsonl"
     path.write_text("\n".join(json.dumps(entry) for entry in entries), encoding="utf-8")
     with pytest.raises(UserError) as caught:
         Manifest.read(tmp_path)
     said = str(caught.value)
-    assert f"{path}:1: case a: patient: has " in said
+    assert f"{path}:1: case a: group: has " in said
     assert f"{path}:2: case b: label_source: has " in said
     assert f"{path}:2: case b: a field that no case has" in said
     assert f"{path}:3: case c: images: has a key that has " in said
@@ -118,7 +118,7 @@ def refused(out: Path, path: Path, **settings: Any) -> str:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-@pytest.mark.parametrize("field", ["patient", "label_source"])
+@pytest.mark.parametrize("field", ["group", "label_source"])
 def test_a_column_of_reports_taken_for_another_is_one_message(
     report: str, field: str, tmp_path: Path
 ) -> None:
@@ -161,17 +161,17 @@ def test_settings_that_are_reports_are_not_shown(
 
 def test_a_key_of_json_that_is_a_report_is_not_listed(tmp_path: Path) -> None:
     path = source(tmp_path, 1, **{REPORTS[0]: "x"})
-    said = refused(tmp_path / "out", path, columns={"patient": "Pat"})
+    said = refused(tmp_path / "out", path, columns={"group": "Pat"})
     assert "no column Pat" in said
     assert f"text of {len(REPORTS[0])} characters" in said
 
 
 def test_every_importer_ends_at_the_same_rule(tmp_path: Path) -> None:
     drafts = [
-        Draft(id=f"c{n}", patient=REPORTS[0], images={"t2w": tmp_path / "a.nii"}, label=REPORTS[1])
+        Draft(id=f"c{n}", group=REPORTS[0], images={"t2w": tmp_path / "a.nii"}, label=REPORTS[1])
         for n in range(3)
     ]
-    with pytest.raises(UserError, match=r"patient has .* \(cases c0, c1, c2\)") as caught:
+    with pytest.raises(UserError, match=r"group has .* \(cases c0, c1, c2\)") as caught:
         Assembly(**KEEP).write(drafts, tmp_path / "out")
     assert "label has several lines (cases c0, c1, c2)" in str(caught.value)
     assert "Jansen" not in str(caught.value)

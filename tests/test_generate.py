@@ -16,7 +16,7 @@ from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import make_sampler
 from voxella.diffusion.schedule import Schedule
 from voxella.ldm.build import LatentDiffusion, build_model
-from voxella.ldm.generate import Generated, Request, generate
+from voxella.ldm.generate import Generated, GenerationSettings, Request, generate
 from voxella.recipe.model import Recipe
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ class Spy:
 def make(
     recipe: Recipe, requests: Sequence[Request], model: LatentDiffusion | None = None
 ) -> Generated:
-    return generate(model or trained(recipe), recipe, requests, device=CPU)
+    return generate(model or trained(recipe), GenerationSettings.of(recipe), requests, device=CPU)
 
 
 @pytest.mark.parametrize("name", ["ccella", "ellabase", "radbase", "ccella-rflow"])
@@ -311,7 +311,11 @@ def test_two_dimensions_and_progress() -> None:
     requests = [Request(name, features(3, 1), 0, (0.5, 0.5)) for name in "ab"]
     seen: list[tuple[int, int]] = []
     made = generate(
-        model, recipe, requests, device=CPU, on_step=lambda done, total: seen.append((done, total))
+        model,
+        GenerationSettings.of(recipe),
+        requests,
+        device=CPU,
+        on_step=lambda done, total: seen.append((done, total)),
     )
     assert made.latents.shape == (2, 4, 4, 4)
     assert bool(made.latents.isfinite().all())
@@ -323,5 +327,5 @@ def test_a_sampler_given_takes_the_place_of_the_recipes(monkeypatch: pytest.Monk
     model = trained(recipe)
     spy = Spy(model, monkeypatch)
     sampler = make_sampler("dpmpp_2m", model.schedule, 5)
-    generate(model, recipe, [request("a")], device=CPU, sampler=sampler)
+    generate(model, GenerationSettings.of(recipe), [request("a")], device=CPU, sampler=sampler)
     assert spy.timesteps == list(sampler.timesteps)

@@ -301,10 +301,10 @@ def test_what_cannot_work_is_named() -> None:
     settings = Augment.model_validate(
         {"translate_share": [0.1], "zoom": [1.2, 0.8], "blur": {"std_mm": [2, 1]}}
     )
-    assert list(settings.problems(3, "classify.augment", "classify.size")) == [
-        "classify.augment.translate_share has 1 numbers, classify.size has 3 axes",
-        "classify.augment.zoom: received 1.2, 0.8; legal: 0 < low <= high",
-        "classify.augment.blur.std_mm: received 2, 1; legal: low <= high",
+    assert list(settings.problems(3, "classify.size")) == [
+        ("translate_share", "has 1 numbers, classify.size has 3 axes"),
+        ("zoom", "received 1.2, 0.8; legal: 0 < low <= high"),
+        ("blur.std_mm", "received 2, 1; legal: low <= high"),
     ]
 
 

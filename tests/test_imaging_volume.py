@@ -206,8 +206,8 @@ def test_names_and_places_are_named(tmp_path: Path) -> None:
     refused(tmp_path / "e.nii", "the file is empty")
     (tmp_path / "t.mha").write_text("Case,Age\n1,2\n")
     refused(tmp_path / "t.mha", "no MetaImage header")
-    (tmp_path / "t.png").write_text("x")
-    refused(tmp_path / "t.png", "legal: .nii.gz, .nii, .mha")
+    (tmp_path / "t.gif").write_text("x")
+    refused(tmp_path / "t.gif", "legal: .nii.gz, .nii, .mha")
 
 
 def test_git_lfs_pointers_and_foreign_formats_are_named_with_what_to_do(tmp_path: Path) -> None:

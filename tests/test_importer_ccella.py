@@ -70,7 +70,7 @@ def source(tmp_path: Path) -> Path:
 def test_the_released_lists(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     manifest = Manifest.read(ccella(source=source.parent)(out).folder)
-    assert [(c.id, c.patient, c.split, c.label, c.label_source) for c in manifest] == [
+    assert [(c.id, c.group, c.split, c.label, c.label_source) for c in manifest] == [
         ("p1", "p1", "train", "positive", "pirads"),
         ("p2", "p2", "train", "negative", "pirads"),
         ("p3_s1", "p3", "train", "positive", "pirads"),
@@ -171,7 +171,7 @@ def test_a_sheet_whose_label_is_the_split(source: Path, tmp_path: Path) -> None:
         columns=("folder", "PosPIRADS", "PosISUP", "Label", "patient", "label_source"),
     )
     manifest = ccella(source=source, labels=sheet)(tmp_path / "out")
-    assert [(c.patient, c.split, c.label_source) for c in manifest] == [
+    assert [(c.group, c.split, c.label_source) for c in manifest] == [
         ("Q", "train", "reader"),
         ("R", "val", "isup"),
         ("Q", "train", "pirads"),
@@ -295,8 +295,8 @@ def test_splits_by_patient(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"patients of 30 cases stand(.|\n)*resplit=true"):
         ccella(source=lists)(tmp_path / "out")
     made = ccella(source=lists, resplit=True, val_share=0.2, test_share=0.2)(tmp_path / "out")
-    by_patient = {case.patient: case.split for case in made}
-    assert all(by_patient[case.patient] == case.split for case in made)
+    by_patient = {case.group: case.split for case in made}
+    assert all(by_patient[case.group] == case.split for case in made)
     assert set(by_patient.values()) == {"train", "val", "test"}
     # Of the train list alone, some are held out for validation and none for testing.
     held = ccella(source=lists / "train.json", val_share=0.3, test_share=0.0)(tmp_path / "one")

@@ -15,12 +15,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
+from PIL import Image as Pillow
 
 from voxella.cache.text import CaseText, TextWriter, merge_text, text_key
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
+from voxella.imaging import write
 from voxella.plugins.component import Component
 from voxella.recipe.model import Text
 from voxella_importers.ccella.export import CcellaExport, export_ccella
@@ -41,7 +43,7 @@ def case(folder: Path, name: str, text: str | None = None, **more: Any) -> Case:
         (folder / "reports").mkdir(exist_ok=True)
         (folder / "reports" / f"{name}.txt").write_text(text, encoding="utf-8")
     settings: dict[str, Any] = {
-        "patient": name,
+        "group": name,
         "images": {"t2w": str(write_image(folder.parent / "raw" / f"{name}.nii.gz").resolve())},
         "report": None if text is None else f"reports/{name}.txt",
         "report_sha256": None if text is None else sha256_bytes(text.encode()),
@@ -63,8 +65,8 @@ def dataset(tmp_path: Path) -> Manifest:
     manifest = Manifest(
         folder,
         [
-            case(folder, "a", SECRET, patient="p1", label="positive"),
-            case(folder, "b", patient="p1", label_source="isup", images=adc),
+            case(folder, "a", SECRET, group="p1", label="positive"),
+            case(folder, "b", group="p1", label_source="isup", images=adc),
             case(folder, "c", "Ä “text”", split="val", label_source="lesion_drawn"),
             case(folder, "d", split="test", label="positive", extra={"dataset": "X", "isup": 1}),
             case(folder, "e", SECRET, split="test", label=None, label_source=None),
@@ -118,7 +120,7 @@ def test_the_way_back_gives_the_same_data_set(dataset: Manifest, tmp_path: Path)
     labelled = [one for one in dataset if one.label is not None]
     assert len(back) == len(labelled)
     for one, again in zip(labelled, back, strict=True):
-        held = ("id", "patient", "label", "label_source", "split", "report_sha256")
+        held = ("id", "group", "label", "label_source", "split", "report_sha256")
         assert [getattr(one, k) for k in held] == [getattr(again, k) for k in held]
         assert again.extra["dataset"] == one.extra["dataset"]
         assert again.images["t2w"] == one.images["t2w"]
@@ -190,7 +192,7 @@ def test_prepared_images_are_taken(dataset: Manifest, tmp_path: Path) -> None:
     for one in dataset:
         write_image(folder / "images" / f"{one.id}.nii.gz", (0.5, 0.5, 0.75))
         images = {"t2w": f"images/{one.id}.nii.gz"}
-        cases.append(one.model_copy(update={"images": images, "report": None}))
+        cases.append(one.model_copy(update={"images": images, "texts": {}}))
     Manifest(folder, cases).write()
     export_ccella(dataset, tmp_path / "out", CcellaExport(), prepared=Manifest.read(folder))
     (first, *_) = load(tmp_path / "out" / "train.json")
@@ -267,6 +269,35 @@ def test_what_cannot_be_exported_is_named_together(dataset: Manifest, tmp_path: 
         export_ccella(dataset, tmp_path / "out", CcellaExport(classes=("no", "yes")))
     with pytest.raises(UserError, match="no case has a label"):
         export_ccella(Manifest(dataset.folder, [e]), tmp_path / "out", CcellaExport())
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_slices_and_colours_are_no_volumes_of_the_released_code(
+    dataset: Manifest, tmp_path: Path
+) -> None:
+    a, b, c, d, _ = dataset.cases
+    Pillow.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png")
+    nib.save(
+        nib.Nifti1Image(np.eye(8, dtype=np.float32)[..., None], np.eye(4)), tmp_path / "b.nii.gz"
+    )
+    rgb = np.zeros((8, 8, 4), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    nib.save(nib.Nifti1Image(rgb, np.eye(4)), tmp_path / "c.nii.gz")
+    write.write_image(tmp_path / "d.nii.gz", np.zeros((3, 8, 8, 4), np.float32), np.eye(4))
+    files = ("a.png", "b.nii.gz", "c.nii.gz", "d.nii.gz")
+    changed = [
+        case.model_copy(update={"images": {"t2w": str(tmp_path / name)}})
+        for case, name in zip((a, b, c, d), files, strict=True)
+    ]
+    with pytest.raises(UserError) as caught:
+        export_ccella(Manifest(dataset.folder, changed), tmp_path / "out", CcellaExport())
+    message = str(caught.value)
+    for line in (
+        "4 cases cannot be exported:",
+        "t2w is a picture (PNG, JPEG, TIFF), and the released code reads volumes only: 1 (a)",
+        "t2w is a single slice, and the released code reads volumes only: 1 (b)",
+        "t2w is in colours, and the released code reads grey volumes only: 2 (c, d)",
+    ):
+        assert line in message
     assert not (tmp_path / "out").exists()
 
 

@@ -184,7 +184,7 @@ def test_the_key_is_made_once_and_lies_beside_the_data_set(tmp_path: Path) -> No
     # Another key: others.
     other = dicom(source=tmp_path / "in", val_share=0, test_share=0)(tmp_path / "far" / "d")
     assert other.cases[0].id != first.cases[0].id
-    assert other.cases[0].patient != first.cases[0].patient
+    assert other.cases[0].group != first.cases[0].group
 
 
 def test_no_key_is_made_of_what_is_not_imported(tmp_path: Path) -> None:
@@ -271,6 +271,44 @@ def test_what_is_kept_is_of_its_kind(
     assert case.extra == ({} if kept is None else {keyword: kept})
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "told"),
+    [
+        ("PatientAge", "063Y", 63),
+        ("PatientAge", "093Y", 90),
+        ("PatientAge", "018M", 1.5),
+        ("PatientAge", "Zebra", None),
+        ("PatientSex", "M", "M"),
+        ("MagneticFieldStrength", "3", 3),
+        ("MagneticFieldStrength", "1.5", 1.5),
+        ("Manufacturer", "SIEMENS", "SIEMENS"),
+        ("BodyPartExamined", "of Mrs Zebra", None),
+        ("PixelSpacing", ["0.5", "0.5"], None),
+        ("EchoTime", None, None),
+    ],
+)
+def test_conditions_are_the_fields_that_are_asked_for(
+    tmp_path: Path, keyword: str, value: Any, told: object
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_series(tmp_path / "in", **{"PatientWeight": "81", keyword: value})
+    given: dict[str, Any] = {"source": tmp_path / "in", "val_share": 0, "test_share": 0}
+    dicom(**given, conditions={"asked": keyword}, keep=["EchoTime"])(tmp_path / "out")
+    (case,) = Manifest.read(tmp_path / "out")
+    assert case.conditions == ({} if told is None else {"asked": told})
+    # What is asked for as a condition is kept as nothing else.
+    assert case.extra == {}
+
+
+def test_fields_that_identify_are_no_condition(tmp_path: Path) -> None:
+    for keyword in ("PatientName", "PatientBirthDate", "StudyDescription", "OtherStudyNumbers"):
+        with pytest.raises(UserError, match=f"conditions: {keyword} .* may identify a person"):
+            dicom(source=tmp_path, conditions={"asked": keyword})
+    with pytest.raises(UserError, match="conditions: 'Ages' is no DICOM keyword"):
+        dicom(source=tmp_path, conditions={"age": "Ages"})
+
+
 def test_patients_who_may_be_one_are_told_by_their_studies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,7 +318,7 @@ def test_patients_who_may_be_one_are_told_by_their_studies(
     told = capsys.readouterr().err
     (line,) = (line for line in told.splitlines() if "differ only in letter case" in line)
     named = [case.id for case in manifest if case.id in line]
-    assert len({case.patient for case in manifest}) == 3
+    assert len({case.group for case in manifest}) == 3
     assert len(named) == 2
     assert "zebra" not in told.lower()
 
@@ -291,5 +329,5 @@ def test_studies_without_a_patient_are_told(
     for study, patient in {"a": None, "b": "N/A"}.items():
         write_series(tmp_path / "in", study=study, PatientID=patient)
     manifest = dicom(source=tmp_path / "in", val_share=0, test_share=0)(tmp_path / "out")
-    assert len({case.patient for case in manifest}) == 2
+    assert len({case.group for case in manifest}) == 2
     assert "no PatientID, so each is taken for a patient of its own" in capsys.readouterr().err

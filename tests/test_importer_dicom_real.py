@@ -70,7 +70,7 @@ def test_nothing_of_the_headers_is_left(imported: tuple[Manifest, Case]) -> None
     text = (manifest.folder / "manifest.jsonl").read_text()
     header = dcmread(files("4.")[0], stop_before_pixels=True)
     assert re.fullmatch(r"s[0-9a-f]{12}", case.id)
-    assert re.fullmatch(r"p[0-9a-f]{12}", case.patient)
+    assert re.fullmatch(r"p[0-9a-f]{12}", case.group)
     assert case.extra == {}
     for keyword in ("PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDate"):
         assert str(header[keyword].value) not in text
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, source: Path, rule: Any, words: 
 
 def test_the_missing_slice_ends_as_the_documentation_says(tmp_path: Path) -> None:
     rules: Any = {"wanted": {"description": "BVAL"}}
-    table = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    table = (REPOSITORY / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
     (end,) = re.findall(r"`prostatex/ProstateX-missing-slice` .*problem: (.*) \|$", table, re.M)
     with pytest.raises(UserError) as caught:
         dicom(source=LACKING, rules=rules)(tmp_path / "out")

@@ -24,8 +24,8 @@ from dicom_writer import (
 from pydicom.dataset import Dataset
 
 from voxella.case import Case, Manifest
+from voxella.data.importing import importer_component
 from voxella.errors import UserError
-from voxella.recipe.importer import importer_component
 from voxella_importers.dicom.headers import shown_description
 from voxella_importers.dicom.identity import KEY_FILE, load_identity
 from voxella_importers.dicom.plugin import dicom
@@ -353,7 +353,7 @@ def test_studies_of_one_patient_share_a_split(tmp_path: Path) -> None:
         write_series(tmp_path / "in", 3, study=f"s{number}", PatientID=f"p{number % 6}")
     importer = dicom(source=tmp_path / "in", val_share=0.3, test_share=0.3)
     manifest = importer(tmp_path / "out")
-    splits = {case.patient: case.split for case in manifest}
+    splits = {case.group: case.split for case in manifest}
     assert len(splits) == 6
     assert len(set(splits.values())) > 1
-    assert [case.split for case in manifest] == [splits[case.patient] for case in manifest]
+    assert [case.split for case in manifest] == [splits[case.group] for case in manifest]

@@ -112,7 +112,7 @@ def test_facts_are_kept_and_images_named_where_they_are(source: Path) -> None:
     assert first.conditions == {"psa": 5.1, "center": "RUMC"}
     assert "psa" not in second.conditions
     assert first.images["adc"] == str((source / "images" / "1" / "1_10_adc.mha").resolve())
-    assert first.patient == second.patient == "1"
+    assert first.group == second.group == "1"
 
 
 def test_fold_folders_that_were_not_merged_are_found(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_without_splits_a_patient_stays_in_one(tmp_path: Path) -> None:
     cases = [f"{patient}_{study}" for patient in range(40) for study in range(2)]
     tree(tmp_path / "images", cases, sequences=("t2w",))
     made = picai(source=tmp_path, val_share=0.3, test_share=0.3)(tmp_path / "out")
-    by_patient = {case.patient: case.split for case in made}
-    assert all(by_patient[case.patient] == case.split for case in made)
+    by_patient = {case.group: case.split for case in made}
+    assert all(by_patient[case.group] == case.split for case in made)
     assert set(by_patient.values()) == {"train", "val", "test"}
 
 

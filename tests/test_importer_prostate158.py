@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -242,3 +243,34 @@ class TestContract(ImporterContract):
         write_table(tmp_path / "train.csv", [row(24, ())])
         write_case(tmp_path / "024", row(24, ()))
         monkeypatch.setattr(type(self), "arguments", {"source": tmp_path, "masks": ["lesion"]})
+
+
+def with_column(tables: Path, cells: Mapping[str, str]) -> None:
+    """Join one more column to the first table, as whoever has the ages would."""
+    path = tables / "train.csv"
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*COLUMNS, "AGE"])
+        writer.writeheader()
+        writer.writerows(row | {"AGE": cells[row["ID"]]} for row in rows)
+
+
+def test_conditions_are_columns_that_somebody_joined(tables: Path, tmp_path: Path) -> None:
+    write_images(tables, tmp_path / "images", LAYOUTS[0])
+    asked: dict[str, Any] = {
+        "source": tables,
+        "images": tmp_path / "images",
+        "conditions": {"age": "AGE"},
+    }
+    with pytest.raises(UserError, match="no table has the column AGE"):
+        prostate158(**asked)(tmp_path / "out")
+    with_column(tables, {"24": "63", "66": ""})
+    made = {case.id: case for case in prostate158(**asked)(tmp_path / "out")}
+    assert made["024"].conditions == {"age": 63}
+    # An empty cell, and the tables without the column.
+    assert [made[case].conditions for case in ("066", "020", "001")] == [{}, {}, {}]
+    with_column(tables, {"24": "Zebra of 63", "66": ""})
+    with pytest.raises(UserError, match=r"row 2: .*AGE.* is more than one word") as caught:
+        prostate158(**asked)(tmp_path / "again")
+    assert "Zebra" not in str(caught.value)

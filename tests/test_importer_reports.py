@@ -183,21 +183,21 @@ def test_ids_with_characters_that_cannot_be_seen_are_refused(
     path = write(source / "t.csv", f"id,patient,t2w\na,P{unseen}1,a.nii.gz\n")
     message = refused(
         lambda: table(source=path, **KEEP)(tmp_path / "out"),
-        f"row 2: its patient holds a character that cannot be seen (U+{ord(unseen):04X})",
+        f"row 2: its group holds a character that cannot be seen (U+{ord(unseen):04X})",
     )
     assert unseen not in message
 
 
 def test_ids_that_a_spreadsheet_has_rounded_are_refused(source: Path, tmp_path: Path) -> None:
     path = write(source / "t.csv", "id,patient,t2w\na,1.23E+15,a.nii.gz\n")
-    refused(lambda: table(source=path, **KEEP)(tmp_path / "out"), "row 2: its patient is a number")
+    refused(lambda: table(source=path, **KEEP)(tmp_path / "out"), "row 2: its group is a number")
 
 
 def test_a_manifest_with_line_separators_reads_back(tmp_path: Path) -> None:
     line = json.dumps({"id": "a", "patient": "P\u2028 1\x85", "images": {}}, ensure_ascii=False)
     write(tmp_path / "manifest.jsonl", f"{line}\r\n", "utf-8-sig")
     (case,) = Manifest.read(tmp_path)
-    assert case.patient == "P\u2028 1\x85"
+    assert case.group == "P\u2028 1\x85"
     found, findings = read_leniently(tmp_path)
     assert (found.cases, findings) == ([case], [])
 
@@ -232,10 +232,10 @@ def test_cells_that_say_there_is_nothing_are_empty(
     lines += ["b,nan,a.nii.gz,positive,NULL,5.1", "c,P1,a.nii.gz,nan,,<NA>"]
     path = write(source / "t.csv", "\n".join(lines))
     made = table(source=path, extra=["psa"], **KEEP)(tmp_path / "out")
-    assert [(c.patient, c.label, c.report, c.extra.get("psa")) for c in made] == [
+    assert [(c.group, c.label, c.report, c.extra.get("psa")) for c in made] == [
         ("a", None, None, None), ("b", "positive", None, 5.1), ("P1", None, None, None),
     ]  # fmt: skip
-    assert "2 rows name no patient (nan, N/A, - or the like)" in capsys.readouterr().err
+    assert "2 rows name no group (nan, N/A, - or the like)" in capsys.readouterr().err
     # Where the user gives such a word a meaning, it has that meaning.
     path = write(source / "t.csv", "id,t2w,label\na,a.nii.gz,-\nb,a.nii.gz,none\n")
     given: dict[str, Any] = {"labels": {"-": "none"}, "classes": ["none", "some"], **KEEP}
@@ -263,8 +263,8 @@ def test_what_users_brought(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
     refused(
         lambda: table(source=CASES / "13-line-separator-in-patient" / "t.csv")(tmp_path / "13"),
-        "row 2: its patient holds a character that cannot be seen (U+2028)",
-        "row 3: its patient holds a character that cannot be seen (U+0085)",
+        "row 2: its group holds a character that cannot be seen (U+2028)",
+        "row 3: its group holds a character that cannot be seen (U+0085)",
     )
     capsys.readouterr()
     workbook = CASES / "16-excel-hidden-rows" / "t.xlsx"

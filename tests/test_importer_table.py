@@ -54,7 +54,7 @@ def test_a_table_becomes_a_data_set(source: Path, tmp_path: Path) -> None:
     importer = table(
         source=write(source / "t.csv", text, "utf-8-sig"),
         columns={
-            "id": "Case", "patient": "Pat", "t2w": "File", "adc": "ADC",
+            "id": "Case", "group": "Pat", "t2w": "File", "adc": "ADC",
             "report_file": "Report", "label": "Class",
         },
         sequences=["t2w", "adc"],
@@ -67,7 +67,7 @@ def test_a_table_becomes_a_data_set(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     importer(out)
     a, b, c = Manifest.read(out)
-    assert (a.id, a.patient, a.label, a.label_source, a.split) == (
+    assert (a.id, a.group, a.label, a.label_source, a.split) == (
         "a", "1", "negative", "table", "train",
     )  # fmt: skip
     assert (b.label, c.label, c.label_source) == ("positive", None, None)
@@ -205,7 +205,7 @@ def test_all_problems_of_all_rows_are_named_at_once(source: Path, tmp_path: Path
         "row 8: its report file does not exist",
         "row 9: t2w does not name an image file",
         "row 9: its report file does not exist",
-        "one patient in train and test",
+        "one group in train and test",
         "nothing was written",
     )
     assert message.count("row 8") == 4
@@ -295,7 +295,7 @@ def test_a_workbook_becomes_a_data_set(source: Path, tmp_path: Path) -> None:
     manifest = table(source=source / "t.xlsx", columns=columns, sheet="studies", **settings)(
         tmp_path / "out"
     )
-    assert [(case.id, case.patient) for case in manifest] == [("1", "7"), ("2", "7")]
+    assert [(case.id, case.group) for case in manifest] == [("1", "7"), ("2", "7")]
     assert manifest.cases[0].extra == {
         "PSA": 5.1, "Day": "2021-03-04", "report_encoding": "inline, xlsx",
     }  # fmt: skip
@@ -326,3 +326,29 @@ def test_few_cases_of_which_none_is_trained_on_say_how(source: Path, tmp_path: P
     # p2 and p7 are drawn for test and val, see the splits above.
     refused(table(source=path, val_share=0.1, test_share=0.2), tmp_path / "out",
             "none of the 2 cases", "--set val_share=0 --set test_share=0")  # fmt: skip
+
+
+def grouped(source: Path, header: str, **settings: Any) -> list[tuple[str, str]]:
+    text = f"{header}\na,1,x,img/a.nii.gz\nb,1,y,img/b.nii.gz\nc,2,y,img/c.nii.gz\n"
+    importer = table(source=write(source / "t.csv", text), val_share=0, test_share=0, **settings)
+    return [(case.id, case.group) for case in importer(source / "out")]
+
+
+def test_cases_belong_together_by_group(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_first = [("a", "1"), ("b", "1"), ("c", "2")]
+    assert grouped(source, "id,group,arm,t2w") == by_first
+    assert grouped(source, "id,slide,arm,t2w", columns={"group": "slide"}) == by_first
+    # A table that says patient itself needs no mapping, and both names can be told apart.
+    assert grouped(source, "id,patient,arm,t2w") == by_first
+    assert grouped(source, "id,patient,group,t2w", columns={"group": "patient"}) == by_first
+    assert "patient" not in capsys.readouterr().err
+    assert grouped(source, "id,Pat,arm,t2w", columns={"patient": "Pat"}) == by_first
+    assert "columns: patient is called group now" in capsys.readouterr().err
+
+
+def test_a_group_that_may_be_either_column_is_refused(source: Path) -> None:
+    with pytest.raises(UserError, match="columns group and patient; which of them") as caught:
+        grouped(source, "id,patient,group,t2w")
+    assert "columns={group: patient}" in str(caught.value)
+    with pytest.raises(UserError, match="both are given"):
+        grouped(source, "id,p,g,t2w", columns={"patient": "p", "group": "g"})

@@ -29,6 +29,7 @@ from voxella.imaging.volume import read_volume
 from voxella.limits import CELLS, MERGED_CELLS, RECIPE_BYTES, TEXT_BYTES, Limit
 from voxella.recipe.load import load_recipe
 from voxella.sampling.prompt_files import prompt_cases
+from voxella.sampling.prompt_values import PromptRules
 
 __all__ = ["_keep_signals"]  # a fixture of the command line's tests
 
@@ -80,7 +81,7 @@ def test_a_cube_of_1600_voxels_is_refused_unread(bomb: Path) -> None:
 def test_the_check_and_prepare_say_the_same(
     bomb: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    case = Case(id="a", patient="a", images={"t2w": str(bomb)}, split="train")
+    case = Case(id="a", group="a", images={"t2w": str(bomb)}, split="train")
     Manifest(tmp_path / "dataset", [case]).write()
     assert main(["check", str(tmp_path / "dataset"), "--workers", "1"]) == 2
     assert "image.impossible-size" in capfd.readouterr().out
@@ -220,7 +221,7 @@ def test_text_files_of_terabytes(tmp_path: Path, what: str) -> None:
     acts: dict[str, Callable[[], object]] = {
         "recipe": lambda: load_recipe(path),
         "manifest": lambda: Manifest.read(tmp_path),
-        "prompts": lambda: prompt_cases(recipe, facts),
+        "prompts": lambda: prompt_cases(recipe.sample, PromptRules.of(recipe, facts)),
         "table": lambda: read_table(path, ["id"]),
     }
     error = little_memory(acts[what])
@@ -274,7 +275,7 @@ def test_numbers_that_nobody_means(setting: str) -> None:
 
 
 def test_every_limit_is_told_on_the_page_of_limits() -> None:
-    page = (REPOSITORY / "docs" / "limits.md").read_text()
+    page = (REPOSITORY / "docs" / "reference" / "limits.md").read_text()
     every = [value for value in vars(limits).values() if isinstance(value, Limit)]
     assert len(every) == len(limits.__all__) - 1
     for limit in every:

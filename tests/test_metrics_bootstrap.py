@@ -57,6 +57,35 @@ def test_intervals_of_a_proportion_are_scipys(hits: int, n: int) -> None:
         assert estimate.high == pytest.approx(theirs.high, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("hits", "n", "wilson_ends", "exact_ends"),
+    [
+        (0, 12, (0.0, 0.24249400665524087), (0.0, 0.2646484693970512)),
+        (
+            1,
+            12,
+            (0.014865094404917095, 0.35387991114111694),
+            (0.002107593231860228, 0.38479616515094406),
+        ),
+        (7, 20, (0.1811918241010821, 0.5671457233147638), (0.1539092047845412, 0.5921885345328282)),
+        (20, 20, (0.8388748419471806, 1.0), (0.8315665290169147, 1.0)),
+        (
+            740,
+            5071,
+            (0.13647915108918726, 0.15591253658444365),
+            (0.1363184131199979, 0.15594671090146728),
+        ),
+    ],
+)
+def test_intervals_are_what_they_were_by_hand(
+    hits: int, n: int, wilson_ends: tuple[float, float], exact_ends: tuple[float, float]
+) -> None:
+    """Before scipy's: the closed form to rounding, quantiles of the beta distribution to 1e-12."""
+    scored, exact = wilson(hits, n), clopper_pearson(hits, n)
+    assert (scored.low, scored.high) == pytest.approx(wilson_ends, rel=0, abs=2e-16)
+    assert (exact.low, exact.high) == pytest.approx(exact_ends, rel=0, abs=1e-12)
+
+
 def test_wilson_has_its_published_value() -> None:
     # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263, method 3.
     estimate = wilson(81, 263)

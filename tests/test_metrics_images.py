@@ -9,7 +9,6 @@ import pytest
 import torch
 from monai.metrics.regression import MultiScaleSSIMMetric
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
@@ -104,12 +103,12 @@ def test_histograms_leave_the_background_out() -> None:
     assert intensity_counts(np.array([0.05, 0.3]), EDGES, above=0.1).sum() == 1
 
 
-def test_distances_are_scipys() -> None:
+def test_distances_are_their_definitions() -> None:
+    """The integral of |F - G|; and scipy's Jensen-Shannon, ours being by hand."""
     p, q = counts(0), counts(1, 3.0)
     centres = (EDGES[1:] + EDGES[:-1]) / 2
-    assert wasserstein(p, q, EDGES) == pytest.approx(
-        stats.wasserstein_distance(centres, centres, p, q), rel=1e-9
-    )
+    apart = np.abs(np.cumsum(p / p.sum() - q / q.sum()))[:-1]
+    assert wasserstein(p, q, EDGES) == pytest.approx(np.sum(apart * np.diff(centres)), abs=1e-15)
     assert jensen_shannon(p, q) == pytest.approx(jensenshannon(p, q, base=2), rel=1e-9)
 
 

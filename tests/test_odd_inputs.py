@@ -165,9 +165,9 @@ def test_export_names_reports_that_cannot_be_read(
         cases.append(
             Case(
                 id=name,
-                patient=name,
+                group=name,
                 images={"t2w": f"{name}.nii.gz"},
-                report=f"{name}.txt",
+                texts={"report": f"{name}.txt"},
                 label="negative",
             )
         )

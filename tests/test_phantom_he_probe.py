@@ -25,7 +25,7 @@ FRESH = 77
 def test_levels_are_told_right_on_fresh_tiles_of_the_demos_size() -> None:
     pairs = [(t, look_at_tile(d.image, 1.0)) for t, d in tiles(FRESH, 120, 64, 1.0)]
     tumour, til = agreement(pairs)
-    # 0.95 and more are told of 300 in docs/phantom_he.md; of 120 a few more may be wrong.
+    # 0.95 and more are told of 300 in docs/reference/phantom_he.md; of 120 a few more may be wrong.
     assert tumour >= 0.93
     assert til >= 0.93
     highs = [t.tumour > 0.5 for t, _ in pairs]
@@ -97,7 +97,7 @@ def test_a_missing_probability_is_not_told(tmp_path: Path) -> None:
 
 def test_other_cases_and_grey_images_are_none_of_its_business(tmp_path: Path) -> None:
     probe = build_probe()
-    other = Case(id="a", patient="a", images={"t2w": "a.nii"}, label_source="phantom", truth="x")
+    other = Case(id="a", group="a", images={"t2w": "a.nii"}, label_source="phantom", truth="x")
     assert probe.told(Manifest(tmp_path, [other]), other) is None
     assert probe.look(np.ones((8, 8)), (1.0, 1.0)).blind
     mine = replace_source(other)

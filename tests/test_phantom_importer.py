@@ -59,7 +59,7 @@ def test_manifest_reads_and_every_file_is_there(data_set: Path) -> None:
         assert case.label_source == "phantom"
         assert case.truth is not None
         truth = read_truth(data_set / case.truth)
-        assert (truth.id, truth.patient, truth.label) == (case.id, case.patient, case.label)
+        assert (truth.id, truth.patient, truth.label) == (case.id, case.group, case.label)
         told = {"age": truth.age, "psa": truth.psa, "volume": truth.gland.volume_ml}
         assert case.conditions == told
         assert manifest.image_path(case, "t2w").is_file()

@@ -54,7 +54,7 @@ BREACHES = [
     ("text_encoders", "graph", "needs no gradient", "hang on the encoder's graph"),
     ("importers", "empty", "manifest is valid", "no case was imported"),
     ("importers", "image", "images are readable", "b.nii.gz"),
-    ("importers", "hash", "reports are whole and stay private", "report_sha256 does not fit"),
+    ("importers", "hash", "reports are whole and stay private", "texts_sha256 does not fit"),
     ("importers", "leak", "reports are whole and stay private", "repeats its report"),
     ("importers", "random", "importing twice gives the same", "differ in case a"),
     ("exporters", "nothing", "files are there", "no file was written"),

@@ -22,6 +22,7 @@ from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.imaging.volume import read_volume, write_volume
+from voxella.imaging.write import write_image
 from voxella.preparation import cases as prepare_cases
 from voxella.preparation.stage import prepare
 from voxella.recipe.model import Intensity, Prepare
@@ -44,10 +45,10 @@ def dataset(folder: Path, count: int = 4, sequences: tuple[str, ...] = ("t2w",))
         cases.append(
             Case(
                 id=f"c{number}",
-                patient=f"p{number}",
+                group=f"p{number}",
                 images=images,
-                report=f"reports/c{number}.txt",
-                report_sha256=sha256_file(folder / "reports" / f"c{number}.txt"),
+                texts={"report": f"reports/c{number}.txt"},
+                texts_sha256={"report": sha256_file(folder / "reports" / f"c{number}.txt")},
                 label="positive" if number % 2 else "negative",
                 label_source="table",
                 split="val" if number == 1 else "train",
@@ -172,9 +173,9 @@ def test_a_killed_stage_goes_on_where_it_was(
         if len(calls) == dies_at:
             (path.parent / ".partial-x.nii.gz").write_bytes(b"half")
             raise Killed
-        return write_volume(path, array, affine)
+        return write_image(path, array, affine)
 
-    monkeypatch.setattr(prepare_cases, "write_volume", dying)
+    monkeypatch.setattr(prepare_cases, "write_image", dying)
     with pytest.raises(Killed):
         prepare(recipe(), source, out, workers=1)
     assert not (out / "stage.json").exists()
@@ -197,7 +198,7 @@ def spoiled(folder: Path) -> Path:
     (images / "1_t2w.nii.gz").write_bytes((images / "1_t2w.nii.gz").read_bytes()[:300])
     (images / "2_t2w.nii.gz").unlink()
     write_volume(images / "3_t2w.nii.gz", np.full((12, 11, 5), 3.0), np.eye(4))
-    cases = Manifest.read(folder).cases
+    cases = list(Manifest.read(folder))
     cases[4] = cases[4].model_copy(update={"images": {"adc": "images/4_t2w.nii.gz"}})
     Manifest(folder, cases).write()
     return folder
@@ -295,7 +296,7 @@ def test_a_mask_moves_the_crop_and_is_part_of_what_decides_a_case(tmp_path: Path
     )
     write_volume(source / "images" / "1_gland.nii.gz", mask[::-1], np.diag([1.0, 1.0, 3.0, 1.0]))
     write_volume(source / "images" / "2_gland.nii.gz", 0 * mask, np.diag([1.0, 1.0, 3.0, 1.0]))
-    cases = Manifest.read(source).cases
+    cases = list(Manifest.read(source))
     cases[3] = cases[3].model_copy(update={"images": {"t2w": cases[3].images["t2w"]}})
     Manifest(source, cases).write()
     with pytest.raises(UserError) as caught:
@@ -321,7 +322,7 @@ def test_what_nobody_foresaw_is_a_problem_of_its_case(
         raise ZeroDivisionError("strange")
 
     source = dataset(tmp_path / "raw", count=1)
-    monkeypatch.setattr(prepare_cases, "read_volume", strange)
+    monkeypatch.setattr(prepare_cases, "read_image", strange)
     with pytest.raises(UserError, match="case c0: ZeroDivisionError: strange"):
         prepare(recipe(), source, tmp_path / "out", workers=1)
 
@@ -373,7 +374,7 @@ def test_another_data_set_does_not_take_the_place_of_the_first(tmp_path: Path) -
 def test_the_same_data_set_may_grow_shrink_change_and_move(tmp_path: Path) -> None:
     out = tmp_path / "run" / "prepared"
     source = dataset(tmp_path / "raw", count=3)
-    cases = Manifest.read(source).cases
+    cases = list(Manifest.read(source))
     Manifest(source, cases[:2]).write()
     assert len(prepare(recipe(), source, out, workers=1)) == 2
     Manifest(source, cases).write()
@@ -410,7 +411,7 @@ def test_an_empty_data_set_is_named(tmp_path: Path) -> None:
 def test_images_of_one_slice(tmp_path: Path) -> None:
     array = np.random.default_rng(0).random((16, 16, 1))
     write_volume(tmp_path / "raw" / "a.nii.gz", array, np.eye(4))
-    Manifest(tmp_path / "raw", [Case(id="a", patient="a", images={"t2w": "a.nii.gz"})]).write()
+    Manifest(tmp_path / "raw", [Case(id="a", group="a", images={"t2w": "a.nii.gz"})]).write()
     flat = recipe(size=[8, 8], crop_mm=[8.0, 8.0])
     manifest = prepare(flat, tmp_path / "raw", tmp_path / "out", workers=1)
     assert manifest.cases[0].extra["spacing_mm"] == [1.0, 1.0]
@@ -424,7 +425,7 @@ def test_real_picai_cases(tmp_path: Path) -> None:
     cases = [
         Case(
             id=case,
-            patient=case,
+            group=case,
             images={
                 name: str(PICAI / case.split("_")[0] / f"{case}_{name}.mha")
                 for name in ("t2w", "adc", "hbv")

@@ -100,7 +100,7 @@ def write_table(path: Path, cases: list[Case], images: Path, **changes: str) -> 
 
 @pytest.fixture(scope="module")
 def cases(smoke_workspace: Path) -> list[Case]:
-    return Manifest.read(smoke_workspace / "dataset").cases
+    return list(Manifest.read(smoke_workspace / "dataset"))
 
 
 @pytest.fixture(autouse=True)

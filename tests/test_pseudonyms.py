@@ -17,7 +17,7 @@ from voxella.classification.identity import leaks
 from voxella.data import pseudonyms
 from voxella.data.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.errors import UserError
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.report.write import write_report
 from voxella_importers.ccella.export import CcellaExport, export_ccella
@@ -34,7 +34,7 @@ def renamed(samples: Path) -> Path:
             (samples / path).rename(samples / images[sequence])
         known = {
             "id": twin(source),
-            "patient": f"synthetic-{mark('patient', case.patient.removeprefix('synthetic-'))}",
+            "group": f"synthetic-{mark('patient', case.group.removeprefix('synthetic-'))}",
             "images": images,
             "extra": {**case.extra, "source_case": hidden(source)},
         }
@@ -82,7 +82,7 @@ def test_two_cases_with_one_name_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Pseudonyms.of(give_key(tmp_path))
-    cases = [Case(id=f"case-{n}", patient=f"p{n}", images={}) for n in range(17)]
+    cases = [Case(id=f"case-{n}", group=f"p{n}", images={}) for n in range(17)]
     names.check(cases)
     monkeypatch.setattr(pseudonyms, "_DIGITS", 1)  # sixteen names for seventeen cases
     with pytest.raises(UserError, match="two cases have one pseudonym"):
@@ -120,11 +120,14 @@ def test_without_the_key_a_set_is_another_hospitals(hospital: Hospital, tmp_path
     samples = renamed(synthetic(hospital, run / "samples", hospital.cases("train")))
     prepared = Manifest.read(hospital.prepared)
     assert all(
-        subject.source for subject in read_sets(hospital.recipe(), prepared, samples).generated
+        subject.source
+        for subject in read_sets(SetSettings.of(hospital.recipe()), prepared, samples).generated
     )
     assert list(leaks(prepared, read_synthetic(samples, prepared))) == []
     (run / KEY).unlink()
-    sets = read_sets(hospital.recipe("evaluate.real_split=train"), prepared, samples)
+    sets = read_sets(
+        SetSettings.of(hospital.recipe("evaluate.real_split=train")), prepared, samples
+    )
     assert not any(subject.source for subject in sets.generated)
     (said,) = leaks(prepared, read_synthetic(samples, prepared))
     assert f"key of their run is not beside them ({KEY})" in said

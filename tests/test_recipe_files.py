@@ -22,12 +22,16 @@ RECIPES = [*NINE, "ccella-released", "ccella-rflow"]
 MINUTES = ["demo", "phantoms", "two-cores"]
 HARDWARE = ["compact", "demo", "phantoms", "smoke", "two-cores", "gpu24", "gpu80"]
 PROFILES = [*HARDWARE, "released-weight"]
+OF_TILES = ["smoke-tiles"]
 FILES = sorted([*ROOT.glob("*.yaml"), *(ROOT / "profiles").glob("*.yaml")])
 
 
 def test_these_are_all_the_recipes_and_profiles() -> None:
     assert sorted(file.stem for file in ROOT.glob("[!_]*.yaml")) == sorted(RECIPES)
-    assert sorted(file.stem for file in (ROOT / "profiles").glob("*.yaml")) == sorted(PROFILES)
+    assert sorted(file.stem for file in (ROOT / "profiles").glob("*.yaml")) == sorted(
+        [*PROFILES, *OF_TILES]
+    )
+    assert sorted(file.stem for file in (ROOT / "tiles").glob("*.yaml")) == ["base"]
 
 
 @pytest.mark.parametrize("profile", [None, *PROFILES])
@@ -42,6 +46,13 @@ def test_every_recipe_loads_under_every_profile(
     copy = tmp_path / "recipe.yaml"
     copy.write_text(dump_recipe(recipe))
     assert load_recipe(copy) == recipe
+
+
+@pytest.mark.parametrize("profiles", [[], OF_TILES])
+def test_the_recipe_of_tiles_loads_with_and_without_its_profile(profiles: list[str]) -> None:
+    recipe = load_recipe(ROOT / "tiles" / "base.yaml", profiles)
+    assert recipe.image_channels == 3
+    assert len(recipe.prepare.size) == len(recipe.latent.size) == 2
 
 
 @pytest.mark.parametrize("profile", HARDWARE)

@@ -15,6 +15,7 @@ from report_reader import Elements, strips
 from report_results import write_evaluation
 from report_run import CASES, SECRET, SHAPE, real_value, write_run
 
+from voxella.case import Manifest
 from voxella.cli import main
 from voxella.recipe.load import load_recipe
 from voxella.report.page import run_page
@@ -22,7 +23,10 @@ from voxella.report.run_folder import RunFolder
 from voxella.report.write import write_report
 from voxella.workspace.folders import Folders
 
-NOT_COMPARABLE = "Features: random network; not comparable with the paper"
+NOT_COMPARABLE = (
+    "The features are of a random network, not of the paper's network; "
+    "not comparable with the paper"
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,8 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def folders_of(run: Path) -> Folders:
-    return Folders.of(load_recipe(run / "recipe.yaml"), run)
+    recipe = load_recipe(run / "recipe.yaml")
+    return Folders.of(run, recipe.workspace, recipe.data.dataset)
 
 
 def test_nothing_is_loaded_from_anywhere(page: str) -> None:
@@ -136,6 +141,10 @@ def test_the_paper_stands_beside_its_own_network_on_patients(
     record = json.loads((copy / "dataset" / "stage.json").read_text())
     record["inputs"]["importer"]["name"] = importer
     (copy / "dataset" / "stage.json").write_text(json.dumps(record))
+    # The cases, too, say what they are.
+    manifest = Manifest.read(copy / "dataset")
+    told = [case.model_copy(update={"label_source": importer}) for case in manifest]
+    Manifest(copy / "dataset", told).write()
     cases = [f"case-{k:02d}" for k in range(CASES)]
     write_evaluation(folders_of(copy), cases, 3, network="medicalnet")
     text = Elements(run_page(RunFolder.open(copy))).text

@@ -18,9 +18,10 @@ from report_results import estimate
 from report_run import write_run
 
 from voxella.metrics.declared.lookup import number_of
+from voxella.metrics.declared.published import Published
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import HEIGHT, WIDTH, line_chart
-from voxella.report.numbers import Published, make_row, shown
+from voxella.report.numbers import make_row, shown
 from voxella.report.pairs import Shown
 from voxella.report.section import shortened, without_folders
 from voxella.report.sprites import Sprite, make_sprites

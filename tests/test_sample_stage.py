@@ -22,7 +22,7 @@ from shell import environment
 from tiny_run import REPOSITORY
 from torch import Tensor
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.autoencoder.tiling.memory import pass_bytes
@@ -117,7 +117,7 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
     for twin in twins:
         source = sources[twin.extra["source_case"]]
         assert twin.id == f"{twin.extra['source_case']}-s000"
-        assert twin.patient == NAMES.patient(source.patient)
+        assert twin.group == NAMES.patient(source.group)
         assert (twin.label, twin.label_source, twin.split) == (source.label, "phantom", "train")
         assert (twin.report, twin.truth) == (None, None)
         expected: dict[str, Any] = {
@@ -357,7 +357,8 @@ class Watched:
 def room_for(bench: Bench, run: Path, count: int) -> float:
     """Bytes that decoding so many volumes at a time takes."""
     recipe = bench.recipe()
-    coder = load_autoencoder(recipe, Folders.of(recipe, run).autoencoder, torch.device("cpu"))
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
+    coder = load_autoencoder(AutoencoderPlan.of(recipe), folders.autoencoder, torch.device("cpu"))
     shape = (count, recipe.latent.channels, *recipe.latent.size)
     return pass_bytes(coder.model.decode, shape, torch.device("cpu"))
 
@@ -468,10 +469,11 @@ def test_some_split_needs_a_case(bench: Bench, capsys: pytest.CaptureFixture[str
     whole = Manifest.read(bench.workspace / "prepared")
     prepared = Manifest(whole.folder, whole.split("train"))
     with pytest.raises(UserError) as caught:
-        cases_to_sample(bench.recipe("sample.split=[test, val]"), prepared)
+        cases_to_sample(bench.recipe("sample.split=[test, val]").sample, prepared)
     assert caught.value.problem == "the split test has no case\nthe split val has no case"
     assert caught.value.remedy == "--set sample.split=train"
-    found = cases_to_sample(bench.recipe("sample.split=[test, train]"), prepared, quiet=False)
+    several = bench.recipe("sample.split=[test, train]").sample
+    found = cases_to_sample(several, prepared, quiet=False)
     assert {case.split for case in found} == {"train"}
     assert "warning: the split test has no case" in capsys.readouterr().out
 
@@ -484,7 +486,7 @@ def test_a_recipe_names_one_split_or_several(given: str, splits: tuple[str, ...]
     assert recipe.sample.splits == splits
     # 5,071 cases to train on and 740 held out.
     volumes = {"train": 5071, "test": 740}
-    assert forecast(recipe, Cases(5071, 5811, "")) == sum(volumes[name] for name in splits)
+    assert forecast(recipe.sample, Cases(5071, 5811, "")) == sum(volumes[name] for name in splits)
 
 
 @pytest.mark.parametrize("wrong", ["[]", "[test, test]", "[test, dev]", "dev"])
@@ -501,7 +503,7 @@ def test_no_real_name_lies_in_what_leaves(bench: Bench, tmp_path: Path) -> None:
     assert (run / KEY).stat().st_mode & 0o777 == 0o600
     real = Manifest.read(bench.workspace / "dataset")
     hashes = {case.report_sha256 for case in real if case.report_sha256}
-    names = {n for case in real for n in (case.id, case.patient)} | hashes
+    names = {n for case in real for n in (case.id, case.group)} | hashes
     for path in out.rglob("*"):
         assert not any(name in path.name for name in names), path
         if path.is_file():
@@ -518,7 +520,7 @@ def test_no_real_name_lies_in_what_leaves(bench: Bench, tmp_path: Path) -> None:
     sources = {case.id: case for case in real}
     for case in known:
         source = sources[case.extra["source_case"]]
-        assert case.patient == f"synthetic-{source.patient}"
+        assert case.group == f"synthetic-{source.group}"
         assert case.extra["prompt_sha256"] == source.report_sha256
     away = tmp_path / "away"
     shutil.copytree(out, away)
@@ -652,7 +654,8 @@ def test_manifests_are_not_read_again_for_every_volume(
 
 
 def test_a_scan_that_is_gone_is_told(bench: Bench) -> None:
-    scans = Scans(Folders.of(bench.recipe(), bench.run("gone")))
+    recipe = bench.recipe()
+    scans = Scans(Folders.of(bench.run("gone"), recipe.workspace, recipe.data.dataset))
     case = Manifest.read(bench.workspace / "prepared").cases[0]
     with pytest.raises(UserError, match=r"case stranger is no longer in .*t2w"):
         scans.read(case.model_copy(update={"id": "stranger"}), "t2w")
@@ -854,7 +857,7 @@ def test_the_released_spreadsheet_beside_the_volumes(
     # Other volumes than were judged.
     sample(bench.recipe("sample.xlsx=true", "seed=1"), run)
     with pytest.raises(UserError, match="has changed since its copies"):
-        require_sheets(bench.recipe("sample.xlsx=true"), [out])
+        require_sheets([out])
     assert not sheet.exists()
 
 

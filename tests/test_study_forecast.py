@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_run import REPOSITORY, tiny_recipe
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.forecast.devices import find_speed
@@ -19,9 +20,11 @@ from voxella.forecast.sizes import (
     classifier_steps,
     count_cases,
     gpu_bytes,
-    run_bytes,
     sampled,
+    samples_bytes,
     steps_of,
+    training_bytes,
+    voxels_of,
     work_bytes,
 )
 from voxella.ldm.build import build_model
@@ -48,12 +51,15 @@ def test_the_papers_networks_are_counted_without_memory() -> None:
     # What is thrown away is computed again.
     assert checkpointed.activations < counted.activations / 2
     assert 3.5 < checkpointed.train / counted.forward < 4.1
-    classifier = count_classifier(paper("downstream/real"))
+    real = paper("downstream/real")
+    assert real.classify is not None
+    classifier = count_classifier(real.classify, real.image_channels, len(real.data.classes))
     assert classifier is not None
     assert classifier.train == 3 * classifier.forward
     # MONAI's 3D EfficientNet-b0 with two classes.
     assert classifier.parameters == 4_690_942
-    coder = count_autoencoder(paper())
+    recipe = paper()
+    coder = count_autoencoder(AutoencoderPlan.of(recipe), recipe.prepare.size)
     assert coder is not None
     assert coder[1] > coder[0] > 1e12
 
@@ -73,12 +79,12 @@ def test_operations_on_nothing_are_those_on_real_tensors() -> None:
 def test_the_length_of_training_is_the_papers() -> None:
     recipe = paper()
     # 400 epochs of 5,071 cases in batches of 16.
-    assert steps_of(recipe, PAPER) == 126_775
+    assert steps_of(recipe.train, PAPER.train, 16) == 126_775
     # A twin of every test case and of every training case.
-    assert sampled(recipe, PAPER) == 740 + 5071
-    assert sampled(recipe, PAPER, ("train",)) == 5071
-    assert sampled(paper("ccella", "sample.count=8", "sample.per_case=2"), PAPER) == 2 * 16
-    assert sampled(paper("ccella", "sample.split=test"), PAPER) == 740
+    assert sampled(recipe.sample, PAPER) == 740 + 5071
+    assert sampled(recipe.sample, PAPER, ("train",)) == 5071
+    assert sampled(paper("ccella", "sample.count=8", "sample.per_case=2").sample, PAPER) == 2 * 16
+    assert sampled(paper("ccella", "sample.split=test").sample, PAPER) == 740
     settings = paper("downstream/real").classify
     assert settings is not None
     assert classifier_steps(settings, PAPER, 5071) == 16_000
@@ -107,7 +113,9 @@ def test_memory_is_spread_by_the_zero_stage(
     overrides: tuple[str, ...], processes: int, bytes_a_parameter: float
 ) -> None:
     recipe = paper("ccella", *overrides)
-    assert gpu_bytes(recipe, 1000, processes) == 1000 * bytes_a_parameter
+    averaged = recipe.train.ema_decay is not None
+    held = gpu_bytes(recipe.deepspeed, 1000, processes, averaged=averaged)
+    assert held == 1000 * bytes_a_parameter
 
 
 def test_activations_of_a_known_network_are_counted() -> None:
@@ -124,22 +132,27 @@ def test_activations_of_a_known_network_are_counted() -> None:
 
 
 def test_the_disk_holds_what_the_caches_say() -> None:
-    found = work_bytes(paper(), Cases(8, 10, ""))
+    recipe, base = paper(), paper("base")
+    voxels = voxels_of(1, recipe.prepare)
+    ten = Cases(train=6, all=10, basis="")
+    found = work_bytes(ten, voxels, recipe.latent, recipe.text)
     assert found["prepared"] == 10 * 256 * 256 * 128 * 4
     # Mean and log sigma in float32, and one statistic.
     assert found["latents"] == 10 * (2 * 4 * 64 * 64 * 32 * 4 + 8)
     assert found["text"] == 10 * 512 * 4096 * 2
-    assert "text" not in work_bytes(paper("base"), PAPER)
+    assert "text" not in work_bytes(ten, voxels, base.latent, base.text)
     volume = 256 * 256 * 128 * 2
-    assert run_bytes(paper(), 100, 3) == 100 * (3 * (4 + 8 + 4) + 4) + 3 * volume
+    assert samples_bytes(recipe.sample, 3, voxels) == 3 * volume
+    assert training_bytes(recipe.train, 100) == 100 * (3 * (4 + 8 + 4) + 4)
 
 
 def test_cases_are_counted_or_their_number_is_said_to_be_assumed(tmp_path: Path) -> None:
-    assert count_cases(paper(), 5071) == Cases(5071, 5811, count_cases(paper(), 5071).basis)
-    assert count_cases(paper("ccella", "data.importer.cases=48"), None).all == 48
-    assert "ASSUMED" in count_cases(paper(), None).basis
+    data = paper().data
+    assert count_cases(data, 5071) == Cases(5071, 5811, count_cases(data, 5071).basis)
+    assert count_cases(paper("ccella", "data.importer.cases=48").data, None).all == 48
+    assert "ASSUMED" in count_cases(data, None).basis
     with pytest.raises(UserError, match="no data set here"):
-        count_cases(paper("ccella", f"data.dataset={tmp_path}"), None)
+        count_cases(paper("ccella", f"data.dataset={tmp_path}").data, None)
 
 
 def test_a_measured_speed_is_preferred_to_a_data_sheet(tmp_path: Path) -> None:

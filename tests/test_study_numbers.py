@@ -14,8 +14,11 @@ import pytest
 from numpy.typing import NDArray
 from tiny_run import REPOSITORY, tiny_recipe
 
+from voxella.case import Case, Manifest
+from voxella.data.phantoms import MEASURED_ON_PHANTOMS
 from voxella.errors import UserError
 from voxella.metrics.declared.lookup import declared_numbers, number_of
+from voxella.metrics.declared.published import Published
 from voxella.metrics.estimate import Estimate, wilson
 from voxella.metrics.frechet import frechet_estimate
 from voxella.metrics.kernel import patient_kernels
@@ -60,7 +63,11 @@ def step(name: str, folder: Path, *overrides: str) -> Step:
 
 
 def result(name: str, folder: Path, entries: Mapping[str, Any], *, phantom: bool = False) -> Result:
-    return Result(step(name, folder), entries, phantom=phantom)
+    own = step(name, folder)
+    differs = MEASURED_ON_PHANTOMS if phantom else None
+    # As an evaluation by the paper's networks on its test cases writes it.
+    published = Published(own.recipe.paper, differs, frozenset({"model", "accuracy"}))
+    return Result(own, entries, published=published)
 
 
 def contest(side: Side = "below", metric: str = "kid_3d") -> Contest:
@@ -255,7 +262,8 @@ def test_the_papers_numbers_never_stand_beside_others(
     text = (folder / "table.md").read_text()
     assert "0.071" not in text
     assert "0.025" not in text
-    why = "measured on phantoms" if phantom else "the features are not of the paper's network"
+    of_another = "the features are of medicalnet, not of the paper's network"
+    why = "measured on phantoms" if phantom else of_another
     assert f"not shown beside ours: {why}" in text
     assert ",0.025" not in (folder / "table.csv").read_text()
     cells = json.loads((folder / "table.json").read_text())["tables"][0]["rows"][1]["cells"]
@@ -291,7 +299,8 @@ def test_results_are_read_from_a_run_and_phantoms_are_recognised(tmp_path: Path)
     assert read_result(own).status == "missing"
     assert read_result(own, "no disk").status == "failed"
     own.metrics.parent.mkdir(parents=True)
-    own.metrics.write_text(json.dumps({"metrics": {"text_accuracy": entry(0.8, 0.7, 0.9)}}))
+    measured = {"metrics": {"text_accuracy": entry(0.8, 0.7, 0.9)}}
+    own.metrics.write_text(json.dumps({**measured, "paper": {"model": "m", "accuracy": 0.81}}))
     number = read_result(own).number("text_accuracy")
     assert (number.paper, number.comparable) == (0.81, False)
     assert number.why_not == "measured on phantoms, the paper's on patients"
@@ -301,9 +310,24 @@ def test_results_are_read_from_a_run_and_phantoms_are_recognised(tmp_path: Path)
     dataset.mkdir()
     real = step("ccella", tmp_path, f"data.dataset={dataset}")
     assert read_result(real).number("text_accuracy").comparable
-    record = {"inputs": {"importer": {"name": "phantom"}}}
-    (dataset / "stage.json").write_text(json.dumps(record))
+    record = dataset / "stage.json"
+    record.write_text(json.dumps({"inputs": {"importer": {"name": "phantom"}}}))
     assert not read_result(real).number("text_accuracy").comparable
+    record.unlink()
+    # Of other cases, or seen by other networks: the evaluation left the paper's number out.
+    own.metrics.write_text(json.dumps(measured))
+    number = read_result(real).number("text_accuracy")
+    assert (number.paper, number.comparable) == (0.81, False)
+    assert number.why_not == "not measured as in the paper"
+    own.metrics.write_text(json.dumps({**measured, "paper": {"model": "m", "accuracy": 0.81}}))
+    # Through another importer: the cases still say it of themselves.
+    record.write_text(json.dumps({"inputs": {"importer": {"name": "table"}}}))
+    case = Case(
+        id="a", group="a", images={"t2w": "a.nii.gz"}, label="positive", label_source="table"
+    )
+    for source, comparable in (("table", True), ("phantom", False)):
+        Manifest(dataset, [case.model_copy(update={"label_source": source})]).write()
+        assert read_result(real).number("text_accuracy").comparable is comparable, source
 
 
 def test_metrics_have_headings_and_places_in_the_paper() -> None:

@@ -18,10 +18,10 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.evaluation.extractors import OneChannel
+from voxella.evaluation.extractors import OneSequence
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import feature_networks
-from voxella.evaluation.sets import read_sets
+from voxella.evaluation.sets import SetSettings, read_sets
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.study import stage
@@ -182,7 +182,7 @@ def test_what_the_last_stages_would_refuse_is_not_begun(
 
 def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
     """Leave what an evaluated run has: manifests, volumes (never read here) and features."""
-    folders = Folders.of(step.recipe, step.folder)
+    folders = Folders.of(step.folder, step.recipe.workspace, step.recipe.data.dataset)
     real = [_real(n) for n in range(cases)]
     twins = [_twin(case, shift) for case in real]
     for folder, held in ((folders.prepared, real), (folders.samples, twins)):
@@ -190,9 +190,9 @@ def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
         Manifest(folder, held).write()
         for case in held:
             (folder / case.images["t2w"]).write_bytes(f"{case.id} {shift}".encode())
-    sets = read_sets(step.recipe, Manifest.read(folders.prepared), folders.samples)
-    network = feature_networks(step.recipe)[0]
-    seen = OneChannel(network, 0)
+    sets = read_sets(SetSettings.of(step.recipe), Manifest.read(folders.prepared), folders.samples)
+    network = feature_networks(step.recipe.evaluate, step.recipe.data, step.recipe.prepare)[0]
+    seen = OneSequence(network, 0)
     stores = (
         (FeatureStore(folders.work / "evaluation" / "features"), sets.real, 0.0),
         (FeatureStore(folders.evaluation / "features"), sets.synthetic, shift),
@@ -207,7 +207,7 @@ def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
 def _real(number: int) -> Case:
     return Case(
         id=f"case-{number:02d}",
-        patient=f"patient-{number:02d}",
+        group=f"patient-{number:02d}",
         images={"t2w": f"case-{number:02d}.nii.gz"},
         label=("negative", "positive")[number % 2],
         split="train",
@@ -223,7 +223,7 @@ def _twin(case: Case, shift: float) -> Case:
         "predicted_probabilities": {"negative": 1 - positive, "positive": positive},
     }
     return case.model_copy(
-        update={"id": f"{case.id}-s000", "patient": f"synthetic-{case.patient}", "extra": extra}
+        update={"id": f"{case.id}-s000", "group": f"synthetic-{case.group}", "extra": extra}
     )
 
 

@@ -27,7 +27,7 @@ def dataset(folder: Path, reports: Sequence[tuple[str, str]]) -> Manifest:
         name = f"r{number}.txt"
         (folder / name).write_text(text, encoding="utf-8")
         known = {"report": name, "report_sha256": sha256_bytes(text.encode())} if text else {}
-        given = {"id": f"c{number}", "patient": patient, "images": {"he": "a.png"}, **known}
+        given = {"id": f"c{number}", "group": patient, "images": {"he": "a.png"}, **known}
         cases.append(Case.model_validate(given))
     manifest = Manifest(folder, cases)
     manifest.write()

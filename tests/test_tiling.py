@@ -13,7 +13,7 @@ from tiny_run import tiny_recipe
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxella.autoencoder.load import LoadedAutoencoder
+from voxella.autoencoder.load import AutoencoderPlan, LoadedAutoencoder
 from voxella.autoencoder.tiling import choice as tiling
 from voxella.autoencoder.tiling import memory
 from voxella.autoencoder.tiling.autoencoder import HALO, TiledAutoencoder, Windows
@@ -182,7 +182,7 @@ def planned(
     monkeypatch.setattr(tiling, "available_bytes", lambda device: free)
     recipe = tiny_recipe("latent.size=[48,8,8]", "prepare.size=[96,16,16]", *overrides)
     coder = LoadedAutoencoder(kl(), "fingerprint")
-    return tiling.tiled(coder, recipe, CPU, folder, batch_size=batch_size)
+    return tiling.tiled(coder, AutoencoderPlan.of(recipe), CPU, folder, batch_size=batch_size)
 
 
 def test_windows_are_chosen_when_memory_is_short_and_kept(

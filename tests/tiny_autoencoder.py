@@ -57,7 +57,7 @@ def make_prepared(folder: Path, *, splits: str = "ttttv") -> Path:
             Case.model_validate(
                 {
                     "id": f"c{number}",
-                    "patient": f"p{number}",
+                    "group": f"p{number}",
                     "images": {"t2w": name},
                     "split": names[split],
                     "extra": {"spacing_mm": [1.0, 1.0, 2.0]},

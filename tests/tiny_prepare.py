@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from voxella.plugins.component import Component
-from voxella.recipe.model import Data, Prepare, Recipe, Train
+from voxella.recipe.model import AutoencoderBlock, Data, Prepare, Recipe, Train
 
 __all__ = ["recipe"]
 
@@ -17,7 +17,7 @@ def recipe(sequences: tuple[str, ...] = ("t2w",), **settings: Any) -> Recipe:
         name="test",
         data=Data(sequences=list(sequences)),
         prepare=Prepare(**settings),
-        autoencoder=Component(name="kl"),
+        autoencoder=AutoencoderBlock(name="kl"),
         conditioner=Component(name="none"),
         backbone=Component(name="maisi_unet"),
         train=Train(steps=1),

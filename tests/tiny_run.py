@@ -34,7 +34,7 @@ def tiny_recipe(*overrides: str, name: str = "ccella") -> Recipe:
 
 def encoded_run(recipe: Recipe, run: Path, cases: int = 7, held_out: int = 0) -> Folders:
     """Fill a run folder with a manifest and caches of random numbers, always the same."""
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     manifest = [_case(index, "train") for index in range(cases)]
     manifest += [_case(cases + index, "val") for index in range(held_out)]
     folders.prepared.mkdir(parents=True, exist_ok=True)
@@ -48,9 +48,9 @@ def encoded_run(recipe: Recipe, run: Path, cases: int = 7, held_out: int = 0) ->
 def _case(index: int, split: Split) -> Case:
     return Case(
         id=f"case-{index}",
-        patient=f"patient-{index}",
+        group=f"patient-{index}",
         images={"t2w": f"images/case-{index}_t2w.nii.gz"},
-        report=None if index % 3 == 2 else f"reports/case-{index}.txt",
+        texts={} if index % 3 == 2 else {"report": f"reports/case-{index}.txt"},
         label=("negative", "positive")[index % 2],
         split=split,
         extra={"spacing_mm": [2.0, 2.0, 3.0 + 0.1 * index]},

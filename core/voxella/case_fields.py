@@ -13,16 +13,16 @@ from typing import Any
 
 from voxella.wording import named, why_no_name, why_sentence
 
-__all__ = ["GUARDED", "LONGEST_PATIENT", "conditions_problem", "field_problem"]
+__all__ = ["GUARDED", "LONGEST_GROUP", "conditions_problem", "field_problem", "spacing_of"]
 
 # An id of 128 characters, and what stands before it for a synthetic counterpart.
-LONGEST_PATIENT = 144
-_PATHS = ("images", "report", "truth")
+LONGEST_GROUP = 144
+_PATHS = ("images", "texts", "truth")
 GUARDED = (
-    "patient",
+    "group",
     "images",
-    "report",
-    "report_sha256",
+    "texts",
+    "texts_sha256",
     "label",
     "label_source",
     "truth",
@@ -53,6 +53,12 @@ def conditions_problem(value: object) -> str | None:
     return None
 
 
+def spacing_of(extra: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Return the voxel's edges in mm of what a case keeps; None where nothing says them."""
+    known = extra.get("spacing_mm")
+    return None if known is None else tuple(float(edge) for edge in known)
+
+
 def _finite(number: float) -> bool:
     try:
         return math.isfinite(number)
@@ -72,8 +78,8 @@ def _problem(field: str, text: tuple[str, bool]) -> str | None:
     if field == "extra":
         # A scanner's or a site's name; or a path, which an importer may keep.
         return _path_problem(value) if PurePosixPath(value).is_absolute() else why_no_name(value)
-    if field == "patient":
-        return why_sentence(value, longest=LONGEST_PATIENT)
+    if field == "group":
+        return why_sentence(value, longest=LONGEST_GROUP)
     return why_sentence(value)
 
 

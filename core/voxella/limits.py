@@ -17,6 +17,7 @@ from voxella.errors import UserError
 __all__ = [
     "CELLS",
     "MERGED_CELLS",
+    "PIXELS",
     "RECIPE_BYTES",
     "SAMPLES",
     "TEXT_BYTES",
@@ -101,6 +102,8 @@ class Limit:
 
 # A whole-body CT has 5e8.
 VOXELS = Limit("VOXELLA_MAX_VOXELS", 10**9, "voxels in one image")
+# A tile has 1e5 to 1e6. So many in float32 and three colours are 1.2 GB, which kilobytes can claim.
+PIXELS = Limit("VOXELLA_MAX_PIXELS", 10**8, "pixels in one picture")
 # A sheet has room for 1.7e10; fifty columns of 100,000 cases are 5e6, and take 3 GB in openpyxl.
 CELLS = Limit("VOXELLA_MAX_CELLS", 5 * 10**6, "cells, empty ones between others among them")
 # openpyxl makes an object of each.

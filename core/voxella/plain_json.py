@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-__all__ = ["parse_json"]
+__all__ = ["json_or_none", "parse_json"]
 
 # Nothing that is read here is nested ten levels deep; pydantic's writer stops at 255.
 _DEEPEST = 64
@@ -39,6 +39,18 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
         except UnicodeEncodeError:
             raise ValueError("half of a character (a lone surrogate)") from None
     return value
+
+
+def json_or_none(data: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse JSON that voxella has written itself; None where it is cut or damaged.
+
+    For what lies inside another file: a header, a line, a lock. A whole file of its own is read by
+    :class:`voxella.workspace.state.StateFile`, which knows more kinds of damage.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):  # bytes that are no text, too
+        return None
 
 
 class _Twice(ValueError):

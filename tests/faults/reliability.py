@@ -1,6 +1,6 @@
 """Faults at random points of every stage, then the same command again; as a table.
 
-    make faults N=200        # writes docs/results/reliability.md
+    make faults N=200        # writes docs/reference/results/reliability.md
 
 A trial takes a copy of a finished run, removes one stage of it and what follows, and gives the
 command of that stage with a fault: killed, told to stop, on a disk that fills up, under a limit of

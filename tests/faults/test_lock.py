@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from shell import environment
 
+from voxella import files
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.process import ProcessMark
@@ -179,6 +180,24 @@ def test_a_folder_that_was_made_for_nothing_is_not_left(tmp_path: Path) -> None:
     with pytest.raises(UserError), holding(tmp_path / "new"):
         raise UserError("refused")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_its_maker_takes_away_in_between_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first to work in a folder removes it on leaving, where nothing came to be in it."""
+    calls = []
+
+    def made_and_gone(folder: Path) -> None:
+        files.make_folder(folder)
+        calls.append(folder)
+        if len(calls) == 1:
+            folder.rmdir()
+
+    monkeypatch.setattr(lock, "make_folder", made_and_gone)
+    with holding(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").is_file()
+    assert len(calls) == 2
 
 
 def test_many_at_once_are_one_at_a_time(tmp_path: Path) -> None:

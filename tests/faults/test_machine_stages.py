@@ -7,7 +7,10 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from tiny_prepare import recipe
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.imaging.volume import read_volume, write_volume
+from voxella.imaging.volume import read_image, write_volume
+from voxella.imaging.write import write_image
 from voxella.preparation import cases as prepare_cases
 from voxella.preparation.stage import prepare
 from voxella.recipe.model import Prepare
@@ -50,7 +54,7 @@ def data_set(folder: Path, count: int = 6, size: tuple[int, int, int] = (12, 11,
         image = f"images/{number}.nii.gz"
         array = np.random.default_rng(number).random(size) * 100
         write_volume(folder / image, array, np.diag([1.0, 1.0, 3.0, 1.0]))
-        cases.append(Case(id=f"c{number}", patient=f"p{number}", images={"t2w": image}))
+        cases.append(Case(id=f"c{number}", group=f"p{number}", images={"t2w": image}))
     Manifest(folder, cases).write()
     return folder
 
@@ -60,12 +64,12 @@ def ids(manifest: Manifest) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("where", ["write_volume", "read_volume"])
+@pytest.mark.parametrize("where", ["write_image", "read_image"])
 def test_no_patient_is_left_out_because_of_the_machine(
     where: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, out, calls = data_set(tmp_path / "raw"), tmp_path / "prepared", 0
-    whole = {"write_volume": write_volume, "read_volume": read_volume}[where]
+    whole = {"write_image": write_image, "read_image": read_image}[where]
 
     def refused(*given: Any) -> Any:
         nonlocal calls
@@ -113,6 +117,25 @@ def test_a_process_killed_for_memory_is_no_bad_case(tmp_path: Path) -> None:
         prepare_cases.run_jobs(jobs, workers=2)
 
 
+def test_a_process_that_dies_before_its_parent_goes_on_was_killed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine it may be dead, and joined, before the one that started it looks."""
+    submit = ProcessPoolExecutor.submit
+
+    def slow(pool: ProcessPoolExecutor, *call: Any) -> Future[Any]:
+        future: Future[Any] = submit(pool, *call)
+        wait([future])
+        while active_children():
+            time.sleep(0.01)
+        return future
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", slow)
+    job = KilledJob("b-killed", {}, None, Prepare(), tmp_path, "", "")
+    with pytest.raises(UserError, match=r"case b-killed was killed .*memory"):
+        prepare_cases.run_jobs([job, job], workers=2)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_it_is_one_message_and_exit_code_2(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -122,7 +145,7 @@ def test_it_is_one_message_and_exit_code_2(
     def refused(path: Path, array: NDArray[Any], affine: NDArray[Any]) -> Path:
         raise FAULTS[fault]()
 
-    monkeypatch.setattr(prepare_cases, "write_volume", refused)
+    monkeypatch.setattr(prepare_cases, "write_image", refused)
     words = ["prepare", "recipes/base.yaml", "--profile", "smoke", "--workers", "1"]
     words += ["--dataset", str(source), "--out", str(tmp_path / "run"), "--quarantine"]
     monkeypatch.chdir(Path(__file__).parents[2])

@@ -30,6 +30,7 @@ from voxella.ldm.export import ModelFacts, load_facts
 from voxella.plugins.registry import builder
 from voxella.recipe.load import load_recipe
 from voxella.sampling.prompt_files import prompt_cases
+from voxella.sampling.prompt_values import PromptRules
 from voxella.study.load import load_studies
 from voxella.study.plan import make_plan
 from voxella.study.recipes import Layers
@@ -178,9 +179,9 @@ def _dataset(folder: Path) -> list[Path]:
     cases = [
         Case(
             id=name,
-            patient=f"p{name}",
+            group=f"p{name}",
             images={"t2w": f"{name}.nii.gz"},
-            report=f"{name}.txt",
+            texts={"report": f"{name}.txt"},
             label="negative",
             label_source="table",
             extra={"age": 61, "site": "one"},
@@ -222,7 +223,8 @@ def _read_prompts(folder: Path) -> int:
         if name not in ("spacing_mm", "classes")
     }
     known = {"min": [0.5, 0.5, 0.7], "max": [0.5, 0.5, 0.8]}
-    prompt_cases(recipe, ModelFacts(**facts, spacing_mm=known, classes=["negative", "positive"]))
+    model = ModelFacts(**facts, spacing_mm=known, classes=["negative", "positive"])
+    prompt_cases(recipe.sample, PromptRules.of(recipe, model))
     return 0
 
 

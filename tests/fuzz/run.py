@@ -1,6 +1,6 @@
 """Spoil inputs and use them, many thousand times, and tell what came of each kind.
 
-    make fuzz N=10000        # writes docs/results/inputs.md
+    make fuzz N=10000        # writes docs/reference/results/inputs.md
     python tests/fuzz/attack.py FOLDER NUMBER 1     # one of them again, alone
 
 Numbers are tried in processes of their own, some hundred in each. One that does not live to its end

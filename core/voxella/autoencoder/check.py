@@ -10,7 +10,12 @@ from typing import Any, NotRequired
 import torch
 from typing_extensions import TypedDict
 
-from voxella.autoencoder.load import LoadedAutoencoder, choose_device, load_autoencoder
+from voxella.autoencoder.load import (
+    AutoencoderPlan,
+    LoadedAutoencoder,
+    choose_device,
+    load_autoencoder,
+)
 from voxella.autoencoder.report import ReconstructionReport, evaluate_autoencoder, write_panel
 from voxella.autoencoder.statistics import LatentReport, report_latents
 from voxella.autoencoder.tiling.choice import tiled
@@ -127,13 +132,14 @@ def check_autoencoder(
         (folder / CHECK).unlink(missing_ok=True)
         return None
     place = choose_device(device)
-    coder = load_autoencoder(recipe, folder, place)
+    plan = AutoencoderPlan.of(recipe)
+    coder = load_autoencoder(plan, folder, place)
     settings = recipe.autoencoder_check
     asked = settings.model_dump(mode="json", exclude={"on_failure"})
     key = sha256_json([coder.fingerprint, volumes.fingerprint, asked])
     found = _read(folder)
     if found is None or found.get("key") != key or not (folder / PICTURE).is_file():
-        found = {"key": key, **_examine(recipe, coder, volumes, folder, place)}
+        found = {"key": key, **_examine(settings, plan, coder, volumes, folder / PICTURE, place)}
         write_json_atomic(folder / CHECK, sealed(found))
     _tell(found, folder)
     if settings.on_failure == "stop":
@@ -157,19 +163,19 @@ def require_trusted(folder: Path) -> None:
 
 
 def _examine(
-    recipe: Recipe,
+    settings: AutoencoderCheck,
+    plan: AutoencoderPlan,
     coder: LoadedAutoencoder,
     volumes: PreparedVolumes,
-    folder: Path,
+    picture: Path,
     device: torch.device,
 ) -> dict[str, Any]:
     """Measure, draw and judge."""
-    settings = recipe.autoencoder_check
-    model = tiled(coder, recipe, device, alone=True)
+    model = tiled(coder, plan, device, alone=True)
     report = evaluate_autoencoder(model, volumes, device=device, settings=settings)
     latents = report_latents(report.measures)
     say(str(report))
-    write_panel(folder / PICTURE, report, model, volumes, device)
+    write_panel(picture, report, model, volumes, device, plan.shown)
     return {
         "fingerprint": coder.fingerprint,
         **_verdict(judge(settings, report, latents)),

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from voxella.autoencoder.load import WEIGHTS, load_autoencoder
+from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.report import evaluate_autoencoder, write_panel
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.log import LOSSES
 from voxella.files import atomic_path, sha256_file, write_json_atomic
 from voxella.progress import say
-from voxella.recipe.model import Recipe
+from voxella.recipe.autoencoder import AutoencoderCheck
 
 __all__ = ["FACTS", "LOG", "PANEL", "export"]
 
@@ -26,7 +26,8 @@ PANEL = "reconstruction.png"
 
 
 def export(
-    recipe: Recipe,
+    plan: AutoencoderPlan,
+    check: AutoencoderCheck,
     weights: dict[str, Tensor],
     volumes: PreparedVolumes,
     out: Path,
@@ -35,7 +36,8 @@ def export(
     """Write weights, facts and picture; return the facts worth keeping in the stage's record.
 
     Args:
-        recipe: The experiment.
+        plan: What the autoencoder is built from.
+        check: On how many cases it is measured.
         weights: Of the autoencoder, by name.
         volumes: The prepared data set.
         out: Receives the files; holds the log of the training.
@@ -43,12 +45,12 @@ def export(
     """
     with atomic_path(out / WEIGHTS) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
-    coder = load_autoencoder(recipe, out, device)
+    coder = load_autoencoder(plan, out, device)
     # A training on patches may have no memory for whole volumes.
-    model = tiled(coder, recipe, device, alone=True)
-    report = evaluate_autoencoder(model, volumes, device=device, settings=recipe.autoencoder_check)
+    model = tiled(coder, plan, device, alone=True)
+    report = evaluate_autoencoder(model, volumes, device=device, settings=check)
     say(str(report))
-    write_panel(out / PANEL, report, model, volumes, device)
+    write_panel(out / PANEL, report, model, volumes, device, plan.shown)
     history = _losses(out)
     facts = {
         "sha256": sha256_file(out / WEIGHTS),

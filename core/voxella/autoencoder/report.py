@@ -10,28 +10,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from voxella.autoencoder.measure import CaseMeasure, held_out, measure_cases, reconstruct
+from voxella.autoencoder.picture import Column, reconstruction_picture
 from voxella.data.volumes import PreparedVolumes
-from voxella.imaging.montage import montage, write_png
+from voxella.imaging.montage import write_png
 from voxella.plugins.contracts import Autoencoder
 from voxella.recipe.model import AutoencoderCheck
 
 __all__ = [
-    "Column",
     "ReconstructionReport",
     "evaluate_autoencoder",
-    "reconstruction_picture",
     "write_panel",
 ]
-
-# White in the panel's error row is an error of 1 / _ERROR_GAIN of the intensity range.
-_ERROR_GAIN = 4.0
-_PANEL_VOXELS = 128  # a volume with shorter edges is enlarged, or there is little to see
 
 
 @dataclass(frozen=True)
@@ -161,11 +153,20 @@ def write_panel(
     model: Autoencoder,
     volumes: PreparedVolumes,
     device: torch.device,
+    channels: int = 1,
 ) -> Path:
     """Show the worst, the median and the best case by PSNR, a column each.
 
     Rows are the original, the reconstruction and the absolute error (times 4), in three planes.
-    Channel 0 stands for all: the picture is for looking, the numbers cover every channel.
+    The first sequence stands for all: the picture is for looking, the numbers cover every channel.
+
+    Args:
+        path: The PNG.
+        report: The numbers.
+        model: On ``device``.
+        volumes: The prepared data set.
+        device: Where to compute.
+        channels: Of the first sequence: 1, or 3 for colours.
     """
     columns = []
     for measure in _worst_median_best(report.measures):
@@ -174,69 +175,18 @@ def write_panel(
             Column(
                 measure.case_id,
                 f"given back, {measure.psnr:.1f} dB",
-                image,
-                reconstruct(model, image.unsqueeze(0), device)[0],
+                image[:channels],
+                reconstruct(model, image.unsqueeze(0), device)[0, :channels],
                 volumes.spacing_mm(measure.case_id),
             )
         )
     return write_png(path, reconstruction_picture(columns))
 
 
-@dataclass(frozen=True)
-class Column:
-    """One case of a picture.
-
-    Attributes:
-        case_id: The case.
-        caption: Of its reconstruction.
-        image: ``(C, *spatial)``.
-        given_back: Like ``image``.
-        spacing_mm: Of a voxel, along each axis.
-    """
-
-    case_id: str
-    caption: str
-    image: Tensor
-    given_back: Tensor
-    spacing_mm: Sequence[float]
-
-    def rows(self) -> list[tuple[Tensor, list[float]]]:
-        """Return original, reconstruction and error, each with its spacing."""
-        image, given_back = self.image[0], self.given_back[0]
-        error = ((image - given_back).abs() * _ERROR_GAIN).clamp(0, 1)
-        zoom = max(1, round(_PANEL_VOXELS / max(error.shape)))
-        spacing = [mm / zoom for mm in self.spacing_mm[: error.ndim]]
-        return [(_enlarged(row, zoom), spacing) for row in (image, given_back, error)]
-
-
-def reconstruction_picture(columns: Sequence[Column]) -> NDArray[np.uint8]:
-    """Return original, reconstruction and error of cases, a column each, uint8 ``(H, W)``."""
-    captions = [
-        *(column.case_id for column in columns),
-        *(column.caption for column in columns),
-        *(f"error x {_ERROR_GAIN:g}" for _ in columns),
-    ]
-    rows = [column.rows() for column in columns]
-    cells = [cell for row in zip(*rows, strict=True) for cell in row]
-    return montage(
-        [volume.numpy() for volume, _ in cells],
-        [spacing for _, spacing in cells],
-        labels=captions,
-        columns=len(columns),
-    )
-
-
 def _worst_median_best(measures: Sequence[CaseMeasure]) -> list[CaseMeasure]:
     ranked = sorted(measures, key=lambda measure: (measure.psnr, measure.case_id))
     last = len(ranked) - 1
     return [ranked[k] for k in sorted({0, last // 2, last})]
-
-
-def _enlarged(volume: torch.Tensor, zoom: int) -> torch.Tensor:
-    """Repeat every voxel ``zoom`` times along each axis."""
-    for axis in range(volume.ndim):
-        volume = volume.repeat_interleave(zoom, dim=axis)
-    return volume
 
 
 def _finite(value: float) -> float | None:

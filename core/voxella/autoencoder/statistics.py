@@ -70,6 +70,31 @@ class LatentStatistics:
             )
         return 1.0 / math.sqrt(variance)
 
+    def scale_of(self, channels: Sequence[int], *, of_means: bool) -> float:
+        """Return the factor that brings some channels together to unit standard deviation.
+
+        Args:
+            channels: Which.
+            of_means: Without the encoder's noise.
+
+        Raises:
+            UserError: They do not vary.
+        """
+        means = [self.channel_mean[c] for c in channels]
+        kept = [1.0 - self.channel_noise_share[c] if of_means else 1.0 for c in channels]
+        spreads = [self.channel_std[c] ** 2 * k for c, k in zip(channels, kept, strict=True)]
+        first = math.fsum(means) / len(means)
+        # Between the channels' means and within each; no difference of large numbers.
+        between = math.fsum((mean - first) ** 2 for mean in means)
+        variance = (between + math.fsum(spreads)) / len(means)
+        if not variance > 0:
+            raise UserError(
+                f"the latents' channels {', '.join(map(str, channels))} do not vary over the "
+                "training set",
+                remedy="--set latent.scale_per=set, or an autoencoder without dead channels",
+            )
+        return 1.0 / math.sqrt(variance)
+
     def as_json(self) -> dict[str, Any]:
         """Return the numbers as JSON-ready data, the scale among them."""
         return asdict(self) | {"scale": self.scale}

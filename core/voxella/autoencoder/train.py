@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from voxella.autoencoder.adversary import Adversary, AdversaryTraining, check_edges
 from voxella.autoencoder.export import FACTS, export
-from voxella.autoencoder.load import WEIGHTS, build_autoencoder, fingerprint
+from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan, build_autoencoder, fingerprint
 from voxella.autoencoder.patches import PatchMaker, PatchOrder
 from voxella.autoencoder.settings import (
     check_settings,
@@ -52,8 +52,7 @@ def train_autoencoder(
 ) -> Path | None:
     """Train, measure and export the recipe's autoencoder; go on where a killed run stopped.
 
-    Every process of the job calls this. Where the recipe's autoencoder block names a weights file,
-    training starts from it.
+    Every process of the job calls this. It starts from ``autoencoder.weights`` where there are any.
 
     Args:
         recipe: With an ``autoencoder_training`` block.
@@ -78,13 +77,15 @@ def train_autoencoder(
     out, ranks = Path(out).absolute(), Ranks.from_environment()
     start_distributed(ranks)
     check_settings(training, ranks)
-    _refuse_own_result(recipe, out / WEIGHTS)
-    volumes = _volumes(recipe, prepared)
-    model = build_autoencoder(recipe)
+    plan = AutoencoderPlan.of(recipe)
+    given = plan.component.arguments.get("weights")
+    _refuse_own_result(given, out / WEIGHTS)
+    volumes = _volumes(plan, prepared)
+    model = build_autoencoder(plan)
     order = PatchOrder(training, volumes, model.factor, recipe.seed)
     inputs = {
         "prepared": volumes.fingerprint,
-        "initial_weights": fingerprint(recipe, cast("nn.Module", model)),
+        "initial_weights": fingerprint(plan.component, cast("nn.Module", model)),
         "training": deciding_settings(training),
         "whole_steps": order.whole_steps,
         "seed": recipe.seed,
@@ -96,10 +97,10 @@ def train_autoencoder(
     if (out.parent / "train" / RECORD).is_file():
         # Another autoencoder would make that training's caches, and itself, another's.
         refuse_changed(record, run=out.parent, work=None, named=key_in_recipe)
-    if (given := recipe.autoencoder.arguments.get("weights")) is not None:
+    if given is not None:
         say(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
     barrier()  # no process may still be reading the record
-    run = _training(recipe, training, model, volumes, order, record, ranks)
+    run = _training(recipe, training, plan, model, volumes, order, record, ranks)
     if ranks.is_main:
         _begin(record, run.checkpoints)
     barrier()
@@ -109,22 +110,21 @@ def train_autoencoder(
     if stopped:
         return None
     if ranks.is_main:
-        record.complete([WEIGHTS, FACTS], **export(recipe, weights, volumes, out, ranks.device))
+        check = recipe.autoencoder_check
+        facts = export(plan, check, weights, volumes, out, ranks.device)
+        record.complete([WEIGHTS, FACTS], **facts)
         # The weights are exported and the stage is complete: nothing will resume from it.
         remove(out / CHECKPOINTS)
     barrier()
     return out
 
 
-def _volumes(recipe: Recipe, prepared: Path) -> PreparedVolumes:
-    return PreparedVolumes(
-        prepared, sequences=recipe.data.sequences, spatial_dims=len(recipe.latent.size)
-    )
+def _volumes(plan: AutoencoderPlan, prepared: Path) -> PreparedVolumes:
+    return PreparedVolumes(prepared, sequences=plan.sequences, spatial_dims=len(plan.latent.size))
 
 
-def _refuse_own_result(recipe: Recipe, result: Path) -> None:
+def _refuse_own_result(given: Path | None, result: Path) -> None:
     """Refuse to fine-tune the file that this run writes: it is removed when training starts."""
-    given = recipe.autoencoder.arguments.get("weights")
     if given is not None and Path(given).resolve() == result.resolve():
         raise UserError(
             f"autoencoder.weights names the file that train-autoencoder writes, {result}",
@@ -145,6 +145,7 @@ def _begin(record: StageRecord, checkpoints: Checkpoints) -> None:
 def _training(
     recipe: Recipe,
     training: AutoencoderTraining,
+    plan: AutoencoderPlan,
     model: Autoencoder,
     volumes: PreparedVolumes,
     order: PatchOrder,
@@ -154,10 +155,21 @@ def _training(
     """Return the training as the engine's task."""
     out, block = record.folder, engine_block(training, ranks.world)
     networks = autocast(training, ranks.device)
-    second = _adversary(recipe, training, order, networks, ranks, block)
+    second = _adversary(training, plan, order, networks, ranks, block)
     adversary = None if second is None else second.adversary
     observers = ObserverSet(recipe.observers, rank=ranks.rank)
-    watch = _watch(recipe, training, volumes, order, observers, ranks, out)
+    watch = None
+    if training.validate_every or training.panel_every:
+        watch = HeldOut(
+            # Its own: the training's are read by another thread.
+            _volumes(plan, volumes.folder),
+            count=recipe.autoencoder_check.cases,
+            size=order.shape if order.whole_steps else order.size,
+            ranks=ranks,
+            observers=observers,
+            folder=out / "panels",
+            channels=plan.shown,
+        )
     stage = zero_stage(block)
     return Training(
         recipe=recipe,
@@ -184,8 +196,8 @@ def _training(
 
 
 def _adversary(
-    recipe: Recipe,
     training: AutoencoderTraining,
+    plan: AutoencoderPlan,
     order: PatchOrder,
     networks: Callable[[], torch.autocast],
     ranks: Ranks,
@@ -197,9 +209,9 @@ def _adversary(
     adversary = Adversary(
         settings,
         spatial_dims=len(order.shape),
-        in_channels=len(recipe.data.sequences),
+        in_channels=plan.channels,
         lr=training.lr,
-        seed=recipe.seed,
+        seed=plan.seed,
         device=ranks.device,
     )
     return AdversaryTraining(
@@ -208,29 +220,6 @@ def _adversary(
         rate=lambda step: training.lr * order.factor(step),
         clip_norm=float(block["gradient_clipping"] or 0.0),
         autocast=networks,
-    )
-
-
-def _watch(
-    recipe: Recipe,
-    training: AutoencoderTraining,
-    volumes: PreparedVolumes,
-    order: PatchOrder,
-    observers: ObserverSet,
-    ranks: Ranks,
-    out: Path,
-) -> HeldOut | None:
-    """Return what measures and shows held-out cases, or None where the recipe asks for neither."""
-    if not (training.validate_every or training.panel_every):
-        return None
-    return HeldOut(
-        # Its own: the training's are read by another thread.
-        _volumes(recipe, volumes.folder),
-        count=recipe.autoencoder_check.cases,
-        size=order.shape if order.whole_steps else order.size,
-        ranks=ranks,
-        observers=observers,
-        folder=out / "panels",
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from voxella.autoencoder.measure import held_out, reconstruct
-from voxella.autoencoder.report import Column, reconstruction_picture
+from voxella.autoencoder.picture import Column, reconstruction_picture
 from voxella.data.volumes import PreparedVolumes
 from voxella.files import atomic_path
 from voxella.imaging.montage import write_png
@@ -35,6 +35,7 @@ class HeldOut:
         ranks: This process.
         observers: Shown the pictures.
         folder: Receives the pictures.
+        channels: Of the first sequence, which is shown: 1, or 3 for colours.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class HeldOut:
         ranks: Ranks,
         observers: ObserverSet,
         folder: Path,
+        channels: int = 1,
     ) -> None:
-        self.volumes, self.size, self.ranks = volumes, size, ranks
+        self.volumes, self.size, self.ranks, self.channels = volumes, size, ranks, channels
         self.observers, self.folder = observers, folder
         self.cases = held_out(volumes, count)[1]
 
@@ -83,7 +85,8 @@ class HeldOut:
             if not self.ranks.is_main:
                 continue
             spacing = self.volumes.spacing_mm(case_id)
-            column = Column(case_id, f"given back at {step}", image, given_back, spacing)
+            pair = image[: self.channels], given_back[: self.channels]
+            column = Column(case_id, f"given back at {step}", *pair, spacing)
             picture = reconstruction_picture([column])
             self.observers.images(step, f"reconstruction/{number}", picture)
             name = f"step-{step:08d}-{number}.png"

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxella.autoencoder.load import check_weights_exist, choose_device, load_autoencoder
+from voxella.autoencoder.load import (
+    AutoencoderPlan,
+    check_weights_exist,
+    choose_device,
+    load_autoencoder,
+)
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.cache.index import FORMAT, INDEX
@@ -20,12 +25,12 @@ from voxella.cache.latents import (
     merge_latents,
 )
 from voxella.cache.shards import stored_bytes, whole_entries
+from voxella.cache.variations import read_entry, variations_of
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.runtime import barrier
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.progress import Steps, say
-from voxella.recipe.model import Recipe
 from voxella.wording import human_bytes, listed
 from voxella.workspace.record import StageRecord
 from voxella.workspace.space import require_space
@@ -37,7 +42,7 @@ class LatentEncoding:
     """The latent half of the encode stage.
 
     Args:
-        recipe: The experiment.
+        plan: What the autoencoder is built from.
         prepared: The prepared data set.
         folder: The cache's folder.
         autoencoder_dir: Trained weights, or None when the recipe names weights.
@@ -47,26 +52,29 @@ class LatentEncoding:
     """
 
     def __init__(
-        self, recipe: Recipe, prepared: Path, folder: Path, autoencoder_dir: Path | None
+        self, plan: AutoencoderPlan, prepared: Path, folder: Path, autoencoder_dir: Path | None
     ) -> None:
-        self.recipe = recipe
+        self.plan = plan
         self.folder = folder
         self.autoencoder_dir = autoencoder_dir
-        check_weights_exist(recipe, autoencoder_dir)
+        check_weights_exist(plan.component, training=plan.trained, trained=autoencoder_dir)
         # Each case is read once: keeping volumes would only cost memory.
         self.volumes = PreparedVolumes(
             prepared,
-            sequences=recipe.data.sequences,
-            spatial_dims=len(recipe.latent.size),
+            sequences=plan.sequences,
+            spatial_dims=len(plan.latent.size),
             keep_bytes=0,
         )
+        self.variations = variations_of(plan.latent, plan.seed, self.volumes)
+        made_from = {name: one.source for name, one in self.variations.items()}
+        self.sources = self.volumes.sources | made_from
 
     @property
     def missing_bytes(self) -> int:
         """Return what is still to be written, as far as the folder tells without the weights."""
         if (self.folder / INDEX).is_file():
             return 0
-        whole = self._bytes_per_case() * len(self.volumes.ids)
+        whole = self._bytes_per_case() * len(self.sources)
         return max(0, whole - stored_bytes(self.folder))
 
     def run(self, *, rank: int, world: int, device: str) -> None:
@@ -78,11 +86,14 @@ class LatentEncoding:
         """
         quiet = rank != 0
         place = choose_device(device)
-        coder = load_autoencoder(self.recipe, self.autoencoder_dir, place)
-        autoencoder = tiled(coder, self.recipe, place, self.folder, quiet=quiet)
+        coder = load_autoencoder(self.plan, self.autoencoder_dir, place)
+        autoencoder = tiled(coder, self.plan, place, self.folder, quiet=quiet)
         settings = self._settings(coder.fingerprint, autoencoder)
         key = sha256_json(settings)
         inputs = {**settings, "prepared": self.volumes.fingerprint}
+        if self.variations:
+            made_from = {name: one.source for name, one in self.variations.items()}
+            inputs["variations"] = sha256_json(made_from)
         record = StageRecord(self.folder, "encode latents", inputs)
         if record.is_current() and LatentCache.is_whole(self.folder):
             say(f"latents: up to date ({self.folder})", quiet=quiet)
@@ -96,18 +107,19 @@ class LatentEncoding:
         if rank == 0 and self._complete(key):
             cache = merge_latents(
                 self.folder,
-                self.recipe.latent.dtype,
+                self.plan.latent.dtype,
                 key=key,
                 fingerprint=coder.fingerprint,
-                sources=self.volumes.sources,
-                train_ids=self.volumes.ids_of("train"),
+                sources=self.sources,
+                train_ids=[*self.volumes.ids_of("train"), *self.variations],
+                variations={name: one.as_json() for name, one in self.variations.items()},
             )
             record.complete([INDEX], **self._facts(cache))
         barrier()
 
     def _settings(self, fingerprint: str, autoencoder: TiledAutoencoder) -> dict[str, Any]:
         """Return what decides a latent beside its volume."""
-        latent = self.recipe.latent
+        latent = self.plan.latent
         stored = {"channels": latent.channels, "size": latent.size, "dtype": latent.dtype}
         settings = {"format": FORMAT, "autoencoder": fingerprint, "latent": stored}
         if autoencoder.windows.encode is not None:
@@ -118,15 +130,14 @@ class LatentEncoding:
     def _encode_share(
         self, autoencoder: TiledAutoencoder, key: str, rank: int, world: int, device: torch.device
     ) -> None:
-        ids = self.volumes.ids
-        dtype = self.recipe.latent.dtype
-        with LatentWriter(
-            self.folder, dtype, key=key, sources=self.volumes.sources, rank=rank
-        ) as writer:
+        # Cases first: their shards outlive a change of the variations.
+        ids = [*self.volumes.ids, *self.variations]
+        dtype = self.plan.latent.dtype
+        with LatentWriter(self.folder, dtype, key=key, sources=self.sources, rank=rank) as writer:
             done = writer.done
             if rank == 0:
                 forecast = self._bytes_per_case() * len([c for c in ids if c not in done])
-                say(require_space(self.folder, forecast, f"latents of {len(ids)} cases"))
+                say(require_space(self.folder, forecast, f"latents of {self._told()}"))
             share = [case_id for case_id in ids[rank::world] if case_id not in done]
             with Steps("encode latents", len(share), quiet=rank != 0) as steps:
                 for case_id in share:
@@ -138,7 +149,7 @@ class LatentEncoding:
         self, autoencoder: TiledAutoencoder, case_id: str, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
         """Encode one case, alone: a batch would let its neighbours touch the last bits."""
-        volume = self.volumes.read(case_id)
+        volume = read_entry(self.volumes, self.variations, case_id)
         mean, log_sigma = autoencoder.encode(volume.unsqueeze(0).to(device))
         self._check_shape(case_id, tuple(volume.shape), tuple(mean.shape[1:]), autoencoder.factor)
         given = [mean] if log_sigma is None else [mean, log_sigma]
@@ -152,25 +163,29 @@ class LatentEncoding:
     def _check_shape(
         self, case_id: str, image: tuple[int, ...], found: tuple[int, ...], factor: int
     ) -> None:
-        latent = self.recipe.latent
+        latent = self.plan.latent
         if found != (latent.channels, *latent.size):
             raise UserError(
                 f"case {case_id}: a volume of {image} gives a latent of {found} "
-                f"(autoencoder {self.recipe.autoencoder.name}, factor {factor}); the recipe says "
+                f"(autoencoder {self.plan.component.name}, factor {factor}); the recipe says "
                 f"latent.channels {latent.channels} and latent.size {latent.size}",
                 remedy=f"--set latent.size={list(found[1:])}, or change prepare.size",
             )
 
     def _complete(self, key: str) -> bool:
         """Tell whether every case is encoded; processes that are not connected may lag."""
-        sources = self.volumes.sources
+        sources = self.sources
         missing = sorted(set(sources) - whole_entries(self.folder, key=key, wanted=sources))
         if missing:
             say(f"latents: {len(missing)} cases are left to other ranks: {listed(missing)}")
         return not missing
 
+    def _told(self) -> str:
+        more = f" and {len(self.variations)} variations" if self.variations else ""
+        return f"{len(self.volumes.ids)} cases{more}"
+
     def _bytes_per_case(self) -> int:
-        latent = self.recipe.latent
+        latent = self.plan.latent
         return bytes_per_case(latent.dtype, (latent.channels, *latent.size))
 
     def _facts(self, cache: LatentCache) -> dict[str, Any]:
@@ -179,12 +194,12 @@ class LatentEncoding:
             "cases": len(cache.ids),
             "shape": list(cache.shape),
             "bytes": stored,
-            "bytes_per_case": round(stored / len(cache.ids)),
+            "bytes_per_case": round(stored / len(self.sources)),
             "statistics": None,
         }
         shape = "x".join(str(n) for n in cache.shape)
         say(
-            f"latents: {len(cache.ids)} cases of {shape} {cache.dtype}, "
+            f"latents: {self._told()} of {shape} {cache.dtype}, "
             f"{human_bytes(facts['bytes_per_case'])} a case"
         )
         if self.volumes.ids_of("train"):

@@ -68,7 +68,7 @@ class TextEncoding:
 
     Args:
         settings: The recipe's ``text`` block.
-        reports: ``{case id: text}``, "" where there is no report.
+        reports: Text by its id (:func:`voxella.case.texts.text_id`), "" where there is none.
         folder: The cache's folder.
     """
 
@@ -151,7 +151,8 @@ class TextEncoding:
             return None
         reports = {case_id: sha256_json(text) for case_id, text in self.reports.items()}
         files = [stat_marks(path) for path in paths]
-        return sha256_json([FORMAT, self.settings.model_dump(mode="json"), reports, files])
+        asked = self.settings.model_dump(mode="json", exclude={"source"})
+        return sha256_json([FORMAT, asked, reports, files])
 
     def _is_unchanged(self, marks: str | None) -> bool:
         previous = StageRecord(self.folder, "encode text", {}).previous()

@@ -33,6 +33,10 @@ class _Case(TypedDict):
     shard: str
     shape: list[int]
     source: str
+    # Of a variation: its case, its number from 1 on, what happened to the image.
+    of: NotRequired[str]
+    number: NotRequired[int]
+    change: NotRequired[dict[str, Any]]
 
 
 class _Index(TypedDict):
@@ -54,7 +58,7 @@ class LatentCache:
 
     Attributes:
         folder: Where the cache lies.
-        ids: Its cases, sorted.
+        ids: Its cases, sorted; augmented variations of them are no cases.
         key: Hash of all that decides the latents: images, autoencoder, dtype.
         fingerprint: Of the autoencoder that made it.
         dtype: What it is stored in.
@@ -64,7 +68,11 @@ class LatentCache:
 
     def __init__(self, folder: Path, index: dict[str, Any]) -> None:
         self.folder = folder
-        self.ids: tuple[str, ...] = tuple(sorted(index["cases"]))
+        varied = {name: entry for name, entry in index["cases"].items() if "of" in entry}
+        self.ids: tuple[str, ...] = tuple(sorted(index["cases"].keys() - varied.keys()))
+        self._variations: dict[str, list[str]] = {}
+        for name in sorted(varied, key=lambda name: varied[name]["number"]):
+            self._variations.setdefault(varied[name]["of"], []).append(name)
         sources = {case_id: entry["source"] for case_id, entry in index["cases"].items()}
         self.key = sha256_json([index["key"], sources])
         self.fingerprint: str = index["autoencoder"]
@@ -76,7 +84,7 @@ class LatentCache:
         self._shards = ShardReader(
             folder, {case_id: entry["shard"] for case_id, entry in index["cases"].items()}
         )
-        self._known = frozenset(self.ids)
+        self._known = frozenset(index["cases"])
 
     @classmethod
     def open(cls, folder: Path, settings: Latent | None = None) -> LatentCache:
@@ -87,7 +95,11 @@ class LatentCache:
         """
         cache = cls(Path(folder), read_index(folder, "latents", _INDEX_FILE))
         if settings is not None:
-            wanted = {"shape": (settings.channels, *settings.size), "dtype": settings.dtype}
+            wanted = {
+                "shape": (settings.channels, *settings.size),
+                "dtype": settings.dtype,
+                "variations": settings.variations,
+            }
             differing = [
                 f"the latents in {folder} have {name} {getattr(cache, name)}, the recipe {value}"
                 for name, value in wanted.items()
@@ -128,8 +140,19 @@ class LatentCache:
         """
         require_known(ids, self._known, f"latent in {self.folder}")
 
+    @property
+    def variations(self) -> int:
+        """Return how many augmented variations a training case has."""
+        return max(map(len, self._variations.values()), default=0)
+
+    def entries(self, case_id: str) -> tuple[str, ...]:
+        """Return what :meth:`read` takes for a case: its id, then its variations."""
+        return (case_id, *self._variations.get(case_id, ()))
+
     def read(self, case_id: str) -> tuple[Tensor, Tensor]:
         """Return mean and log sigma, each ``(C, *spatial)`` float32; where :attr:`has_sigma`.
+
+        Takes a case's id, or one of its :meth:`entries`.
 
         A float32 cache is not copied: the tensors are views of the file.
 
@@ -159,6 +182,7 @@ def merge_latents(
     fingerprint: str,
     sources: Mapping[str, str],
     train_ids: Collection[str],
+    variations: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> LatentCache:
     """Join what all ranks wrote into one index, with the training set's statistics.
 
@@ -170,7 +194,8 @@ def merge_latents(
         key: As given to the writers.
         fingerprint: Of the autoencoder.
         sources: As given to the writers.
-        train_ids: The cases that the statistics run over.
+        train_ids: The cases, and their variations, that the statistics run over.
+        variations: Of each entry that is a variation ``of``, ``number`` and ``change``.
 
     Raises:
         UserError: A case is missing; lists all that are.
@@ -182,6 +207,7 @@ def merge_latents(
             f"{len(missing)} cases are not encoded yet: {listed(missing)}", remedy=ENCODE
         )
     reader, storage = ShardReader(folder, shard_of), LATENT_STORAGE[dtype]
+    told = variations or {}
     shapes = {i: list(storage["mean"].shape(reader, i, "mean")) for i in sorted(sources)}
     # All cases are of one autoencoder.
     sigma = all(reader.has(case_id, "log_sigma") for case_id in sorted(sources)[:1])
@@ -194,7 +220,7 @@ def merge_latents(
         "statistics": _statistics(reader, dtype, sorted(train_ids), sigma=sigma),
         **({} if sigma else {"log_sigma": False}),
         "cases": {
-            i: {"shard": shard_of[i], "shape": shape, "source": sources[i]}
+            i: {"shard": shard_of[i], "shape": shape, "source": sources[i], **(told.get(i) or {})}
             for i, shape in shapes.items()
         },
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from voxella.errors import UserError
 from voxella.machine import naming
+from voxella.plain_json import json_or_none
 
 __all__ = ["ENCODE", "ShardReader", "checksum", "sums_of"]
 
@@ -30,10 +30,7 @@ def checksum(tensor: Tensor) -> int:
 
 def sums_of(metadata: Mapping[str, str]) -> dict[str, int] | None:
     """Return a shard's checksums by tensor; empty where it has none, None where it is damaged."""
-    try:
-        sums = json.loads(metadata.get("sums", "{}"))
-    except (ValueError, RecursionError):
-        return None
+    sums = json_or_none(metadata.get("sums", "{}"))
     return sums if isinstance(sums, dict) else None
 
 

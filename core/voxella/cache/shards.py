@@ -20,6 +20,7 @@ from torch import Tensor
 from voxella.cache.shard_reader import checksum, sums_of
 from voxella.files import atomic_path, make_folder, sweep
 from voxella.machine import raise_if_machine
+from voxella.plain_json import json_or_none
 from voxella.process import PARTIAL
 from voxella.progress import say
 
@@ -176,10 +177,7 @@ def _marks(path: Path, key: str) -> dict[str, str] | None:
     metadata = _metadata(path)
     if metadata is None or metadata.get("key") != key:
         return None
-    try:
-        marks = json.loads(metadata["marks"])
-    except (ValueError, RecursionError, KeyError):
-        return None
+    marks = json_or_none(metadata.get("marks", ""))
     if not isinstance(marks, dict) or sums_of(metadata) is None:
         return None
     return {str(entry): str(mark) for entry, mark in marks.items()}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cache.encode_latents import LatentEncoding
 from voxella.cache.encode_text import TextEncoding
 from voxella.case import Manifest
@@ -62,8 +63,9 @@ def encode(
         settings = recipe.text
         without = quarantined(prepared)
         text = _planned(lambda: _text(settings, dataset, without, work / TEXT), problems)
+    plan = AutoencoderPlan.of(recipe)
     latents = _planned(
-        lambda: LatentEncoding(recipe, prepared, work / LATENTS, autoencoder_dir), problems
+        lambda: LatentEncoding(plan, prepared, work / LATENTS, autoencoder_dir), problems
     )
     if len(problems) == 1:
         raise problems[0]

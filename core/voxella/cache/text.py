@@ -21,6 +21,7 @@ from voxella.cache.shards import collect_shards
 from voxella.cache.storage import TEXT_STORAGE
 from voxella.cache.text_origin import differences, settings_as_made
 from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_texts
+from voxella.case.texts import ANY, split_text_id, texts_of
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.recipe.model import Text
@@ -45,6 +46,7 @@ def text_settings(text: Text) -> dict[str, Any]:
     """Return the part of a recipe's ``text`` block that decides the features."""
     settings = text.model_dump(mode="json")
     settings["encoder"] = {k: v for k, v in settings["encoder"].items() if k not in _EXECUTION}
+    settings.pop("source", None)  # every text is encoded, whichever is read
     if not text.replace_markers:
         # Features from before this could be chosen are those without it.
         del settings["replace_markers"]
@@ -53,7 +55,7 @@ def text_settings(text: Text) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class CaseText:
-    """What the index knows about one case's report.
+    """What the index knows about one text of a case; see :func:`voxella.case.texts.text_id`.
 
     Attributes:
         key: Of its features; the empty report's when there is no report.
@@ -104,19 +106,25 @@ class TextCache:
         ids: Its cases, sorted.
         key: Hash of all that decides the features, the reports among it.
         width: Feature width F.
+        source: Which text of a case is read, see the recipe's ``text.source``.
         fingerprint: Of the encoder that made it.
         truncated: ``{"reports": cases whose report was cut, "tokens": tokens cut in all}``.
     """
 
-    def __init__(self, folder: Path, index: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, index: dict[str, Any], source: str = ANY) -> None:
         self.folder = folder
         self.settings: dict[str, Any] = index["settings"]
-        self.ids: tuple[str, ...] = tuple(sorted(index["cases"]))
+        self.source = source
         self.key = sha256_json([index["key"], index["cases"]])
         self.width: int = index["settings"]["width"]
         self.fingerprint: str = index["encoder"]
         self.truncated: dict[str, int] = index["truncated"]
-        self._cases = {case_id: CaseText(**entry) for case_id, entry in index["cases"].items()}
+        self._texts: dict[str, dict[str, CaseText]] = {}
+        for key, entry in index["cases"].items():
+            case_id, name = split_text_id(key)
+            texts = self._texts.setdefault(case_id, {})
+            texts |= {name: CaseText(**entry)} if entry["has_report"] else {}
+        self.ids: tuple[str, ...] = tuple(sorted(self._texts))
         self._lengths = {key: int(entry["length"]) for key, entry in index["texts"].items()}
         self._empty: str = index["empty"]
         self._storage = TEXT_STORAGE[index["settings"]["dtype"]]
@@ -131,7 +139,8 @@ class TextCache:
         Raises:
             UserError: There is no cache, or it was made with other settings; says which.
         """
-        cache = cls(Path(folder), read_index(folder, "text features", _INDEX_FILE))
+        source = ANY if settings is None else settings.source
+        cache = cls(Path(folder), read_index(folder, "text features", _INDEX_FILE), source)
         if settings is not None:
             asked = text_settings(settings)
             if differing := differences(Path(folder), cache.settings, asked):
@@ -168,31 +177,37 @@ class TextCache:
         Raises:
             UserError: Cases are missing; lists them.
         """
-        require_known(ids, self._cases, f"text features in {self.folder}")
+        require_known(ids, self._texts, f"text features in {self.folder}")
 
-    def length(self, case_id: str) -> int:
-        """Return how many tokens a case's features have, without reading them."""
+    def names(self, case_id: str) -> tuple[str, ...]:
+        """Return the texts of a case that the recipe reads and that say something, in order."""
         self.require([case_id])
-        return self._lengths[self._cases[case_id].key]
+        return texts_of(self._texts[case_id], self.source)
+
+    def length(self, case_id: str, name: str | None = None) -> int:
+        """Return how many tokens a text's features have, without reading them; see `read`."""
+        return self._lengths[self._key(case_id, name)]
 
     def has_report(self, case_id: str) -> bool:
-        """Tell whether a case has a report, without reading its features."""
-        self.require([case_id])
-        return self._cases[case_id].has_report
+        """Tell whether a case has a text, without reading its features."""
+        return bool(self.names(case_id))
 
-    def read(self, case_id: str) -> tuple[Tensor, bool]:
-        """Return a case's ``(L, F)`` features and whether it has a report.
+    def read(self, case_id: str, name: str | None = None) -> tuple[Tensor, bool]:
+        """Return the ``(L, F)`` features of a case's text and whether it has one.
 
-        A case without one gets the empty report's. The tensor is a view of the file in the dtype
+        Of several it is the first unless one is named (:meth:`names`). A case without one gets the
+        empty report's. The tensor is a view of the file in the dtype
         it is stored in, and copying it into a batch converts it; compact features are unpacked to
         bfloat16.
 
         Raises:
             UserError: The cache lacks the case.
         """
-        self.require([case_id])
-        case = self._cases[case_id]
-        return self.read_text(case.key), case.has_report
+        return self.read_text(self._key(case_id, name)), self.has_report(case_id)
+
+    def _key(self, case_id: str, name: str | None) -> str:
+        names = self.names(case_id) if name is None else [name]
+        return self._texts[case_id][names[0]].key if names else self._empty
 
 
 def merge_text(

@@ -8,6 +8,7 @@ from typing import Any
 from voxella.cache.index import INDEX
 from voxella.cache.shards import stored_bytes
 from voxella.cache.text import CaseText, TextCache
+from voxella.case.texts import split_text_id
 from voxella.progress import say
 from voxella.recipe.model import Text
 from voxella.wording import human_bytes
@@ -22,28 +23,29 @@ def tell_text_facts(
 
     Args:
         cache: The features.
-        cases: What the index says about each case.
+        cases: What the index says about each text, by its id.
         settings: The recipe's ``text`` block.
 
     Returns:
         The numbers, for the record.
     """
-    with_report = sum(case.has_report for case in cases.values())
-    lengths = [cache.length(case_id) for case_id in cache.ids]
+    texts = sum(text.has_report for text in cases.values())
+    with_report = len({split_text_id(key)[0] for key, text in cases.items() if text.has_report})
+    lengths = [cache.length(c, name) for c in cache.ids for name in cache.names(c) or (None,)]
     stored = stored_bytes(cache.folder)
     unknown = [case.unknown for case in cases.values() if case.unknown]
     facts: dict[str, Any] = {
-        "cases": len(cases),
+        "cases": len(cache.ids),
         "with_report": with_report,
         "distinct": len({case.key for case in cases.values() if case.has_report}),
         "tokens_longest": max(lengths, default=0),
         "truncated": cache.truncated,
         "unknown": {"reports": len(unknown), "tokens": sum(unknown)},
         "bytes": stored,
-        "bytes_per_case": round(stored / len(cases)) if cases else 0,
+        "bytes_per_case": round(stored / len(cache.ids)) if cases else 0,
     }
     say(
-        f"text: {with_report} of {len(cases)} cases have a report, {facts['distinct']} "
+        f"text: {with_report} of {len(cache.ids)} cases have a report, {facts['distinct']} "
         f"distinct; longest kept {facts['tokens_longest']} tokens; "
         f"{human_bytes(facts['bytes_per_case'])} a case"
     )
@@ -55,7 +57,7 @@ def tell_text_facts(
         )
     if unknown:
         say(
-            f"text: {len(unknown)} of {with_report} reports lose words or signs that the encoder "
+            f"text: {len(unknown)} of {texts} reports lose words or signs that the encoder "
             f"does not know (<unk>), {sum(unknown)} in all (by case: {cache.folder / INDEX})"
         )
     return facts

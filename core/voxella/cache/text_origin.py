@@ -23,7 +23,7 @@ __all__ = ["TextOrigin", "differences", "settings_as_made"]
 
 _ORIGIN = "made_with.json"
 # What is the recipe's to choose; the encoder and its width come with the weights.
-_SETTINGS = frozenset(Text.model_fields) - {"encoder", "width"}
+_SETTINGS = frozenset(Text.model_fields) - {"encoder", "width", "source"}
 _COMPUTED = "encoder dtype"
 # What settings mean that are not written down: they are younger than the first caches.
 _ABSENT = {"replace_markers": False}

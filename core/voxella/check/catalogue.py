@@ -1,4 +1,4 @@
-"""Every kind of finding by its code; docs/check.md is held to this table by a test.
+"""Every kind of finding by its code; docs/reference/check.md is held to this table by a test.
 
 The kinds of findings about a manifest, splits and copies.
 """
@@ -41,8 +41,9 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "split.patient",
         "error",
-        "a patient has cases in two splits, so that a model is tested on whom it was trained on",
-        "put all cases of the patient into one split",
+        "a group (patient, slide) has cases in two splits, so that a model is tested on whom it "
+        "was trained on",
+        "put all cases of the group into one split",
     ),
     (
         "duplicate.across-splits",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from voxella.case import Manifest
 from voxella.check.finding import Finding
@@ -11,46 +11,51 @@ from voxella.errors import UserError
 from voxella.ldm.conditions import problems, refuse_values
 from voxella.progress import say
 from voxella.recipe.condition import Condition
-from voxella.recipe.model import Recipe
 from voxella.wording import listed
 
 __all__ = ["check_training_conditions", "condition_findings"]
 
 
-def check_training_conditions(recipe: Recipe, manifest: Manifest, *, quiet: bool = False) -> None:
+def check_training_conditions(
+    conditions: Mapping[str, Condition], manifest: Manifest, *, name: str, quiet: bool = False
+) -> None:
     """Refuse values that a recipe's conditions cannot take; count the cases that lack one.
 
     Args:
-        recipe: Its conditions are read.
+        conditions: The recipe's.
         manifest: The data set: every split, for volumes are made of all of them.
+        name: The recipe's.
         quiet: Only refuse.
 
     Raises:
         UserError: A value is outside, or missing and must not be; or no training case has any.
     """
-    refuse_values(recipe.conditions, manifest)
+    refuse_values(conditions, manifest)
     cases = manifest.split("train")
-    for name, block in recipe.conditions.items():
-        bare = [case.id for case in cases if block.is_missing(case.conditions.get(name))]
+    for condition, block in conditions.items():
+        bare = [case.id for case in cases if block.is_missing(case.conditions.get(condition))]
         if cases and len(bare) == len(cases):
             raise UserError(
                 f"none of the {len(cases)} training cases of {manifest.folder} has the condition "
-                f"{name}, and recipe {recipe.name} learns from it",
+                f"{condition}, and recipe {name} learns from it",
                 legal=f"in this data set: {', '.join(_names(manifest)) or 'no conditions'}",
-                remedy="import again with it (see docs/conditions.md), or --set "
-                f"conditions.{name}=null",
+                remedy="import again with it (see docs/how-to/conditions.md), or --set "
+                f"conditions.{condition}=null",
             )
         if bare:
             say(
-                f"warning: {len(bare)} of {len(cases)} training cases have no {name} and are shown "
+                f"warning: {len(bare)} of {len(cases)} training cases have no {condition} and are "
+                f"shown "
                 f"as of none: {listed(bare)}",
                 quiet=quiet,
             )
 
 
-def condition_findings(recipe: Recipe, manifest: Manifest) -> Iterator[Finding]:
+def condition_findings(
+    conditions: Mapping[str, Condition], manifest: Manifest
+) -> Iterator[Finding]:
     """Yield what is wrong with the values of every case, and the counts of each split."""
-    for name, block in recipe.conditions.items():
+    for name, block in conditions.items():
         for (_, why), ids in problems({name: block}, manifest).items():
             for case in ids:
                 yield text_finding("condition.value", f"{name} {why}", case=case, where=name)

@@ -10,7 +10,8 @@ from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.check.geometry import Placement
 from voxella.check.grids import PADDING_MM
-from voxella.check.headers import ImageHeader, without_path
+from voxella.check.headers import without_path
+from voxella.check.image_header import ImageHeader
 from voxella.check.likeness import Floats
 from voxella.check.quick import case_headers
 from voxella.check.settings import CaseImages, CheckSettings
@@ -23,12 +24,11 @@ from voxella.check.voxels import (
 )
 from voxella.errors import UserError
 from voxella.imaging.geometry import Grid, centred_grid, padding_mm
-from voxella.imaging.headers import image_suffix
 from voxella.imaging.intensity import finite, intensity_window
 from voxella.imaging.mask import crop_shift
+from voxella.imaging.prepare import crop_of
 from voxella.imaging.problem import ImageError
-from voxella.imaging.readers import read_itk, read_nifti
-from voxella.imaging.volume import Volume, read_volume
+from voxella.imaging.volume import Image, Volume, read_image, read_stored, read_volume
 from voxella.machine import raise_if_machine
 from voxella.recipe.inputs import Intensity
 
@@ -89,24 +89,24 @@ class _Case:
         self.grid: Grid | None = None
 
     def look(self, name: str, header: ImageHeader) -> None:
-        volume = self._read(name, header)
-        if volume is None:
+        image = self._read(name, header)
+        if image is None:
             return
         facts = self.facts
-        facts.pictures[name] = picture(volume)
+        facts.pictures[name] = picture(image)
         if name == self.own.reference:
-            self._find_crop(volume)
+            self._find_crop(image)
         if name in self.own.masks:
             return  # It may be empty, and equal another's.
-        for code, message in scan_problems(volume):
+        for code, message in scan_problems(image):
             self._found(name, code, message)
             if code == "image.constant":
                 return  # Two empty images are not copies of each other.
         if self.grid is not None:
             rule = self.settings.prepare.intensity_of(name)
-            self._intensities(name, volume, self.grid, rule)
-        facts.contents[name] = content_hash(volume)
-        small = likeness(volume)
+            self._intensities(name, image, self.grid, rule)
+        facts.contents[name] = content_hash(image)
+        small = likeness(image)
         if small is not None:
             facts.thumbnails[name] = small
 
@@ -117,12 +117,12 @@ class _Case:
             return
         path = self.own.files[name]
         try:
-            nifti = str(image_suffix(path)).startswith(".nii")
-            array, affine = read_nifti(path) if nifti else read_itk(path)
-            lengths = np.linalg.norm(affine[:3, :3], axis=0)
+            stored = read_stored(path)
+            lengths = np.linalg.norm(stored.affine[:3, :3], axis=0)
             sound = np.isfinite(lengths) & (lengths > 0)
             edges = np.diag([*np.where(sound, lengths, 1.0), 1.0])
-            self.facts.pictures[name] = picture(Volume(array, edges))
+            shown = Image(tuple(Volume(array, edges) for array in stored.array))
+            self.facts.pictures[name] = picture(shown)
         except _FAILURES as error:
             raise_if_machine(error, path)
             return
@@ -130,10 +130,10 @@ class _Case:
     def _found(self, name: str, code: str, message: str) -> None:
         self.facts.findings.append(found(code, message, case=self.own.case, where=name))
 
-    def _read(self, name: str, header: ImageHeader) -> Volume | None:
+    def _read(self, name: str, header: ImageHeader) -> Image | None:
         path = self.own.files[name]
         try:
-            return read_volume(path)
+            return read_image(path)
         except ImageError as error:
             raise_if_machine(error, path)
             told = error.code, without_path(error, path)
@@ -145,9 +145,13 @@ class _Case:
         self._found(name, *problem)
         return None
 
-    def _find_crop(self, volume: Volume) -> None:
+    def _find_crop(self, image: Image) -> None:
         """Find the grid that preparing would resample onto; here nothing is."""
-        prepare, crop_mm = self.settings.prepare, self.settings.crop_mm
+        prepare, volume = self.settings.prepare, image.first
+        try:
+            crop_mm = crop_of(image, prepare)
+        except ImageError:
+            return  # Found in the header already.
         shift = [0.0, 0.0, 0.0]
         if (mask := prepare.crop_around) is not None:
             if mask not in self.own.files:
@@ -167,10 +171,12 @@ class _Case:
         size = (*prepare.size, *[1] * (3 - len(prepare.size)))
         self.grid = centred_grid(volume, crop_mm, size, shift=shift, straighten=prepare.straighten)
 
-    def _intensities(self, name: str, volume: Volume, grid: Grid, rule: Intensity) -> None:
+    def _intensities(self, name: str, image: Image, grid: Grid, rule: Intensity) -> None:
         """Ask whether preparing would find a window of intensities, by its own function."""
+        if image.is_colour:
+            return  # Colours have no window.
         try:
-            intensity_window(name, finite(volume)[0], grid, rule)
+            intensity_window(name, finite(image.first)[0], grid, rule, image.white)
         except ImageError as error:
             known = {f.code for f in self.facts.findings if f.where == name}
             if error.code not in known:

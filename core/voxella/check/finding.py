@@ -26,8 +26,8 @@ class Finding:
         message: What was found, with numbers.
         remedy: One line: what to do.
         case: The case's id; None when the whole data set is meant.
-        where: Sequence (``t2w``), ``report``, or a character range ``report[120:131]``; None when
-            the case as a whole is meant.
+        where: Sequence (``t2w``), a text (``report``), or a character range ``report[120:131]``;
+            None when the case as a whole is meant.
     """
 
     code: str

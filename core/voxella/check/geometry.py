@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.check.headers import ImageHeader
+from voxella.check.image_header import ImageHeader
 from voxella.imaging.affine import affine_problem, shown_edges
 from voxella.imaging.geometry import Grid
 from voxella.imaging.problem import Problem
@@ -27,7 +27,13 @@ _PLANES = ("sagittal", "coronal", "axial")
 
 @dataclass(frozen=True)
 class Placement(Grid):
-    """Where an image lies, its axes in the closest RAS order."""
+    """Where an image lies, its axes in the closest RAS order.
+
+    Attributes:
+        in_mm: False where the affine counts pixels: nothing says how large one is.
+    """
+
+    in_mm: bool = True
 
     @property
     def extent_mm(self) -> NDArray[np.float64]:
@@ -45,18 +51,23 @@ class Placement(Grid):
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
-        return {"shape": list(self.shape), "affine": np.round(self.affine, 6).tolist()}
+        told = {"shape": list(self.shape), "affine": np.round(self.affine, 6).tolist()}
+        return told if self.in_mm else {**told, "in_mm": False}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Placement:
         """Return what :meth:`as_json` was made of, to a millionth of a mm."""
         r, a, s = (int(count) for count in data["shape"])
-        return cls((r, a, s), np.asarray(data["affine"], dtype=np.float64))
+        affine = np.asarray(data["affine"], dtype=np.float64)
+        return cls((r, a, s), affine, data.get("in_mm", True))
 
 
-def placement(header: ImageHeader) -> Placement | None:
-    """Return where the image lies, or None where its header does not say it."""
-    if any(_shape_problems(header)) or header.refused:
+def placement(header: ImageHeader, colour: bool | None = False) -> Placement | None:
+    """Return where the image lies, or None where its header does not say it.
+
+    Arguments as of :func:`header_problems`.
+    """
+    if any(_shape_problems(header, colour)) or header.refused:
         return None
     if affine_problem(header.affine) is not None:
         return None
@@ -66,12 +77,18 @@ def placement(header: ImageHeader) -> Placement | None:
     turned = [0, 0, 0]
     for axis, target in enumerate(orientation[:, 0]):
         turned[int(target)] = shape[axis]
-    return Placement((turned[0], turned[1], turned[2]), header.affine @ back)
+    return Placement((turned[0], turned[1], turned[2]), header.affine @ back, header.in_mm)
 
 
-def header_problems(header: ImageHeader) -> list[Problem]:
-    """Return code and message of everything that a header alone shows to be wrong."""
-    shape = list(_shape_problems(header))
+def header_problems(header: ImageHeader, colour: bool | None = False) -> list[Problem]:
+    """Return code and message of everything that a header alone shows to be wrong.
+
+    Args:
+        header: As it stands in the file.
+        colour: Whether red, green and blue are wanted, or one number; None: nobody has said, so
+            pictures may be either, and scans have one number.
+    """
+    shape = list(_shape_problems(header, colour))
     if shape:
         # What an affine says of a time series or of no voxels is of no use.
         return shape
@@ -88,10 +105,13 @@ def header_problems(header: ImageHeader) -> list[Problem]:
     ]
 
 
-def _shape_problems(header: ImageHeader) -> Iterator[Problem]:
+def _shape_problems(header: ImageHeader, colour: bool | None) -> Iterator[Problem]:
     size = " x ".join(str(count) for count in header.shape) or "no axis"
-    if header.colour:
+    wanted = header.colour and not header.in_mm if colour is None else colour
+    if header.colour and not wanted:
         yield "image.colour", f"colour (RGB) or vector voxels ({size})"
+    elif wanted and not header.colour:
+        yield "image.grey", f"one number per voxel ({size})"
     elif header.complex:
         yield "image.complex", f"complex voxels ({size})"
     elif not header.shape or min(header.shape) < 1:
@@ -122,6 +142,8 @@ def _size_problems(header: ImageHeader) -> Iterator[Problem]:
 
 
 def _spacing_doubts(header: ImageHeader) -> Iterator[Problem]:
+    if not header.in_mm:
+        return
     edges = tuple(float(edge) for edge in np.linalg.norm(header.affine[:3, :3], axis=0))
     edges = edges[: len(header.shape)]
     if min(edges) < _FINEST_MM or max(edges) > _COARSEST_MM:

@@ -38,9 +38,12 @@ def case_grids(
     """
     for name, place in places.items():
         slices = place.shape[2]
+        if settings.sequences is None and not place.in_mm:
+            continue  # A picture has one; no recipe says whether volumes are wanted.
         if (slices > 1) if settings.flat else (min(place.shape) == 1):
             message = f"{slices} slices" if settings.flat else "one slice"
             yield found("geometry.slices", message, case=own.case, where=name)
+    yield from _without_mm(own, places, settings)
     # Without the sequence that decides the grid there is no crop to hold the others against.
     reference = places.get(own.reference)
     if reference is None:
@@ -69,15 +72,40 @@ def odd_planes(planes: Mapping[str, Mapping[str, str | None]]) -> Iterator[Findi
                 yield found("geometry.plane", message, case=case, where=sequence)
 
 
+def _without_mm(
+    own: CaseImages, places: Mapping[str, Placement], settings: CheckSettings
+) -> Iterator[Finding]:
+    if settings.sequences is None:
+        return  # A default crop is nobody's wish.
+    for name, place in places.items():
+        if not place.in_mm and any(edge is not None for edge in settings.crop_mm):
+            message = "no size of a pixel, and prepare.crop_mm cuts by millimetres"
+            yield found("geometry.no-spacing", message, case=own.case, where=name)
+
+
 def _field_of_view(own: CaseImages, place: Placement, settings: CheckSettings) -> Iterator[Finding]:
-    short = [
+    voxels = settings.prepare.crop_voxels
+    if voxels is not None:
+        short = [
+            f"{there} of {crop} pixels along {axis}"
+            for axis, there, crop in zip("RAS", place.shape, voxels, strict=False)
+            if crop is not None and crop > there
+        ]
+    elif not place.in_mm:
+        return
+    else:
+        short = _short_mm(place, settings)
+    if short:
+        message = ", ".join(short)
+        yield found("geometry.field-of-view", message, case=own.case, where=own.reference)
+
+
+def _short_mm(place: Placement, settings: CheckSettings) -> list[str]:
+    return [
         f"{extent:.0f} of {crop:g} mm along {axis}"
         for axis, extent, crop in zip("RAS", place.extent_mm, settings.crop_mm, strict=True)
         if crop is not None and crop - extent > PADDING_MM
     ]
-    if short:
-        message = ", ".join(short)
-        yield found("geometry.field-of-view", message, case=own.case, where=own.reference)
 
 
 def _beside(
@@ -129,4 +157,4 @@ def _apply(affine: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[
 def _size(place: Placement) -> str:
     voxels = " x ".join(str(count) for count in place.shape)
     edges = " x ".join(f"{edge:.3g}" for edge in place.spacing_mm)
-    return f"{voxels} voxels of {edges} mm"
+    return f"{voxels} voxels of {edges} mm" if place.in_mm else f"{voxels} voxels"

@@ -3,8 +3,6 @@
 A MetaImage's or NRRD's header as it stands in the file: SimpleITK mends spacings on the way.
 
 A NIfTI header as it stands in the file: nibabel mends spacings on the way, a check must not.
-
-What an image file claims of itself, as it stands in the file.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +18,29 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.spatialimages import HeaderDataError
 
+from voxella.check.image_header import HeaderProblem, ImageHeader
 from voxella.errors import UserError
 from voxella.imaging.headers import (
     DEFLATE_MOST,
     TextHeader,
     check_image_file,
     image_suffix,
+    is_raster,
     read_text_header,
 )
-from voxella.imaging.nifti_header import HeaderFault, mm_per_unit, read_nifti_header
+from voxella.imaging.nifti_header import (
+    HeaderFault,
+    is_rgb_vector,
+    mm_per_unit,
+    read_nifti_header,
+)
 from voxella.imaging.problem import ImageError, Problem
+from voxella.imaging.raster import read_raster_header
 from voxella.imaging.text_geometry import geometry_problems
-from voxella.imaging.volume import Affine
+from voxella.imaging.volume import PIXEL_AFFINE, Affine
 from voxella.machine import raise_if_machine
 
-__all__ = ["HeaderProblem", "ImageHeader", "read_header", "without_path"]
+__all__ = ["read_header", "without_path"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -52,6 +57,8 @@ def read_header(path: Path) -> ImageHeader:
         check_image_file(path)
         if str(image_suffix(path)).startswith(".nii"):
             return nifti_header(path)
+        if is_raster(path):
+            return raster_header(path)
         return itk_header(path, read_text_header(path))
     except HeaderProblem:
         raise
@@ -63,6 +70,27 @@ def read_header(path: Path) -> ImageHeader:
         # Whatever a parser raises over a damaged header; its words may quote the header.
         problem = f"truncated or damaged: its header cannot be read ({type(error).__name__})"
         raise HeaderProblem("image.damaged", problem) from error
+
+
+def raster_header(path: Path) -> ImageHeader:
+    """Read the header of a PNG, JPEG or TIFF file.
+
+    Raises:
+        ImageError: As :func:`voxella.imaging.raster.read_raster_header`.
+    """
+    found = read_raster_header(path)
+    # Of compressed pixels the size of the file says nothing.
+    return ImageHeader(
+        shape=found.size,
+        colour=found.colour,
+        complex=False,
+        voxel_bytes=0,
+        held_bytes=path.stat().st_size,
+        expansion=1,
+        affine=PIXEL_AFFINE,
+        offset_known=False,
+        in_mm=False,
+    )
 
 
 def itk_header(path: Path, text: TextHeader) -> ImageHeader:
@@ -123,11 +151,13 @@ def nifti_header(path: Path) -> ImageHeader:
     forms = _nifti_forms(header, scale)
     offset = int(header["vox_offset"])
     shape = tuple(int(count) for count in header["dim"][1 : 1 + int(header["dim"][0])])
+    in_vectors = is_rgb_vector(header, shape)
+    shape = shape[:3] if in_vectors else shape
     return ImageHeader(
         shape=shape,
-        colour=dtype.fields is not None,
+        colour=dtype.fields is not None or in_vectors,
         complex=dtype.kind == "c",
-        voxel_bytes=dtype.itemsize,
+        voxel_bytes=dtype.itemsize * (3 if in_vectors else 1),
         held_bytes=path.stat().st_size - (0 if packed else offset),
         expansion=DEFLATE_MOST if packed else 1,
         affine=next(iter(forms.values()), _scaled(_base_affine(header, shape), scale)),
@@ -177,59 +207,6 @@ def _base_affine(header: Any, shape: tuple[int, ...]) -> Affine:  # noqa: ANN401
 
 def _scaled(affine: Any, scale: float) -> Affine:  # noqa: ANN401 - untyped nibabel
     return np.diag([scale, scale, scale, 1.0]) @ np.asarray(affine, dtype=np.float64)
-
-
-class HeaderProblem(Exception):
-    """A file of which not even the header can be had.
-
-    Args:
-        code: Of the catalogue.
-        message: What was found; never the file's content.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code = code
-        self.message = message
-        super().__init__(message)
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """A header, as it stands in the file.
-
-    Attributes:
-        shape: Voxels along the file's axes, all of them.
-        colour: Voxels are colours or vectors.
-        complex: Voxels are complex numbers.
-        voxel_bytes: Size of one voxel.
-        held_bytes: Bytes of the file that can be voxels.
-        expansion: Bytes of voxels per byte of the file, at most; 1 where they are not compressed.
-        affine: ``(4, 4)`` voxel index to RAS+ mm, as preparing uses it; NaN where there is none.
-        offset_known: False where the header tells to skip some of ``held_bytes``.
-        stream_offset: Bytes before the voxels inside a compressed stream.
-        refused: Why reading does not take the header; empty: it does.
-        others: Further affines that the header holds, by name: ``qform`` beside the sform.
-    """
-
-    shape: tuple[int, ...]
-    colour: bool
-    complex: bool
-    voxel_bytes: int
-    held_bytes: int
-    expansion: int
-    affine: Affine
-    offset_known: bool = True
-    stream_offset: int = 0
-    refused: tuple[Problem, ...] = ()
-    others: dict[str, Affine] = field(default_factory=dict)
-
-    @property
-    def claimed_bytes(self) -> int:
-        """Return the size of the voxels by the header; Python's integers do not overflow."""
-        total = self.voxel_bytes
-        for count in self.shape:
-            total *= count
-        return total
 
 
 def without_path(error: UserError, path: Path) -> str:

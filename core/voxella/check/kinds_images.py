@@ -25,7 +25,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "image.format",
         "error",
         "the file is of a format that is not read",
-        "convert it to one .nii.gz or .mha file",
+        "convert it to one .nii.gz or .mha file, a picture to PNG",
     ),
     ("image.empty", "error", "the file is empty", "copy or download the file again"),
     (
@@ -68,14 +68,33 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "image.colour",
         "error",
         "colour (RGB) or vector voxels, where one number per voxel is needed",
-        "take the series itself, not a colour map or a screenshot of it",
+        "take the series itself, not a colour map or a screenshot; for pictures in colours set "
+        "the sequence's rule in prepare.intensity to colour",
+    ),
+    (
+        "image.grey",
+        "error",
+        "one number per voxel, where the recipe asks for colours",
+        "take the picture in colours, or set prepare.intensity for the sequence",
+    ),
+    (
+        "image.colour-space",
+        "error",
+        "colours that are not red, green and blue, such as CMYK",
+        "convert it to sRGB with the program that made it",
+    ),
+    (
+        "image.transparent",
+        "error",
+        "some pixels of a picture are transparent",
+        "paint it onto a background and save it without transparency",
     ),
     ("image.complex", "error", "complex voxels", "save the magnitude image"),
     (
         "image.not-3d",
         "error",
-        "a time series or several b-values in one file, where one 3D volume is needed",
-        "split it into one file per volume",
+        "a time series, several b-values or several pages in one file, where one image is needed",
+        "split it into one file per image",
     ),
     (
         "image.no-voxels",
@@ -126,6 +145,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "convert it from its DICOM again",
     ),
     (
+        "geometry.no-spacing",
+        "error",
+        "a picture (PNG, JPEG, TIFF) does not say how large its pixels are, and the crop is in mm",
+        "set prepare.crop_mm to nulls, or give the crop as prepare.crop_voxels",
+    ),
+    (
         "geometry.spacing-absurd",
         "warning",
         "a voxel's edge is finer than 0.05 mm or coarser than 20 mm",
@@ -172,7 +197,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "geometry.field-of-view",
         "warning",
         "the field of view is smaller than the crop, so that the prepared case gets a dark border",
-        "make prepare.crop_mm smaller, or take the case out",
+        "make prepare.crop_mm or crop_voxels smaller, or take the case out",
     ),
     (
         "geometry.no-scan",

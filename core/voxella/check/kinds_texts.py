@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from voxella.case.texts import REPORT, split_text_id
 from voxella.check.finding import Finding, Kind, Severity
 
 __all__ = ["TEXT_KINDS", "text_finding"]
@@ -168,7 +169,13 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "condition.untrainable",
         "error",
         "the recipe learns from a condition, and no training case has it",
-        "import again with it, see docs/conditions.md, or set conditions.NAME=null",
+        "import again with it, see docs/how-to/conditions.md, or set conditions.NAME=null",
+    ),
+    (
+        "condition.spacing",
+        "error",
+        "the recipe's vectors have spacing, and cases are pictures, which do not say it",
+        "leave spacing out of the recipe's vectors",
     ),
     (
         "condition.counts",
@@ -215,5 +222,16 @@ TEXT_KINDS: dict[str, Kind] = {row[0]: Kind(*row) for row in _TABLE}
 def text_finding(
     code: str, message: str, case: str | None = None, where: str | None = None
 ) -> Finding:
-    """Return a finding of one of :data:`TEXT_KINDS`; the message holds numbers and ids only."""
+    """Return a finding of one of :data:`TEXT_KINDS`; the message holds numbers and ids only.
+
+    Args:
+        code: The kind.
+        message: Of a report; where another text is meant, it is named instead.
+        case: Id of a case, or of one of its texts (:func:`voxella.case.texts.text_id`).
+        where: As in a :class:`Finding`, of a report.
+    """
+    case, name = (None, REPORT) if case is None else split_text_id(case)
+    if name != REPORT:
+        message = message.replace("its report", f"its {name}")
+        where = None if where is None else f"{name}{where.removeprefix(REPORT)}"
     return TEXT_KINDS[code].found(message, case=case, where=where)

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from voxella.case import MANIFEST, Case, Fault, Manifest, read_cases
+from voxella.case import Case, Fault, Manifest, read_cases
 from voxella.case import relations as faults_between
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.check.geometry import Placement, header_problems, placement
 from voxella.check.grids import case_grids, odd_planes
-from voxella.check.headers import HeaderProblem, ImageHeader, read_header
+from voxella.check.headers import read_header
+from voxella.check.image_header import HeaderProblem, ImageHeader
 from voxella.check.settings import CaseImages, CheckSettings, images_of
 from voxella.imaging.problem import ImageError, Problem
-from voxella.recipe.model import Recipe
 
 __all__ = [
     "CaseHeaders",
@@ -54,14 +54,13 @@ class CaseHeaders:
     planes: dict[str, str | None]
 
 
-def quick_check(manifest: Manifest, recipe: Recipe | None) -> list[Finding]:
+def quick_check(manifest: Manifest, settings: CheckSettings) -> list[Finding]:
     """Check a data set by its manifest and headers only.
 
     Args:
         manifest: The data set.
-        recipe: Says which sequences and which crop; None: every recipe's defaults.
+        settings: Which sequences and which crop.
     """
-    settings = CheckSettings.of(recipe)
 
     def look(case: Case) -> tuple[list[Finding], CaseHeaders]:
         images, absent = images_of(manifest, case, settings)
@@ -98,7 +97,9 @@ def case_headers(own: CaseImages, settings: CheckSettings) -> CaseHeaders:
     for name, path in own.files.items():
         # What is not finite, or overflows, is a finding and not a warning of numpy's.
         with np.errstate(all="ignore"):
-            header, problems, place = _look(path)
+            # A mask is grey whatever it lies on.
+            colour = False if name in own.masks else settings.wants_colour(name)
+            header, problems, place = _look(path, colour)
         wrong = [found(code, text, case=own.case, where=name) for code, text in problems]
         findings += wrong
         if header is not None and not any(finding.severity == "error" for finding in wrong):
@@ -110,12 +111,14 @@ def case_headers(own: CaseImages, settings: CheckSettings) -> CaseHeaders:
     return CaseHeaders(findings, headers, places, planes)
 
 
-def _look(path: Path) -> tuple[ImageHeader | None, list[Problem], Placement | None]:
+def _look(
+    path: Path, colour: bool | None
+) -> tuple[ImageHeader | None, list[Problem], Placement | None]:
     try:
         header = read_header(path)
     except HeaderProblem as problem:
         return None, [(problem.code, problem.message)], None
-    return header, header_problems(header), placement(header)
+    return header, header_problems(header, colour), placement(header, colour)
 
 
 def across_cases(
@@ -148,7 +151,7 @@ def read_leniently(folder: Path) -> tuple[Manifest, list[Finding]]:
     cases, faults = read_cases(Path(folder))
     findings = [_finding(fault) for fault in faults]
     if not cases:
-        findings.append(found("manifest.empty", f"no case can be read from {MANIFEST}"))
+        findings.append(found("manifest.empty", "no case can be read from the manifest"))
     return Manifest(Path(folder), cases), findings
 
 

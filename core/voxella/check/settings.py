@@ -15,7 +15,6 @@ from voxella.case import Case, Manifest
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
 from voxella.recipe.inputs import Data, Prepare
-from voxella.recipe.model import Recipe
 
 __all__ = ["CaseImages", "CheckSettings", "images_of"]
 
@@ -41,12 +40,14 @@ class CheckSettings:
     positive: str | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe | None) -> CheckSettings:
-        """Return a recipe's wishes, or the defaults of every recipe."""
-        if recipe is None:
-            return cls(None, Prepare(), tuple(Data().classes))
-        data = recipe.data
-        return cls(tuple(data.sequences), recipe.prepare, tuple(data.classes), data.positive)
+    def of(cls, data: Data, prepare: Prepare) -> CheckSettings:
+        """Return a recipe's wishes."""
+        return cls(tuple(data.sequences), prepare, tuple(data.classes), data.positive)
+
+    @classmethod
+    def without_recipe(cls) -> CheckSettings:
+        """Return the defaults of every recipe."""
+        return cls(None, Prepare(), tuple(Data().classes))
 
     @classmethod
     def to_prepare(cls, sequences: Iterable[str], prepare: Prepare) -> CheckSettings:
@@ -54,15 +55,19 @@ class CheckSettings:
         return cls(tuple(sequences), prepare, ())
 
     @property
-    def crop_mm(self) -> tuple[float | None, float | None, float | None]:
-        """Return the crop's edges along R, A, S; None keeps an axis whole."""
-        r, a, s = (*self.prepare.crop_mm, None, None, None)[:3]
-        return r, a, s
+    def crop_mm(self) -> tuple[float | None, ...]:
+        """Return the crop's edges along R, A, S in mm; None keeps an axis whole, or unknown."""
+        told = [] if self.prepare.crop_voxels is not None else self.prepare.crop_mm
+        return (*told, None, None, None)[:3]
 
     @property
     def flat(self) -> bool:
         """Tell whether the recipe takes images of one slice."""
         return len(self.prepare.size) == 2
+
+    def wants_colour(self, name: str) -> bool | None:
+        """Tell whether a sequence has to be in colours, or grey; None: no recipe says it."""
+        return self.prepare.is_colour(name) if self.sequences is not None else None
 
     def wanted(self, case: Case) -> tuple[str, ...]:
         """Return the images to look at, the one that decides the grid first."""
@@ -82,7 +87,8 @@ class CheckSettings:
 
     def as_json(self) -> dict[str, Any]:
         """Return what decides an image's findings, as JSON-ready data."""
-        return {"prepare": self.prepare.model_dump(mode="json")}
+        told = {"prepare": self.prepare.model_dump(mode="json")}
+        return told if self.sequences is not None else {**told, "colour": None}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from voxella.check.finding import SEVERITIES, Finding
 from voxella.check.likeness import Floats, signature
 from voxella.check.page import write_page
 from voxella.check.quick import across_cases, read_leniently
-from voxella.check.reports.findings import text_findings
+from voxella.check.reports.findings import text_findings, untrainable
 from voxella.check.settings import CheckSettings, images_of
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
@@ -60,47 +60,35 @@ def check(
             is a finding, never an error.
     """
     folder = Path(dataset) / "check" if out is None else Path(out)
-    found = read_leniently(Path(dataset))
+    manifest, findings = read_leniently(Path(dataset))
     place = folder / PAGE if page is None else Path(page)
+    inputs: dict[str, Any] = {"recipe": None}
+    settings = CheckSettings.without_recipe()
+    if recipe is not None:
+        blocks = {"data", "prepare", "text", "conditions"}
+        inputs = {"recipe": recipe.name, **recipe.model_dump(mode="json", include=blocks)}
+        settings = CheckSettings.of(recipe.data, recipe.prepare)
     with holding(folder):
-        return _checked(*found, recipe, folder, place, workers, show_all=show_all, quiet=quiet)
-
-
-def _checked(
-    manifest: Manifest,
-    findings: list[Finding],
-    recipe: Recipe | None,
-    folder: Path,
-    page: Path,
-    workers: int,
-    *,
-    show_all: bool,
-    quiet: bool,
-) -> CheckReport:
-    settings = CheckSettings.of(recipe)
-    record = StageRecord(folder, "check", _inputs(recipe))
-    record.invalidate()
-    jobs: dict[str, CheckJob] = {}
-    for case in manifest:
-        images, absent = images_of(manifest, case, settings)
-        findings += absent
-        jobs[case.id] = CheckJob(images, settings, folder / "cases")
-    if (folder / _RESULT).is_file():
-        _forget_others(folder / "cases", jobs)
-    findings += _look(manifest, jobs, settings, workers, quiet)
-    texts, not_checked = text_findings(manifest, settings, recipe, quiet=quiet)
-    report = CheckReport(
-        manifest,
-        sorted_findings([*findings, *texts]),
-        not_checked,
-        folder,
-        page,
-        jobs,
-    )
-    write_json_atomic(folder / _RESULT, report.as_json())
-    write_page(report, show_all=show_all)
-    record.complete(cases=len(manifest), **report.counts)
-    return report
+        record = StageRecord(folder, "check", inputs)
+        record.invalidate()
+        jobs: dict[str, CheckJob] = {}
+        for case in manifest:
+            images, absent = images_of(manifest, case, settings)
+            findings += absent
+            jobs[case.id] = CheckJob(images, settings, folder / "cases")
+        if (folder / _RESULT).is_file():
+            _forget_others(folder / "cases", jobs)
+        findings += _look(manifest, jobs, settings, workers, quiet)
+        text = None if recipe is None else recipe.text
+        given = recipe is not None
+        texts, without = text_findings(manifest, settings, text, given=given, quiet=quiet)
+        texts += [] if recipe is None else untrainable(manifest, recipe)
+        every = sorted_findings([*findings, *texts])
+        report = CheckReport(manifest, every, without, folder, place, jobs)
+        write_json_atomic(folder / _RESULT, report.as_json())
+        write_page(report, show_all=show_all)
+        record.complete(cases=len(manifest), **report.counts)
+        return report
 
 
 def sorted_findings(findings: list[Finding]) -> list[Finding]:
@@ -115,13 +103,6 @@ def sorted_findings(findings: list[Finding]) -> list[Finding]:
             found.message,
         ),
     )
-
-
-def _inputs(recipe: Recipe | None) -> dict[str, Any]:
-    if recipe is None:
-        return {"recipe": None}
-    blocks = {"data", "prepare", "text", "conditions"}
-    return {"recipe": recipe.name, **recipe.model_dump(mode="json", include=blocks)}
 
 
 def _forget_others(folder: Path, jobs: Mapping[str, CheckJob]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from voxella.case import MANIFEST, Case, Manifest
 from voxella.check.quick import case_headers
 from voxella.check.settings import CheckSettings, images_of
 from voxella.errors import UserError
-from voxella.recipe.model import Recipe
+from voxella.recipe.inputs import Prepare
 from voxella.wording import listed, quoted
 
 __all__ = ["check_samples", "data_sets_in", "refuse_unfit"]
@@ -35,11 +35,14 @@ def data_sets_in(samples: Path) -> list[Path]:
     return found
 
 
-def check_samples(recipe: Recipe, samples: Path, *, on_grid: bool) -> None:
+def check_samples(
+    sequences: Sequence[str], prepare: Prepare, samples: Path, *, on_grid: bool
+) -> None:
     """Refuse a folder of another sort, by manifests and headers: seconds, not hours later.
 
     Args:
-        recipe: Says which sequences, and on which grid.
+        sequences: That every case must have.
+        prepare: Says on which grid.
         samples: A data set folder, or a folder of such.
         on_grid: Whether images have to have the prepared cases' voxels, as an evaluation asks.
 
@@ -50,23 +53,25 @@ def check_samples(recipe: Recipe, samples: Path, *, on_grid: bool) -> None:
     for folder in data_sets_in(Path(samples)):
         try:
             twins = Manifest.read(folder)
-            refuse_unfit(recipe, twins)
+            refuse_unfit(sequences, twins)
         except UserError as error:
             problems += error.problem.splitlines()
             continue
-        problems += [f"{folder}: {line}" for line in _wrong_headers(recipe, twins, on_grid)]
+        problems += [
+            f"{folder}: {line}" for line in _wrong_headers(sequences, prepare, twins, on_grid)
+        ]
     if problems:
         more = len(problems) - _SHOWN
         rest = [f"... and {more} more"] if more > 0 else []
         raise UserError(
             "\n".join([*problems[:_SHOWN], *rest]),
-            legal=f"a data set with images of {', '.join(recipe.data.sequences)}"
-            + (f" of {_voxels(_size(recipe))} voxels, the prepared grid" if on_grid else ""),
+            legal=f"a data set with images of {', '.join(sequences)}"
+            + (f" of {_voxels(_size(prepare))} voxels, the prepared grid" if on_grid else ""),
             remedy="voxella sample RECIPE makes one; voxella check DATASET looks closer",
         )
 
 
-def refuse_unfit(recipe: Recipe, twins: Manifest) -> None:
+def refuse_unfit(sequences: Sequence[str], twins: Manifest) -> None:
     """Refuse a manifest of synthetic cases that lacks what they are measured by.
 
     Raises:
@@ -75,17 +80,20 @@ def refuse_unfit(recipe: Recipe, twins: Manifest) -> None:
     """
     if len(twins) == 0:
         raise UserError(f"{twins.folder} holds no case", remedy="voxella sample RECIPE")
-    problems = [*_without_images(recipe, twins), *(p for case in twins for p in _wrong_facts(case))]
+    problems = [
+        *_without_images(sequences, twins),
+        *(p for case in twins for p in _wrong_facts(case)),
+    ]
     if problems:
         raise UserError(
             "\n".join(problems),
-            legal=f"all of {', '.join(recipe.data.sequences)}; int16_scale above 0",
+            legal=f"all of {', '.join(sequences)}; int16_scale above 0",
             remedy="voxella sample RECIPE",
         )
 
 
-def _without_images(recipe: Recipe, twins: Manifest) -> Iterator[str]:
-    for sequence in recipe.data.sequences:
+def _without_images(sequences: Sequence[str], twins: Manifest) -> Iterator[str]:
+    for sequence in sequences:
         ids = [case.id for case in twins if sequence not in case.images]
         if ids:
             yield f"{len(ids)} synthetic case(s) have no {sequence} image: {listed(ids, 6)}"
@@ -112,9 +120,11 @@ def _is_above_zero(value: object) -> bool:
     return 0 < value < math.inf
 
 
-def _wrong_headers(recipe: Recipe, twins: Manifest, on_grid: bool) -> Iterator[str]:
-    settings = CheckSettings.to_prepare(recipe.data.sequences, recipe.prepare)
-    wanted = _size(recipe)
+def _wrong_headers(
+    sequences: Sequence[str], prepare: Prepare, twins: Manifest, on_grid: bool
+) -> Iterator[str]:
+    settings = CheckSettings.to_prepare(sequences, prepare)
+    wanted = _size(prepare)
     for case in twins:
         headers = case_headers(images_of(twins, case, settings)[0], settings)
         for found in headers.findings:
@@ -128,8 +138,8 @@ def _wrong_headers(recipe: Recipe, twins: Manifest, on_grid: bool) -> Iterator[s
                 )
 
 
-def _size(recipe: Recipe) -> tuple[int, ...]:
-    return (*recipe.prepare.size, *[1] * (3 - len(recipe.prepare.size)))
+def _size(prepare: Prepare) -> tuple[int, ...]:
+    return (*prepare.size, *[1] * (3 - len(prepare.size)))
 
 
 def _voxels(shape: tuple[int, ...]) -> str:

@@ -21,8 +21,8 @@ from voxella.case import Manifest
 from voxella.check.catalogue import CATALOGUE
 from voxella.check.finding import SEVERITIES, Finding, Severity
 from voxella.check.quick import quick_check
+from voxella.check.settings import CheckSettings
 from voxella.progress import say
-from voxella.recipe.model import Recipe
 from voxella.terminal import make_console
 from voxella.wording import counted, listed
 
@@ -36,14 +36,14 @@ _CASES_IN_TABLE = 3
 _PIPE_COLUMNS = 160
 
 
-def tell_quick_check(recipe: Recipe, dataset: Path) -> list[Finding]:
+def tell_quick_check(dataset: Path, settings: CheckSettings) -> list[Finding]:
     """Check manifest and headers, say what errors and warnings there are, and return all findings.
 
     Raises:
         UserError: As :meth:`Manifest.read`.
     """
     manifest = Manifest.read(dataset)
-    findings = quick_check(manifest, recipe)
+    findings = quick_check(manifest, settings)
     groups = [group for group in grouped(findings) if group.severity != "note"]
     cases = counted(len(manifest), "case")
     if not groups:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pillow
 
-from voxella.check.headers import ImageHeader
+from voxella.check.image_header import ImageHeader
 from voxella.check.likeness import Floats, thumbnail
-from voxella.imaging.headers import image_suffix, read_text_header
+from voxella.imaging.headers import image_suffix, is_raster, read_text_header
 from voxella.imaging.intensity import finite
 from voxella.imaging.montage import three_planes
 from voxella.imaging.problem import Problem
-from voxella.imaging.volume import Volume
+from voxella.imaging.volume import Image, Volume
 
 __all__ = ["content_hash", "likeness", "picture", "scan_problems", "stream_problem"]
 
@@ -40,9 +40,9 @@ class _Stream:
     damaged: bool
 
 
-def scan_problems(volume: Volume) -> Iterator[Problem]:
+def scan_problems(image: Image) -> Iterator[Problem]:
     """Judge an image by its values; it has at least one finite voxel."""
-    array = volume.array
+    array = image.array
     sound = np.isfinite(array)
     lost = array.size - int(sound.sum())
     if lost:
@@ -66,32 +66,35 @@ def _few_values(values: NDArray[np.float32]) -> int:
     return count
 
 
-def content_hash(volume: Volume) -> str:
+def content_hash(image: Volume | Image) -> str:
     """Return a hash of the voxels in RAS order: equal for one scan in any format and order."""
-    digest = hashlib.sha256(repr(volume.array.shape).encode())
-    digest.update(np.ascontiguousarray(volume.array).data)
+    channels = Image.of(image).channels
+    digest = hashlib.sha256(repr(channels[0].array.shape).encode())
+    for channel in channels:
+        digest.update(np.ascontiguousarray(channel.array).data)
     return digest.hexdigest()
 
 
-def likeness(volume: Volume) -> Floats | None:
+def likeness(image: Volume | Image) -> Floats | None:
     """Return what near-duplicates are found by; None where the image has no contrast."""
-    array = finite(volume)[0].array
+    array = finite(Image.of(image).grey())[0].array
     try:
         return thumbnail(array)
     except ValueError:
         return None
 
 
-def picture(volume: Volume) -> bytes:
-    """Return the three mid-planes as a small JPEG."""
-    array = finite(volume)[0].array
-    spacing = volume.spacing_mm
-    edge = float((spacing * array.shape).max()) / _PICTURE_PIXELS
-    low, high = (float(value) for value in np.percentile(array, _WINDOW))
+def picture(image: Image) -> bytes:
+    """Return the three mid-planes as a small JPEG; colours are shown as they are."""
+    arrays = [finite(channel)[0].array for channel in image.channels]
+    spacing = image.first.spacing_mm
+    edge = float((spacing * arrays[0].shape).max()) / _PICTURE_PIXELS
+    low, high = (float(value) for value in np.percentile(arrays[0], _WINDOW))
     window = (low, high if high > low else low + 1.0)
-    planes = three_planes(array, spacing.tolist(), pixel_mm=edge, window=window)
+    shown = (0.0, image.white) if image.is_colour else window
+    planes = three_planes(np.stack(arrays), spacing.tolist(), pixel_mm=edge, window=shown)
     written = io.BytesIO()
-    Image.fromarray(planes).save(written, format="JPEG", quality=_PICTURE_QUALITY)
+    Pillow.fromarray(planes).save(written, format="JPEG", quality=_PICTURE_QUALITY)
     return written.getvalue()
 
 
@@ -100,7 +103,7 @@ def stream_problem(path: Path, header: ImageHeader) -> Problem | None:
 
     The stream is run through and not kept.
     """
-    if header.expansion == 1:
+    if header.expansion == 1 or is_raster(path):
         return None
     offset, data_file = 0, path
     claimed = header.stream_offset + header.claimed_bytes

@@ -25,6 +25,7 @@ from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.machine import naming
 from voxella.metrics.multiclass import auc_of
+from voxella.plain_json import json_or_none
 from voxella.ranks import Ranks
 from voxella.workspace.state import DamagedError
 
@@ -177,9 +178,9 @@ def _header(path: Path) -> dict[str, Any]:
     """Return what is said of the weights; nothing where the file is damaged."""
     try:
         with naming(path), safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+            found = json_or_none((file.metadata() or {}).get(_HEADER, "{}"))
         _FACTS.validate_python(found, strict=True)
-    except (SafetensorError, ValueError, RecursionError):
+    except (SafetensorError, ValueError):  # pydantic's is a ValueError
         return {}
     facts: dict[str, Any] = found
     return facts

@@ -18,7 +18,6 @@ from voxella.errors import UserError
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
-from voxella.recipe.model import Recipe
 from voxella.wording import listed
 
 __all__ = ["Example", "Examples", "needs_samples", "require_validation", "select"]
@@ -89,12 +88,17 @@ def require_validation(prepared: Manifest) -> None:
 
 
 def select(
-    recipe: Recipe, prepared: Manifest, samples: Manifest | None, ranks: Ranks | None = None
+    settings: Classify,
+    classes: list[str],
+    prepared: Manifest,
+    samples: Manifest | None,
+    ranks: Ranks | None = None,
 ) -> Examples:
-    """Choose the images of a recipe's scenario; collective unless ``ranks`` is None.
+    """Choose the images of a scenario; collective unless ``ranks`` is None.
 
     Args:
-        recipe: Its ``classify`` block says which.
+        settings: Says which.
+        classes: Label names, in order.
         prepared: The real, prepared data set.
         samples: The synthetic one; None where the scenario is ``real``.
         ranks: Who share the reading of files; None: this process reads all of them.
@@ -103,10 +107,8 @@ def select(
         UserError: Naming everything that forbids training: no validation case, no labelled case, a
             class that is absent, labels that are no classes, twins of held-out patients.
     """
-    settings = recipe.classify
-    assert settings is not None, "asked for only where the recipe classifies"
     foreign = [path for each in (prepared, samples) if each for path in unmarked_images(each)]
-    picker = _Picker(recipe.data.classes, shared_hashes(foreign, ranks))
+    picker = _Picker(classes, shared_hashes(foreign, ranks))
     real = picker.pick("real, train", prepared, prepared.split("train"), _clinical)
     val = picker.pick("real, val", prepared, prepared.split("val"), _clinical)
     test = picker.pick("real, test", prepared, prepared.split("test"), _clinical)
@@ -125,7 +127,7 @@ def select(
     problems = [*picker.problems, *_empty(found, settings)]
     if problems:
         raise UserError("\n".join(problems))
-    _one_class(found, recipe.data.classes, settings)
+    _one_class(found, classes, settings)
     return found
 
 

@@ -39,7 +39,7 @@ def identity_of(manifest: Manifest, case: Case, hashes: Mapping[Path, str]) -> s
         return sha256_json(["prepared", case.id, prepared])
     if case.extra.get("synthetic"):
         # Its line says which weights made it, from which seed, prompt and settings.
-        return sha256_json(["synthetic", case.model_dump(mode="json")])
+        return sha256_json(["synthetic", case.hashed()])
     paths = [manifest.image_path(case, name) for name in sorted(case.images)]
     return sha256_json([case.id, *(hashes[path] for path in paths if path in hashes)])
 
@@ -55,8 +55,8 @@ def leaks(real: Manifest, synthetic: Iterable[Case]) -> Iterator[str]:
         synthetic: Cases to train on.
     """
     by_id = {case.id: case for case in real}
-    held_out = {case.patient for case in real if case.split != "train"}
-    reports = {c.report_sha256 for c in real if c.split != "train" and c.report_sha256}
+    held_out = {case.group for case in real if case.split != "train"}
+    reports = {sha for c in real if c.split != "train" for sha in c.texts_sha256.values()}
     found: dict[str, list[str]] = {}
     for twin in synthetic:
         if (why := _reason(twin, by_id, held_out, reports)) is not None:
@@ -77,7 +77,7 @@ def _reason(
         return f"were made from cases of the split {source.split}; {remedy}"
     if twin.split != "train":
         return f"are of the split {twin.split}; {remedy}"
-    patient = twin.patient.removeprefix("synthetic-")
+    patient = twin.group.removeprefix("synthetic-")
     if patient in held_out:
         return f"were made for patients of val or test; {remedy}"
     if source is not None:

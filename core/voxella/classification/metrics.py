@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from voxella.metrics.declared.number import BINARY, Number
+from voxella.metrics.declared.number import BINARY, Number, statistic_of
 from voxella.plugins.specs import hookimpl
 
 if TYPE_CHECKING:
@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PERCENT_POSITIVE", "Downstream", "voxella_factory"]
 
-# Key -> name in voxella.metrics.binary, in the order of metrics.json.
-_METRICS = {
-    "auc": "auc",
-    "ap": "average_precision",
-    **{key: key for key in ("accuracy", "sensitivity", "specificity", "ppv", "npv")},
-}
+# In the order of metrics.json.
+_KEYS = ("auc", "ap", "accuracy", "sensitivity", "specificity", "ppv", "npv")
 # Of the training set, not of predictions: the stage counts it.
 PERCENT_POSITIVE = "percent_positive"
 
@@ -55,7 +51,7 @@ class Downstream:
             replicates=evidence.replicates,
             level=evidence.level,
         )
-        return {key: Measured(found[name], "test") for key, name in _METRICS.items()}
+        return {key: Measured(found[statistic_of(key)], "test") for key in _KEYS}
 
 
 def downstream() -> Downstream:

@@ -124,7 +124,7 @@ def as_predictions(
         ids,
         [classes[examples[case_id].target] for case_id in ids],
         [answers[case_id].probabilities for case_id in ids],
-        patients=[examples[case_id].case.patient for case_id in ids],
+        patients=[examples[case_id].case.group for case_id in ids],
     )
 
 

@@ -57,7 +57,9 @@ class Scenario:
 
     def model(self, seed: int, trained: Path | None) -> nn.Module:
         """Return a seed's classifier, untrained or with the best weights of a training."""
-        model = build_task(self.recipe, seed)
+        model = build_task(
+            self.settings, self.recipe.image_channels, len(self.recipe.data.classes), seed
+        )
         if trained is not None:
             model.load_state_dict(read_best(trained)[0])
         return model

@@ -18,6 +18,7 @@ import torch
 
 from voxella.case import MANIFEST, Manifest
 from voxella.check.synthetic_sets import check_samples
+from voxella.classification.baselines import measure_baselines
 from voxella.classification.examples import Examples, select
 from voxella.classification.outcome import metrics_of_predictions
 from voxella.classification.predict import PREDICTIONS
@@ -30,12 +31,13 @@ from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.runtime import barrier, start_distributed
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
-from voxella.files import sha256_file, write_text_atomic
+from voxella.files import sha256_file, sha256_json, write_text_atomic
 from voxella.ldm.export import observe_results
 from voxella.metrics.declared.lookup import identity_of
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
+from voxella.recipe.inputs import Data
 from voxella.recipe.load import dump_recipe
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
@@ -62,15 +64,21 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    settings = settings_of(recipe)
+    settings = settings_of(recipe.classify, recipe.name)
     check_classify(recipe, ranks)
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     prepared = Manifest.read(folders.prepared)
-    examples = select(recipe, prepared, _samples(settings, folders, prepared), ranks)
+    samples = _samples(settings, folders, prepared)
+    examples = select(settings, recipe.data.classes, prepared, samples, ranks)
     folder = folders.run / "classify" / recipe.name
     if ranks.is_main:
-        _tell(recipe, examples)
-    store = InputStore(folders.work / "classifier_inputs", settings, recipe.data.sequences)
+        _tell(recipe.data, examples)
+    store = InputStore(
+        folders.work / "classifier_inputs",
+        settings,
+        recipe.data.sequences,
+        colours=recipe.colour_channels,
+    )
     store.build(examples.all.values(), ranks)
     barrier()
     scenario = Scenario(recipe, settings, folder, examples, store, ranks)
@@ -97,6 +105,10 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
         "sure": recipe.evaluate.model_dump(include={"bootstrap", "level"}),
         **identity_of(recipe.evaluate.metrics, metrics_of_predictions(recipe.evaluate)),
     }
+    if recipe.classify is not None and recipe.classify.baselines:
+        images = sorted((i, e.target, e.identity) for i, e in scenario.examples.all.items())
+        chosen = [recipe.classify.baselines, scenario.store.key, images]
+        made_of["baselines"] = sha256_json(chosen)
     record = StageRecord(folder, "classify", made_of)
     there = SCENARIOS.read_or_remake(folder / "metrics.json") is not None
     there = CURVES.read_or_remake(folder / "curves.json") is not None and there
@@ -105,7 +117,16 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
     else:
         record.invalidate()
         write_text_atomic(folder / "recipe.yaml", dump_recipe(recipe))
-        written = write_scenario(recipe, folder, scenario.examples, trainings)
+        baselines = measure_baselines(
+            scenario.settings.baselines,
+            recipe.data,
+            recipe.evaluate,
+            recipe.seed,
+            recipe.name,
+            scenario.examples,
+            scenario.store,
+        )
+        written = write_scenario(recipe, folder, scenario.examples, trainings, baselines)
         found = SCENARIOS.read(written) or {}
         observe_results(recipe, folders, f"classify/{recipe.name}", found["metrics"])
         record.complete(["metrics.json", "curves.json"], seeds=sorted(trainings))
@@ -121,9 +142,8 @@ def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manife
     return read_synthetic(folder, prepared)
 
 
-def _tell(recipe: Recipe, examples: Examples) -> None:
+def _tell(data: Data, examples: Examples) -> None:
     """Say what is trained on, and what is not."""
-    data = recipe.data
     shown = data.classes if data.positive_class is None else [data.positive_class]
     for name, cases in [*examples.phases, ("val", examples.val), ("test", examples.test)]:
         labels = [data.classes[example.target] for example in cases.values()]
@@ -137,18 +157,22 @@ def _tell(recipe: Recipe, examples: Examples) -> None:
         say("warning: no labelled case in the split test: there will be no numbers")
 
 
-def settings_of(recipe: Recipe) -> Classify:
-    """Return the recipe's ``classify`` block.
+def settings_of(settings: Classify | None, name: str) -> Classify:
+    """Return a recipe's ``classify`` block.
+
+    Args:
+        settings: What it has.
+        name: Its name.
 
     Raises:
         UserError: It has none.
     """
-    if recipe.classify is None:
+    if settings is None:
         raise UserError(
-            f"recipe {recipe.name} has no classify block",
+            f"recipe {name} has no classify block",
             legal="recipes/downstream/*.yaml, or a recipe of yours that extends one of them",
         )
-    return recipe.classify
+    return settings
 
 
 def check_classify(recipe: Recipe, ranks: Ranks) -> None:
@@ -157,8 +181,8 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
     Raises:
         UserError: What is wrong.
     """
-    settings = settings_of(recipe)
-    problems = list(_problems(recipe, settings))
+    settings = settings_of(recipe.classify, recipe.name)
+    problems = list(_problems(settings, len(recipe.prepare.size)))
     try:
         deepspeed_config(settings.deepspeed, world=ranks.world, device=ranks.device)
     except UserError as error:
@@ -167,14 +191,15 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
         try:
             # Of a study, the recipe before may still have to make them.
             if _is_there(settings.samples):
-                check_samples(recipe, settings.samples, on_grid=False)
+                sequences = recipe.data.sequences
+                check_samples(sequences, recipe.prepare, settings.samples, on_grid=False)
         except UserError as error:
             problems.append(f"classify.samples: {error.problem}")
     if problems:
         raise UserError("\n".join(problems))
     try:
         with torch.device("meta"):
-            build_task(recipe, recipe.seed)
+            build_task(settings, recipe.image_channels, len(recipe.data.classes), recipe.seed)
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return
@@ -205,14 +230,11 @@ def _is_there(samples: Path | None) -> bool:
     return samples is not None and (samples / MANIFEST).is_file()
 
 
-def _problems(recipe: Recipe, settings: Classify) -> Iterator[str]:
-    if len(settings.size) != len(recipe.prepare.size):
-        yield (
-            f"classify.size has {len(settings.size)} axes, prepare.size has "
-            f"{len(recipe.prepare.size)}"
-        )
-    axes = len(settings.size)
-    yield from settings.augment.problems(axes, "classify.augment", "classify.size")
+def _problems(settings: Classify, axes: int) -> Iterator[str]:
+    if len(settings.size) != axes:
+        yield f"classify.size has {len(settings.size)} axes, prepare.size has {axes}"
+    for key, told in settings.augment.problems(len(settings.size), "classify.size"):
+        yield f"classify.augment.{key}: {told}"
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
         yield f"classify.percentiles: received {low:g}, {high:g}; legal: 0 <= low < high <= 100"

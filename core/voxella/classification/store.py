@@ -14,7 +14,7 @@ brought to such a distance first (``classify.slice_mm``).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from voxella.engine.runtime import agreed
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_json
 from voxella.imaging.interpolation import sample_axis
-from voxella.imaging.volume import read_volume
+from voxella.imaging.volume import read_image as read_file
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 from voxella.ranks import Ranks
@@ -55,7 +55,8 @@ class InputStore:
     Args:
         folder: Shared by all scenarios that read the same prepared data.
         settings: The recipe's block.
-        sequences: Image channels, in order.
+        sequences: In order; each is one channel, or three where it is in colours.
+        colours: Channels whose values stay.
         keep_bytes: How much to keep in memory.
     """
 
@@ -65,12 +66,14 @@ class InputStore:
         settings: Classify,
         sequences: Sequence[str],
         *,
+        colours: Collection[int] = (),
         keep_bytes: int = _KEEP_BYTES,
     ) -> None:
         chosen = settings.model_dump(mode="json", include=set(INPUT_SETTINGS))
         self.settings = settings
-        self.sequences = tuple(sequences)
-        self.key = sha256_json([_METHOD, chosen, self.sequences])
+        self.sequences, self.colours = tuple(sequences), tuple(sorted(colours))
+        seen = [self.sequences, self.colours] if self.colours else [self.sequences]
+        self.key = sha256_json([_METHOD, chosen, *seen])
         self.folder = Path(folder) / self.key[:16]
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
         self._room = keep_bytes
@@ -122,7 +125,7 @@ class InputStore:
             image, spacing_mm = read_image(
                 example.manifest, example.case, self.sequences, len(self.settings.size)
             )
-            image, spacing_mm = as_input(image, spacing_mm, self.settings)
+            image, spacing_mm = as_input(image, spacing_mm, self.settings, self.colours)
         except UserError as error:
             raise_if_machine(error)
             return [f"  case {example.case.id}: {error.problem}"]
@@ -139,7 +142,7 @@ def read_image(
     Args:
         manifest: Of the data set.
         case: One of its cases.
-        sequences: Image channels, in order.
+        sequences: In order; each is one channel, or three where it is in colours.
         spatial_dims: 3; or 2, where files hold one slice along S.
 
     Returns:
@@ -152,11 +155,13 @@ def read_image(
     absent = [name for name in sequences if name not in case.images]
     if absent:
         raise UserError(f"no image of sequence {', '.join(absent)}")
-    volumes = [read_volume(manifest.image_path(case, name)) for name in sequences]
-    shapes = {volume.array.shape for volume in volumes}
+    images = [read_file(manifest.image_path(case, name)) for name in sequences]
+    shapes = {image.first.array.shape for image in images}
     if len(shapes) > 1:
         raise UserError(f"its sequences differ in shape: {sorted(shapes)}")
-    image = torch.stack([torch.from_numpy(volume.array) for volume in volumes]).float()
+    # What a picture calls white is 1; of a volume that is told by its manifest.
+    arrays = [image.array / np.float32(image.white) for image in images]
+    image = torch.cat([torch.from_numpy(array) for array in arrays]).float()
     while image.ndim - 1 > spatial_dims and image.shape[-1] == 1:
         image = image[..., 0]
     if image.ndim - 1 != spatial_dims:
@@ -166,16 +171,20 @@ def read_image(
     if not bool(image.isfinite().all()):
         raise UserError("it holds voxels that are not finite")
     scale = case.extra.get("int16_scale") or 1.0
-    return image / float(scale), torch.tensor(volumes[0].spacing_mm[:spatial_dims]).float()
+    return image / float(scale), torch.tensor(images[0].first.spacing_mm[:spatial_dims]).float()
 
 
-def as_input(image: Tensor, spacing_mm: Tensor, settings: Classify) -> tuple[Tensor, Tensor]:
+def as_input(
+    image: Tensor, spacing_mm: Tensor, settings: Classify, colours: Collection[int] = ()
+) -> tuple[Tensor, Tensor]:
     """Return a classifier's input and its spacing.
 
     Args:
         image: ``(C, *spatial)``; 0 is background.
         spacing_mm: ``(n,)``.
         settings: The recipe's block.
+        colours: Channels whose values stay: a stain is told by its red, green and blue together,
+            and one of them may well be constant.
 
     Returns:
         ``(C, *settings.size)`` float32 in [0, 1], and ``(n,)`` mm.
@@ -191,12 +200,16 @@ def as_input(image: Tensor, spacing_mm: Tensor, settings: Classify) -> tuple[Ten
             raise UserError("no voxel is above 0: there is nothing to crop to")
         image = convert_to_tensor(CropForeground()(image), track_meta=False)
     low, high = settings.percentiles
-    for number, channel in enumerate(image):
+    scaled = [number for number in range(len(image)) if number not in colours]
+    for number in scaled:
         # MONAI would divide by zero here.
-        if not float(percentile(channel, low)) < float(percentile(channel, high)):
+        if not float(percentile(image[number], low)) < float(percentile(image[number], high)):
             raise UserError(f"channel {number}: percentiles {low:g} and {high:g} are equal")
     scale = ScaleIntensityRangePercentiles(low, high, 0.0, 1.0, clip=True, channel_wise=True)
-    sized = ResizeWithPadOrCrop(settings.size)(scale(image))
+    if scaled:
+        image = image.clone()
+        image[scaled] = convert_to_tensor(scale(image[scaled]), track_meta=False)
+    sized = ResizeWithPadOrCrop(settings.size)(image)
     ready: Tensor = convert_to_tensor(sized, track_meta=False, dtype=torch.float32)
     return ready.contiguous(), spacing_mm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from rich.table import Table
 from typing_extensions import TypedDict
@@ -13,17 +13,20 @@ from voxella.classification.examples import Examples
 from voxella.classification.metrics import PERCENT_POSITIVE
 from voxella.classification.outcome import curves, over_seeds, seed_metrics
 from voxella.classification.predict import PREDICTIONS, read_predictions
+from voxella.data.phantoms import are_phantoms
 from voxella.files import write_json_atomic
+from voxella.metrics.declared.published import why_no_classifier
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import one_vs_rest
 from voxella.metrics.predictions import ClassPredictions, Predictions
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import Data
 from voxella.recipe.model import Recipe
 from voxella.terminal import make_console
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["CURVES", "SCENARIOS", "show_scenario", "write_scenario"]
 
-_PAPERS_NETWORK = "efficientnet"
 _AGAIN = "rm {path}, then voxella classify RECIPE with the same --out measures again"
 
 
@@ -36,6 +39,7 @@ class _Scenario(TypedDict):
     not_comparable_with_paper: str | None
     paper: dict[str, Any] | None
     seeds: dict[str, dict[str, Any]]
+    baselines: NotRequired[dict[str, dict[str, Any]]]
 
 
 class _Curves(TypedDict):
@@ -47,7 +51,11 @@ CURVES: StateFile[dict[str, Any]] = StateFile(_Curves, _AGAIN)
 
 
 def write_scenario(
-    recipe: Recipe, folder: Path, examples: Examples, trainings: Mapping[int, dict[str, Any]]
+    recipe: Recipe,
+    folder: Path,
+    examples: Examples,
+    trainings: Mapping[int, dict[str, Any]],
+    baselines: Mapping[str, dict[str, Any]],
 ) -> Path:
     """Measure every seed's test predictions and write the scenario's files.
 
@@ -56,6 +64,7 @@ def write_scenario(
         folder: ``RUN/classify/NAME``, with a folder for each seed.
         examples: The images.
         trainings: What is known of each seed's training.
+        baselines: What simple models make of the same images.
     """
     settings = recipe.classify
     assert settings is not None, "asked for only where the recipe classifies"
@@ -66,13 +75,18 @@ def write_scenario(
         seed: seed_metrics(test, recipe.evaluate, seed=recipe.seed, name=f"{recipe.name}/{seed}")
         for seed, test in tests.items()
     }
-    differs = incomparable(recipe, examples)
+    cases = (example.case for example in examples.all.values())
+    differs = why_no_classifier(settings.classifier.name, phantoms=are_phantoms(cases))
     beside = {"comparable_with_paper": differs is None}
     metrics = {
         name: {**estimate.as_json(), "split": "test", **beside}
         for name, estimate in over_seeds(list(by_seed.values())).items()
     }
-    metrics[PERCENT_POSITIVE] = {**_percent_positive(recipe, examples), "split": "train", **beside}
+    metrics[PERCENT_POSITIVE] = {
+        **_percent_positive(recipe.data, examples),
+        "split": "train",
+        **beside,
+    }
     write_json_atomic(
         folder / "curves.json",
         sealed(
@@ -100,24 +114,16 @@ def write_scenario(
                     str(seed): {
                         **trainings[seed],
                         "metrics": {name: found.as_json() for name, found in by_seed[seed].items()},
-                        **_by_class(recipe, tests[seed], seed),
+                        **_by_class(
+                            tests[seed], recipe.evaluate, recipe.seed, f"{recipe.name}/{seed}"
+                        ),
                     }
                     for seed in trainings
                 },
+                **({"baselines": dict(baselines)} if baselines else {}),
             }
         ),
     )
-
-
-def incomparable(recipe: Recipe, examples: Examples) -> str | None:
-    """Return why this experiment's numbers do not stand beside the paper's, or None."""
-    assert recipe.classify is not None, "asked for only where the recipe classifies"
-    network = recipe.classify.classifier.name
-    if any(example.case.label_source == "phantom" for example in examples.all.values()):
-        return "the data are phantoms"
-    if network != _PAPERS_NETWORK:
-        return f"the classifier is {network}, the paper's is {_PAPERS_NETWORK}"
-    return None
 
 
 def show_scenario(folder: Path) -> None:
@@ -141,26 +147,39 @@ def show_scenario(folder: Path) -> None:
         table.add_row(*row)
     console = make_console()
     console.print(table)
+    if found.get("baselines"):
+        console.print(_baselines(found))
     if paper is not None and differs is not None:
         line = f"the paper's row ({paper['model']}) is not shown: {differs}"
         console.print(line, soft_wrap=True)
 
 
-def _percent_positive(recipe: Recipe, examples: Examples) -> dict[str, Any]:
+def _baselines(found: Mapping[str, Any]) -> Table:
+    table = Table(title="baselines on coarse images", title_justify="left")
+    for heading in ("", *found["baselines"]):
+        table.add_column(heading)
+    baselines = list(found["baselines"].values())
+    for name in baselines[0]["metrics"]:
+        measured = [one["metrics"][name] for one in baselines]
+        table.add_row(name, *(f"{_number(m['value'])} ({_interval(m)})" for m in measured))
+    return table
+
+
+def _percent_positive(data: Data, examples: Examples) -> dict[str, Any]:
     """Return the share of positive cases in the (last) training set, in percent."""
     _, last = examples.phases[-1]
-    label = recipe.data.positive_class
+    label = data.positive_class
     if label is None:
-        why = f"none of the {len(recipe.data.classes)} classes is named as data.positive"
+        why = f"none of the {len(data.classes)} classes is named as data.positive"
         return Estimate.undefined(len(last), why).as_json()
-    place = recipe.data.classes.index(label)
+    place = data.classes.index(label)
     positive = sum(e.target == place for e in last.values())
     how = f"{positive} of {len(last)} training cases, counted"
     return Estimate(100 * positive / len(last), None, None, len(last), how=how).as_json()
 
 
 def _by_class(
-    recipe: Recipe, test: Predictions | ClassPredictions | None, seed: int
+    test: Predictions | ClassPredictions | None, settings: Evaluate, seed: int, name: str
 ) -> dict[str, Any]:
     """Return the numbers of each class against the rest, where none is the positive one."""
     found = (
@@ -168,10 +187,10 @@ def _by_class(
         if test is None
         else one_vs_rest(
             test,
-            seed=recipe.seed,
-            name=f"classify/{recipe.name}/{seed}/test",
-            replicates=recipe.evaluate.bootstrap,
-            level=recipe.evaluate.level,
+            seed=seed,
+            name=f"classify/{name}/test",
+            replicates=settings.bootstrap,
+            level=settings.level,
         )
     )
     return {"one_vs_rest": found} if found else {}

@@ -18,8 +18,7 @@ from voxella.ldm.monitor import Monitor
 from voxella.plugins import registry
 from voxella.plugins.contracts import Classifier
 from voxella.ranks import Ranks
-from voxella.recipe.classification import Focal
-from voxella.recipe.model import Recipe
+from voxella.recipe.classification import Classify, Focal
 
 __all__ = ["ClassifierMonitor", "ClassifierTask", "build_task"]
 
@@ -55,10 +54,15 @@ class ClassifierTask(nn.Module):
         }
 
 
-def build_task(recipe: Recipe, seed: int) -> ClassifierTask:
-    """Build a recipe's untrained classifier, its weights drawn from ``seed``."""
-    settings = recipe.classify
-    assert settings is not None, "asked for only where the recipe classifies"
+def build_task(settings: Classify, channels: int, classes: int, seed: int) -> ClassifierTask:
+    """Build an untrained classifier, its weights drawn from ``seed``.
+
+    Args:
+        settings: Which, and of what size its images are.
+        channels: Of its images.
+        classes: How many it tells apart.
+        seed: Of its weights.
+    """
     # Of the CPU only: the model is drawn there.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed % 2**63)
@@ -66,8 +70,8 @@ def build_task(recipe: Recipe, seed: int) -> ClassifierTask:
             "classifiers",
             settings.classifier,
             spatial_dims=len(settings.size),
-            in_channels=len(recipe.data.sequences),
-            num_classes=len(recipe.data.classes),
+            in_channels=channels,
+            num_classes=classes,
         )
     return ClassifierTask(classifier, settings.loss)
 

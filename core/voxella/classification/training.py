@@ -119,7 +119,8 @@ class _Phase:
         )
         begun = StageRecord(self.folder, "classify", decides)
         if any((self.folder / "checkpoints").glob("step-*")):
-            folders = Folders.of(self.scenario.recipe, self.scenario.folder.parents[1])
+            recipe, run = self.scenario.recipe, self.scenario.folder.parents[1]
+            folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
             refuse_changed(begun, run=folders.run, work=folders.work, named=self._named)
         barrier()
         if main:

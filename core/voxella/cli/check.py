@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from voxella.cli.loading import tell_loading
 from voxella.cli.recipe import add_layers
 
 __all__ = ["register"]
@@ -44,6 +45,7 @@ def _check(arguments: argparse.Namespace) -> int:
     recipe = None
     if arguments.recipe is not None:
         recipe = load_recipe(arguments.recipe, arguments.profile, arguments.set)
+    tell_loading("check")
     from voxella.check.stage import check
 
     report = check(

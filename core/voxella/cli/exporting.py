@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from voxella.cli.loading import tell_loading
+
 __all__ = ["register"]
 
 # Flags that are arguments of the exporter: the option, and what it is called there.
@@ -62,6 +64,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    tell_loading("export", "numpy")
     from voxella.case import Manifest
     from voxella.cli.plugins import plugin_arguments
     from voxella.data.gate import require_gate

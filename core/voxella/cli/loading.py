@@ -8,8 +8,17 @@ from voxella.ranks import Ranks
 
 __all__ = ["tell_loading"]
 
+# Module whose loading is waited for -> what is said to be loaded.
+_TOLD = {"torch": "torch, MONAI and others", "numpy": "NumPy and others"}
 
-def tell_loading(verb: str) -> None:
-    """Say that a command loads its libraries, unless they are loaded or another process says so."""
-    if "torch" not in sys.modules and Ranks.from_environment().is_main:
-        print(f"voxella {verb}: loading torch, MONAI and others ...", file=sys.stderr, flush=True)
+
+def tell_loading(verb: str, slowest: str = "torch") -> None:
+    """Say that a command loads its libraries, unless they are loaded or another process says so.
+
+    Args:
+        verb: Of the command.
+        slowest: The largest of them.
+    """
+    if slowest not in sys.modules and Ranks.from_environment().is_main:
+        line = f"voxella {verb}: loading {_TOLD[slowest]} ..."
+        print(line, file=sys.stderr, flush=True)

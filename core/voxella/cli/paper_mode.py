@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from voxella.errors import UserError
 
 if TYPE_CHECKING:
-    from voxella.recipe.model import Recipe
+    from voxella.recipe.inputs import Text
 
 __all__ = ["paper_mode"]
 
@@ -20,19 +20,23 @@ _RELEASED = (
 )
 
 
-def paper_mode(recipe: Recipe) -> list[str]:
+def paper_mode(text: Text | None, name: str) -> list[str]:
     """Return the overrides that make a recipe's text features the released ones.
+
+    Args:
+        text: The recipe's block.
+        name: The recipe's.
 
     Raises:
         UserError: The recipe reads no text, or runs its encoder in fewer bits than the released
             code does.
     """
-    if recipe.text is None:
+    if text is None:
         raise UserError(
-            f"--paper-mode is about text features, and recipe {recipe.name} reads no text",
+            f"--paper-mode is about text features, and recipe {name} reads no text",
             remedy="leave it out, or take a recipe that reads text: recipes/ccella.yaml",
         )
-    dtype = recipe.text.encoder.arguments.get("dtype", "float32")
+    dtype = text.encoder.arguments.get("dtype", "float32")
     if dtype != "float32":
         raise UserError(
             f"--paper-mode: the released code runs its encoder in float32, the recipe in {dtype}",

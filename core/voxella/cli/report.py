@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from voxella.cli.loading import tell_loading
+
 __all__ = ["register"]
 
 
@@ -27,6 +29,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    tell_loading("report")
     from voxella.progress import say
     from voxella.report.write import write_report
 

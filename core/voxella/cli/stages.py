@@ -8,29 +8,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxella.cli.importing import register_import
 from voxella.cli.loading import tell_loading
 from voxella.cli.paper_mode import paper_mode
 from voxella.cli.recipe import add_layers
+from voxella.pipeline.stages import RUN, STAGES
 
 if TYPE_CHECKING:
-    from voxella.case import Manifest
     from voxella.recipe.model import Recipe
 
 __all__ = ["register"]
 
-# verb -> what `voxella VERB --help` says
-_VERBS = {
-    "prepare": "crop, normalise and resample the cases to the recipe's grid",
-    "train-autoencoder": "train the recipe's autoencoder on the prepared cases",
-    "check-autoencoder": "measure the autoencoder on held-out cases; exit code 2: not trusted",
-    "encode": "cache latents and text features",
-    "train": "train the diffusion model and export it, doing missing stages first",
-    "sample": "generate volumes with the exported model",
-    "evaluate": "measure the volumes against real ones; exit code 2: the gate holds them back",
-    "classify": "train a downstream classifier and measure it on the test cases; or compare two",
-    "run": "every stage in order: import, prepare, train-autoencoder, check-autoencoder, encode, "
-    "train, sample, evaluate; of a recipe that classifies, those it needs and then classify",
-}
+# verb -> what `voxella VERB --help` says; `import` takes no recipe and is a command of its own
+_VERBS = {stage.name: stage.about for stage in STAGES if stage.name != "import"} | {"run": RUN}
 _OUT = "run folder; default runs/RECIPE-PROFILE, with a data set runs/RECIPE-PROFILE-DATASET"
 
 
@@ -58,16 +48,17 @@ def _resolve(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
     recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
     if arguments.verb == "encode" and arguments.paper_mode:
         # First, so that --set wins here as everywhere.
-        overrides = [*paper_mode(recipe), *overrides]
+        overrides = [*paper_mode(recipe.text, recipe.name), *overrides]
         recipe = load_recipe(arguments.recipe, arguments.profile, overrides)
-    return recipe, Path(arguments.out or _default_run(recipe, arguments.profile))
+    out = arguments.out or _default_run(recipe.name, recipe.data.dataset, arguments.profile)
+    return recipe, Path(out)
 
 
-def _default_run(recipe: Recipe, profiles: list[str]) -> Path:
+def _default_run(name: str, dataset: Path | None, profiles: list[str]) -> Path:
     """Return ``runs/RECIPE-PROFILE``, and ``-DATASET`` where one is given: runs of its own."""
-    words = [recipe.name, *(Path(profile).stem for profile in profiles)]
-    if recipe.data.dataset is not None:
-        words.append(Path(os.path.abspath(recipe.data.dataset)).name)
+    words = [name, *(Path(profile).stem for profile in profiles)]
+    if dataset is not None:
+        words.append(Path(os.path.abspath(dataset)).name)
     return Path("runs") / "-".join(word for word in words if word)
 
 
@@ -130,7 +121,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
                 help="text features as released: padded to 512 tokens, cut at the left, float32",
             )
         parser.set_defaults(func=_stage, verb=verb)
-    _register_import(subparsers)
+    register_import(subparsers)
 
 
 def _stage(arguments: argparse.Namespace) -> int:
@@ -146,7 +137,8 @@ def _stage(arguments: argparse.Namespace) -> int:
         from voxella.check.synthetic_sets import check_samples
 
         # Of another's volumes nothing is made here: the real cases are all that is needed.
-        check_samples(recipe, Path(arguments.samples), on_grid=True)
+        sequences, samples = recipe.data.sequences, Path(arguments.samples)
+        check_samples(sequences, recipe.prepare, samples, on_grid=True)
         until = "prepare"
     # Later verbs keep what `prepare --quarantine` decided; `prepare` without it tries all again.
     keep = None if arguments.verb != "prepare" else False
@@ -170,11 +162,11 @@ def _stage(arguments: argparse.Namespace) -> int:
     summarise(folders, until if arguments.stop_after is None else "train")
     if until == "check-autoencoder":
         _show_check(folders.autoencoder)
-    if until == "sample":
+    if until == "sample" and recipe.sample.xlsx:
         from voxella.sampling.sheet import require_sheets
         from voxella.sampling.stage import variants
 
-        require_sheets(recipe, [out for _, out in variants(recipe, folders.samples)])
+        require_sheets([out for _, out in variants(recipe, folders.samples)])
     return 0
 
 
@@ -204,45 +196,3 @@ def _show_check(folder: Path) -> None:
     if Ranks.from_environment().is_main:
         show_check(folder)
     require_trusted(folder)
-
-
-def _register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
-    about = "bring data into a data set folder with a manifest"
-    parser = subparsers.add_parser("import", help=about, description=about)
-    parser.add_argument(
-        "name", help="phantom, dicom, picai, prostate158, ccella, table; see `voxella plugins`"
-    )
-    parser.add_argument("source", nargs="?", help="what it reads; the phantom needs none")
-    parser.add_argument("--out", required=True, metavar="DATASET", help="the data set folder")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an argument of the importer, repeatable",
-    )
-    parser.set_defaults(func=_import)
-
-
-def _fitting(manifest: Manifest) -> str:
-    """Return a recipe that asks for no more than the cases have."""
-    # By the training cases: they alone decide whether a recipe refuses.
-    cases = manifest.split("train")
-    labels = any(case.label is not None for case in cases)
-    reports = any(case.report is not None for case in cases)
-    with_reports = "recipes/ccella.yaml" if labels else "recipes/ellabase.yaml"
-    without = "recipes/radbase.yaml" if labels else "recipes/base.yaml"
-    return with_reports if reports else without
-
-
-def _import(arguments: argparse.Namespace) -> int:
-    from voxella.data.importing import import_dataset
-    from voxella.progress import say
-    from voxella.recipe.importer import importer_component
-
-    component = importer_component(arguments.name, arguments.source, arguments.set)
-    manifest = import_dataset(component, Path(arguments.out))
-    say(f"{len(manifest)} cases in {manifest.folder}")
-    say(f"next: voxella check {arguments.out}")
-    say(f"then: voxella run {_fitting(manifest)} --profile two-cores --dataset {arguments.out}")
-    return 0

@@ -61,8 +61,9 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 
 def _study(arguments: argparse.Namespace) -> int:
-    plan = _plan(arguments)
+    # First: dozens of recipes take a second or two to read.
     tell_loading("study")
+    plan = _plan(arguments)
     if arguments.dry_run:
         return _dry_run(plan, arguments)
     from voxella.ranks import Ranks

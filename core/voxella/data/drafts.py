@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Case, ConditionValue, Manifest, Split
+from voxella.case.manifest import MANY
+from voxella.case.texts import REPORT
 from voxella.case_fields import field_problem
 from voxella.data.reports import Report, write_report
 from voxella.errors import UserError
@@ -33,23 +35,25 @@ class Draft:
 
     Attributes:
         id: The case's id, legal in a manifest.
-        patient: Its patient.
+        group: Whose it is: its patient, its slide.
         images: Source file by sequence.
         report: Its report, or None.
+        texts: Its other texts by name, such as ``impression``.
         label: Its class, or None.
         label_source: Where the label comes from.
-        split: Its split, or None: decided by a hash of the patient.
+        split: Its split, or None: decided by a hash of the group.
         conditions: What a model may be conditioned on, by name: numbers and words.
         extra: What else the manifest keeps; numbers and short codes, never free text.
     """
 
     id: str
-    patient: str
+    group: str
     images: dict[str, Path]
     report: Report | None = None
     label: str | None = None
     label_source: str | None = None
     split: Split | None = None
+    texts: dict[str, Report] = field(default_factory=dict)
     conditions: dict[str, ConditionValue] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -63,12 +67,14 @@ class Assembly:
         seed: Of the split.
         val_share: Share of patients held out for validation, where drafts have no split.
         test_share: Share of patients held out for testing, where drafts have no split.
+        parquet_above: More cases than these become a Parquet manifest.
     """
 
     copy: bool = False
     seed: int = 0
     val_share: float = 0.1
     test_share: float = 0.1
+    parquet_above: int = MANY
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
@@ -82,14 +88,14 @@ class Assembly:
                 in letter case only, or detached voxels would be left behind.
         """
         _refuse_sentences(drafts, copied=self.copy)
-        splits = {draft.id: draft.split or self._split(draft.patient) for draft in drafts}
+        splits = {draft.id: draft.split or self._split(draft.group) for draft in drafts}
         _check_splits(drafts, splits)
         _refuse_case_only(drafts)
         _tell_alike(drafts, splits)
         if self.copy:
             _refuse_detached(drafts)
         manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
-        manifest.write()
+        manifest.write(parquet_above=self.parquet_above)
         return manifest
 
     def _split(self, patient: str) -> Split:
@@ -97,16 +103,19 @@ class Assembly:
         return split_of(patient, seed=self.seed, **shares)
 
     def _case(self, draft: Draft, split: Split, out: Path) -> Case:
-        report, digest, extra = None, None, dict(draft.extra)
-        if draft.report is not None:
-            report, digest = write_report(out, draft.id, draft.report)
-            extra["report_encoding"] = draft.report.encoding
+        files: dict[str, str] = {}
+        hashes: dict[str, str] = {}
+        extra = dict(draft.extra)
+        texts = draft.texts if draft.report is None else {REPORT: draft.report, **draft.texts}
+        for name, text in texts.items():
+            files[name], hashes[name] = write_report(out, draft.id, text, name)
+            extra[f"{name}_encoding"] = text.encoding
         return Case(
             id=draft.id,
-            patient=draft.patient,
+            group=draft.group,
             images={name: self._image(draft.id, name, p, out) for name, p in draft.images.items()},
-            report=report,
-            report_sha256=digest,
+            texts=files,
+            texts_sha256=hashes,
             label=draft.label,
             label_source=draft.label_source if draft.label is not None else None,
             split=split,
@@ -135,7 +144,7 @@ def _refuse_sentences(drafts: Sequence[Draft], *, copied: bool) -> None:
     found: dict[str, list[str]] = {}
     for draft in drafts:
         fields = {
-            "patient": draft.patient,
+            "group": draft.group,
             # A copy is called after its case.
             "images": {n: "" if copied else str(p.resolve()) for n, p in draft.images.items()},
             "label": draft.label,
@@ -183,8 +192,8 @@ def _refuse_case_only(drafts: Sequence[Draft]) -> None:
 
 def _tell_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
     """Warn of patients who may be one: then a model is tested on whom it was trained on."""
-    for group in alike(draft.patient for draft in drafts):
-        cases = [draft.id for draft in drafts if draft.patient in group]
+    for group in alike(draft.group for draft in drafts):
+        cases = [draft.id for draft in drafts if draft.group in group]
         within = sorted({splits[case] for case in cases})
         where = f"; they stand in the splits {', '.join(within)}" if len(within) > 1 else ""
         # The patients are not named: some hospitals' numbers identify.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from voxella.case import Manifest
@@ -9,13 +11,19 @@ from voxella.errors import UserError
 from voxella.files import sha256_json, stat_marks
 from voxella.plugins import registry
 from voxella.plugins.component import Component
-from voxella.recipe.model import Recipe
+from voxella.recipe.bind import bind
+from voxella.recipe.inputs import Data
+from voxella.recipe.overrides import apply, parse_overrides
+from voxella.recipe.problems import impossible_numbers, raise_problems
+from voxella.recipe.yaml_lines import Node
 from voxella.wording import listed
 from voxella.workspace.folders import Folders
 from voxella.workspace.lock import holding
 from voxella.workspace.record import RECORDS, StageRecord
 
-__all__ = ["import_dataset", "import_for"]
+__all__ = ["import_dataset", "import_for", "importer_component"]
+
+_SLOT = ("data", "importer")
 
 
 def import_dataset(importer: Component, out: Path) -> Manifest:
@@ -45,32 +53,36 @@ def _imported(importer: Component, out: Path, record: StageRecord) -> Manifest:
         )
     manifest: Manifest = registry.build("importers", importer)(out)
     splits = {name: len(manifest.split(name)) for name in ("train", "val", "test")}
-    reports = sum(case.report is not None for case in manifest)
+    reports = sum(bool(case.texts) for case in manifest)
     record.complete(cases=len(manifest), reports=reports, splits=splits)
     return manifest
 
 
-def import_for(recipe: Recipe, folders: Folders) -> Path:
+def import_for(data: Data, folders: Folders, name: str) -> Path:
     """Return a recipe's data set folder, importing it when the recipe names an importer.
+
+    Args:
+        data: Names a data set or an importer, and the classes.
+        folders: Of the run.
+        name: The recipe's.
 
     Raises:
         UserError: The recipe names neither a data set nor an importer, or the data set has labels
             that are not the recipe's classes.
     """
-    if recipe.data.dataset is None:
-        if recipe.data.importer is None:
+    if data.dataset is None:
+        if data.importer is None:
             raise UserError(
-                f"recipe {recipe.name} names neither data.dataset nor data.importer",
+                f"recipe {name} names neither data.dataset nor data.importer",
                 remedy="--dataset FOLDER, or --set 'data.importer={name: phantom}'",
             )
-        import_dataset(recipe.data.importer, folders.dataset)
-    _check_labels(recipe, Manifest.read(folders.dataset))
+        import_dataset(data.importer, folders.dataset)
+    _check_labels(data.classes, Manifest.read(folders.dataset))
     return folders.dataset
 
 
-def _check_labels(recipe: Recipe, manifest: Manifest) -> None:
+def _check_labels(classes: list[str], manifest: Manifest) -> None:
     """Refuse labels that no class vector can hold now, not after hours of encoding."""
-    classes = recipe.data.classes
     unknown = [c for c in manifest if c.label is not None and c.label not in classes]
     if unknown:
         labels = sorted({str(case.label) for case in unknown})
@@ -81,3 +93,26 @@ def _check_labels(recipe: Recipe, manifest: Manifest) -> None:
             remedy=f"--set 'data.classes=[{', '.join(labels)}, ...]', or import again with these "
             "names",
         )
+
+
+def importer_component(name: str, source: str | None, settings: Sequence[str]) -> Component:
+    """Return the block of ``voxella import NAME SOURCE --set KEY=VALUE ...``.
+
+    Args:
+        name: The importer's name.
+        source: Its ``source`` argument, relative to the current directory; None: not given.
+        settings: Further arguments, ``KEY=VALUE``.
+
+    Raises:
+        UserError: The importer is unknown, or an argument does not fit it; lists every problem.
+    """
+    given = [f"name={json.dumps(name)}"]
+    if source is not None:
+        given.append(f"source={json.dumps(source)}")
+    words = [f"{'.'.join(_SLOT)}.{word}" for word in (*given, *settings)]
+    overrides = parse_overrides(words)
+    tree = apply(Node({}, overrides[0].value.mark), overrides)
+    raise_problems(impossible_numbers(tree), f"voxella import {name}")
+    bound = bind(tree)
+    raise_problems(bound.problems, f"voxella import {name}")
+    return Component(name=name, **bound.arguments[_SLOT])

@@ -79,7 +79,7 @@ class Pseudonyms:
             UserError: They have. It happens once in billions of runs.
         """
         found = list(cases)
-        patients, ids = {case.patient for case in found}, {case.id for case in found}
+        patients, ids = {case.group for case in found}, {case.id for case in found}
         same_patients = len({self.patient(patient) for patient in patients}) < len(patients)
         if same_patients or len({self.case(case_id) for case_id in ids}) < len(ids):
             raise UserError(
@@ -121,8 +121,8 @@ def read_synthetic(
         return manifest
     known = list(real)
     of_case = {names.case(case.id): case for case in known}
-    reports = {case.report_sha256 for case in known if case.report_sha256} | set(prompts_sha256)
-    of_report = {names.report(digest): digest for digest in reports}
+    texts = {digest for case in known for digest in case.texts_sha256.values()}
+    of_report = {names.report(digest): digest for digest in texts | set(prompts_sha256)}
     return Manifest(manifest.folder, [_named(case, of_case, of_report) for case in manifest])
 
 
@@ -137,7 +137,7 @@ def _named(case: Case, of_case: dict[str, Case], of_report: dict[str | None, str
     extra["source_case"] = source.id
     name = case.id.replace(str(case.extra["source_case"]), source.id, 1)
     return case.model_copy(
-        update={"id": name, "patient": f"{_SYNTHETIC}{source.patient}", "extra": extra}
+        update={"id": name, "group": f"{_SYNTHETIC}{source.group}", "extra": extra}
     )
 
 

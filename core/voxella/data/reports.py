@@ -12,7 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxella.case import Case, Manifest
+from voxella.case import Manifest
+from voxella.case.texts import REPORT, text_id
 from voxella.errors import UserError
 from voxella.files import sha256_file, write_text_atomic
 from voxella.limits import TEXT_BYTES
@@ -25,41 +26,40 @@ __all__ = ["Report", "ReportReader", "read_reports", "write_report"]
 
 
 def read_reports(manifest: Manifest, without: Collection[str] = ()) -> dict[str, str]:
-    """Return every case's text by sorted id, "" without a report.
+    """Return every text by its id (:func:`voxella.case.texts.text_id`), cases in order.
 
-    A file that is blank or holds a placeholder (``nan``, ``N/A``, a dash) counts as none.
+    A case's own id stands for its report, "" where it has none. A file that is blank
+    or holds a placeholder (``nan``, ``N/A``, a dash) counts as none.
 
     Args:
         manifest: The data set.
         without: Ids of cases that are left out; their reports need not be readable.
 
     Raises:
-        UserError: Reports are missing, not UTF-8, or documents and no plain text; names every such
+        UserError: Texts are missing, not UTF-8, or documents and no plain text; names every such
             case.
     """
     found: dict[str, str] = {}
     problems: list[str] = []
     kept = [case for case in manifest if case.id not in without]
     for case in sorted(kept, key=lambda case: case.id):
-        try:
-            found[case.id] = _read_report(manifest, case)
-        except OSError as error:
-            raise_if_machine(error)
-            problems.append(f"case {case.id}: report cannot be read ({type(error).__name__})")
-        except UnicodeDecodeError as error:
-            # The exception itself carries the report's bytes: say only where it broke off.
-            problems.append(f"case {case.id}: report is not UTF-8 (byte {error.start})")
-        except Document as document:
-            problems.append(f"case {case.id}: report {document}")
+        found[case.id] = ""
+        for name, file in case.texts.items():
+            try:
+                text = stated(stored_text(TEXT_BYTES.read(manifest.folder / file)))
+            except OSError as error:
+                raise_if_machine(error)
+                problems.append(f"case {case.id}: {name} cannot be read ({type(error).__name__})")
+            except UnicodeDecodeError as error:
+                # The exception itself carries the text's bytes: say only where it broke off.
+                problems.append(f"case {case.id}: {name} is not UTF-8 (byte {error.start})")
+            except Document as document:
+                problems.append(f"case {case.id}: {name} {document}")
+            else:
+                found[text_id(case.id, name)] = text
     if problems:
         raise UserError("\n".join(problems), remedy="import again, or mend these files")
     return found
-
-
-def _read_report(manifest: Manifest, case: Case) -> str:
-    if case.report is None:
-        return ""
-    return stated(stored_text(TEXT_BYTES.read(manifest.folder / case.report)))
 
 
 @dataclass(frozen=True)
@@ -169,17 +169,19 @@ def _is_writable(text: str) -> bool:
     return True
 
 
-def write_report(out: Path, case: str, report: Report) -> tuple[str, str]:
+def write_report(out: Path, case: str, report: Report, name: str = REPORT) -> tuple[str, str]:
     """Write ``reports/<case>.txt``; return its relative path and its hash.
+
+    A text of another name is ``reports/<name>/<case>.txt``: no id of a case can stand for it.
 
     Raises:
         UserError: It holds characters that UTF-8 cannot write.
     """
-    relative = f"reports/{case}.txt"
+    relative = f"reports/{case}.txt" if name == REPORT else f"reports/{name}/{case}.txt"
     try:
         path = write_text_atomic(out / relative, report.text)
     except UnicodeEncodeError:
         # A lone surrogate, which JSON can spell. The codec's own message would quote the text.
-        problem = f"case {case}: its report holds characters that are no text"
+        problem = f"case {case}: its {name} holds characters that are no text"
         raise UserError(problem) from None
     return relative, sha256_file(path)

@@ -58,7 +58,7 @@ def summarise_reports(
 ) -> Summarised:
     """Write ``out/summaries.csv``: a line per report and variant.
 
-    A line's id is the patient's (of tiles the slide's) where all its cases have the same report,
+    A line's id is the group's (the patient's, the slide's) where all its cases have one report,
     else the case's. The table is what the summariser ``given`` and importers read.
 
     Args:
@@ -94,7 +94,7 @@ def summarise_reports(
     with Steps("summaries", len(wanted), first=len(wanted) - len(missing)) as steps:
         for number, (report, variant) in enumerate(missing, start=1):
             key = (name, hashes[report.id], variant)
-            if key not in made:  # two patients may have one report
+            if key not in made:  # two groups may have one report
                 (made[key],) = summariser([report], variant=variant)
             steps.advance()
             if number % _AT_A_TIME == 0:
@@ -110,19 +110,19 @@ def summarise_reports(
 
 
 def _reports(dataset: Manifest) -> tuple[list[Report], int]:
-    """Return the distinct reports under the patient's id or the case's; cases without one."""
+    """Return the distinct reports under the group's id or the case's; cases without one."""
     texts: dict[str, dict[str, str]] = {}
     without = 0
     for case in dataset:
         text = dataset.read_report(case)
         if text.strip():
-            texts.setdefault(case.patient, {})[case.id] = text
+            texts.setdefault(case.group, {})[case.id] = text
         else:
             without += 1
     found: list[Report] = []
-    for patient, of_cases in texts.items():
+    for group, of_cases in texts.items():
         if len(set(of_cases.values())) == 1:
-            found.append(Report(patient, next(iter(of_cases.values()))))
+            found.append(Report(group, next(iter(of_cases.values()))))
         else:
             found += [Report(case, text) for case, text in of_cases.items()]
     return found, without

@@ -1,4 +1,4 @@
-"""The prepared data set as tensors: one ``(C, *spatial)`` volume per case."""
+"""The prepared data set as tensors: one ``(C, *spatial)`` image per case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_json
-from voxella.imaging.volume import read_volume
+from voxella.imaging.volume import read_image
 from voxella.machine import raise_if_machine
 from voxella.workspace.record import StageRecord
 
@@ -25,7 +25,7 @@ class PreparedVolumes:
 
     Args:
         folder: The prepared data set.
-        sequences: Image channels, in order.
+        sequences: In order; each is one channel, or three where it is in colours.
         spatial_dims: 3; or 2, where files hold one slice along S.
         keep_bytes: How much to keep in memory, for stages that visit a case many times.
 
@@ -90,7 +90,7 @@ class PreparedVolumes:
         return sorted(case.id for case in self.manifest if case.split == split)
 
     def read(self, case_id: str) -> Tensor:
-        """Return one case's volume, ``(C, *spatial)`` float32 in [0, 1].
+        """Return one case's image, ``(C, *spatial)`` float32 in [0, 1].
 
         Raises:
             UserError: The sequences have different shapes, or the file does not suit
@@ -110,30 +110,30 @@ class PreparedVolumes:
         return tuple(float(value) for value in recorded)
 
     def _load(self, case: Case) -> Tensor:
-        parts = [self._channel(case, sequence) for sequence in self.sequences]
-        if len({part.shape for part in parts}) > 1:
-            shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+        parts = [self._channels(case, sequence) for sequence in self.sequences]
+        if len({part.shape[1:] for part in parts}) > 1:
+            shapes = ", ".join(str(tuple(part.shape[1:])) for part in parts)
             raise UserError(
                 f"case {case.id}: sequences differ in shape: {shapes}",
                 remedy="voxella prepare RECIPE",
             )
-        return torch.stack(parts)
+        return torch.cat(parts)
 
-    def _channel(self, case: Case, sequence: str) -> Tensor:
+    def _channels(self, case: Case, sequence: str) -> Tensor:
         path = self.manifest.image_path(case, sequence)
         try:
-            image = torch.from_numpy(read_volume(path).array).to(torch.float32)
+            image = torch.from_numpy(read_image(path).array).to(torch.float32)
         except UserError as error:
             raise_if_machine(error, path)
             # A file of our own: it is made again where it is gone.
             raise UserError(
                 error.problem, remedy=f"rm {path}, then voxella prepare RECIPE with the same --out"
             ) from error
-        while image.ndim > self.spatial_dims and image.shape[-1] == 1:
+        while image.ndim - 1 > self.spatial_dims and image.shape[-1] == 1:
             image = image[..., 0]
-        if image.ndim != self.spatial_dims:
+        if image.ndim - 1 != self.spatial_dims:
             raise UserError(
-                f"case {case.id}: {path.name} has {tuple(image.shape)} voxels",
+                f"case {case.id}: {path.name} has {tuple(image.shape[1:])} voxels",
                 legal=f"{self.spatial_dims} axes, as many as latent.size has numbers",
             )
         if not bool(torch.isfinite(image).all()):

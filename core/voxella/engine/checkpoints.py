@@ -35,7 +35,7 @@ class Provenance:
     recipe_sha256: str
     world: int
     zero_stage: int
-    latent_scale: float
+    latent_scale: float | tuple[float, ...]
 
 
 class Checkpoints:

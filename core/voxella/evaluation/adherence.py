@@ -12,10 +12,12 @@ there is no such metric.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.case import Manifest
 from voxella.detection import Detection, Facts
 from voxella.errors import UserError
@@ -28,10 +30,10 @@ from voxella.metrics.estimate import Estimate, joined
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.plugins.contracts import Probe
-from voxella.recipe.model import Recipe
+from voxella.recipe.evaluation import Evaluate
 from voxella.workspace.folders import Folders
 
-__all__ = ["adherence", "probe_for"]
+__all__ = ["AdherenceSettings", "adherence", "probe_for"]
 
 # Real cases that the probe is measured on: its accuracy is then known within some 9 %.
 _REAL_CASES = 120
@@ -39,8 +41,27 @@ _DETECTOR = "detector"
 _AFTER = "adherence_reconstructed_"
 
 
+@dataclass(frozen=True)
+class AdherenceSettings:
+    """What a recipe says of it.
+
+    Attributes:
+        settings: Tolerance of sizes, and how sure the numbers are to be.
+        seed: Of every draw.
+        channel: Which of a case's images is looked at.
+        reads_reports: Whether the model does.
+        autoencoder: Whose reconstructions are looked at.
+    """
+
+    settings: Evaluate
+    seed: int
+    channel: int
+    reads_reports: bool
+    autoencoder: AutoencoderPlan
+
+
 def adherence(
-    recipe: Recipe, folders: Folders, sets: Sets, device: torch.device
+    asked: AdherenceSettings, folders: Folders, sets: Sets, device: torch.device
 ) -> dict[str, Measured]:
     """Return ``adherence_*`` of one data set, nothing where no probe knows the real cases.
 
@@ -48,41 +69,46 @@ def adherence(
     reach, within its interval.
 
     Args:
-        recipe: Its ``evaluate`` block holds the tolerance of sizes.
+        asked: What the recipe says.
         folders: Of the run; the data set keeps what is known of the cases.
         sets: Who takes part.
         device: Where the autoencoder computes.
     """
-    probe = probe_for(sets)
+    probe, level = probe_for(sets), asked.settings.level
     if probe is None:
         return {}
     try:
         truths = _told(probe, folders, sets)
     except UserError as problem:
-        return _nothing(recipe, sets, reason(problem))
+        return _nothing(level, sets, reason(problem))
     if not truths:
         return {}
-    if len(recipe.prepare.size) not in probe.spatial_dims:
+    if len(asked.autoencoder.latent.size) not in probe.spatial_dims:
         dims = " or ".join(f"{number}D" for number in sorted(probe.spatial_dims))
-        return _nothing(recipe, sets, f"the probe looks at {dims} images alone")
-    if recipe.text is None:
-        return _nothing(recipe, sets, "the model reads no report")
-    asked = [s for s in sets.synthetic if _reads_report(s) and s.source and s.source.id in truths]
-    if not asked:
-        return _nothing(
-            recipe, sets, "no volume was made from the report of a case that the probe knows"
-        )
+        return _nothing(level, sets, f"the probe looks at {dims} images alone")
+    if not asked.reads_reports:
+        return _nothing(level, sets, "the model reads no report")
+    told = [s for s in sets.synthetic if _reads_report(s) and s.source and s.source.id in truths]
+    if not told:
+        why = "no volume was made from the report of a case that the probe knows"
+        return _nothing(level, sets, why)
     real = _real(sets, truths)
-    known, _ = _pairs(probe, recipe, folders, real, truths, real=True)
-    pairs, remark = _pairs(probe, recipe, folders, asked, truths, real=False)
-    best = _agreement(recipe, known, "detector")
+    shared = folders.work / folders.evaluation.name / _DETECTOR
+    own = folders.evaluation / _DETECTOR
+    known, _ = _pairs(probe, asked.channel, shared, real, truths)
+    pairs, remark = _pairs(probe, asked.channel, own, told, truths)
+    best = _agreement(asked, known, "detector")
     refusal = no_better_than_chance(known, best["presence"])
     found = (
-        _agreement(recipe, pairs, f"adherence/{sets.split}")
+        _agreement(asked, pairs, f"adherence/{sets.split}")
         if refusal is None
         else {fact: Estimate.undefined(len(pairs), refusal) for fact in FACTS}
     )
-    after = _reconstructed(probe, recipe, folders, real, truths, device, refusal)
+    after = (
+        _reconstructed(probe, asked, folders.autoencoder, shared, real, truths, device)
+        if refusal is None
+        else dict.fromkeys(FACTS, Estimate.undefined(len(real), refusal))
+    )
     return {
         f"adherence_{fact}": Measured(
             replace(estimate, note=joined(estimate.note, remark)), sets.split, floor=best[fact]
@@ -96,24 +122,21 @@ def adherence(
 
 def _reconstructed(
     probe: Probe,
-    recipe: Recipe,
-    folders: Folders,
+    asked: AdherenceSettings,
+    trained: Path,
+    kept: Path,
     real: Sequence[Subject],
     truths: dict[str, Facts],
     device: torch.device,
-    refusal: str | None,
 ) -> dict[str, Estimate]:
     """Return what the probe finds of the real cases after the autoencoder."""
-    if refusal is not None:
-        return dict.fromkeys(FACTS, Estimate.undefined(len(real), refusal))
-    home = folders.work / folders.evaluation.name / _DETECTOR
-    common = (_channel(recipe), home, device)
+    plan, channel = asked.autoencoder, asked.channel
     try:
-        seen = reconstructed_sightings(probe, recipe, folders.autoencoder, real, *common)
+        seen = reconstructed_sightings(probe, plan, trained, real, channel, kept, device)
     except UserError as problem:
         return dict.fromkeys(FACTS, Estimate.undefined(len(real), reason(problem)))
     pairs = _told_and_found(real, truths, seen)
-    found = _agreement(recipe, pairs, "detector/reconstructed")
+    found = _agreement(asked, pairs, "detector/reconstructed")
     presence, remark = found["presence"], _blind(seen)
     if no_better_than_chance(pairs, presence) is not None:
         told = "no better than chance after the autoencoder, whatever model follows"
@@ -132,8 +155,8 @@ def _splits(subjects: Sequence[Subject]) -> str:
     return splits.pop() if len(splits) == 1 else "all"
 
 
-def _nothing(recipe: Recipe, sets: Sets, why: str) -> dict[str, Measured]:
-    nothing = Estimate.undefined(0, why, level=recipe.evaluate.level)
+def _nothing(level: float, sets: Sets, why: str) -> dict[str, Measured]:
+    nothing = Estimate.undefined(0, why, level=level)
     return {
         f"{start}{fact}": Measured(nothing, sets.split)
         for start in ("adherence_", _AFTER)
@@ -175,17 +198,13 @@ def _real(sets: Sets, truths: dict[str, Facts]) -> list[Subject]:
 
 def _pairs(
     probe: Probe,
-    recipe: Recipe,
-    folders: Folders,
+    channel: int,
+    kept: Path,
     subjects: Sequence[Subject],
     truths: dict[str, Facts],
-    *,
-    real: bool,
 ) -> tuple[list[Pair], str | None]:
     """Return what is told and seen of each, and a remark where some show no gland."""
-    channel = _channel(recipe)
-    home = folders.work / folders.evaluation.name if real else folders.evaluation
-    seen = sightings([Look(probe, subject, channel, home / _DETECTOR) for subject in subjects])
+    seen = sightings([Look(probe, subject, channel, kept) for subject in subjects])
     return _told_and_found(subjects, truths, seen), _blind(seen)
 
 
@@ -193,25 +212,21 @@ def _told_and_found(
     subjects: Sequence[Subject], truths: dict[str, Facts], seen: Sequence[Detection]
 ) -> list[Pair]:
     return [
-        Pair(subject.patient, truths[_source(subject)], detection.found)
+        Pair(subject.group, truths[_source(subject)], detection.found)
         for subject, detection in zip(subjects, seen, strict=True)
     ]
-
-
-def _channel(recipe: Recipe) -> int:
-    return recipe.data.sequences.index(recipe.evaluate.sequence or recipe.data.sequences[0])
 
 
 def _source(subject: Subject) -> str:
     return subject.id if subject.source is None else subject.source.id
 
 
-def _agreement(recipe: Recipe, pairs: Sequence[Pair], name: str) -> dict[str, Estimate]:
+def _agreement(asked: AdherenceSettings, pairs: Sequence[Pair], name: str) -> dict[str, Estimate]:
     return agreement(
         pairs,
-        tolerance_mm=recipe.evaluate.size_tolerance_mm,
-        seed=recipe.seed,
+        tolerance_mm=asked.settings.size_tolerance_mm,
+        seed=asked.seed,
         name=name,
-        replicates=recipe.evaluate.bootstrap,
-        level=recipe.evaluate.level,
+        replicates=asked.settings.bootstrap,
+        level=asked.settings.level,
     )

@@ -23,6 +23,7 @@ from voxella.files import sha256_file, sha256_json
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.measured import reason
 from voxella.recipe.classification import Classify
+from voxella.recipe.inputs import Data, Prepare
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.workspace.state import RECORD, DamagedError
@@ -100,7 +101,9 @@ class KeptClassifier:
         Raises:
             UserError: They cannot be read, or are another network's.
         """
-        task = build_task(self.recipe, seed)
+        task = build_task(
+            self.settings, self.recipe.image_channels, len(self.recipe.data.classes), seed
+        )
         try:
             task.load_state_dict(read_best(self.home(seed))[0])
         except (RuntimeError, SafetensorError, DamagedError) as error:
@@ -124,18 +127,22 @@ class KeptClassifier:
         }
 
 
-def kept_classifier(recipe: Recipe) -> KeptClassifier | None:
-    """Return the classifier that a recipe's evaluation names; None where it names none.
+def kept_classifier(folder: Path | None, data: Data, prepare: Prepare) -> KeptClassifier | None:
+    """Return the classifier that an evaluation names; None where it names none.
+
+    Args:
+        folder: ``evaluate.classifier``.
+        data: Sequences and classes of this experiment.
+        prepare: Its grid.
 
     Raises:
         UserError: It is absent, unfinished, not trained on real images, or on other ones than this
             experiment's: all of what is wrong.
     """
-    folder = recipe.evaluate.classifier
     if folder is None:
         return None
     kept = _read(folder)
-    problems = [*_misfits(kept.recipe, recipe), *_unfinished(kept)]
+    problems = [*_misfits(kept, data, prepare), *_unfinished(kept)]
     if problems:
         raise UserError(
             "\n".join(f"{_KEY}: {folder}: {problem}" for problem in problems), remedy=TRAIN_ONE
@@ -158,20 +165,19 @@ def _read(folder: Path) -> KeptClassifier:
     return KeptClassifier(folder, recipe)
 
 
-def _misfits(trained: Recipe, recipe: Recipe) -> list[str]:
+def _misfits(kept: KeptClassifier, data: Data, prepare: Prepare) -> list[str]:
     """Say why a classifier cannot judge this experiment's images."""
-    assert trained.classify is not None, "checked before"
     problems = []
-    if trained.classify.training_set != "real":
+    if kept.settings.training_set != "real":
         problems.append(
-            f"it was trained on {trained.classify.training_set} images, which cannot judge "
+            f"it was trained on {kept.settings.training_set} images, which cannot judge "
             "synthetic ones; legal: real"
         )
     for key in ("classes", "sequences"):
-        theirs, ours = (", ".join(getattr(one.data, key)) for one in (trained, recipe))
+        theirs, ours = (", ".join(getattr(one, key)) for one in (kept.recipe.data, data))
         if theirs != ours:
             problems.append(f"its data.{key} are {theirs}, this recipe's {ours}")
-    made, wanted = (one.prepare.model_dump(mode="json") for one in (trained, recipe))
+    made, wanted = (one.model_dump(mode="json") for one in (kept.recipe.prepare, prepare))
     differing = [f"prepare.{key}" for key in wanted if made[key] != wanted[key]]
     if differing:
         problems.append(

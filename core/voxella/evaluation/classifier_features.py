@@ -43,6 +43,7 @@ class ClassifierFeatures:
         settings: How images reach it.
         apart: Cases that it has not learnt from, as ``(case, patient)``.
         device: Where it is.
+        colours: Channels whose values stay.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ClassifierFeatures:
     settings: Classify
     apart: frozenset[tuple[str, str]]
     device: torch.device | str
+    colours: frozenset[int] = frozenset()
     comparable_with_paper: bool = False
     plane: Plane | None = None
 
@@ -63,7 +65,7 @@ class ClassifierFeatures:
         Raises:
             UserError: There is no body to crop to, or a sequence is constant.
         """
-        return self.of_input(_as_trained(images, self.settings))
+        return self.of_input(_as_trained(images, self.settings, self.colours))
 
     def of_input(self, image: Tensor) -> Tensor:
         """Return ``(1, dim)`` of a ready input ``(C, *size)``.
@@ -92,7 +94,7 @@ class ClassifierFeatures:
 
     def remark(self, real: Iterable[Subject]) -> str | None:
         """Say that the features were fitted to some of these real cases, where they were."""
-        cases = [(subject.id, subject.patient) for subject in real]
+        cases = [(subject.id, subject.group) for subject in real]
         learnt = sum(case not in self.apart for case in cases)
         if not learnt:
             return None
@@ -132,7 +134,7 @@ class ClassifierAnswers:
         Raises:
             UserError: There is no body to crop to, or a sequence is constant.
         """
-        image = _as_trained(images, self.kept.settings)
+        image = _as_trained(images, self.kept.settings, self.kept.recipe.colour_channels)
         found = [_logits(task, image, self.device).double().softmax(dim=1) for task in self.tasks]
         likely = torch.stack(found).mean(dim=0)
         return (likely[:, -1:] if likely.shape[1] == 2 else likely).float().cpu()
@@ -165,9 +167,10 @@ def classifier_features(kept: KeptClassifier, device: torch.device | str) -> Cla
         settings=kept.settings,
         apart=frozenset().union(*kept.apart.values()),
         device=device,
+        colours=kept.recipe.colour_channels,
     )
     # Told now rather than at the first volume.
-    found.of_input(torch.zeros(len(kept.recipe.data.sequences), *kept.settings.size))
+    found.of_input(torch.zeros(kept.recipe.image_channels, *kept.settings.size))
     return found
 
 
@@ -184,9 +187,9 @@ def _logits(task: ClassifierTask, image: Tensor, device: torch.device | str) -> 
     return found.float()
 
 
-def _as_trained(images: Images, settings: Classify) -> Tensor:
+def _as_trained(images: Images, settings: Classify, colours: frozenset[int]) -> Tensor:
     axes = len(settings.size)
     voxels = images.voxels if axes == 3 else images.voxels[..., 0]
-    ready, _ = as_input(voxels, images.spacing_mm[:axes], settings)
+    ready, _ = as_input(voxels, images.spacing_mm[:axes], settings, colours)
     # Training reads its inputs in half precision.
     return ready.half().float()

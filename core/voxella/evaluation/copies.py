@@ -24,7 +24,6 @@ from voxella.metrics.declared.measured import Measured, reason
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.memorisation import Memorisation, NearestCase, memorisation
 from voxella.metrics.vectors import VectorSet
-from voxella.recipe.model import Recipe
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["SPACES", "Copied", "Space", "copies", "show_pairs", "write_pairs"]
@@ -77,20 +76,20 @@ class Copied:
 
 
 def copies(
-    recipe: Recipe, sets: Sets, spaces: dict[str, Space | str], device: torch.device
+    level: float, sets: Sets, spaces: dict[str, Space | str], device: torch.device
 ) -> Copied:
     """Look for copies in each space.
 
     Args:
-        recipe: The experiment.
+        level: Of every interval.
         sets: Who takes part.
         spaces: Vectors by space, or why there are none.
         device: Where products are computed.
     """
     found = Copied()
-    split, level = sets.unseen_split or "none", recipe.evaluate.level
+    split = sets.unseen_split or "none"
     for name, space in spaces.items():
-        looked = _looked(recipe, sets, space, device)
+        looked = _looked(level, sets, space, device)
         floor = None
         if isinstance(looked, str):
             nothing = Estimate.undefined(len(sets.generated), looked, level=level)
@@ -109,12 +108,11 @@ def copies(
 
 
 def _looked(
-    recipe: Recipe, sets: Sets, space: Space | str, device: torch.device
+    level: float, sets: Sets, space: Space | str, device: torch.device
 ) -> tuple[Memorisation, Copies] | str:
     """Return suspected and certain copies, or why there is no telling."""
     if isinstance(space, str):
         return space
-    level = recipe.evaluate.level
     sources = {s.id: s.source.id for s in sets.generated if s.source is not None}
     of = (space.synthetic, space.training, space.unseen)
     try:
@@ -132,11 +130,21 @@ def write_pairs(out: Path, found: Copied, sets: Sets) -> Path:
     return write_json_atomic(out / "memorisation.json", sealed(facts))
 
 
-def show_pairs(out: Path, pairs: Sequence[NearestCase], sets: Sets, name: str) -> Path:
-    """Draw the worst pairs, synthetic left, right the ratio and its nearest training case."""
+def show_pairs(
+    out: Path, pairs: Sequence[NearestCase], sets: Sets, name: str, channels: int = 1
+) -> Path:
+    """Draw the worst pairs, synthetic left, right the ratio and its nearest training case.
+
+    Args:
+        out: Folder of the picture.
+        pairs: Worst first.
+        sets: Who takes part.
+        name: Of the space.
+        channels: Of the first sequence, which is drawn: 1, or 3 in colours.
+    """
     by_id = {s.id: s for side in (sets.generated, sets.training) for s in side}
     shown = [by_id[case] for p in pairs[:_PICTURE_PAIRS] for case in (p.synthetic, p.training)]
-    volumes = [read_subject(subject)[0].numpy() for subject in shown]
+    volumes = [read_subject(subject)[:channels].numpy() for subject in shown]
     spacings = [_spacing(subject.case.extra.get("spacing_mm")) for subject in shown]
     labels = [
         label

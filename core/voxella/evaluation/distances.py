@@ -24,7 +24,6 @@ from voxella.metrics.kernel import (
 )
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.evaluation import Evaluate
-from voxella.recipe.model import Recipe
 
 __all__ = ["distances", "thinned"]
 
@@ -106,7 +105,8 @@ class _Comparison:
 
 
 def distances(
-    recipe: Recipe,
+    settings: Evaluate,
+    seed: int,
     sets: Sets,
     kind: str,
     features: Features,
@@ -116,7 +116,8 @@ def distances(
     """Return ``kid_*`` and ``fid_*`` of one network.
 
     Args:
-        recipe: Its ``evaluate`` block says how sure the numbers are to be.
+        settings: How sure the numbers are to be.
+        seed: Of every draw.
         sets: Whose vectors these are.
         kind: ``3d``, ``2d_sagittal``...: how the network's numbers are named.
         features: The vectors.
@@ -124,7 +125,7 @@ def distances(
         drawn: FID on the draws of its interval and floor, by ``fid_*``.
     """
     kid, fid = f"kid_{kind}", f"fid_{kind}"
-    compared = _Comparison(recipe.evaluate, recipe.seed, sets, features, device, drawn[fid])
+    compared = _Comparison(settings, seed, sets, features, device, drawn[fid])
     return {
         kid: compared.measured(kid, compared.kid, compared.kid_floor),
         fid: compared.measured(fid, compared.fid, compared.fid_floor),

@@ -23,7 +23,7 @@ from voxella.metrics.estimate import Estimate
 from voxella.metrics.histogram import compare_bands, wasserstein, wasserstein_estimate
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
-from voxella.recipe.model import Recipe
+from voxella.recipe.evaluation import Evaluate
 
 __all__ = ["bands", "coverage", "diversity", "histogram_distance"]
 
@@ -32,18 +32,18 @@ _NEAR, _DENSE = 3, 5
 
 
 def coverage(
-    recipe: Recipe, sets: Sets, features: Features, device: torch.device
+    settings: Evaluate, seed: int, sets: Sets, features: Features, device: torch.device
 ) -> dict[str, Measured]:
     """Return precision, recall, density and coverage of one network's features.
 
     Arguments as of :func:`voxella.evaluation.distances.distances`.
     """
-    settings, real, synthetic = recipe.evaluate, features.real, features.synthetic
+    real, synthetic = features.real, features.synthetic
     try:
         found = coverage_estimates(
             real,
             synthetic,
-            seed=recipe.seed,
+            seed=seed,
             name="coverage",
             precision_k=_NEAR,
             density_k=_DENSE,
@@ -60,7 +60,7 @@ def coverage(
         return real_floor(
             lambda first, second: statistic(metric, first, second),
             real.patients,
-            seed=recipe.seed,
+            seed=seed,
             name="coverage",
             repeats=settings.floor_halves,
             size=sets.floor_size,
@@ -114,24 +114,25 @@ def _rows(vectors: VectorSet, rows: Rows) -> VectorSet:
     )
 
 
-def diversity(recipe: Recipe, sets: Sets, channel: int, device: torch.device) -> Measured:
+def diversity(
+    settings: Evaluate, seed: int, sets: Sets, channels: slice, device: torch.device
+) -> Measured:
     """Return ``ms_ssim``: of synthetic pairs, with that of as many real pairs as its floor."""
-    settings = recipe.evaluate
 
     def measured(subjects: Sequence[Subject], name: str) -> Estimate:
         by_id = {subject.id: subject for subject in subjects}
 
         def load(case: str) -> Tensor:
-            volume = read_subject(by_id[case])[channel : channel + 1].to(device)
+            volume = read_subject(by_id[case])[channels].to(device)
             # A single slice is an image of two axes.
             return volume[..., 0] if volume.shape[-1] == 1 else volume
 
         return ms_ssim_diversity(
             load,
             list(by_id),
-            seed=recipe.seed,
+            seed=seed,
             name=name,
-            patients=[subject.patient for subject in subjects],
+            patients=[subject.group for subject in subjects],
             pairs=settings.ms_ssim_pairs,
             replicates=settings.bootstrap,
             level=settings.level,
@@ -149,17 +150,17 @@ def diversity(recipe: Recipe, sets: Sets, channel: int, device: torch.device) ->
 
 
 def histogram_distance(
-    recipe: Recipe, sets: Sets, real: VectorSet, synthetic: VectorSet
+    settings: Evaluate, seed: int, sets: Sets, real: VectorSet, synthetic: VectorSet
 ) -> Measured:
     """Return ``histogram_distance``: Wasserstein, in intensity, over all foreground voxels.
 
     Args:
-        recipe: The experiment.
+        settings: How sure the number is to be.
+        seed: Of every draw.
         sets: Whose histograms these are.
         real: One histogram a row.
         synthetic: The same.
     """
-    settings = recipe.evaluate
     counts = [np.asarray(v.values, dtype=np.float64) for v in (real, synthetic)]
 
     def between(first: Rows, second: Rows) -> float:
@@ -175,7 +176,7 @@ def histogram_distance(
             paired=sets.paired,
             replicates=settings.bootstrap,
             level=settings.level,
-            seed=recipe.seed,
+            seed=seed,
             name="histogram",
         ),
         n=sets.n,
@@ -188,7 +189,7 @@ def histogram_distance(
             repeats=settings.floor_halves,
             size=sets.floor_size,
             level=settings.level,
-            seed=recipe.seed,
+            seed=seed,
             name="histogram",
         ),
         n=sets.n,

@@ -25,7 +25,7 @@ from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
 from voxella.progress import Steps
 from voxella.ranks import Ranks
-from voxella.recipe.model import Recipe
+from voxella.recipe.evaluation import Evaluate
 
 __all__ = ["Drawn", "drawn_distances", "require_floor", "shared_values"]
 
@@ -48,13 +48,14 @@ class Drawn:
     floor: Values | None
 
 
-def drawn_distances(recipe: Recipe, plan: Plan, ranks: Ranks) -> dict[str, Drawn]:
+def drawn_distances(settings: Evaluate, seed: int, plan: Plan, ranks: Ranks) -> dict[str, Drawn]:
     """Return by the name of the distance (``fid_3d``...) its values on draws; collective.
 
     Every process holds the vectors of one network at a time.
 
     Args:
-        recipe: Its ``evaluate`` block says how many draws.
+        settings: How many draws.
+        seed: Of every draw.
         plan: All its volumes have been looked at.
         ranks: Who share the draws.
     """
@@ -62,9 +63,8 @@ def drawn_distances(recipe: Recipe, plan: Plan, ranks: Ranks) -> dict[str, Drawn
     for network, extractor in plan.networks:
         real, synthetic = plan.vectors(extractor)
         name = f"fid_{kind_of(network)}"
-        draws = _interval_draws(recipe, plan.sets, name, real, synthetic)
-        splits = _floor_draws(recipe, plan.sets, name, real)
-        settings = recipe.evaluate
+        draws = _interval_draws(settings, seed, plan.sets, name, real, synthetic)
+        splits = _floor_draws(settings, seed, plan.sets, name, real)
         values = [
             None if rows is None else shared_values(real, other, rows, count, ranks, what=what)
             for other, rows, count, what in (
@@ -127,14 +127,18 @@ def require_floor(real: VectorSet) -> None:
 
 
 def _interval_draws(
-    recipe: Recipe, sets: Sets, name: str, real: VectorSet, synthetic: VectorSet
+    settings: Evaluate,
+    seed: int,
+    sets: Sets,
+    name: str,
+    real: VectorSet,
+    synthetic: VectorSet,
 ) -> Iterable[Sequence[Rows]] | None:
-    settings = recipe.evaluate
     try:
         require_covariances(real, synthetic, settings.fid_singular)
         return replicate_draws(
             (real.patients, synthetic.patients),
-            seed=recipe.seed,
+            seed=seed,
             name=name,
             paired=sets.paired,
             replicates=settings.fid_bootstrap,
@@ -145,11 +149,11 @@ def _interval_draws(
 
 
 def _floor_draws(
-    recipe: Recipe, sets: Sets, name: str, real: VectorSet
+    settings: Evaluate, seed: int, sets: Sets, name: str, real: VectorSet
 ) -> Iterable[Sequence[Rows]] | None:
-    repeats, size = recipe.evaluate.floor_halves, sets.floor_size
+    repeats, size = settings.floor_halves, sets.floor_size
     try:
         require_floor(real)
-        return floor_draws(real.patients, seed=recipe.seed, name=name, repeats=repeats, size=size)
+        return floor_draws(real.patients, seed=seed, name=name, repeats=repeats, size=size)
     except UserError:
         return None

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.measure import reconstruct
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.case import Case, Manifest
+from voxella.case.texts import texts_of
 from voxella.errors import UserError
 from voxella.evaluation.networks import kind_of
 from voxella.evaluation.plan import Plan
@@ -25,6 +26,7 @@ from voxella.metrics.declared.contract import Features
 from voxella.metrics.declared.lookup import Chosen
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
+from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
 
@@ -70,6 +72,11 @@ class SampleEvidence:
         return self.plan.sets
 
     @property
+    def settings(self) -> Evaluate:
+        """Return the recipe's ``evaluate`` block."""
+        return self.recipe.evaluate
+
+    @property
     def seed(self) -> int:
         """Return the recipe's seed."""
         return self.recipe.seed
@@ -77,17 +84,17 @@ class SampleEvidence:
     @property
     def level(self) -> float:
         """Return the coverage of intervals."""
-        return self.recipe.evaluate.level
+        return self.settings.level
 
     @property
     def replicates(self) -> int:
         """Return the resamples of an interval."""
-        return self.recipe.evaluate.bootstrap
+        return self.settings.bootstrap
 
     @property
     def halves(self) -> int:
         """Return the random halves of a baseline."""
-        return self.recipe.evaluate.floor_halves
+        return self.settings.floor_halves
 
     @property
     def split(self) -> str:
@@ -152,13 +159,16 @@ class SampleEvidence:
         return seen[..., None] if flat else seen
 
     def report(self, case: Subject) -> str | None:
-        """Return the text of the report behind a case; it is patient data."""
+        """Return the text behind a case, of several the first; it is patient data."""
         self._require("reports")
         if case.source is None:
             return None
         # Prepared cases carry no text: it stays in the imported data set.
         imported = self._imported.get(case.source.id)
-        return None if imported is None else self._data_set.read_report(imported) or None
+        if imported is None:
+            return None
+        names = texts_of(imported.texts, self.recipe.text_source)
+        return self._data_set.read_text(imported, names[0]) or None if names else None
 
     @cached_property
     def _data_set(self) -> Manifest:
@@ -170,8 +180,9 @@ class SampleEvidence:
 
     @cached_property
     def _coder(self) -> TiledAutoencoder:
-        coder = load_autoencoder(self.recipe, self.folders.autoencoder, self.device)
-        return tiled(coder, self.recipe, self.device, alone=True, quiet=True)
+        plan = AutoencoderPlan.of(self.recipe)
+        coder = load_autoencoder(plan, self.folders.autoencoder, self.device)
+        return tiled(coder, plan, self.device, alone=True, quiet=True)
 
     def _require(self, word: str) -> None:
         if word not in self.needs:

@@ -27,7 +27,7 @@ __all__ = [
     "Extractor",
     "Histogram",
     "LatentMean",
-    "OneChannel",
+    "OneSequence",
     "Thumbnail",
     "pooled",
 ]
@@ -58,16 +58,18 @@ class Extractor(Protocol):
 
 
 @dataclass(frozen=True)
-class OneChannel:
+class OneSequence:
     """A feature network, which sees one sequence of a case.
 
     Attributes:
-        network: Of volumes ``(1, R, A, S)``.
-        channel: Which sequence.
+        network: Of volumes ``(1, R, A, S)``, or ``(3, R, A, S)`` in colours.
+        channel: The sequence's first.
+        count: How many channels it has.
     """
 
     network: FeatureNetwork
     channel: int
+    count: int = 1
 
     @property
     def name(self) -> str:
@@ -77,11 +79,12 @@ class OneChannel:
     @property
     def fingerprint(self) -> str:
         """Return the network's, and the channel's number."""
-        return sha256_json([self.network.fingerprint, self.channel])
+        seen = [self.channel] if self.count == 1 else [self.channel, self.count]
+        return sha256_json([self.network.fingerprint, *seen])
 
     def features(self, images: Images) -> Tensor:
         """Return ``(rows, dim)``."""
-        return self.network.features(images.voxels[self.channel : self.channel + 1])
+        return self.network.features(images.voxels[self.channel : self.channel + self.count])
 
 
 @dataclass(frozen=True)
@@ -105,20 +108,23 @@ class Histogram:
     """Foreground voxels per bin of intensity.
 
     Attributes:
-        channel: Which sequence.
+        channel: The first of the sequence.
+        count: How many it has; colours are counted together.
     """
 
     channel: int
+    count: int = 1
     name: str = "histogram"
 
     @property
     def fingerprint(self) -> str:
         """Return a hash of bins and channel."""
-        return sha256_json([self.name, BINS, self.channel])
+        seen = [self.channel] if self.count == 1 else [self.channel, self.count]
+        return sha256_json([self.name, BINS, *seen])
 
     def features(self, images: Images) -> Tensor:
         """Return ``(1, BINS)``. What is darker than a bin is background, as a decoder paints it."""
-        seen = images.voxels[self.channel].numpy()
+        seen = images.voxels[self.channel : self.channel + self.count].numpy()
         counts = intensity_counts(seen, EDGES, above=float(EDGES[1]))
         return torch.from_numpy(counts).float()[None]
 

@@ -107,7 +107,7 @@ class FeatureStore:
                 found = np.empty((each * len(subjects), rows.shape[1]), np.float32)
             found[number * each : (number + 1) * each] = rows.numpy()
         ids = [subject.id for subject in subjects for _ in range(each)]
-        patients = [subject.patient for subject in subjects for _ in range(each)]
+        patients = [subject.group for subject in subjects for _ in range(each)]
         return VectorSet.of(found, ids, patients=patients, what=what)
 
 

@@ -21,49 +21,60 @@ from voxella.metrics.declared.measured import Measured
 from voxella.metrics.estimate import Estimate, joined
 from voxella.metrics.multiclass import prediction_metrics
 from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
-from voxella.recipe.model import Recipe
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import Data
 
 __all__ = ["NAMES", "held_out", "label_agreement"]
 
 NAMES = ("accuracy", "auc", "sensitivity", "specificity")
 
 
-def held_out(recipe: Recipe, kept: KeptClassifier, sets: Sets) -> tuple[list[Subject], str | None]:
+def held_out(
+    classes: list[str], kept: KeptClassifier, sets: Sets
+) -> tuple[list[Subject], str | None]:
     """Return labelled real cases that the classifier has not learnt from, and of which split.
 
     Which those are its own predictions say, not this run's splits: it may have been trained on
     other ones. Of test; where there are none, of val, which has chosen its epoch.
     """
-    labelled = [s for s in sets.unseen if s.case.label in recipe.data.classes]
+    labelled = [s for s in sets.unseen if s.case.label in classes]
     for split in HELD_OUT:
-        found = [s for s in labelled if (s.id, s.patient) in kept.apart[split]]
+        found = [s for s in labelled if (s.id, s.group) in kept.apart[split]]
         if found:
             return found, split
     return [], None
 
 
 def label_agreement(
-    recipe: Recipe, sets: Sets, answers: ClassifierAnswers, real: FeatureStore, made: FeatureStore
+    data: Data,
+    settings: Evaluate,
+    seed: int,
+    sets: Sets,
+    answers: ClassifierAnswers,
+    real: FeatureStore,
+    made: FeatureStore,
 ) -> dict[str, Measured]:
     """Return ``adherence_label_*`` of one data set: of the positive class, or of every class.
 
     Args:
-        recipe: Its ``evaluate`` block says how sure the numbers are to be.
+        data: The classes.
+        settings: How sure the numbers are to be.
+        seed: Of every draw.
         sets: Who takes part.
         answers: The classifier.
         real: Holds its answers on held-out real cases.
         made: On synthetic cases.
     """
-    known, split = held_out(recipe, answers.kept, sets)
-    best_of = _answered(recipe, known, answers, real)
-    best = _numbers(recipe, best_of, f"adherence_label/real/{split}", _NOTHING_KNOWN)
+    known, split = held_out(data.classes, answers.kept, sets)
+    best_of = _answered(data, known, answers, real)
+    best = _numbers(settings, seed, best_of, f"adherence_label/real/{split}", _NOTHING_KNOWN)
     chosen = "these are val cases, which have chosen its epoch" if split == "val" else None
     best = {name: replace(one, note=joined(chosen, one.note)) for name, one in best.items()}
-    labelled = [s for s in sets.synthetic if s.case.label in recipe.data.classes]
-    asked = _answered(recipe, labelled, answers, made)
+    labelled = [s for s in sets.synthetic if s.case.label in data.classes]
+    asked = _answered(data, labelled, answers, made)
     refusal = no_better_than_chance(best_of, best["auc"], str(split))
     found = (
-        _numbers(recipe, asked, f"adherence_label/{sets.split}", _NOTHING_ASKED)
+        _numbers(settings, seed, asked, f"adherence_label/{sets.split}", _NOTHING_ASKED)
         if refusal is None
         else dict.fromkeys(
             NAMES, Estimate.undefined(len(labelled), refusal, level=best["auc"].level)
@@ -135,34 +146,38 @@ _NOTHING_ASKED = "no synthetic case has a label of the recipe's classes"
 
 
 def _answered(
-    recipe: Recipe, subjects: Sequence[Subject], answers: ClassifierAnswers, store: FeatureStore
+    data: Data, subjects: Sequence[Subject], answers: ClassifierAnswers, store: FeatureStore
 ) -> Predictions | ClassPredictions | None:
     """Return what the classifier said of labelled cases; None where there are none."""
     if not subjects:
         return None
     rows = [store.read(answers, subject)[0].double().tolist() for subject in subjects]
     return predictions_of(
-        recipe.data.classes,
-        recipe.data.positive_class,
+        data.classes,
+        data.positive_class,
         [subject.id for subject in subjects],
         [str(subject.case.label) for subject in subjects],
         # Of two classes the last one's probability is kept alone.
         [[1.0 - row[0], row[0]] if len(row) == 1 else row for row in rows],
-        patients=[subject.patient for subject in subjects],
+        patients=[subject.group for subject in subjects],
     )
 
 
 def _numbers(
-    recipe: Recipe, predictions: Predictions | ClassPredictions | None, name: str, otherwise: str
+    settings: Evaluate,
+    seed: int,
+    predictions: Predictions | ClassPredictions | None,
+    name: str,
+    otherwise: str,
 ) -> dict[str, Estimate]:
-    level = recipe.evaluate.level
+    level = settings.level
     if predictions is None:
         return dict.fromkeys(NAMES, Estimate.undefined(0, otherwise, level=level))
     found = prediction_metrics(
         predictions,
-        seed=recipe.seed,
+        seed=seed,
         name=name,
-        replicates=recipe.evaluate.bootstrap,
+        replicates=settings.bootstrap,
         level=level,
         wanted=NAMES,
     )

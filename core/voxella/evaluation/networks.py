@@ -18,14 +18,16 @@ from voxella.evaluation.classifier_features import (
     classifier_answers,
     classifier_features,
 )
-from voxella.evaluation.extractors import Extractor, OneChannel
+from voxella.evaluation.extractors import Extractor, OneSequence
 from voxella.files import sha256_file
 from voxella.metrics.declared.lookup import chosen_metrics
 from voxella.metrics.features.medicalnet import medicalnet
 from voxella.metrics.features.network import PLANES, TorchFeatures
 from voxella.metrics.features.radimagenet import radimagenet
 from voxella.metrics.features.random_network import random_networks
+from voxella.plugins.component import Component
 from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import Data, Prepare
 from voxella.recipe.model import Recipe
 
 __all__ = [
@@ -50,10 +52,15 @@ def check_evaluation(recipe: Recipe) -> None:
         UserError: A file of weights is absent, is not the one meant or holds another network; an
             unknown sequence; a classifier that cannot serve; a metric that cannot be built.
     """
-    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe), _wrong_metrics(recipe))
-    if any(getattr(recipe.evaluate, name) is not None for name in _NAMED):
+    settings, data, prepare = recipe.evaluate, recipe.data, recipe.prepare
+    _refuse(
+        _wrong_settings(settings, data.sequences),
+        _wrong_classifier(settings, data, prepare),
+        _wrong_metrics(settings.metrics),
+    )
+    if any(getattr(settings, name) is not None for name in _NAMED):
         # Reading them takes seconds, as with a classifier.
-        feature_networks(recipe)
+        feature_networks(settings, data, prepare)
 
 
 def _refuse(*found: UserError | None) -> None:
@@ -64,13 +71,10 @@ def _refuse(*found: UserError | None) -> None:
         raise UserError("\n".join(str(problem) for problem in problems))
 
 
-def _wrong_settings(recipe: Recipe) -> UserError | None:
-    settings = recipe.evaluate
+def _wrong_settings(settings: Evaluate, sequences: list[str]) -> UserError | None:
     problems = [problem for name in _NAMED if (problem := _wrong_file(settings, name))]
-    if settings.sequence is not None and settings.sequence not in recipe.data.sequences:
-        problems.append(
-            f"evaluate.sequence: {settings.sequence} is none of {', '.join(recipe.data.sequences)}"
-        )
+    if settings.sequence is not None and settings.sequence not in sequences:
+        problems.append(f"evaluate.sequence: {settings.sequence} is none of {', '.join(sequences)}")
     if not problems:
         return None
     return UserError(
@@ -80,28 +84,30 @@ def _wrong_settings(recipe: Recipe) -> UserError | None:
     )
 
 
-def _wrong_classifier(recipe: Recipe) -> UserError | None:
+def _wrong_classifier(settings: Evaluate, data: Data, prepare: Prepare) -> UserError | None:
     try:
-        kept = kept_classifier(recipe)
+        kept = kept_classifier(settings.classifier, data, prepare)
         if kept is not None:
             # Building and reading them takes seconds; to learn it at the end would take hours.
             classifier_answers(kept, "cpu")
-            if _gives_features(recipe):
+            if _gives_features(settings, prepare):
                 classifier_features(kept, "cpu")
     except UserError as problem:
         return problem
     return None
 
 
-def _wrong_metrics(recipe: Recipe) -> UserError | None:
+def _wrong_metrics(metrics: list[Component] | None) -> UserError | None:
     try:
-        chosen_metrics(recipe.evaluate.metrics)
+        chosen_metrics(metrics)
     except UserError as problem:
         return problem
     return None
 
 
-def feature_networks(recipe: Recipe, device: torch.device | str = "cpu") -> list[TorchFeatures]:
+def feature_networks(
+    settings: Evaluate, data: Data, prepare: Prepare, device: torch.device | str = "cpu"
+) -> list[TorchFeatures]:
     """Return the network of volumes and those of slices; for single slices, the axial one alone.
 
     These are the paper's, or random ones.
@@ -109,40 +115,49 @@ def feature_networks(recipe: Recipe, device: torch.device | str = "cpu") -> list
     Raises:
         UserError: A file holds another network.
     """
-    settings = recipe.evaluate
-    made = random_networks(dim=settings.feature_dim, seed=settings.feature_seed, device=device)
+    made = random_networks(
+        dim=settings.feature_dim,
+        seed=settings.feature_seed,
+        channels=prepare.channels_of(settings.sequence or data.sequences[0]),
+        device=device,
+    )
     volumes, slices = made[0], made[1:]
     if settings.medicalnet is not None:
         volumes = medicalnet(settings.medicalnet, device=device)
     if settings.radimagenet is not None:
         slices = radimagenet(settings.radimagenet, device=device)
-    if len(recipe.latent.size) < len(PLANES):
+    if len(prepare.size) < len(PLANES):
         return [network for network in slices if network.plane == "axial"]
     return [volumes, *slices]
 
 
-def networks_of(recipe: Recipe, device: torch.device | str = "cpu") -> list[Network]:
+def networks_of(
+    settings: Evaluate, data: Data, prepare: Prepare, device: torch.device | str = "cpu"
+) -> list[Network]:
     """Return the networks of an evaluation: the same, with a classifier's where the recipe says so.
 
     Raises:
         UserError: As :func:`check_evaluation`; or a file holds another network.
     """
-    _refuse(_wrong_settings(recipe), _wrong_classifier(recipe))
-    networks: list[Network] = [*feature_networks(recipe, device)]
-    kept = kept_classifier(recipe)
-    if kept is not None and _gives_features(recipe):
+    _refuse(_wrong_settings(settings, data.sequences), _wrong_classifier(settings, data, prepare))
+    networks: list[Network] = [*feature_networks(settings, data, prepare, device)]
+    kept = kept_classifier(settings.classifier, data, prepare)
+    if kept is not None and _gives_features(settings, prepare):
         networks[0] = classifier_features(kept, device)
     return networks
 
 
-def seen_by(network: Network, channel: int) -> Extractor:
+def seen_by(network: Network, channel: int, count: int = 1) -> Extractor:
     """Return what looks at a case for a network: at one of its sequences, or at all.
 
     Args:
         network: A classifier sees what it was trained on.
-        channel: The sequence for any other.
+        channel: For any other, the first of the sequence.
+        count: How many it has.
     """
-    return network if isinstance(network, ClassifierFeatures) else OneChannel(network, channel)
+    if isinstance(network, ClassifierFeatures):
+        return network
+    return OneSequence(network, channel, count)
 
 
 def kind_of(network: Network) -> str:
@@ -165,9 +180,9 @@ def told(networks: Sequence[Network]) -> list[dict[str, Any]]:
     ]
 
 
-def _gives_features(recipe: Recipe) -> bool:
+def _gives_features(settings: Evaluate, prepare: Prepare) -> bool:
     """Tell whether a classifier stands in for the paper's network of volumes."""
-    return recipe.evaluate.medicalnet is None and len(recipe.latent.size) == len(PLANES)
+    return settings.medicalnet is None and len(prepare.size) == len(PLANES)
 
 
 def _wrong_file(settings: Evaluate, name: str) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.cache.latents import LatentCache
 from voxella.errors import UserError
@@ -46,7 +46,8 @@ class Plan:
         latent: For copies in latent space, with the cache of the real cases; or why not.
         real_store: Rows of real cases, shared between the runs of a workspace.
         synthetic_store: Rows of the run's own volumes.
-        channel: The sequence that the networks see.
+        channel: The first of the sequence that the networks see.
+        count: How many it has: 1, or 3 in colours.
         answers: What a classifier says of a case; None where the recipe names none.
         asked: Real cases that it is asked about.
     """
@@ -59,6 +60,7 @@ class Plan:
     real_store: FeatureStore
     synthetic_store: FeatureStore
     channel: int
+    count: int = 1
     answers: ClassifierAnswers | None = None
     asked: frozenset[str] = frozenset()
 
@@ -152,44 +154,45 @@ def make_plan(
         answers: A classifier that is asked about the volumes.
         needs: What the metrics need, as :data:`voxella.metrics.declared.contract.NEEDS` names it.
     """
-    asked = [] if answers is None else held_out(recipe, answers.kept, sets)[0]
+    asked = [] if answers is None else held_out(recipe.data.classes, answers.kept, sets)[0]
     sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-    channel = recipe.data.sequences.index(sequence)
+    channel, count = recipe.channels[sequence].start, recipe.prepare.channels_of(sequence)
     why_not = None if sets.unseen else _NO_UNSEEN
     if "latents" not in needs:
         why_not = "no metric asks for it"
     return Plan(
         sets,
-        [(network, seen_by(network, channel)) for network in networks],
-        Histogram(channel) if "histograms" in needs else None,
+        [(network, seen_by(network, channel, count)) for network in networks],
+        Histogram(channel, count) if "histograms" in needs else None,
         Thumbnail() if why_not is None else why_not,
-        _latents(recipe, folders, sets, ranks) if why_not is None else why_not,
+        _latents(AutoencoderPlan.of(recipe), folders, sets, ranks) if why_not is None else why_not,
         FeatureStore(folders.work / folders.evaluation.name / _FEATURES),
         FeatureStore(folders.evaluation / _FEATURES),
         channel,
+        count,
         answers,
         frozenset(subject.id for subject in asked),
     )
 
 
 def _latents(
-    recipe: Recipe, folders: Folders, sets: Sets, ranks: Ranks
+    coder_plan: AutoencoderPlan, folders: Folders, sets: Sets, ranks: Ranks
 ) -> tuple[LatentMean, LatentCache] | str:
     try:
-        cache = LatentCache.open(folders.latents, recipe.latent)
+        cache = LatentCache.open(folders.latents, coder_plan.latent)
         cache.require(s.id for s in (*sets.training, *sets.unseen))
-        coder = load_autoencoder(recipe, folders.autoencoder, ranks.device)
+        coder = load_autoencoder(coder_plan, folders.autoencoder, ranks.device)
         if coder.fingerprint != cache.fingerprint:
             return "the autoencoder is not the one that made the cached latents; voxella encode"
-        windows = tiled(coder, recipe, ranks.device, folders.latents, quiet=not ranks.is_main)
+        windows = tiled(coder, coder_plan, ranks.device, folders.latents, quiet=not ranks.is_main)
     except UserError as refusal:
         return reason(refusal)
-    dims = len(recipe.latent.size)
+    dims = len(coder_plan.latent.size)
     return LatentMean(windows, coder.fingerprint, dims, ranks.device), cache
 
 
 def _cached(cache: LatentCache, subjects: Sequence[Subject], what: str) -> VectorSet:
     rows = [pooled(cache.mean(subject.id))[0].numpy() for subject in subjects]
-    patients = [subject.patient for subject in subjects]
+    patients = [subject.group for subject in subjects]
     values = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     return VectorSet.of(values, [s.id for s in subjects], patients=patients, what=what)

@@ -7,11 +7,13 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from voxella.data.phantoms import are_phantoms
 from voxella.evaluation.networks import Network, told
 from voxella.evaluation.numbers import Numbers
 from voxella.evaluation.sets import Sets
 from voxella.files import write_json_atomic
-from voxella.recipe.model import Recipe
+from voxella.metrics.declared.published import row_beside
+from voxella.recipe.model import PaperRow
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["MEASURED", "METRICS", "NUMBERS", "read_metrics", "write_metrics"]
@@ -44,25 +46,38 @@ MEASURED: StateFile[dict[str, Any]] = StateFile(
 
 def write_metrics(
     out: Path,
-    recipe: Recipe,
     sets: Sets,
     samples: Path,
     networks: list[Network],
     numbers: Numbers,
+    *,
+    recipe: str,
+    sequence: str,
+    seed: int,
+    paper: PaperRow | None,
 ) -> dict[str, Any]:
     """Write ``metrics.json`` and return what it holds.
 
-    The paper's row is in it only where it means the same: held-out patients (sections 3.1 and 3.5:
-    its hold-out test set assesses all results), seen by its own network.
+    The paper's row is in it as far as
+    :func:`voxella.metrics.declared.published.row_beside` lets it.
+
+    Args:
+        out: The folder.
+        sets: Who was compared.
+        samples: The data set that was measured.
+        networks: What made the features.
+        numbers: What was measured.
+        recipe: Its name.
+        sequence: That the networks saw.
+        seed: Of every draw.
+        paper: The paper's row; None: there is none.
     """
-    comparable = [network for network in networks if network.comparable_with_paper]
-    phantoms = any(subject.case.label_source == "phantom" for subject in sets.real)
     found: dict[str, Any] = {
         "format": _FORMAT,
-        "recipe": recipe.name,
+        "recipe": recipe,
         "samples": str(samples),
         "split": sets.split,
-        "sequence": recipe.evaluate.sequence or recipe.data.sequences[0],
+        "sequence": sequence,
         "cases": {
             "synthetic": len(sets.synthetic),
             "generated": len(sets.generated),
@@ -72,19 +87,20 @@ def write_metrics(
         },
         "unseen_split": sets.unseen_split,
         "paired": sets.paired,
-        "seed": recipe.seed,
+        "seed": seed,
         "networks": told(networks),
         "metrics": {name: one.as_json() for name, one in numbers.metrics.items()},
         **numbers.facts,
     }
-    if recipe.paper is not None and comparable and sets.split == "test" and not phantoms:
-        row = recipe.paper.model_dump(exclude_none=True)
-        every = len(comparable) == len(networks)
-        found["paper"] = {
-            name: value
-            for name, value in row.items()
-            if name == "model" or _same_network(numbers, name, every=every)
-        }
+    if paper is not None:
+        row = row_beside(
+            paper.model_dump(exclude_none=True),
+            numbers.metrics,
+            [network.comparable_with_paper for network in networks],
+            split=sets.split,
+            phantoms=are_phantoms(subject.case for subject in sets.real),
+        )
+        found |= {} if row is None else {"paper": row}
     write_json_atomic(out / METRICS, sealed(found))
     return found
 
@@ -92,15 +108,3 @@ def write_metrics(
 def read_metrics(out: Path) -> dict[str, Any] | None:
     """Return what :func:`write_metrics` has written, or None."""
     return MEASURED.read_or_remake(out / METRICS)
-
-
-def _same_network(numbers: Numbers, name: str, *, every: bool) -> bool:
-    """Tell whether a number of the paper may stand beside ours.
-
-    A distance where its own network is the paper's; the text head's numbers, which know no
-    network, where all networks are: then the whole evaluation is meant as the paper's.
-    """
-    ours = numbers.metrics.get(name)
-    if ours is not None and ours.network is not None:
-        return ours.comparable_with_paper
-    return every and f"text_{name}" in numbers.metrics

@@ -1,13 +1,11 @@
-"""Who is compared with whom: synthetic cases, the real cases of one split, training, unseen.
-
-Which split of a synthetic data set is compared with real cases.
-"""
+"""Who is compared with whom: synthetic cases, the real cases of one split, training, unseen."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from voxella.case import Case, Manifest
@@ -20,11 +18,12 @@ from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.wording import listed
 
-__all__ = ["Sets", "Subject", "read_sets"]
+__all__ = ["SetSettings", "Sets", "Subject", "read_sets"]
 
 # What a header's float32 and a writer's rounding may change of a voxel's edge.
 _EDGE_TOLERANCE = 0.01
 Range = tuple[float, float]
+_id = attrgetter("id")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Subject:
 
     Attributes:
         case: As its manifest has it.
-        patient: Whose it is; of a synthetic case the patient whose report it was made from.
+        group: Whose it is (patient, slide); of a synthetic case that whose report it was made from.
         source: The real case whose report it was made from, where that is known.
         paths: One image per sequence of the recipe.
         scale: What stored intensities are divided by.
@@ -43,7 +42,7 @@ class Subject:
     """
 
     case: Case
-    patient: str
+    group: str
     source: Case | None
     paths: tuple[Path, ...]
     scale: float
@@ -91,18 +90,42 @@ class Sets:
     @property
     def floor_size(self) -> int | None:
         """Return the patients of either half of a floor; None, half of all, where N asks more."""
-        real, synthetic = ({s.patient for s in side} for side in (self.real, self.synthetic))
+        real, synthetic = ({s.group for s in side} for side in (self.real, self.synthetic))
         size = min(len(real), len(synthetic))
         return size if 2 * size <= len(real) else None
 
 
+@dataclass(frozen=True)
+class SetSettings:
+    """What a recipe says of the sets.
+
+    Attributes:
+        sequences: That every case has, in order.
+        shape: Voxels of every image along R, A, S.
+        real_split: The split compared with; None: the one that the synthetic cases are made from.
+        made_from: The splits that the recipe makes synthetic cases from.
+    """
+
+    sequences: Sequence[str]
+    shape: tuple[int, ...]
+    real_split: str | None
+    made_from: Sequence[str]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> SetSettings:
+        """Return a recipe's."""
+        size = recipe.prepare.size
+        shape = (*size, *[1] * (3 - len(size)))
+        return cls(recipe.data.sequences, shape, recipe.evaluate.real_split, recipe.sample.splits)
+
+
 def read_sets(
-    recipe: Recipe, prepared: Manifest, samples: Path, ranks: Ranks | None = None
+    settings: SetSettings, prepared: Manifest, samples: Path, ranks: Ranks | None = None
 ) -> Sets:
     """Return the sets to compare; collective unless ``ranks`` is None.
 
     Args:
-        recipe: The experiment; its grid is the one that all volumes must have.
+        settings: What the recipe says of them.
         prepared: The prepared real cases.
         samples: A data set folder of synthetic cases; not necessarily this project's.
         ranks: Who share the reading of files; None: this process reads all of them.
@@ -113,17 +136,17 @@ def read_sets(
             split has no real case.
     """
     twins = read_synthetic(samples, prepared)
-    refuse_unfit(recipe, twins)
+    refuse_unfit(settings.sequences, twins)
     known = {case.id: case for case in prepared}
     split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
-    split = compared_split(recipe, split_of)
-    files = {case.id: _images(recipe, twins, case) for case in twins}
+    split = compared_split(settings, split_of)
+    files = {case.id: _images(settings, twins, case) for case in twins}
     foreign = [c for c in prepared if not c.extra.get("prepared_sha256")]
-    unhashed = [path for case in foreign for path in _images(recipe, prepared, case)]
+    unhashed = [path for case in foreign for path in _images(settings, prepared, case)]
     hashes = shared_hashes([*(p for paths in files.values() for p in paths), *unhashed], ranks)
-    make = _maker(recipe, prepared, hashes)
+    make = _maker(settings, prepared, hashes)
     by_split = {
-        name: [make(case) for case in _sorted(prepared.split(name))]
+        name: [make(case) for case in sorted(prepared.split(name), key=_id)]
         for name in ("train", "val", "test")
     }
     real = by_split[split]
@@ -135,7 +158,8 @@ def read_sets(
     unseen_split = next((name for name in ("test", "val") if by_split[name]), None)
     usual = _range([subject.case for subject in real])
     generated = [
-        _twin(recipe, case, files[case.id], hashes, known, usual) for case in _sorted(twins)
+        _twin(settings.shape, case, files[case.id], hashes, known, usual)
+        for case in sorted(twins, key=_id)
     ]
     synthetic = [subject for subject in generated if split_of[subject.id] == split]
     return Sets(
@@ -146,38 +170,34 @@ def read_sets(
         by_split["train"],
         by_split[unseen_split] if unseen_split else [],
         unseen_split,
-        {subject.patient for subject in synthetic} == {subject.patient for subject in real},
+        {subject.group for subject in synthetic} == {subject.group for subject in real},
         {path: hashes[path] for paths in files.values() for path in paths},
     )
-
-
-def _sorted(cases: Manifest | Sequence[Case]) -> list[Case]:
-    return sorted(cases, key=lambda case: case.id)
 
 
 def _source(case: Case, known: dict[str, Case]) -> Case | None:
     return known.get(str(case.extra.get("source_case")))
 
 
-def _images(recipe: Recipe, manifest: Manifest, case: Case) -> tuple[Path, ...]:
-    return tuple(manifest.image_path(case, name) for name in recipe.data.sequences)
+def _images(settings: SetSettings, manifest: Manifest, case: Case) -> tuple[Path, ...]:
+    return tuple(manifest.image_path(case, name) for name in settings.sequences)
 
 
 def _maker(
-    recipe: Recipe, prepared: Manifest, hashes: Mapping[Path, str]
+    settings: SetSettings, prepared: Manifest, hashes: Mapping[Path, str]
 ) -> Callable[[Case], Subject]:
     def make(case: Case) -> Subject:
-        paths = _images(recipe, prepared, case)
+        paths = _images(settings, prepared, case)
         # Preparing has hashed all that decides the voxels: no need to read every file again.
         decides = case.extra.get("prepared_sha256") or [hashes[path] for path in paths]
-        content = sha256_json(["prepared", decides, recipe.data.sequences])
-        return Subject(case, case.patient, case, paths, 1.0, _shape(recipe), None, content)
+        content = sha256_json(["prepared", decides, list(settings.sequences)])
+        return Subject(case, case.group, case, paths, 1.0, settings.shape, None, content)
 
     return make
 
 
 def _twin(
-    recipe: Recipe,
+    shape: tuple[int, ...],
     case: Case,
     paths: tuple[Path, ...],
     hashes: Mapping[Path, str],
@@ -187,16 +207,9 @@ def _twin(
     source = _source(case, known)
     scale = float(case.extra.get("int16_scale") or 1.0)
     edges = usual if source is None else _range([source])
-    content = sha256_json(
-        ["synthetic", [hashes[path] for path in paths], scale, _shape(recipe), edges]
-    )
-    patient = case.patient if source is None else source.patient
-    return Subject(case, patient, source, paths, scale, _shape(recipe), edges, content)
-
-
-def _shape(recipe: Recipe) -> tuple[int, ...]:
-    size = recipe.prepare.size
-    return (*size, *[1] * (3 - len(size)))
+    content = sha256_json(["synthetic", [hashes[path] for path in paths], scale, shape, edges])
+    group = case.group if source is None else source.group
+    return Subject(case, group, source, paths, scale, shape, edges, content)
 
 
 def _range(cases: Sequence[Case]) -> tuple[Range, ...] | None:
@@ -206,22 +219,18 @@ def _range(cases: Sequence[Case]) -> tuple[Range, ...] | None:
     return tuple((min(e) * low, max(e) * high) for e in zip(*known, strict=True)) or None
 
 
-def compared_split(recipe: Recipe, split_of: Mapping[str, str]) -> str:
+def compared_split(settings: SetSettings, split_of: Mapping[str, str]) -> str:
     """Return the split whose synthetic and real cases are compared.
 
     Asked for, or the only one; of a data set made from several splits, the first that the recipe
     names. Anything else is a mix.
-
-    Args:
-        recipe: What it asks for.
-        split_of: The split of each synthetic case's source, by id.
 
     Raises:
         UserError: The cases stem from several splits and nothing says which is meant, or none from
             the one asked for.
     """
     found = Counter(split_of.values())
-    asked, made = recipe.evaluate.real_split, recipe.sample.splits
+    asked, made = settings.real_split, settings.made_from
     if asked is not None and asked in found:
         return asked
     if asked is None and len(found) == 1:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.measure import reconstruct
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.detection import Detection, Facts
@@ -30,7 +30,6 @@ from voxella.evaluation.volumes import read_subject
 from voxella.files import sha256_json, write_json_atomic
 from voxella.plugins.contracts import Probe
 from voxella.progress import Steps
-from voxella.recipe.model import Recipe
 from voxella.workspace.pool import processes_for, run_in_processes
 from voxella.workspace.state import StateFile, sealed
 
@@ -158,7 +157,7 @@ def _alone() -> None:
 
 def reconstructed_sightings(
     probe: Probe,
-    recipe: Recipe,
+    plan: AutoencoderPlan,
     trained: Path,
     subjects: Sequence[Subject],
     channel: int,
@@ -169,7 +168,7 @@ def reconstructed_sightings(
 
     Args:
         probe: What looks.
-        recipe: The experiment.
+        plan: What the autoencoder is built from.
         trained: The folder of an autoencoder that the recipe trains.
         subjects: Real cases that the probe knows.
         channel: Which of their images is looked at.
@@ -182,11 +181,11 @@ def reconstructed_sightings(
     Raises:
         UserError: The autoencoder has no weights, or a volume cannot be read.
     """
-    coder = load_autoencoder(recipe, trained, device)
+    coder = load_autoencoder(plan, trained, device)
     looks = [Look(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
     missing = unseen(looks)
     if missing:
-        model = tiled(coder, recipe, device, alone=True, quiet=True)
+        model = tiled(coder, plan, device, alone=True, quiet=True)
         with Steps("evaluate: lesions after the autoencoder", len(missing)) as steps:
             for start in range(0, len(missing), _AT_A_TIME):
                 ready = []

@@ -21,15 +21,10 @@ from voxella.evaluation.copies import SPACES
 from voxella.evaluation.evidence import SampleEvidence
 from voxella.evaluation.features import extract_all
 from voxella.evaluation.networks import Network, networks_of
-from voxella.evaluation.numbers import (
-    all_numbers,
-    asked_networks,
-    needs_of,
-    share_work,
-)
+from voxella.evaluation.numbers import all_numbers, asked_networks, needs_of, share_work
 from voxella.evaluation.plan import make_plan
 from voxella.evaluation.report import METRICS, read_metrics, write_metrics
-from voxella.evaluation.sets import Sets, read_sets
+from voxella.evaluation.sets import Sets, SetSettings, read_sets
 from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results
@@ -91,18 +86,20 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    folders = Folders.of(recipe, run)
-    metrics = chosen_metrics(recipe.evaluate.metrics)
-    networks = asked_networks(networks_of(recipe, ranks.device), needs_of(metrics))
-    kept = kept_classifier(recipe) if "classifier" in needs_of(metrics) else None
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
+    settings, data, prepare = recipe.evaluate, recipe.data, recipe.prepare
+    metrics = chosen_metrics(settings.metrics)
+    networks = asked_networks(networks_of(settings, data, prepare, ranks.device), needs_of(metrics))
+    named = settings.classifier if "classifier" in needs_of(metrics) else None
+    kept = kept_classifier(named, data, prepare)
     answers = None if kept is None else classifier_answers(kept, ranks.device)
     eyes = _Eyes(networks, answers, metrics)
     prepared = Manifest.read(folders.prepared)
     held_back: list[UserError] = []
     for data_set in _data_sets(recipe, folders, samples):
-        if ranks.is_main and recipe.evaluate.gate is not None:
-            hold(data_set.samples, recipe.evaluate.gate)
-        sets = read_sets(data_set.recipe, prepared, data_set.samples, ranks)
+        if ranks.is_main and settings.gate is not None:
+            hold(data_set.samples, settings.gate)
+        sets = read_sets(SetSettings.of(data_set.recipe), prepared, data_set.samples, ranks)
         _measure(data_set, folders, sets, eyes, ranks)
         problem = agreed(_judged(data_set, sets) if ranks.is_main else None)
         held_back += [problem] if problem is not None else []
@@ -142,7 +139,17 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
         share_work(evidence, eyes.metrics)
         if ranks.is_main:
             numbers = all_numbers(evidence, eyes.metrics)
-            known = write_metrics(out, recipe, sets, data_set.samples, eyes.networks, numbers)
+            known = write_metrics(
+                out,
+                sets,
+                data_set.samples,
+                eyes.networks,
+                numbers,
+                recipe=recipe.name,
+                sequence=recipe.evaluate.sequence or recipe.data.sequences[0],
+                seed=recipe.seed,
+                paper=recipe.paper,
+            )
             stage = f"evaluate/{data_set.name}" if data_set.name else "evaluate"
             observe_results(recipe, folders, stage, known["metrics"])
             record.complete([METRICS], metrics=len(numbers.metrics))
@@ -165,7 +172,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         (s.id, s.content, s.case.split, s.case.label, s.case.label_source)
         for s in (*sets.real, *sets.unseen)
     ]
-    training = [(s.id, s.content, s.patient) for s in sets.training]
+    training = [(s.id, s.content, s.group) for s in sets.training]
     probe = probe_for(sets)
     return {
         "format": _FORMAT,
@@ -176,7 +183,7 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         "sampler": [recipe.sample.sampler, recipe.sample.steps],
         "networks": [network.fingerprint for network in eyes.networks],
         "detector": None if probe is None else probe.fingerprint,
-        "synthetic": sha256_json([(s.content, s.case.model_dump()) for s in sets.generated]),
+        "synthetic": sha256_json([(s.content, s.case.hashed()) for s in sets.generated]),
         "real": sha256_json([real, training, sets.split, sets.unseen_split]),
         "paper": None if recipe.paper is None else recipe.paper.model_dump(),
         **_caches(data_set, folders),

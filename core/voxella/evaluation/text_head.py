@@ -21,10 +21,14 @@ from voxella.ldm.conditions import encoded
 from voxella.ldm.export import load_facts, load_model
 from voxella.metrics.calibration import calibration_curve
 from voxella.metrics.declared.measured import Measured, reason
+from voxella.metrics.declared.number import BINARY, key_of
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import one_vs_rest, prediction_metrics
 from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
-from voxella.recipe.model import Recipe
+from voxella.recipe.condition import Condition
+from voxella.recipe.evaluation import Evaluate
+from voxella.recipe.inputs import Data, Text
+from voxella.recipe.sampling import Sample
 from voxella.workspace.folders import Folders
 
 __all__ = [
@@ -36,12 +40,8 @@ __all__ = [
     "unanswered",
 ]
 
-# Names of the metrics as metrics.json has them.
-_NAMES = {
-    **{name: name for name in ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auc")},
-    "average_precision": "ap",
-    **{name: name for name in ("brier", "ece", "prevalence")},
-}
+# Keys of the numbers, after "text_".
+_KEYS = (*BINARY, "brier", "ece", "prevalence")
 _WITH_REPORT = "_with_report"
 
 
@@ -64,12 +64,11 @@ class HeadAnswer:
     has_report: bool
 
 
-def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
+def answers_of_samples(classes: list[str], sets: Sets) -> list[HeadAnswer] | str:
     """Return the head's answers kept with the synthetic cases, one a report; or why none are.
 
     Of several volumes of one report the first counts: the head saw the same report each time.
     """
-    classes = recipe.data.classes
     found: dict[str, HeadAnswer] = {}
     answered = 0
     for subject in sets.synthetic:
@@ -83,7 +82,7 @@ def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
         # A class that is not there is refused with the numbers that need it.
         likely = tuple(float(shares.get(name, math.nan)) for name in classes)
         label = str(subject.case.label)
-        found[key] = HeadAnswer(key, subject.patient, label, likely, has_report)
+        found[key] = HeadAnswer(key, subject.group, label, likely, has_report)
     if not answered:
         return "the synthetic cases carry no class probabilities: the model has no text head"
     if not found:
@@ -92,7 +91,12 @@ def answers_of_samples(recipe: Recipe, sets: Sets) -> list[HeadAnswer] | str:
 
 
 def text_head(
-    recipe: Recipe, answers: Sequence[HeadAnswer], split: str, suffix: str = ""
+    data: Data,
+    settings: Evaluate,
+    seed: int,
+    answers: Sequence[HeadAnswer],
+    split: str,
+    suffix: str = "",
 ) -> tuple[dict[str, Measured], dict[str, Any], dict[str, Any]]:
     """Return ``text_*`` over all cases and over those with a report, and what belongs to them.
 
@@ -100,7 +104,9 @@ def text_head(
     class against the rest.
 
     Args:
-        recipe: It names the classes, and a positive one where there is one.
+        data: Names the classes, and a positive one where there is one.
+        settings: How sure the numbers are to be.
+        seed: Of every draw.
         answers: At least one.
         split: Of the reports.
         suffix: Set apart from the same numbers of other reports, such as ``_heldout``.
@@ -113,34 +119,31 @@ def text_head(
         (suffix + _WITH_REPORT, [answer for answer in answers if answer.has_report]),
     ):
         if not chosen:
-            found |= unanswered(recipe, "no case has a report", split, end)
+            found |= unanswered(settings.level, "no case has a report", split, end)
             continue
-        predictions = answered(recipe, chosen)
-        found |= _metrics(recipe, predictions, split, end)
-        level = recipe.evaluate.level
-        each = one_vs_rest(
-            predictions,
-            seed=recipe.seed,
-            name=f"text{end}/{split}",
-            replicates=recipe.evaluate.bootstrap,
-            level=level,
+        predictions = answered(data, chosen)
+        name, replicates, level = f"text{end}/{split}", settings.bootstrap, settings.level
+        estimates = prediction_metrics(
+            predictions, seed=seed, name=name, replicates=replicates, level=level
         )
+        found |= {f"text_{key_of(key)}{end}": Measured(e, split) for key, e in estimates.items()}
+        each = one_vs_rest(predictions, seed=seed, name=name, replicates=replicates, level=level)
         by_class |= {f"text{end}": each} if each else {}
-        for name, one in _each(predictions).items():
+        for which, one in _each(predictions).items():
             curve = calibration_curve(one, level=level)
-            curves[f"text{end}{name}"] = [part.as_json() for part in curve]
+            curves[f"text{end}{which}"] = [part.as_json() for part in curve]
     return found, curves, by_class
 
 
-def answered(recipe: Recipe, answers: Sequence[HeadAnswer]) -> Predictions | ClassPredictions:
+def answered(data: Data, answers: Sequence[HeadAnswer]) -> Predictions | ClassPredictions:
     """Return answers as predictions: of the positive class, or of every class.
 
     Raises:
         UserError: A probability is none.
     """
     return predictions_of(
-        recipe.data.classes,
-        recipe.data.positive_class,
+        data.classes,
+        data.positive_class,
         [answer.case_id for answer in answers],
         [answer.label for answer in answers],
         [answer.probabilities for answer in answers],
@@ -156,64 +159,60 @@ def _each(predictions: Predictions | ClassPredictions) -> dict[str, Predictions]
     return {f"/{name}": predictions.against_rest(place) for place, name in names}
 
 
-def unanswered(recipe: Recipe, why: str, split: str, suffix: str) -> dict[str, Measured]:
+def unanswered(level: float, why: str, split: str, suffix: str) -> dict[str, Measured]:
     """Return ``text_*`` without values, and the reason."""
-    nothing = Estimate.undefined(0, why, level=recipe.evaluate.level)
-    return {f"text_{name}{suffix}": Measured(nothing, split) for name in _NAMES.values()}
-
-
-def _metrics(
-    recipe: Recipe, predictions: Predictions | ClassPredictions, split: str, suffix: str
-) -> dict[str, Measured]:
-    estimates = prediction_metrics(
-        predictions,
-        seed=recipe.seed,
-        name=f"text{suffix}/{split}",
-        replicates=recipe.evaluate.bootstrap,
-        level=recipe.evaluate.level,
-    )
-    return {f"text_{_NAMES[name]}{suffix}": Measured(e, split) for name, e in estimates.items()}
+    nothing = Estimate.undefined(0, why, level=level)
+    return {f"text_{name}{suffix}": Measured(nothing, split) for name in _KEYS}
 
 
 def answers_of_unseen(
-    recipe: Recipe, folders: Folders, sets: Sets, device: torch.device
+    data: Data,
+    text: Text | None,
+    sample: Sample,
+    conditions: Mapping[str, Condition],
+    folders: Folders,
+    sets: Sets,
+    device: torch.device,
 ) -> list[HeadAnswer] | str:
     """Return what the run's model says of the unseen split's reports; or why it says nothing.
 
     As in sampling the head is asked at the sampler's last timestep; the label is withheld.
 
     Args:
-        recipe: The experiment.
+        data: The classes.
+        text: Which features the head reads; None: none.
+        sample: Sampler and steps.
+        conditions: The recipe's, by name.
         folders: Of the run: its model and text features.
         sets: The unseen cases.
         device: Where to compute.
     """
-    labelled = [s for s in sets.unseen if s.case.label in recipe.data.classes]
-    if recipe.text is None:
+    labelled = [s for s in sets.unseen if s.case.label in data.classes]
+    if text is None:
         return "the recipe reads no text"
     if not labelled:
         return "neither test nor val has a labelled case"
     try:
-        text = TextCache.open(folders.text, recipe.text)
-        text.require(subject.id for subject in labelled)
+        cache = TextCache.open(folders.text, text)
+        cache.require(subject.id for subject in labelled)
         load_facts(folders.model)
     except UserError as refusal:
         return reason(refusal)
     model = load_model(folders.model).to(device)
-    found = list(_asked(recipe, model, text, labelled, device))
+    found = list(_asked(sample, conditions, model, cache, labelled, device))
     return found or "the model has no text head"
 
 
 @torch.no_grad()
 def _asked(
-    recipe: Recipe,
+    sample: Sample,
+    conditions: Mapping[str, Condition],
     model: LatentDiffusion,
     text: TextCache,
     subjects: Iterable[Subject],
     device: torch.device,
 ) -> Iterable[HeadAnswer]:
-    settings = recipe.sample
-    last = make_sampler(settings.sampler, model.schedule, settings.steps).moves[-1].t
+    last = make_sampler(sample.sampler, model.schedule, sample.steps).moves[-1].t
     timestep = torch.tensor([last], device=device)
     for subject in subjects:
         features, has_report = text.read(subject.id)
@@ -223,11 +222,11 @@ def _asked(
             given["spacing_mm"] = torch.tensor([spacing], device=device)
         given["conditions"] = {
             name: tensor[None].to(device)
-            for name, tensor in encoded(recipe.conditions, subject.case).items()
+            for name, tensor in encoded(conditions, subject.case).items()
         }
         logits = model.condition(timesteps=timestep, **given).class_logits
         if logits is None:
             return
         likely = tuple(logits.float().softmax(dim=1)[0].tolist())
         label = str(subject.case.label)
-        yield HeadAnswer(subject.id, subject.patient, label, likely, has_report)
+        yield HeadAnswer(subject.id, subject.group, label, likely, has_report)

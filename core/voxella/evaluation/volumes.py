@@ -15,7 +15,7 @@ from torch import Tensor
 
 from voxella.errors import UserError
 from voxella.evaluation.sets import Subject
-from voxella.imaging.volume import Volume, read_volume
+from voxella.imaging.volume import Image, read_image
 
 __all__ = ["Images", "read_images", "read_subject", "refuse_together"]
 
@@ -29,7 +29,8 @@ class Images:
     """A case's images.
 
     Attributes:
-        voxels: ``(C, R, A, S)`` float32 in [0, 1].
+        voxels: ``(C, R, A, S)`` float32 in [0, 1]; C is one a sequence, three where it is in
+            colours.
         spacing_mm: ``(3,)``, of the first one's header.
     """
 
@@ -43,9 +44,9 @@ def read_images(subject: Subject) -> Images:
     Raises:
         UserError: An image cannot be read, is on another grid, holds NaN or other intensities.
     """
-    volumes = [read_volume(path) for path in subject.paths]
-    voxels = torch.stack([_channel(subject, volume) for volume in volumes])
-    return Images(voxels, torch.tensor(volumes[0].spacing_mm).float())
+    found = [read_image(path) for path in subject.paths]
+    voxels = torch.cat([_channels(subject, image) for image in found])
+    return Images(voxels, torch.tensor(found[0].first.spacing_mm).float())
 
 
 def read_subject(subject: Subject) -> Tensor:
@@ -81,32 +82,34 @@ def refuse_together(problems: Iterable[str], cases: int) -> None:
     )
 
 
-def _channel(subject: Subject, image: Volume) -> Tensor:
+def _channels(subject: Subject, image: Image) -> Tensor:
     problem = _wrong_grid(subject, image) or _wrong_values(subject, image)
     if problem is not None:
         raise UserError(f"{subject.id}: {problem}")
-    return torch.from_numpy(image.array / subject.scale).clamp_(0.0, 1.0).float()
+    whole = image.array / (subject.scale * image.white)
+    return torch.from_numpy(whole).clamp_(0.0, 1.0).float()
 
 
-def _wrong_grid(subject: Subject, image: Volume) -> str | None:
-    if image.array.shape != subject.shape:
-        voxels, asked = (" x ".join(map(str, s)) for s in (image.array.shape, subject.shape))
+def _wrong_grid(subject: Subject, image: Image) -> str | None:
+    shape = image.first.array.shape
+    if shape != subject.shape:
+        voxels, asked = (" x ".join(map(str, s)) for s in (shape, subject.shape))
         return f"{voxels} voxels, where the prepared cases have {asked}"
-    for mm, (low, high) in zip(image.spacing_mm, subject.edges_mm or (), strict=False):
+    edges = image.first.spacing_mm if image.in_mm else ()
+    for mm, (low, high) in zip(edges, subject.edges_mm or (), strict=False):
         if not low <= mm <= high:
-            found = " x ".join(f"{edge:.4g}" for edge in image.spacing_mm)
+            found = " x ".join(f"{edge:.4g}" for edge in edges)
             allowed = " x ".join(f"{a:.4g}..{b:.4g}" for a, b in subject.edges_mm or ())
             return f"voxels of {found} mm, where the real cases have {allowed}"
     return None
 
 
-def _wrong_values(subject: Subject, image: Volume) -> str | None:
-    bad = image.array.size - int(np.isfinite(image.array).sum())
+def _wrong_values(subject: Subject, image: Image) -> str | None:
+    array, scale = image.array, subject.scale * image.white
+    bad = array.size - int(np.isfinite(array).sum())
     if bad:
         return f"{bad} voxels are NaN or infinite"
-    low, high = (float(value) / subject.scale for value in (image.array.min(), image.array.max()))
+    low, high = (float(value) / scale for value in (array.min(), array.max()))
     if low < -_BEYOND or high > 1 + _BEYOND:
-        return (
-            f"intensities from {low:.4g} to {high:.4g} (stored over a scale of {subject.scale:g})"
-        )
+        return f"intensities from {low:.4g} to {high:.4g} (stored over a scale of {scale:g})"
     return None

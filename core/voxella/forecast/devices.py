@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from voxella.errors import UserError
+from voxella.plain_json import json_or_none
 from voxella.recipe.shape import nearest
 
 __all__ = ["DEVICES", "Speed", "find_speed"]
@@ -105,9 +105,6 @@ def _measured(wanted: str, what: str, bench: Path) -> dict[str, Any] | None:
 
 def _results(bench: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(bench.glob("*.json")):
-        try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
-            continue
+        loaded = json_or_none(path.read_bytes())
         if isinstance(loaded, dict) and loaded.get("achieved_tflops"):
             yield loaded

@@ -6,7 +6,7 @@ numbers do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.ldm.build import build_model
 from voxella.ldm.module import Batch
 from voxella.plugins import registry
+from voxella.recipe.classification import Classify
+from voxella.recipe.inputs import Latent, Text
 from voxella.recipe.model import Recipe
 
 __all__ = ["Counted", "count_autoencoder", "count_classifier", "count_model"]
@@ -45,7 +48,7 @@ def count_model(recipe: Recipe) -> Counted | None:
     try:
         with torch.device("meta"):
             model = build_model(recipe)
-            batch = _batch(recipe)
+            batch = _batch(recipe.latent, recipe.text, len(recipe.data.classes))
         model.train()
         # A whole training loss, so that what is computed twice (checkpointing) counts twice.
         kept = _Kept(model)
@@ -57,44 +60,47 @@ def count_model(recipe: Recipe) -> Counted | None:
     return Counted(_parameters(model), forward, train, kept.nbytes)
 
 
-def count_autoencoder(recipe: Recipe) -> tuple[int, int] | None:
-    """Return the operations that encode and decode one case; None where they cannot be counted."""
+def count_autoencoder(plan: AutoencoderPlan, size: Sequence[int]) -> tuple[int, int] | None:
+    """Return the operations that encode and decode one case; None where they cannot be counted.
+
+    Args:
+        plan: The autoencoder.
+        size: Voxels of an image along its axes.
+    """
     # The weights are read while it is built; shapes do not need them.
-    block = recipe.autoencoder.model_copy(update={"weights": None})
-    latent = (1, recipe.latent.channels, *recipe.latent.size)
+    shapeless = plan.component.model_copy(update={"weights": None})
+    channels, latents = plan.pass_channels
     try:
         # Fake tensors say that they are on the CPU: some autoencoders ask where they compute.
         with FakeTensorMode(), torch.no_grad():
             model = registry.build(
                 "autoencoders",
-                block if "weights" in recipe.autoencoder.arguments else recipe.autoencoder,
-                spatial_dims=len(recipe.latent.size),
-                in_channels=len(recipe.data.sequences),
-                latent_channels=recipe.latent.channels,
+                shapeless if "weights" in plan.component.arguments else plan.component,
+                spatial_dims=len(plan.latent.size),
+                in_channels=channels,
+                latent_channels=latents,
             )
-            image = torch.empty(1, len(recipe.data.sequences), *recipe.prepare.size)
-            latents = torch.empty(latent)
-            return _counted(lambda: model.encode(image)), _counted(lambda: model.decode(latents))
+            image = torch.empty(1, channels, *size)
+            code = torch.empty(1, latents, *plan.latent.size)
+            encode = _counted(lambda: model.encode(image))
+            return plan.passes * encode, plan.passes * _counted(lambda: model.decode(code))
     except (NotImplementedError, RuntimeError):
         return None
 
 
-def count_classifier(recipe: Recipe) -> Counted | None:
-    """Count the downstream classifier; None where there is none, or it cannot be counted."""
-    if recipe.classify is None:
-        return None
-    channels = len(recipe.data.sequences)
+def count_classifier(settings: Classify, channels: int, classes: int) -> Counted | None:
+    """Count the downstream classifier; None where it cannot be counted."""
     try:
         with torch.device("meta"):
             model = registry.build(
                 "classifiers",
-                recipe.classify.classifier,
-                spatial_dims=len(recipe.classify.size),
+                settings.classifier,
+                spatial_dims=len(settings.size),
                 in_channels=channels,
-                num_classes=len(recipe.data.classes),
+                num_classes=classes,
             )
             # Two images: a normalisation over one value per channel is refused in training.
-            images = torch.empty(2, channels, *recipe.classify.size)
+            images = torch.empty(2, channels, *settings.size)
         kept = _Kept(model)
         kept.watch(lambda: model(images).sum())
         with torch.no_grad():
@@ -129,9 +135,9 @@ class _Kept:
         return tensor
 
 
-def _batch(recipe: Recipe) -> Batch:
+def _batch(latent: Latent, text: Text | None, classes: int) -> Batch:
     """Return one case of the longest report, on the current device."""
-    shape, text = (1, recipe.latent.channels, *recipe.latent.size), recipe.text
+    shape = (1, latent.channels, *latent.size)
     return Batch(
         case_ids=("one",),
         latents=torch.empty(shape),
@@ -139,9 +145,9 @@ def _batch(recipe: Recipe) -> Batch:
         timesteps=torch.zeros(1, dtype=torch.int64),
         text_features=None if text is None else torch.empty(1, text.max_tokens, text.width),
         text_mask=None,
-        label=torch.zeros(1, len(recipe.data.classes)),
+        label=torch.zeros(1, classes),
         has_report=torch.ones(1, dtype=torch.bool),
-        spacing_mm=torch.ones(1, len(recipe.latent.size)),
+        spacing_mm=torch.ones(1, len(latent.size)),
     )
 
 

@@ -7,7 +7,9 @@ features of the evaluation; in memory, what libraries keep for themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.forecast.devices import Speed
 from voxella.forecast.flops import Counted, count_autoencoder, count_classifier, count_model
 from voxella.forecast.sizes import (
@@ -16,12 +18,15 @@ from voxella.forecast.sizes import (
     classifier_steps,
     count_cases,
     gpu_bytes,
-    run_bytes,
     sampled,
+    samples_bytes,
     steps_of,
+    training_bytes,
+    voxels_of,
     work_bytes,
 )
-from voxella.recipe.model import Recipe
+from voxella.recipe.autoencoder import AutoencoderTraining
+from voxella.recipe.training import Train
 from voxella.study.plan import Plan, Step
 
 __all__ = ["Forecast", "StepForecast", "forecast"]
@@ -112,24 +117,27 @@ def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: i
         UserError: A data set that is named is not there, or a batch cannot be cut among so many.
     """
     shared = next((s.recipe for s in plan.steps if s.recipe.text), plan.steps[0].recipe)
-    known = count_cases(shared, cases)
-    coder = count_autoencoder(shared)
+    known = count_cases(shared.data, cases)
+    voxels = voxels_of(shared.image_channels, shared.prepare)
+    coder = count_autoencoder(AutoencoderPlan.of(shared), shared.prepare.size)
     return Forecast(
         known,
         speed,
         processes,
-        work_bytes(shared, known),
-        _work_flop(shared, known, coder),
+        work_bytes(known, voxels, shared.latent, shared.text),
+        _work_flop(shared.autoencoder_training, known, coder),
         [_of(step, known, coder, processes) for step in plan.steps],
     )
 
 
-def _work_flop(recipe: Recipe, cases: Cases, coder: tuple[int, int] | None) -> float | None:
+def _work_flop(
+    training: AutoencoderTraining | None, cases: Cases, coder: tuple[int, int] | None
+) -> float | None:
     if coder is None:
         return None
     encode, decode = coder
     whole = float(cases.all * encode)
-    if (training := recipe.autoencoder_training) is not None:
+    if training is not None:
         # Backward is about twice forward.
         whole += 3.0 * training.steps * training.batch_size * (encode + decode)
     return whole
@@ -139,14 +147,17 @@ def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int)
     if step.until == "classify":
         return _classifier(step, cases, processes)
     recipe, counted = step.recipe, count_model(step.recipe)
-    steps, volumes = steps_of(recipe, cases), sampled(recipe, cases)
+    batch = int(recipe.deepspeed["train_batch_size"])
+    steps = steps_of(recipe.train, cases.train, batch)
+    volumes = sampled(recipe.sample, cases)
     train = sample = None
     if counted is not None:
-        train = float(steps * int(recipe.deepspeed["train_batch_size"]) * counted.train)
+        train = float(steps * batch * counted.train)
         if coder is not None:
             guided = 2 if recipe.sample.guidance != 1.0 else 1
             sample = float(volumes * (recipe.sample.steps * guided * counted.forward + coder[1]))
     parameters = None if counted is None else counted.parameters
+    images = samples_bytes(recipe.sample, volumes, voxels_of(recipe.image_channels, recipe.prepare))
     return StepForecast(
         step,
         parameters,
@@ -154,26 +165,25 @@ def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int)
         volumes,
         train,
         sample,
-        None if counted is None else _memory(recipe, counted, processes),
-        run_bytes(recipe, parameters or 0, volumes),
+        None if counted is None else _memory(recipe.train, recipe.deepspeed, counted, processes),
+        training_bytes(recipe.train, parameters or 0) + images,
     )
 
 
-def _memory(recipe: Recipe, counted: Counted, processes: int) -> int:
-    states = gpu_bytes(recipe, counted.parameters, processes)
-    return states + activation_bytes(recipe.deepspeed, counted.activations, processes)
+def _memory(train: Train, block: dict[str, Any], counted: Counted, processes: int) -> int:
+    averaged = train.ema_decay is not None
+    states = gpu_bytes(block, counted.parameters, processes, averaged=averaged)
+    return states + activation_bytes(block, counted.activations, processes)
 
 
 def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
-    recipe, counted = step.recipe, count_classifier(step.recipe)
-    settings = recipe.classify
+    settings = step.recipe.classify
     assert settings is not None, "the plan has looked"
+    counted = count_classifier(settings, step.recipe.image_channels, len(step.recipe.data.classes))
     # Whatever else is sampled, it learns from twins of training cases.
-    steps = classifier_steps(settings, cases, sampled(recipe, cases, ("train",)))
+    steps = classifier_steps(settings, cases, sampled(step.recipe.sample, cases, ("train",)))
     if counted is None:
         return StepForecast(step, None, steps, 0, None, None, None, 0)
-    # Its own lengths and its own DeepSpeed block, in the places of the generator's.
-    own = recipe.model_copy(update={"train": settings.train, "deepspeed": settings.deepspeed})
     batch = int(settings.deepspeed["train_batch_size"])
     return StepForecast(
         step,
@@ -182,6 +192,6 @@ def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
         0,
         float(steps * batch * counted.train),
         0.0,
-        _memory(own, counted, processes),
-        run_bytes(own, counted.parameters, 0) * settings.seeds,
+        _memory(settings.train, settings.deepspeed, counted, processes),
+        training_bytes(settings.train, counted.parameters) * settings.seeds,
     )

@@ -14,7 +14,8 @@ from voxella.engine.precision import autocast_dtype
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.recipe.classification import Classify
-from voxella.recipe.model import Recipe
+from voxella.recipe.inputs import Data, Latent, Prepare, Text
+from voxella.recipe.sampling import Sample
 from voxella.recipe.training import Train
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "classifier_steps",
     "count_cases",
     "gpu_bytes",
-    "run_bytes",
     "sampled",
+    "samples_bytes",
     "steps_of",
+    "training_bytes",
+    "voxels_of",
     "work_bytes",
 ]
 
@@ -49,19 +52,19 @@ class Cases:
     basis: str
 
 
-def count_cases(recipe: Recipe, asked: int | None) -> Cases:
+def count_cases(data: Data, asked: int | None) -> Cases:
     """Return the cases of a recipe's data: asked for, of its manifest, of its importer, or assumed.
 
     Raises:
-        UserError: The data set that the recipe names is not there.
+        UserError: The data set that is named is not there.
     """
     if asked is not None:
         whole = round(asked * _PAPER_ALL / (_PAPER_ALL - _PAPER_TEST))
         return Cases(asked, whole, "as asked for; held out: the paper's share")
-    if recipe.data.dataset is not None:
-        manifest = Manifest.read(recipe.data.dataset)
-        return Cases(len(manifest.split("train")), len(manifest), str(recipe.data.dataset))
-    importer = recipe.data.importer
+    if data.dataset is not None:
+        manifest = Manifest.read(data.dataset)
+        return Cases(len(manifest.split("train")), len(manifest), str(data.dataset))
+    importer = data.importer
     made = None if importer is None else importer.arguments.get("cases")
     if isinstance(made, int):
         return Cases(max(1, round(0.75 * made)), made, "the importer's block, 3 of 4 to train on")
@@ -70,9 +73,11 @@ def count_cases(recipe: Recipe, asked: int | None) -> Cases:
     )
 
 
-def steps_of(recipe: Recipe, cases: Cases) -> int:
-    """Return the optimizer steps of training."""
-    return _steps(recipe.train, cases.train, int(recipe.deepspeed["train_batch_size"]))
+def steps_of(length: Train, cases: int, batch: int) -> int:
+    """Return the optimizer steps of a training over so many cases, ``batch`` at a step."""
+    if length.steps is not None:
+        return length.steps
+    return math.ceil((length.epochs or 0) * cases / batch)
 
 
 def classifier_steps(settings: Classify, cases: Cases, volumes: int) -> int:
@@ -81,21 +86,14 @@ def classifier_steps(settings: Classify, cases: Cases, volumes: int) -> int:
     sizes = {"real": cases.train, "synthetic": volumes, "both": cases.train + volumes}
     if settings.training_set == "synthetic_then_real":
         later = settings.finetune or settings.train
-        steps = _steps(settings.train, volumes, batch) + _steps(later, cases.train, batch)
+        steps = steps_of(settings.train, volumes, batch) + steps_of(later, cases.train, batch)
     else:
-        steps = _steps(settings.train, sizes[settings.training_set], batch)
+        steps = steps_of(settings.train, sizes[settings.training_set], batch)
     return steps * settings.seeds
 
 
-def _steps(length: Train, cases: int, batch: int) -> int:
-    if length.steps is not None:
-        return length.steps
-    return math.ceil((length.epochs or 0) * cases / batch)
-
-
-def sampled(recipe: Recipe, cases: Cases, splits: Sequence[str] | None = None) -> int:
-    """Return the volumes that sampling makes of the splits named; None: of the recipe's."""
-    settings = recipe.sample
+def sampled(settings: Sample, cases: Cases, splits: Sequence[str] | None = None) -> int:
+    """Return the volumes that sampling makes of the splits named; None: of its own."""
     wanted = settings.splits if splits is None else splits
     others = len(set(wanted) - {"train"})
     # How the rest falls to val and test is not known: half each, where both are sampled.
@@ -121,20 +119,26 @@ def activation_bytes(block: dict[str, Any], of_a_case: int, processes: int) -> i
     return int(config["train_micro_batch_size_per_gpu"]) * of_a_case // (2 if reduced else 1)
 
 
-def gpu_bytes(recipe: Recipe, parameters: int, processes: int) -> int:
+def gpu_bytes(block: dict[str, Any], parameters: int, processes: int, *, averaged: bool) -> int:
     """Return what one process holds of a model in training: weights and all that goes with them.
 
     Weights and gradients in float32, or in two bytes beside float32 originals where the whole model
     is cast; Adam's two moments; the average. ZeRO 1 spreads the optimizer, 2 the gradients as well,
     3 everything. What is offloaded is on the host.
+
+    Args:
+        block: A ``deepspeed`` block.
+        parameters: Trained numbers.
+        processes: That share the model.
+        averaged: Whether an average of the weights is kept.
     """
-    stage, block = zero_stage(recipe.deepspeed), recipe.deepspeed
+    stage = zero_stage(block)
     cast = (block.get("bf16") or {}).get("enabled", False)
     width = 2 if cast else _FLOAT
     zero = block.get("zero_optimization") or {}
     offloaded = (zero.get("offload_optimizer") or {}).get("device") == "cpu"
     states = 0 if offloaded else _ADAM + (_FLOAT if cast else 0)
-    average = 0 if recipe.train.ema_decay is None else _FLOAT
+    average = _FLOAT if averaged else 0
     share = {name: processes if stage >= least else 1 for name, least in _SPREAD.items()}
     per_parameter = (
         width / share["weights"]
@@ -149,22 +153,39 @@ def gpu_bytes(recipe: Recipe, parameters: int, processes: int) -> int:
 _SPREAD = {"optimizer": 1, "gradients": 2, "weights": 3}
 
 
-def work_bytes(recipe: Recipe, cases: Cases) -> dict[str, int]:
-    """Return what the shared workspace takes at most: no image compressed, no report short."""
-    voxels = math.prod(recipe.prepare.size) * len(recipe.data.sequences)
-    latent = bytes_per_case(recipe.latent.dtype, (recipe.latent.channels, *recipe.latent.size))
-    found = {"prepared": cases.all * voxels * _FLOAT, "latents": cases.all * latent}
-    if recipe.text is not None:
-        features = (recipe.text.max_tokens, recipe.text.width)
-        found["text"] = cases.all * TEXT_STORAGE[recipe.text.dtype].nbytes(features)
+def voxels_of(channels: int, prepare: Prepare) -> int:
+    """Return the voxels of a case on the training grid, all its channels together."""
+    return math.prod(prepare.size) * channels
+
+
+def work_bytes(cases: Cases, voxels: int, latent: Latent, text: Text | None) -> dict[str, int]:
+    """Return what the shared workspace takes at most: no image compressed, no report short.
+
+    Args:
+        cases: How many there are.
+        voxels: Of a case.
+        latent: What is cached of its image.
+        text: What is cached of its report; None: nothing.
+    """
+    of_a_case = bytes_per_case(latent.dtype, (latent.channels, *latent.size))
+    found = {
+        "prepared": cases.all * voxels * _FLOAT,
+        "latents": (cases.all + cases.train * latent.variations) * of_a_case,
+    }
+    if text is not None:
+        features = (text.max_tokens, text.width)
+        found["text"] = cases.all * TEXT_STORAGE[text.dtype].nbytes(features)
     return found
 
 
-def run_bytes(recipe: Recipe, parameters: int, volumes: int) -> int:
-    """Return what one run takes at most: checkpoints, the exported model, volumes."""
-    voxels = math.prod(recipe.prepare.size) * len(recipe.data.sequences)
-    stored = 2 if recipe.sample.int16_scale is not None else _FLOAT
-    average = 0 if recipe.train.ema_decay is None else _FLOAT
+def training_bytes(train: Train, parameters: int) -> int:
+    """Return what a training keeps at most: checkpoints and the exported model."""
+    average = 0 if train.ema_decay is None else _FLOAT
     # One more than is kept: a new checkpoint is whole before an old one goes.
-    checkpoints = (recipe.train.keep_checkpoints + 1) * (_FLOAT + _ADAM + average)
-    return parameters * (checkpoints + _FLOAT) + volumes * voxels * stored
+    checkpoints = (train.keep_checkpoints + 1) * (_FLOAT + _ADAM + average)
+    return parameters * (checkpoints + _FLOAT)
+
+
+def samples_bytes(sample: Sample, volumes: int, voxels: int) -> int:
+    """Return what so many generated volumes take at most."""
+    return volumes * voxels * (2 if sample.int16_scale is not None else _FLOAT)

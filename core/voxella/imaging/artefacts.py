@@ -1,4 +1,8 @@
-"""Artefacts of MRI: what is drawn for each from a keyed generator, and how TorchIO applies it."""
+"""Artefacts of MRI by TorchIO: how their parameters are drawn, and what they do to a volume.
+
+TorchIO's random transforms draw from torch's global generator, and so does calling any transform:
+hence parameters of our own, and ``apply_transform``.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,46 @@ from voxella.philox import keyed_generator
 if TYPE_CHECKING:
     import torchio as tio
 
-__all__ = ["APPLY", "DRAW", "applied"]
+__all__ = ["applied", "draw_artefact", "with_artefact"]
 
 _BIAS_ORDER = 3
 _BIAS_TERMS = 20  # monomials in three variables up to that order
 _RESTORED = 0.02  # TorchIO's default: the centre of k-space that ghosts leave alone
 
 
+def draw_artefact(
+    name: str,
+    block: Any,  # noqa: ANN401 - one of the blocks of voxella.recipe.augment
+    axes: int,
+    generator: np.random.Generator,
+) -> dict[str, Any]:
+    """Return the parameters of an artefact, JSON-ready.
+
+    Args:
+        name: One of :data:`voxella.recipe.augment.ARTEFACTS`.
+        block: Its settings.
+        axes: Spatial axes of the image.
+        generator: Used for nothing else.
+    """
+    return _DRAW[name](block, axes, generator)
+
+
+def with_artefact(
+    name: str, volume: Tensor, spacing_mm: Sequence[float], parameters: Mapping[str, Any]
+) -> Tensor:
+    """Return a volume with an artefact, in [0, 1].
+
+    Args:
+        name: As in :func:`draw_artefact`.
+        volume: ``(C, R, A, S)`` float32 in [0, 1]; of a slice, S is 1.
+        spacing_mm: ``(3,)``.
+        parameters: As drawn.
+    """
+    return _APPLY[name](volume, list(spacing_mm), parameters).clamp(0.0, 1.0)
+
+
 def applied(transform: tio.Transform, volume: Tensor, spacing: Sequence[float]) -> Tensor:
-    """Return a volume ``(C, *spatial)`` of voxels of ``spacing`` mm, changed by a transform."""
+    """Return a volume after a deterministic transform of TorchIO; arguments as above."""
     import torchio as tio
 
     affine = np.diag([*spacing, 1.0])
@@ -133,7 +168,7 @@ def _noise(volume: Tensor, spacing: list[float], given: Mapping[str, Any]) -> Te
     return volume + std * torch.from_numpy(drawn)
 
 
-DRAW = {
+_DRAW = {
     "bias_field": _draw_bias_field,
     "motion": _draw_motion,
     "ghosting": _draw_ghosting,
@@ -141,7 +176,7 @@ DRAW = {
     "blur": _draw_blur,
     "noise": _draw_noise,
 }
-APPLY = {
+_APPLY = {
     "bias_field": _bias_field,
     "motion": _motion,
     "ghosting": _ghosting,

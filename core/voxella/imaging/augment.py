@@ -1,25 +1,21 @@
 """Random changes of an image: flip, rotation, translation, zoom, and artefacts of MRI.
 
 What happens to an image is a function of (seed, case id, epoch). It is drawn from our own keyed
-generator and handed to TorchIO's deterministic transforms. Their random ones draw from torch's
-global generator, and so does calling a transform: hence ``apply_transform``.
+generator and handed to TorchIO's deterministic transforms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from voxella.diffusion.noise import seeded_uniform
-from voxella.imaging.artefacts import APPLY, DRAW, applied
+from voxella.imaging.artefacts import applied, draw_artefact, with_artefact
 from voxella.philox import keyed_generator
 from voxella.recipe.augment import ARTEFACTS, Augment
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Change", "augmented", "draw"]
 
@@ -74,7 +70,7 @@ def draw(settings: Augment, axes: int, *, seed: int, case_id: str, epoch: int) -
             # A generator of its own: switching one artefact on moves no other.
             generator = keyed_generator(seed, f"augment/{name}", case_id, epoch)
             if generator.random() < block.probability:
-                artefacts[name] = DRAW[name](block, axes, generator)
+                artefacts[name] = draw_artefact(name, block, axes, generator)
     return Change(
         flip=settings.flip and happens[0],
         rotate=settings.rotate_degrees * (2 * angle - 1) if happens[1] else 0.0,
@@ -104,7 +100,7 @@ def augmented(image: Tensor, change: Change, spacing_mm: Sequence[float]) -> Ten
     if change.resamples:
         volume = _moved(volume, change, spacing, flat=axes == 2)
     for name, parameters in change.artefacts.items():
-        volume = APPLY[name](volume, spacing, parameters).clamp(0.0, 1.0)
+        volume = with_artefact(name, volume, spacing, parameters)
     return volume if axes == 3 else volume[..., 0]
 
 

@@ -18,6 +18,7 @@ from voxella.machine import raise_if_machine
 
 __all__ = [
     "DEFLATE_MOST",
+    "RASTER",
     "SUFFIXES",
     "TextHeader",
     "check_capacity",
@@ -25,10 +26,13 @@ __all__ = [
     "check_image_file",
     "file_parts",
     "image_suffix",
+    "is_raster",
     "read_text_header",
 ]
 
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+# PNG, JPEG and TIFF: pictures of two axes that do not say how large their pixels are in mm.
+RASTER = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", *RASTER)
 # What else medical images come in: what it is, and how it becomes one of the above.
 _FOREIGN = {
     (".dcm", ".dcm.gz", ".ima"): ("DICOM", "voxella import dicom FOLDER --out DATASET"),
@@ -51,6 +55,11 @@ _CHUNK_BYTES = 1 << 16
 def image_suffix(path: Path) -> str | None:
     """Return which of :data:`SUFFIXES` the file's name ends in, or None."""
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+
+
+def is_raster(path: Path) -> bool:
+    """Tell by its name whether a file is a PNG, JPEG or TIFF picture."""
+    return image_suffix(path) in RASTER
 
 
 def check_image_file(path: Path) -> None:

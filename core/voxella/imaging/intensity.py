@@ -1,4 +1,4 @@
-"""Intensities to [0, 1]: by percentiles of the crop, or by a window that is the same everywhere."""
+"""Intensities to [0, 1]: by percentiles of the crop, by a window, or left as they are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from voxella.imaging.geometry import Grid, values_at, voxels_inside
 from voxella.imaging.problem import ImageError
 from voxella.imaging.volume import Array, Volume
-from voxella.recipe.model import Intensity
+from voxella.recipe.inputs import Intensity
 
-__all__ = ["finite", "intensity_window", "normalise"]
+__all__ = ["as_stored", "finite", "intensity_window", "normalise"]
 
 # A map whose brightest voxels reach no further into a fixed window is in other units.
 _LEAST_OF_WINDOW = 0.01
@@ -20,7 +20,7 @@ _GLANCE = 4
 
 
 def intensity_window(
-    sequence: str, volume: Volume, grid: Grid, rule: Intensity
+    sequence: str, volume: Volume, grid: Grid, rule: Intensity, white: float = 1.0
 ) -> tuple[float, float]:
     """Return the intensities that become 0 and 1.
 
@@ -28,21 +28,42 @@ def intensity_window(
         sequence: Its name, for the message.
         volume: The scan, every voxel finite.
         grid: Percentiles are those of the voxels inside its box.
-        rule: Percentiles or a fixed window.
+        rule: Percentiles, a fixed window, or neither: 0 to white.
+        white: The number that stands for white in the file.
 
     Raises:
         ImageError: The sequence does not meet the grid's box or none of its voxels, is constant
-            there, or does not fill a fixed window, as an ADC map in other units.
+            there, does not fill a fixed window, as an ADC map in other units, or leaves 0 to white.
     """
     values = voxels_inside(volume, grid)
     if not values.size:
         problem = f"{sequence}: none of it lies within the first sequence's crop"
         raise ImageError(problem, code="geometry.no-overlap")
-    window = rule.window or _by_percentiles(sequence, values, rule)
+    if rule.rule is not None:
+        window = as_stored(sequence, values, white)
+    else:
+        window = rule.window or _by_percentiles(sequence, values, rule)
     if rule.window is not None:
         _check_units(sequence, values, window)
     _check_contrast(sequence, volume, grid, window)
     return window
+
+
+def as_stored(sequence: str, values: NDArray[np.float32], white: float) -> tuple[float, float]:
+    """Return 0 and white, the window of an image whose values stay.
+
+    Raises:
+        ImageError: Values lie outside.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > white:
+        raise ImageError(
+            f"{sequence}: its values ({low:g} to {high:g}) leave 0 to {white:g}, and "
+            f"prepare.intensity.{sequence}.rule keeps them as they are",
+            code="image.units",
+            remedy="give the sequence percentiles or a window in the place of the rule",
+        )
+    return 0.0, white
 
 
 def _by_percentiles(

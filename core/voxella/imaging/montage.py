@@ -34,12 +34,18 @@ def three_planes(
     """Return the axial, coronal and sagittal mid-planes in one row, uint8 ``(H, W)``.
 
     Args:
-        volume: ``(R, A, S)``; one slice, or ``(R, A)``, gives its one plane.
+        volume: ``(R, A, S)``; one slice, or ``(R, A)``, gives its one plane. Or ``(C, R, A, S)``:
+            of red, green and blue the picture is ``(H, W, 3)``.
         spacing_mm: Voxel edges along the volume's axes.
         pixel_mm: Edge of a pixel; None: the finest voxel edge.
         window: Values shown as black and white.
     """
     volume = np.asarray(volume)
+    if volume.ndim == 4:
+        colours = [
+            three_planes(one, spacing_mm, pixel_mm=pixel_mm, window=window) for one in volume
+        ]
+        return colours[0] if len(colours) == 1 else np.stack(colours, axis=-1)
     if volume.ndim == 3 and volume.shape[2] == 1:
         volume = volume[..., 0]
     spacing = [float(edge) for edge in spacing_mm][: volume.ndim]
@@ -67,7 +73,8 @@ def montage(
     """Return the three mid-planes of every volume as one picture, uint8 ``(H, W)``.
 
     Args:
-        volumes: Each ``(R, A, S)`` or ``(R, A)``; sizes may differ.
+        volumes: Each ``(R, A, S)`` or ``(R, A)``; sizes may differ. Or ``(C, R, A, S)``; where any
+            is in colours the picture is ``(H, W, 3)``.
         spacing_mm: Voxel edges, for all volumes or one list for each.
         labels: A short caption for each volume (a case id, a class; never report text).
         columns: Volumes beside each other.
@@ -81,6 +88,20 @@ def montage(
     spacings = _one_each(spacing_mm, len(volumes))
     if len(spacings) != len(volumes) or (labels is not None and len(labels) != len(volumes)):
         raise ValueError(f"{len(volumes)} volumes need as many spacings and labels")
+    if any(_in_colours(volume) for volume in volumes):
+        return np.stack(
+            [
+                montage(
+                    [volume[k] if _in_colours(volume) else volume for volume in volumes],
+                    spacings,
+                    labels=labels,
+                    columns=columns,
+                    window=window,
+                )
+                for k in range(3)
+            ],
+            axis=-1,
+        )
     finest = min(float(edge) for spacing in spacings for edge in spacing)
     panels = [
         three_planes(volume, spacing, pixel_mm=finest, window=window)
@@ -106,6 +127,10 @@ def write_png(path: Path, image: Picture) -> Path:
     with atomic_path(Path(path)) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
     return Path(path)
+
+
+def _in_colours(volume: NDArray[Any]) -> bool:
+    return volume.ndim == 4 and len(volume) > 1
 
 
 def _one_each(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from voxella.imaging.affine import edges_problem
 
-__all__ = ["HeaderFault", "NiftiHeader", "mm_per_unit", "read_nifti_header"]
+__all__ = ["HeaderFault", "NiftiHeader", "is_rgb_vector", "mm_per_unit", "read_nifti_header"]
 
 _VERSIONS = {348: (nib.Nifti1Header, b"n+1", 352), 540: (nib.Nifti2Header, b"n+2", 544)}
 # By these NIfTI-2 tells that no transfer in text mode has touched the file; some leave them out.
@@ -27,6 +27,8 @@ _LENGTH_MASK = 7
 # Code of the unit of length -> mm; 0 is unknown, which everyone takes for mm.
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _FURTHEST_OFFSET = 1 << 31
+# The standard's code for red, green and blue along the fifth axis, of whatever type.
+_RGB_VECTOR = 2003
 
 
 class HeaderFault(ValueError):
@@ -52,6 +54,7 @@ class NiftiHeader:
         offset: First byte of the voxels.
         scaling: Slope and intercept, or None where the stored values are the intensities.
         affine: ``(4, 4)`` voxel index to RAS+ mm, of the file's own axis order.
+        rgb_vector: The fifth axis, of three, holds red, green and blue.
     """
 
     shape: tuple[int, ...]
@@ -59,6 +62,7 @@ class NiftiHeader:
     offset: int
     scaling: tuple[float, float] | None
     affine: NDArray[np.float64]
+    rgb_vector: bool = False
 
 
 def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
@@ -87,7 +91,19 @@ def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
     offset = float(header["vox_offset"])
     if not least_offset <= offset <= _FURTHEST_OFFSET:
         raise ValueError(f"its voxels cannot begin at byte {offset:g}")
-    return NiftiHeader(shape, _dtype(header), int(offset), _scaling(header), _affine(header, shape))
+    return NiftiHeader(
+        shape,
+        _dtype(header),
+        int(offset),
+        _scaling(header),
+        _affine(header, shape),
+        is_rgb_vector(header, shape),
+    )
+
+
+def is_rgb_vector(header: Any, shape: tuple[int, ...]) -> bool:  # noqa: ANN401 - as below
+    """Tell whether a header declares red, green and blue along its fifth axis."""
+    return int(header["intent_code"]) == _RGB_VECTOR and len(shape) == 5 and shape[3:] == (1, 3)
 
 
 def mm_per_unit(header: Any) -> float | None:  # noqa: ANN401 - nibabel's classes have no types

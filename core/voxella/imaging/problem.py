@@ -6,13 +6,15 @@ Reading and preparing raise it, the check reports it, so both judge by the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from voxella.errors import UserError
-from voxella.limits import VOXELS
+from voxella.limits import VOXELS, Limit
+from voxella.machine import raise_if_machine
 
-__all__ = ["ImageError", "Problem", "check_size"]
+__all__ = ["ImageError", "Problem", "check_size", "reading"]
 
 # Code and message; the message names neither file nor sequence.
 Problem = tuple[str, str]
@@ -41,18 +43,36 @@ class ImageError(UserError):
         self.code = code
 
 
-def check_size(path: Path, shape: Sequence[int]) -> None:
-    """Refuse an image of more voxels than :data:`voxella.limits.VOXELS`.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises over a damaged file into one message that names the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise_if_machine(error, path)
+        # The last line is the reason; SimpleITK's earlier ones are its own source positions.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise ImageError(
+            f"{path}: cannot be read, truncated or damaged: {reason}",
+            code="image.damaged",
+            remedy="open it in a viewer, or copy it again from its source",
+        ) from error
+
+
+def check_size(path: Path, shape: Sequence[int], limit: Limit = VOXELS) -> None:
+    """Refuse an image of more voxels, or pixels, than a limit.
 
     Raises:
         ImageError: It claims more.
     """
     count = math.prod(int(voxels) for voxels in shape)
-    if count > VOXELS.most:
+    if count > limit.most:
         size = " x ".join(str(voxels) for voxels in shape)
         raise ImageError(
-            f"{path}: its header claims {size} = {count:,} voxels",
+            f"{path}: its header claims {size} = {count:,} {limit.unit.split()[0]}",
             code="image.impossible-size",
-            legal=f"at most {VOXELS.most:,}",
-            remedy=f"copy the file again; {VOXELS.remedy(count)}",
+            legal=f"at most {limit.most:,}",
+            remedy=f"copy the file again; {limit.remedy(count)}",
         )

@@ -1,4 +1,4 @@
-"""Image files to voxels in the file's own axis order: NIfTI by nibabel, the rest by SimpleITK.
+"""Image files to voxels in the file's own axis order: NIfTI by nibabel, MetaImage and NRRD by ITK.
 
 SimpleITK would read NIfTI too, but returns garbage without an error when the file is truncated, and
 refuses NIfTI-2 and affines that are not quite orthonormal. nibabel interprets the header; the bytes
@@ -12,14 +12,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from voxella.errors import UserError
 from voxella.imaging.headers import (
     DEFLATE_MOST,
     check_capacity,
@@ -27,49 +26,54 @@ from voxella.imaging.headers import (
     read_text_header,
 )
 from voxella.imaging.nifti_header import HeaderFault, NiftiHeader, read_nifti_header
-from voxella.imaging.problem import ImageError, check_size
+from voxella.imaging.problem import ImageError, check_size, reading
 from voxella.imaging.text_geometry import geometry_problems
-from voxella.machine import raise_if_machine
 
-__all__ = ["Affine", "Array", "read_itk", "read_nifti"]
+__all__ = ["Affine", "Array", "Stored", "read_itk", "read_nifti"]
 
 Array = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _CHUNK_BYTES = 1 << 20
+_WHITE = 255.0
+# Names of a NIfTI voxel's numbers: one number, or colours of 8 bits.
+_NIFTI_KINDS = (None, ("R", "G", "B"))
+# Three of these are a colour; of other kinds they are a vector, such as a displacement.
+_ITK_COLOURS = {
+    "vector of 8-bit unsigned integer": _WHITE,
+    "vector of 16-bit unsigned integer": 65535.0,
+}
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turn whatever a parser raises over a damaged file into one message that names the file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise_if_machine(error, path)
-        # The last line is the reason; SimpleITK's earlier ones are its own source positions.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise ImageError(
-            f"{path}: cannot be read, truncated or damaged: {reason}",
-            code="image.damaged",
-            remedy="open it in a viewer, or copy it again from its source",
-        ) from error
+class Stored(NamedTuple):
+    """An image as its file has it.
+
+    Attributes:
+        array: ``(C, *axes)`` float32, three axes in the file's own order; C is 1, or 3 for red,
+            green and blue.
+        affine: ``(4, 4)`` voxel index to RAS+ mm.
+        white: The number that stands for white where voxels are shown as they are: 255 or 65535 for
+            colours of 8 or 16 bits and for pictures, else 1.
+    """
+
+    array: Array
+    affine: Affine
+    white: float = 1.0
 
 
-def read_nifti(path: Path) -> tuple[Array, Affine]:
+def read_nifti(path: Path) -> Stored:
     """Read a ``.nii`` or ``.nii.gz`` file in its own axis order.
 
     Raises:
         UserError: As :func:`voxella.imaging.volume.read_volume`, affine and NaN left aside.
     """
     packed = path.name.lower().endswith(".gz")
-    with _named(path), _open(path, packed) as stream:
+    with reading(path), _open(path, packed) as stream:
         header = _nifti_header(path, stream)
         kind = header.dtype
-        _check_kind(path, colour=kind.fields is not None, is_complex=kind.kind == "c")
-        shape = _three_axes(path, header.shape)
+        _check_kind(path, is_vector=kind.names not in _NIFTI_KINDS, is_complex=kind.kind == "c")
+        shape = _three_axes(path, header.shape[:3] if header.rgb_vector else header.shape)
         check_size(path, header.shape)
         claimed = int(np.prod(header.shape, dtype=object)) * kind.itemsize
         before = 0 if packed else header.offset
@@ -80,11 +84,15 @@ def read_nifti(path: Path) -> tuple[Array, Affine]:
         # To the end of the stream: only there is gzip's checksum compared.
         while stream.read(_CHUNK_BYTES):
             pass
-    stored = stored.reshape(shape, order="F")
+    if kind.names is not None:
+        bytes_by_colour = [stored[name].reshape(shape, order="F") for name in kind.names]
+        return Stored(np.stack(bytes_by_colour).astype(np.float32), header.affine, _WHITE)
+    # The vector's axis is the last: Fortran's order, turned to the front.
+    stored = np.moveaxis(stored.reshape((*shape, -1), order="F"), -1, 0)
     with np.errstate(all="ignore"):  # what becomes infinite is counted with what was
         if header.scaling is not None:
             stored = apply_read_scaling(stored, *header.scaling)
-        return stored.astype(np.float32), header.affine
+        return Stored(stored.astype(np.float32), header.affine)
 
 
 def _nifti_header(path: Path, stream: BinaryIO) -> NiftiHeader:
@@ -116,7 +124,7 @@ def _open(path: Path, packed: bool) -> Iterator[BinaryIO]:
             yield plain
 
 
-def read_itk(path: Path) -> tuple[Array, Affine]:
+def read_itk(path: Path) -> Stored:
     """Read a MetaImage or NRRD file in its own axis order.
 
     Raises:
@@ -125,11 +133,12 @@ def read_itk(path: Path) -> tuple[Array, Affine]:
     header = read_text_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with _named(path):
+    with reading(path):
         reader.ReadImageInformation()
         kind = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
-        is_complex = "complex" in kind
-        _check_kind(path, colour=reader.GetNumberOfComponents() > 1, is_complex=is_complex)
+        colours = int(reader.GetNumberOfComponents())
+        is_vector = colours > 1 and not (colours == 3 and kind in _ITK_COLOURS)
+        _check_kind(path, is_vector=is_vector, is_complex="complex" in kind)
         size = tuple(int(count) for count in reader.GetSize())
         shape = _three_axes(path, size)
         if len(size) > 3:
@@ -138,15 +147,19 @@ def read_itk(path: Path) -> tuple[Array, Affine]:
         if unsaid := geometry_problems(header.fields):
             raise _unsaid(path, unsaid[0][0], "; ".join(told for _, told in unsaid))
         bits = re.search(r"(\d+)-bit", kind)
-        claimed = int(np.prod(size, dtype=object)) * (int(bits[1]) if bits else 8) // 8
+        claimed = colours * int(np.prod(size, dtype=object)) * (int(bits[1]) if bits else 8) // 8
         held = header.data_file.stat().st_size - header.data_offset
         check_capacity(path, claimed, held, header.expansion)
         if header.deflated and not {"line skip", "byte skip"} & header.fields.keys():
             check_deflate(header, claimed, path)
-        image = sitk.Cast(reader.Execute(), sitk.sitkFloat32)
-    # SimpleITK's arrays are (z, y, x).
-    array = sitk.GetArrayFromImage(image).T.reshape(shape)
-    return array, _itk_affine(image)
+        image = reader.Execute()
+    # SimpleITK's arrays are (z, y, x), and colours are behind.
+    if colours > 1:
+        planes = sitk.GetArrayFromImage(image).T.reshape(colours, *shape)
+        return Stored(planes.astype(np.float32), _itk_affine(image), _ITK_COLOURS[kind])
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    array = sitk.GetArrayFromImage(image).T.reshape(1, *shape)
+    return Stored(array, _itk_affine(image))
 
 
 def _unsaid(path: Path, code: str, problem: str) -> ImageError:
@@ -164,10 +177,11 @@ def _itk_affine(image: sitk.Image) -> Affine:
     return np.asarray(_LPS_TO_RAS @ lps, dtype=np.float64)
 
 
-def _check_kind(path: Path, *, colour: bool, is_complex: bool) -> None:
-    if colour:
+def _check_kind(path: Path, *, is_vector: bool, is_complex: bool) -> None:
+    if is_vector:
         raise ImageError(
-            f"{path}: colour (RGB) or vector voxels; one number per voxel is needed",
+            f"{path}: colour (RGB) or vector voxels; one number per voxel is needed, or red, green "
+            "and blue of 8 or 16 bits",
             code="image.colour",
         )
     if is_complex:

@@ -11,13 +11,17 @@ from torch import Tensor
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case
+from voxella.case.texts import draw_text
+from voxella.case_fields import spacing_of
 from voxella.diffusion.noise import seeded_noise, seeded_timesteps, seeded_uniform
 from voxella.engine.order import Visit
 from voxella.errors import UserError
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.build import Batch
-from voxella.recipe.model import Recipe
+from voxella.ldm.conditions import class_index
+from voxella.ldm.scale import Scale, over_channels
 
-__all__ = ["BatchMaker", "class_index", "pad_features"]
+__all__ = ["BatchMaker", "pad_features"]
 
 
 def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -31,41 +35,25 @@ def pad_features(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return joined, mask
 
 
-def class_index(recipe: Recipe, case: Case) -> int | None:
-    """Return the place of a case's label among the recipe's classes; None when it has none.
-
-    Raises:
-        UserError: The label is not one of them.
-    """
-    classes = recipe.data.classes
-    if case.label is None:
-        return None
-    if case.label not in classes:
-        raise UserError(
-            f"case {case.id}: label {case.label!r} is not a class of the recipe",
-            legal=", ".join(classes),
-            remedy="--set 'data.classes=[...]', or import again with these names",
-        )
-    return classes.index(case.label)
-
-
 @dataclass(frozen=True)
 class BatchMaker:
     """Makes a :class:`Batch` of visits. Holds no state, so any process makes the same batch.
 
     Attributes:
-        recipe: The experiment.
+        settings: What the recipe says of them.
         cases: The training cases by id.
         latents: Cached means and log sigmas.
         text: Cached token features, or None when the conditioner reads none.
-        scale: Factor on latents.
+        scale: Factor on latents, or one for each channel.
+        draws_text: Of several texts of a case each visit sees one by chance; else the first.
     """
 
-    recipe: Recipe
+    settings: BatchSettings
     cases: dict[str, Case]
     latents: LatentCache
     text: TextCache | None
-    scale: float
+    scale: Scale
+    draws_text: bool = True
 
     def make(
         self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None
@@ -98,31 +86,47 @@ class BatchMaker:
         )
 
     def _latent(self, visit: Visit) -> Tensor:
+        entry = self._entry(visit)
         # Without sigma there is nothing to draw.
-        if self.recipe.latent.draw == "mean" or not self.latents.has_sigma:
-            return self.latents.mean(visit.case_id) * self.scale
-        mean, log_sigma = self.latents.read(visit.case_id)
+        if self.settings.draw == "mean" or not self.latents.has_sigma:
+            mean = self.latents.mean(entry)
+            return mean * over_channels(self.scale, mean.ndim - 1)
+        mean, log_sigma = self.latents.read(entry)
         # Paper mode keeps one draw per case for ever; by default each visit draws anew.
-        epoch = 0 if self.recipe.latent.draw == "fixed" else visit.epoch
+        epoch = 0 if self.settings.draw == "fixed" else visit.epoch
         eps = seeded_noise(
             mean.shape,
-            seed=self.recipe.seed,
+            seed=self.settings.seed,
             case_id=visit.case_id,
             step=epoch,
             purpose="latent",
         )
-        return (mean + log_sigma.exp() * eps) * self.scale
+        return (mean + log_sigma.exp() * eps) * over_channels(self.scale, mean.ndim - 1)
+
+    def _entry(self, visit: Visit) -> str:
+        """Return which of a case's latents this visit sees: its own, or an augmented variation."""
+        entries = self.latents.entries(visit.case_id)
+        if len(entries) == 1:
+            return entries[0]
+        drawn = seeded_uniform(
+            (),
+            seed=self.settings.seed,
+            case_id=visit.case_id,
+            step=visit.epoch,
+            purpose="variation",
+        )
+        return entries[int(float(drawn) * len(entries))]
 
     def _noise(self, visit: Visit, shape: Sequence[int]) -> Tensor:
         return seeded_noise(
-            tuple(shape), seed=self.recipe.seed, case_id=visit.case_id, step=visit.epoch
+            tuple(shape), seed=self.settings.seed, case_id=visit.case_id, step=visit.epoch
         )
 
     def _timestep(self, visit: Visit) -> int:
         drawn = seeded_timesteps(
             (),
-            self.recipe.diffusion.steps,
-            seed=self.recipe.seed,
+            self.settings.timesteps,
+            seed=self.settings.seed,
             case_id=visit.case_id,
             step=visit.epoch,
         )
@@ -130,9 +134,13 @@ class BatchMaker:
 
     def _drops(self, visit: Visit) -> tuple[bool, bool]:
         """Decide whether text and label are nulled at this visit: (text, label)."""
-        dropout = self.recipe.dropout
+        dropout = self.settings.dropout
         draw = seeded_uniform(
-            (3,), seed=self.recipe.seed, case_id=visit.case_id, step=visit.epoch, purpose="dropout"
+            (3,),
+            seed=self.settings.seed,
+            case_id=visit.case_id,
+            step=visit.epoch,
+            purpose="dropout",
         )
         both = draw[0] < dropout.both
         return bool(both or draw[1] < dropout.text), bool(both or draw[2] < dropout.label)
@@ -158,12 +166,19 @@ class BatchMaker:
         if self.text is None:
             return None, None
         features = [
-            self.text.empty if drop else self.text.read(visit.case_id)[0]
+            self.text.empty if drop else self.text.read(visit.case_id, self._name(visit))[0]
             for visit, drop in zip(visits, dropped, strict=True)
         ]
         joined, mask = pad_features(features)
         # All of one length: no mask, so that paper mode attends to padding as released.
         return joined, None if bool(mask.all()) else mask
+
+    def _name(self, visit: Visit) -> str | None:
+        """Return which text the visit sees; None: the first, or the empty one where none is."""
+        if self.text is None or not self.draws_text:
+            return None
+        names = self.text.names(visit.case_id)
+        return draw_text(names, seed=self.settings.seed, case_id=visit.case_id, epoch=visit.epoch)
 
     def _conditions(self, visits: Sequence[Visit]) -> dict[str, Tensor]:
         """Return the named conditions of the visits; all zeros, "not known", where dropped."""
@@ -173,11 +188,11 @@ class BatchMaker:
         ]
         return {
             name: torch.tensor([block.encode(row.get(name)) for row in rows])
-            for name, block in self.recipe.conditions.items()
+            for name, block in self.settings.conditions.items()
         }
 
     def _drops_conditions(self, visit: Visit) -> bool:
-        dropout, seed = self.recipe.dropout, self.recipe.seed
+        dropout, seed = self.settings.dropout, self.settings.seed
 
         def draw(shape: tuple[int, ...], purpose: str) -> Tensor:
             case_id, step = visit.case_id, visit.epoch
@@ -188,13 +203,22 @@ class BatchMaker:
         return bool(both or draw((), "dropout-conditions") < dropout.conditions)
 
     def _label(self, case_id: str) -> Tensor:
-        one_hot = torch.zeros(len(self.recipe.data.classes))
-        index = class_index(self.recipe, self.cases[case_id])
+        one_hot = torch.zeros(len(self.settings.classes))
+        index = class_index(self.settings.classes, self.cases[case_id])
         if index is not None:
             one_hot[index] = 1.0
         return one_hot
 
     def _spacing(self, visits: Sequence[Visit]) -> Tensor | None:
-        if not any(vector.name == "spacing" for vector in self.recipe.vectors):
+        if not self.settings.spacing:
             return None
-        return torch.tensor([self.cases[v.case_id].extra["spacing_mm"] for v in visits]).float()
+        return torch.tensor([self._edges(self.cases[v.case_id]) for v in visits]).float()
+
+    @staticmethod
+    def _edges(case: Case) -> tuple[float, ...]:
+        if (edges := spacing_of(case.extra)) is None:
+            raise UserError(
+                f"case {case.id} has no voxel spacing in mm, which the recipe's vectors ask for",
+                remedy="leave spacing out of the recipe's vectors: --set vectors=[]",
+            )
+        return edges

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+from typing import NamedTuple
+
 import torch
 
 from voxella.conditioning import LABEL, SPACING, TEXT
@@ -37,7 +40,10 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
             num_classes=num_classes,
             conditions={**text, LABEL: num_classes, SPACING: spatial_dims, **conditions},
         )
-        widths = _vector_widths(recipe, conditioner, spatial_dims)
+        names = _Names(recipe.name, recipe.conditioner.name)
+        _refuse_unknown_needs(conditioner, {*text, LABEL, SPACING, *conditions}, names)
+        listed = [vector.name for vector in recipe.vectors]
+        widths = _vector_widths(conditioner, listed, {SPACING: spatial_dims, **conditions}, names)
         backbone = registry.build(
             "backbones",
             recipe.backbone,
@@ -70,43 +76,55 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
     )
 
 
-def _vector_widths(recipe: Recipe, conditioner: Conditioner, spatial_dims: int) -> dict[str, int]:
-    """Match the recipe's vectors with those on offer; the order is the recipe's."""
-    if "text" in conditioner.needs and recipe.text is None:
+class _Names(NamedTuple):
+    """What messages call the two."""
+
+    recipe: str
+    conditioner: str
+
+
+def _refuse_unknown_needs(conditioner: Conditioner, known: Set[str], names: _Names) -> None:
+    """Refuse a conditioner that reads what the recipe does not know."""
+    if TEXT in conditioner.needs and TEXT not in known:
         raise UserError(
-            f"conditioner {recipe.conditioner.name} reads reports; the recipe has no text block",
+            f"conditioner {names.conditioner} reads reports; the recipe has no text block",
             remedy="add text: {encoder: {name: t5, path: ...}, width: 4096}",
         )
-    _refuse_unknown_needs(recipe, conditioner)
-    conditions = {name: block.width for name, block in recipe.conditions.items()}
-    offered = {SPACING: spatial_dims, **conditions, **conditioner.vector_sizes}
-    listed = [vector.name for vector in recipe.vectors]
+    if unknown := sorted(conditioner.needs - known):
+        raise UserError(
+            f"conditioner {names.conditioner} needs {', '.join(unknown)}, which recipe "
+            f"{names.recipe} has not",
+            legal=", ".join(sorted({TEXT, *known})),
+            remedy=f"say how it becomes a tensor: conditions: {{{unknown[0]}: {{kind: number, "
+            "range: [LOW, HIGH]}}",
+        )
+
+
+def _vector_widths(
+    conditioner: Conditioner, listed: list[str], own: Mapping[str, int], names: _Names
+) -> dict[str, int]:
+    """Match the recipe's vectors with those on offer; the order is the recipe's.
+
+    Args:
+        conditioner: Offers some.
+        listed: The recipe's vectors, by name.
+        own: What needs no conditioner: the spacing and the conditions, with their widths.
+        names: For messages.
+    """
+    offered = {**own, **conditioner.vector_sizes}
     unknown = [name for name in listed if name not in offered]
     unused = [name for name in conditioner.vector_sizes if name not in listed]
     if unknown or unused:
         raise UserError(
-            f"recipe {recipe.name}: vectors {listed} do not fit conditioner "
-            f"{recipe.conditioner.name} (unknown: {unknown}, provided but not listed: {unused})",
-            legal=f"all of {list(conditioner.vector_sizes)}, and any of "
-            f"{', '.join((SPACING, *conditions))}",
+            f"recipe {names.recipe}: vectors {listed} do not fit conditioner "
+            f"{names.conditioner} (unknown: {unknown}, provided but not listed: {unused})",
+            legal=f"all of {list(conditioner.vector_sizes)}, and any of {', '.join(own)}",
         )
-    if unread := sorted(set(conditions) - {*conditioner.needs, *listed}):
+    if unread := sorted(set(own) - {SPACING, *conditioner.needs, *listed}):
         raise UserError(
-            f"recipe {recipe.name}: nothing reads the conditions {', '.join(unread)}: conditioner "
-            f"{recipe.conditioner.name} does not need them, and vectors do not list them",
+            f"recipe {names.recipe}: nothing reads the conditions {', '.join(unread)}: conditioner "
+            f"{names.conditioner} does not need them, and vectors do not list them",
             remedy=f"--set 'vectors=[{{name: {unread[0]}, scale: 1}}, ...]', another conditioner, "
             f"or --set conditions.{unread[0]}=null",
         )
     return {name: offered[name] for name in listed}
-
-
-def _refuse_unknown_needs(recipe: Recipe, conditioner: Conditioner) -> None:
-    known = {TEXT, LABEL, SPACING, *recipe.conditions}
-    if unknown := sorted(conditioner.needs - known):
-        raise UserError(
-            f"conditioner {recipe.conditioner.name} needs {', '.join(unknown)}, which recipe "
-            f"{recipe.name} has not",
-            legal=", ".join(sorted(known)),
-            remedy=f"say how it becomes a tensor: conditions: {{{unknown[0]}: {{kind: number, "
-            "range: [LOW, HIGH]}}",
-        )

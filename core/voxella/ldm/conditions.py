@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,10 +13,35 @@ from voxella.errors import UserError
 from voxella.recipe.condition import Condition
 from voxella.wording import listed
 
-__all__ = ["encoded", "problems", "refuse_other", "refuse_values", "seen", "wrong_conditions"]
+__all__ = [
+    "class_index",
+    "encoded",
+    "problems",
+    "refuse_other",
+    "refuse_values",
+    "seen",
+    "wrong_conditions",
+]
 
 Blocks = Mapping[str, Condition]
 Seen = Mapping[str, Mapping[str, Any]]
+
+
+def class_index(classes: Sequence[str], case: Case) -> int | None:
+    """Return the place of a case's label among the classes; None when it has none.
+
+    Raises:
+        UserError: The label is not one of them.
+    """
+    if case.label is None:
+        return None
+    if case.label not in classes:
+        raise UserError(
+            f"case {case.id}: label {case.label!r} is not a class of the recipe",
+            legal=", ".join(classes),
+            remedy="--set 'data.classes=[...]', or import again with these names",
+        )
+    return classes.index(case.label)
 
 
 def encoded(blocks: Blocks, case: Case) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from voxella.files import atomic_path, sha256_file, write_json_atomic, write_tex
 from voxella.ldm.build import LatentDiffusion, build_model
 from voxella.observers.dispatch import ObserverSet
 from voxella.provenance import versions
-from voxella.recipe.load import dump_recipe, load_recipe
+from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
 from voxella.workspace.state import StateFile, tell_once
@@ -49,7 +49,7 @@ _AGAIN = "rm {path}, then voxella train RECIPE with the same --out: it exports t
 
 
 class _Facts(TypedDict):
-    latent_scale: float
+    latent_scale: float | list[float]
     step: int
     averaged: bool
     classes: list[str]
@@ -68,7 +68,7 @@ class ModelFacts:
     """``model.json``: what the weights alone do not say.
 
     Attributes:
-        latent_scale: Factor on latents, 1/std over the training set.
+        latent_scale: Factor on latents, 1/std over the training set; a list: by channel.
         step: Optimizer steps trained.
         averaged: Whether the weights are the moving average.
         classes: Class names in the order of the class vector.
@@ -83,7 +83,7 @@ class ModelFacts:
         versions: Packages at export.
     """
 
-    latent_scale: float
+    latent_scale: float | list[float]
     step: int
     averaged: bool
     classes: list[str]
@@ -103,7 +103,7 @@ _FORM: StateFile[dict[str, Any]] = StateFile(_Facts, _AGAIN)
 def save_model(
     folder: Path,
     state: dict[str, Tensor],
-    recipe: Recipe,
+    recipe: str,
     facts: ModelFacts,
     null_text: Tensor | None,
 ) -> Path:
@@ -112,7 +112,7 @@ def save_model(
     Args:
         folder: ``RUN/model``.
         state: The whole state dict, on the CPU.
-        recipe: The resolved recipe.
+        recipe: The resolved recipe, as YAML.
         facts: All but ``weights_sha256``, which is measured here.
         null_text: ``(1, L, F)`` features of the empty report, or None.
     """
@@ -121,7 +121,7 @@ def save_model(
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
     with atomic_path(folder / _CONDITIONS) as temporary:
         save_file({} if null_text is None else {"null_text": null_text.contiguous()}, temporary)
-    write_text_atomic(folder / _RECIPE, dump_recipe(recipe))
+    write_text_atomic(folder / _RECIPE, recipe)
     files = {name: sha256_file(folder / name) for name in (_CONDITIONS, _RECIPE)}
     measured = {"weights_sha256": sha256_file(folder / _WEIGHTS), "files": files}
     write_json_atomic(folder / FACTS, asdict(facts) | measured)
@@ -196,7 +196,8 @@ def load_model(folder: Path | str) -> LatentDiffusion:
             f"{len(unexpected)} unexpected, first {[*missing, *unexpected][0]})",
             remedy="load it with the plugin versions named in model.json",
         )
-    model.latent_scale = facts.latent_scale
+    scale = facts.latent_scale
+    model.latent_scale = tuple(scale) if isinstance(scale, list) else scale
     null_text = load_file(folder / _CONDITIONS).get("null_text")
     model.null_text = None if null_text is None else null_text.to(torch.float32)
     return model.eval()

@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 from voxella.case import Case
+from voxella.case_fields import spacing_of
 from voxella.diffusion.guidance import combine
 from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import Sampler, make_sampler
 from voxella.diffusion.sampling import sample
 from voxella.engine.precision import autocast_dtype, lacks
-from voxella.ldm.batches import class_index, pad_features
+from voxella.ldm.batches import pad_features
 from voxella.ldm.build import LatentDiffusion
-from voxella.ldm.conditions import encoded
-from voxella.recipe.model import Recipe
+from voxella.ldm.conditions import class_index, encoded
+from voxella.ldm.scale import over_channels
+from voxella.recipe.condition import Condition
+from voxella.recipe.model import Recipe, Sample
 
-__all__ = ["Generated", "Request", "generate", "request_for"]
+__all__ = ["Generated", "GenerationSettings", "Request", "generate", "request_for"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Request:
         sample_id: Seeds its noise, together with the recipe's seed.
         text_features: ``(L, F)``; None: the empty report, or a model that reads no text.
         label: Class index, -1 when unknown.
-        spacing_mm: One number per axis.
+        spacing_mm: One number per axis; None: unknown, for a model that does not ask.
         conditions: ``{name: (width,)}`` of the recipe's conditions; one that is absent is missing.
     """
 
     sample_id: str
     text_features: Tensor | None
     label: int
-    spacing_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...] | None
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -57,9 +60,32 @@ class Generated:
     class_probabilities: Tensor | None
 
 
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What a recipe says of generating latents.
+
+    Attributes:
+        sample: Sampler, steps, guidance and what the null twin lacks.
+        shape: ``(C, *spatial)`` of a latent.
+        seed: Of the noise.
+        precision: As in training, such as ``bfloat16``; None: float32.
+    """
+
+    sample: Sample
+    shape: tuple[int, ...]
+    seed: int
+    precision: str | None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> GenerationSettings:
+        """Return a recipe's."""
+        shape = (recipe.latent.channels, *recipe.latent.size)
+        return cls(recipe.sample, shape, recipe.seed, autocast_dtype(recipe.deepspeed))
+
+
 def generate(
     model: LatentDiffusion,
-    recipe: Recipe,
+    settings: GenerationSettings,
     requests: Sequence[Request],
     *,
     device: torch.device,
@@ -70,35 +96,34 @@ def generate(
 
     Args:
         model: Trained, in evaluation mode, on ``device``.
-        recipe: Names sampler, steps, guidance, seed and latent size.
+        settings: What the recipe says.
         requests: The batch.
         device: Where to compute.
-        sampler: If not the recipe's (panels take fewer steps).
+        sampler: If not the settings' (panels take fewer steps).
         on_step: Called with (steps done, steps in all).
     """
-    settings = recipe.sample
-    sampler = sampler or make_sampler(settings.sampler, model.schedule, settings.steps)
+    asked, shape = settings.sample, settings.shape
+    sampler = sampler or make_sampler(asked.sampler, model.schedule, asked.steps)
     given = _conditions(model, requests, device)
-    null = {**given, **_null(settings.guidance_null, given, len(requests), device)}
+    null = {**given, **_null(asked.guidance_null, given, len(requests), device)}
     probabilities: list[Tensor] = []
-    shape = (recipe.latent.channels, *recipe.latent.size)
 
     def noise(step: int, purpose: str = "sampling") -> Tensor:
         drawn = [
-            seeded_noise(shape, seed=recipe.seed, case_id=r.sample_id, step=step, purpose=purpose)
+            seeded_noise(shape, seed=settings.seed, case_id=r.sample_id, step=step, purpose=purpose)
             for r in requests
         ]
         return torch.stack(drawn).to(device)
 
     def denoise(x: Tensor, t: int) -> Tensor:
         timesteps = torch.full((len(requests),), t, device=device)
-        with _precision(recipe, device):
+        with _precision(settings.precision, device):
             conditioning = model.condition(timesteps=timesteps, **given)
             output = model.predict(x, timesteps, conditioning)
-            if settings.guidance != 1.0:
+            if asked.guidance != 1.0:
                 nothing = model.condition(timesteps=timesteps, **null)
                 without = model.predict(x, timesteps, nothing)
-                output = combine(output, without, settings.guidance)
+                output = combine(output, without, asked.guidance)
         if conditioning.class_logits is not None:
             probabilities[:] = [conditioning.class_logits.float().softmax(dim=1)]
         return output
@@ -111,7 +136,9 @@ def generate(
         noise=noise,
         on_step=on_step,
     )
-    return Generated(latents / model.latent_scale, probabilities[0] if probabilities else None)
+    scale = over_channels(model.latent_scale, len(shape) - 1)
+    own = latents / (scale.to(device) if isinstance(scale, Tensor) else scale)
+    return Generated(own, probabilities[0] if probabilities else None)
 
 
 def _conditions(
@@ -122,7 +149,7 @@ def _conditions(
         "text_features": None if text is None else text.to(device),
         "text_mask": None if mask is None or bool(mask.all()) else mask.to(device),
         "label": torch.tensor([r.label for r in requests], device=device),
-        "spacing_mm": torch.tensor([r.spacing_mm for r in requests], device=device),
+        "spacing_mm": _spacing(requests, device),
         "conditions": {
             name: torch.stack([r.conditions.get(name, torch.zeros(width)) for r in requests]).to(
                 device
@@ -130,6 +157,11 @@ def _conditions(
             for name, width in model.conditions.items()
         },
     }
+
+
+def _spacing(requests: Sequence[Request], device: torch.device) -> Tensor | None:
+    known = [r.spacing_mm for r in requests if r.spacing_mm is not None]
+    return torch.tensor(known, device=device) if len(known) == len(requests) else None
 
 
 def _text(
@@ -160,28 +192,33 @@ def _null(
     return null
 
 
-def _precision(recipe: Recipe, device: torch.device) -> Any:  # noqa: ANN401 - a context manager
+def _precision(dtype: str | None, device: torch.device) -> Any:  # noqa: ANN401 - a context manager
     """Compute as in training where a GPU has that precision; elsewhere in float32."""
-    dtype = autocast_dtype(recipe.deepspeed)
     # On a CPU bfloat16 is only slower; on an old GPU it is emulated.
     if dtype is None or device.type == "cpu" or lacks(device, dtype) is not None:
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, dtype))
 
 
-def request_for(recipe: Recipe, case: Case, features: Tensor | None, sample_id: str) -> Request:
+def request_for(
+    classes: Sequence[str],
+    conditions: Mapping[str, Condition],
+    case: Case,
+    features: Tensor | None,
+    sample_id: str,
+) -> Request:
     """Return the request that makes a synthetic twin of a case: with its report, label and so on.
 
     Args:
-        recipe: The experiment.
+        classes: Label names, in order.
+        conditions: How a case's values become tensors, by name.
         case: Whose label, spacing and conditions are taken.
         features: ``(L, F)`` of its report; None: the empty one's, or a model without text.
         sample_id: Names which of its twins.
 
     Raises:
-        UserError: The case's label is not a class of the recipe, or a condition cannot be taken.
+        UserError: The case's label is not one of the classes, or a condition cannot be taken.
     """
-    index = class_index(recipe, case)
+    index = class_index(classes, case)
     label = -1 if index is None else index
-    spacing = tuple(float(mm) for mm in case.extra["spacing_mm"])
-    return Request(sample_id, features, label, spacing, encoded(recipe.conditions, case))
+    return Request(sample_id, features, label, spacing_of(case.extra), encoded(conditions, case))

@@ -17,6 +17,7 @@ from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_los
 from voxella.diffusion.names import Prediction
 from voxella.diffusion.prediction import target
 from voxella.diffusion.schedule import Schedule
+from voxella.ldm.scale import Scale
 from voxella.plugins.contracts import Backbone, Conditioner
 from voxella.recipe.model import Loss
 
@@ -70,9 +71,9 @@ class LatentDiffusion(nn.Module):
         self.num_classes = num_classes
         self.spatial_dims = spatial_dims
         self.loss = loss
-        # Factor on latents, 1/std over the training set. Not a buffer: a module cast to bf16 would
-        # round it, and every sample would be decoded at the wrong brightness.
-        self.latent_scale = 1.0
+        # Factor on latents, or by channel: 1/std over the training set. Not a buffer: a module cast
+        # to bf16 would round it, and every sample would be decoded at the wrong brightness.
+        self.latent_scale: Scale = 1.0
         # Features of the empty report; they stand in wherever a case has no text.
         self.register_buffer("null_text", None, persistent=False)
 

@@ -6,35 +6,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
+from voxella.case.texts import ANY
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.order import Order
 from voxella.engine.precision import autocast_dtype
-from voxella.engine.runtime import (
-    agreed,
-    barrier,
-    start_distributed,
-)
+from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
+from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import BatchMaker
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
+from voxella.ldm.generate import GenerationSettings
 from voxella.ldm.monitor import Monitor
 from voxella.ldm.panels import make_panel
+from voxella.ldm.scale import Scale, exact_scale, scale_of_draws
 from voxella.ldm.train_export import export
 from voxella.ldm.validation import Validation
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
 from voxella.recipe.load import dump_recipe
-from voxella.recipe.model import Dropout, Recipe
+from voxella.recipe.model import Dropout, Latent, Recipe, Text
 from voxella.workspace.changes import keep_inputs, refuse_changed
 from voxella.workspace.folders import Folders
 from voxella.workspace.record import StageRecord
@@ -60,10 +61,10 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     cases = _training_cases(folders)
     refuse_values(recipe.conditions, cases.values())
-    latents, text = _caches(recipe, folders, cases)
+    latents, text = _caches(recipe.latent, recipe.text, folders, cases)
     record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents, text, cases))
     if agreed(record.is_current() and is_whole(folders.model, record.facts)):
         return folders.model
@@ -71,9 +72,11 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     model = build_model(recipe)
     if text is not None:
         model.null_text = text.empty.float()[None]
-    maker = BatchMaker(recipe, cases, latents, text, scale=1.0)
-    model.latent_scale = latent_scale(recipe, maker)
-    maker = BatchMaker(recipe, cases, latents, text, scale=model.latent_scale)
+    maker = BatchMaker(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
+    batch_size = int(recipe.deepspeed["train_batch_size"])
+    passes = recipe.autoencoder.passes(recipe.data.sequences)
+    model.latent_scale = latent_scale(recipe.latent, maker, batch_size, passes)
+    maker = replace(maker, scale=model.latent_scale)
     stage = zero_stage(recipe.deepspeed)
     provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
     checkpoints = Checkpoints(
@@ -92,6 +95,13 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         keep_inputs(record)
         write_text_atomic(folders.run / "recipe.yaml", dump_recipe(recipe))
     observers = ObserverSet(recipe.observers, rank=ranks.rank)
+    panel = validation = None
+    if recipe.train.panel_every:
+        generation, plan = GenerationSettings.of(recipe), AutoencoderPlan.of(recipe)
+        steps = recipe.train.panel_steps
+        panel = make_panel(steps, generation, plan, folders, maker, ranks, observers)
+    if recipe.train.validate_every:
+        validation = _validation(recipe.deepspeed, folders, maker, ranks)
     training = Training(
         recipe=recipe,
         stage="train",
@@ -107,8 +117,8 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         provenance=provenance,
         checkpoints=checkpoints,
         observers=observers,
-        panel=make_panel(recipe, folders, maker, ranks, observers),
-        validation=_validation(recipe, folders, maker, ranks),
+        panel=panel,
+        validation=validation,
         stop_after=stop_after,
     )
     status = "failed"
@@ -125,7 +135,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         observers.run_end(status)
     if stopped:
         return None
-    export(recipe, folders, training, maker, engine, ema)
+    export(folders, training, maker, engine, ema)
     if ranks.is_main:
         record.complete(
             steps=training.total_steps,
@@ -136,7 +146,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     return folders.model
 
 
-def latent_scale(recipe: Recipe, maker: BatchMaker) -> float:
+def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int, passes: int = 1) -> Scale:
     """Return the factor on latents: a statistic of the training set, the same on every process.
 
     ``exact`` is of what is learnt from: means where ``latent.draw`` is ``mean``, else draws.
@@ -144,14 +154,13 @@ def latent_scale(recipe: Recipe, maker: BatchMaker) -> float:
     process's own shuffled batch, and takes it anew when it resumes; here it is the first GLOBAL
     batch of a fixed order.
     """
-    wanted = recipe.latent.scale
+    wanted = latent.scale
     if wanted == "exact":
-        found = maker.latents.statistics
-        return found.scale_of_means if recipe.latent.draw == "mean" else found.scale
+        return exact_scale(latent, passes, maker.latents.statistics)
     if wanted == "first_batch":
-        size = int(recipe.deepspeed["train_batch_size"])
-        first = Order(list(maker.cases), seed=recipe.seed, batch_size=size).step(0)
-        return float(1.0 / maker.make(first).latents.double().std())
+        seed = maker.settings.seed
+        first = Order(list(maker.cases), seed=seed, batch_size=batch_size).step(0)
+        return scale_of_draws(latent, passes, maker.make(first).latents)
     return float(wanted)
 
 
@@ -166,33 +175,35 @@ def _training_cases(folders: Folders) -> dict[str, Case]:
 
 
 def _caches(
-    recipe: Recipe, folders: Folders, cases: dict[str, Case]
+    latent: Latent, text: Text | None, folders: Folders, cases: dict[str, Case]
 ) -> tuple[LatentCache, TextCache | None]:
-    latents = LatentCache.open(folders.latents, recipe.latent)
+    latents = LatentCache.open(folders.latents, latent)
     latents.require(cases)
-    if recipe.text is None:
+    if text is None:
         return latents, None
-    text = TextCache.open(folders.text, recipe.text)
-    text.require(cases)
-    return latents, text
+    features = TextCache.open(folders.text, text)
+    features.require(cases)
+    return latents, features
 
 
 def _validation(
-    recipe: Recipe, folders: Folders, maker: BatchMaker, ranks: Ranks
+    block: dict[str, Any], folders: Folders, maker: BatchMaker, ranks: Ranks
 ) -> Validation | None:
-    """Return the validation loss of the split val, or None when not asked for or empty."""
+    """Return the validation loss of the split val, or None when it is empty."""
     held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
-    if not recipe.train.validate_every or not held_out:
+    if not held_out:
         return None
-    refuse_values(recipe.conditions, held_out.values())
+    refuse_values(maker.settings.conditions, held_out.values())
     maker.latents.require(held_out)
     if maker.text is not None:
         maker.text.require(held_out)
-    config = deepspeed_config(recipe.deepspeed, world=ranks.world, device=None)
+    config = deepspeed_config(block, world=ranks.world, device=None)
     size = int(config["train_micro_batch_size_per_gpu"])
-    # Held-out cases keep their conditions: what is measured must not be a matter of chance.
-    kept = recipe.model_copy(update={"dropout": Dropout()})
-    return Validation(replace(maker, recipe=kept, cases=held_out), ranks, size)
+    # Held-out cases keep their conditions and their first text: what is measured must not be a
+    # matter of chance.
+    kept = replace(maker.settings, dropout=Dropout())
+    held = replace(maker, settings=kept, cases=held_out, draws_text=False)
+    return Validation(held, ranks, size)
 
 
 def _inputs(
@@ -212,15 +223,18 @@ def _inputs(
         "optimizer",
     )
     length = {key: wanted["train"][key] for key in ("epochs", "steps", "ema_decay")}
-    # How the autoencoder was cut into windows is part of the latents' own key.
-    wanted["latent"].pop("tiling")
+    # How latents were made, in windows and of which variations, is part of their own key.
+    for name in ("tiling", "variations", "augment"):
+        wanted["latent"].pop(name)
     known = sorted((case.id, case.label, case.extra.get("spacing_mm")) for case in cases.values())
     # Nothing of it where there are no conditions: trainings from before are those without.
     conditions = {
         name: {case.id: case.conditions.get(name) for case in cases.values()}
         for name in recipe.conditions
     }
-    told = {"conditions": [wanted["conditions"], sha256_json(conditions)]} if conditions else {}
+    told: dict[str, Any] = {} if recipe.text_source == ANY else {"text_source": recipe.text_source}
+    if conditions:
+        told["conditions"] = [wanted["conditions"], sha256_json(conditions)]
     return {
         **{key: wanted[key] for key in decides},
         "train": length,

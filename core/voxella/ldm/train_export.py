@@ -14,14 +14,13 @@ from voxella.ldm.batches import BatchMaker
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import seen
 from voxella.ldm.export import ModelFacts, save_model
-from voxella.recipe.model import Recipe
+from voxella.recipe.load import dump_recipe
 from voxella.workspace.folders import Folders
 
 __all__ = ["export"]
 
 
 def export(
-    recipe: Recipe,
     folders: Folders,
     training: Training,
     maker: BatchMaker,
@@ -34,21 +33,21 @@ def export(
     state = gather_state(model, keep=training.ranks.is_main, whole=whole)
     if not training.ranks.is_main:
         return
-    text = maker.text
+    text, scale = maker.text, model.latent_scale
     facts = ModelFacts(
-        latent_scale=model.latent_scale,
+        latent_scale=list(scale) if isinstance(scale, tuple) else scale,
         step=training.total_steps,
         averaged=ema is not None,
-        classes=list(recipe.data.classes),
+        classes=list(maker.settings.classes),
         vectors=list(model.vectors),
         spacing_mm=_spacing_range(maker.cases),
         text={"width": text.width, "encoder": text.fingerprint} if text else None,
         autoencoder_fingerprint=maker.latents.fingerprint,
-        conditions=seen(recipe.conditions, maker.cases.values()),
+        conditions=seen(maker.settings.conditions, maker.cases.values()),
     )
     # From the cache: the model's own has been rounded where precision is cast.
     null_text = None if text is None else text.empty.float()[None]
-    save_model(folders.model, state, recipe, facts, null_text)
+    save_model(folders.model, state, dump_recipe(training.recipe), facts, null_text)
 
 
 def _spacing_range(cases: dict[str, Case]) -> dict[str, list[float]] | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from voxella.metrics.bootstrap import Method, bootstrap
 from voxella.metrics.calibration import brier_score, expected_calibration_error
@@ -98,7 +99,7 @@ def average_precision(truth: Booleans, scores: NDArray[np.float64]) -> float:
     """
     if not truth.any():
         return float("nan")
-    return _ranked_precision(truth, scores)(np.ones(len(truth), dtype=np.int64))
+    return float(average_precision_score(truth, scores))
 
 
 def _ranked_precision(
@@ -106,7 +107,7 @@ def _ranked_precision(
 ) -> Callable[[NDArray[np.int64]], float]:
     """Return what gives the average precision of the cases, each as often as is said.
 
-    Cases are put in order once, not in each of a thousand draws.
+    Not scikit-learn's, which would put the cases in order in each of a thousand draws.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, positive = scores[order], truth[order]

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy.stats import beta, norm
+from scipy.stats import binomtest
 
 __all__ = ["LEVEL", "Estimate", "clopper_pearson", "joined", "wilson"]
 
@@ -88,15 +88,7 @@ def wilson(successes: int, n: int, *, level: float = LEVEL, why: str = "no cases
     how = f"{successes} of {n}, Wilson interval"
     if n == 0:
         return Estimate.undefined(0, why, level=level, how=how)
-    z = float(norm.ppf((1 + level) / 2))
-    p = successes / n
-    centre = p + z**2 / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
-    # At 0 and n the closed form is exactly 0 and 1; floating point may miss them by a bit.
-    low = 0.0 if successes == 0 else low
-    high = 1.0 if successes == n else high
-    return Estimate(p, low, high, n, level, how)
+    return _proportion(successes, n, "wilson", level, how)
 
 
 def clopper_pearson(
@@ -104,13 +96,15 @@ def clopper_pearson(
 ) -> Estimate:
     """Return a proportion with its exact interval, which never covers less than stated.
 
-    Clopper and Pearson 1934, Biometrika 26:404, through quantiles of the beta distribution.
+    Clopper and Pearson 1934, Biometrika 26:404.
     Arguments as in :func:`wilson`.
     """
     how = f"{successes} of {n}, Clopper-Pearson interval"
     if n == 0:
         return Estimate.undefined(0, why, level=level, how=how)
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 1, n - successes))
-    return Estimate(successes / n, low, high, n, level, how)
+    return _proportion(successes, n, "exact", level, how)
+
+
+def _proportion(successes: int, n: int, method: str, level: float, how: str) -> Estimate:
+    low, high = binomtest(successes, n).proportion_ci(level, method=method)
+    return Estimate(successes / n, float(low), float(high), n, level, how)

@@ -20,6 +20,8 @@ _TOLD = {
     *("name", "seed", "conditioner", "backbone", "diffusion", "loss", "dropout"),
     *("optimizer", "train", "sample", "latent", "classify"),
 }
+# Names of folders may be names of people.
+_PRIVATE = {"classify": {"samples"}, "sample": {"prompts"}}
 
 
 class TensorBoardObserver:
@@ -56,7 +58,8 @@ class TensorBoardObserver:
         )
         # TensorBoard renders Markdown: four spaces keep the YAML as it is.
         # A stage without steps only measures: its numbers are the run's results.
-        self._settings = _settings(recipe) if total_steps == 0 else {}
+        told = recipe.model_dump(mode="json", include=_TOLD, exclude=_PRIVATE)
+        self._settings = _leaves(told) if total_steps == 0 else {}
         self._measured = {}
         text = "".join(f"    {line}\n" for line in dump_recipe(recipe).splitlines())
         self._write("add_text", "recipe", text, first_step)
@@ -68,9 +71,9 @@ class TensorBoardObserver:
             self._write("add_scalar", name, value, step)
 
     @hookimpl
-    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 (H, W) array
-        """Write a picture."""
-        self._write("add_image", name, image, step, dataformats="HW")
+    def voxella_images(self, step: int, name: str, image: Any) -> None:  # noqa: ANN401 - uint8 array
+        """Write a picture, grey ``(H, W)`` or in colours ``(H, W, 3)``."""
+        self._write("add_image", name, image, step, dataformats="HW" if image.ndim == 2 else "HWC")
 
     @hookimpl
     def voxella_metric(self, step: int, name: str, value: float) -> None:
@@ -111,20 +114,14 @@ def _table(measured: Mapping[str, float]) -> str:
     return "\n".join(["| | | value | unit | better |", "|---|---|---|---|---|", *rows])
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe's numbers and names under dotted keys: what runs are told apart by."""
+def _leaves(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return numbers and names of a recipe under dotted keys: what runs are told apart by."""
     found: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
+    for key, value in block.items():
         if isinstance(value, dict):
-            for key, item in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, item)
+            found |= _leaves(value, f"{prefix}{key}.")
         elif isinstance(value, bool | int | float | str):
-            found[prefix] = value
-
-    # Names of folders may be names of people.
-    private = {"classify": {"samples"}, "sample": {"prompts"}}
-    walk("", recipe.model_dump(mode="json", include=_TOLD, exclude=private))
+            found[f"{prefix}{key}"] = value
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from voxella.autoencoder.load import check_weights_exist
 from voxella.autoencoder.settings import check_settings
@@ -19,22 +20,28 @@ from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.plugins.component import Component
 from voxella.ranks import Ranks
-from voxella.recipe.model import Recipe
+from voxella.recipe.autoencoder import AutoencoderBlock
+from voxella.recipe.model import AutoencoderTraining, Diffusion, Sample, Text
 
 __all__ = ["check_encoders", "check_sample_space", "check_training", "refuse_leaks"]
 
 
-def check_encoders(recipe: Recipe) -> None:
+def check_encoders(autoencoder: AutoencoderBlock, text: Text | None, *, trains: bool) -> None:
     """Refuse a recipe whose autoencoder or text encoder names files that are not there.
+
+    Args:
+        autoencoder: The recipe's block.
+        text: The recipe's block.
+        trains: Whether the recipe trains its autoencoder.
 
     Raises:
         UserError: Naming every absent file, or an autoencoder without weights.
     """
-    if recipe.autoencoder_training is None:
-        check_weights_exist(recipe, None)
-    problems = _absent("autoencoder", recipe.autoencoder)
-    if recipe.text is not None:
-        problems += _absent("text.encoder", recipe.text.encoder)
+    if not trains:
+        check_weights_exist(autoencoder, training=False, trained=None)
+    problems = _absent("autoencoder", autoencoder)
+    if text is not None:
+        problems += _absent("text.encoder", text.encoder)
     if problems:
         raise UserError(
             "\n".join(problems),
@@ -42,55 +49,62 @@ def check_encoders(recipe: Recipe) -> None:
         )
 
 
-def check_sample_space(recipe: Recipe, reader: str) -> None:
+def check_sample_space(space: str, reader: str) -> None:
     """Refuse volumes on their scans' grids where the next stage takes them on the prepared one.
 
     Args:
-        recipe: Says where its samples lie.
+        space: ``sample.space``: where the samples lie.
         reader: The stage that reads them.
 
     Raises:
         UserError: They are not on the prepared grid.
     """
-    if recipe.sample.space != "prepared":
+    if space != "prepared":
         raise UserError(
-            f"sample.space: received {recipe.sample.space}, and {reader} takes volumes on the "
-            "prepared grid",
+            f"sample.space: received {space}, and {reader} takes volumes on the prepared grid",
             legal="prepared; source for `voxella sample` alone, into a run folder of its own",
             remedy="--set sample.space=prepared",
         )
 
 
-def check_training(recipe: Recipe, ranks: Ranks) -> None:
+def check_training(
+    block: dict[str, Any],
+    training: AutoencoderTraining | None,
+    diffusion: Diffusion,
+    sample: Sample,
+    ranks: Ranks,
+) -> None:
     """Refuse batch, precision, sharding, schedule or sampler that cannot work, here or at all.
+
+    Args:
+        block: The ``deepspeed`` block.
+        training: Of the autoencoder; None: it is not trained.
+        diffusion: Says the schedule.
+        sample: Says the sampler.
+        ranks: This process.
 
     Raises:
         UserError: Naming all of them at once.
     """
     problems: list[UserError] = []
-    _gather(
-        problems,
-        lambda: deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device),
-    )
-    training = recipe.autoencoder_training
+    _gather(problems, lambda: deepspeed_config(block, world=ranks.world, device=ranks.device))
     if training is not None:
         _gather(problems, lambda: check_settings(training, ranks))
-    _gather(problems, lambda: _plan(recipe))
+    _gather(problems, lambda: _plan(diffusion, sample))
     if len(problems) == 1:
         raise problems[0]
     if problems:
         raise UserError("\n".join(str(problem) for problem in problems))
 
 
-def _plan(recipe: Recipe) -> None:
-    diffusion = recipe.diffusion
+def _plan(diffusion: Diffusion, sample: Sample) -> None:
     schedule = make_schedule(
         diffusion.schedule,
         steps=diffusion.steps,
         beta_start=diffusion.beta_start,
         beta_end=diffusion.beta_end,
     )
-    make_sampler(recipe.sample.sampler, schedule, recipe.sample.steps)
+    make_sampler(sample.sampler, schedule, sample.steps)
 
 
 def _absent(key: str, component: Component) -> list[str]:

@@ -1,4 +1,4 @@
-"""Plugins: kinds, contracts, and loading by name (see docs/plugins.md)."""
+"""Plugins: kinds, contracts, and loading by name (see docs/how-to/plugins.md)."""
 
 from voxella.plugins.specs import PROJECT, hookimpl
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 
 from voxella.errors import UserError
 from voxella.plugins.specs import KINDS, PROJECT
@@ -102,17 +102,23 @@ def _declared(path: tuple[str, ...], environment: str) -> tuple[PluginInfo, ...]
 
 def _installed() -> list[PluginInfo]:
     found = entry_points()
-    return [
-        PluginInfo(
-            kind=kind,
-            name=point.name,
-            distribution=point.dist.name if point.dist else "unknown distribution",
-            version=point.dist.version if point.dist else "",
-            target=point.value,
-        )
-        for kind in KINDS
-        for point in found.select(group=f"{PROJECT}.{kind}")
-    ]
+    # By identity, which lives as long as ``found``. Each is asked once: it parses a long text.
+    owners: dict[int, tuple[str, str]] = {}
+    plugins = []
+    for kind in KINDS:
+        for point in found.select(group=f"{PROJECT}.{kind}"):
+            owner = owners.get(id(point.dist))
+            if owner is None:
+                owner = owners[id(point.dist)] = _owner(point.dist)
+            plugins.append(PluginInfo(kind, point.name, *owner, point.value))
+    return plugins
+
+
+def _owner(distribution: Distribution | None) -> tuple[str, str]:
+    if distribution is None:
+        return "unknown distribution", ""
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _from_environment(text: str) -> list[PluginInfo]:

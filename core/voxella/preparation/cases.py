@@ -19,7 +19,8 @@ from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.problem import ImageError
-from voxella.imaging.volume import read_volume, write_volume
+from voxella.imaging.volume import read_image, read_volume
+from voxella.imaging.write import write_image
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 from voxella.recipe.model import Prepare
@@ -85,18 +86,20 @@ class Job:
         """Prepare the case; its record is written last, so one that is there is complete.
 
         Raises:
-            ImageError: As :func:`read_volume` and :func:`prepare_images`; whatever the check
+            ImageError: As :func:`read_image` and :func:`prepare_images`; whatever the check
                 calls an error.
         """
         self._record.unlink(missing_ok=True)
         # What the check calls an error of the headers; of the voxels both ask the same functions.
         own = self._looked_at
         refuse_errors(own, case_headers(own, self._asked).findings)
-        volumes = {sequence: read_volume(path) for sequence, path in self.images.items()}
+        volumes = {sequence: read_image(path) for sequence, path in self.images.items()}
         mask = None if self.mask is None else read_volume(self.mask)
         prepared = prepare_images(volumes, self.settings, mask)
         for sequence, path in self.prepared.items():
-            write_volume(self.out / path, prepared.images[sequence], prepared.affine)
+            image = prepared.images[sequence]
+            channels = image if self.settings.is_colour(sequence) else image[None]
+            write_image(self.out / path, channels, prepared.affine)
         voxels = {n: content_hash(v) for n, v in volumes.items() if n not in own.masks}
         facts = {**prepared.facts, _VOXELS: voxels}
         record = {"inputs_sha256": self.inputs_sha256, "facts": facts}
@@ -166,7 +169,7 @@ def _attempt(job: Job) -> tuple[str, str | None]:
 
 
 def _with_code(error: UserError) -> str:
-    """Return what was found, with the code that docs/check.md explains it under."""
+    """Return what was found, with the code that docs/reference/check.md explains it under."""
     if not isinstance(error, ImageError) or f"({error.code})" in error.problem:
         return error.problem
     return f"{error.problem} ({error.code})"
@@ -195,5 +198,5 @@ def prepared_case(case: Case, job: Job) -> Case:
     facts = job.facts() or {}
     extra = {**carried(case).extra, **facts, "prepared_sha256": job.inputs_sha256}
     return case.model_copy(
-        update={"images": job.prepared, "report": None, "truth": None, "extra": extra}
+        update={"images": job.prepared, "texts": {}, "truth": None, "extra": extra}
     )

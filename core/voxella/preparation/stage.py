@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from voxella.case import MANIFEST, Manifest
+from voxella.case import Manifest, manifest_file
 from voxella.data.quarantine import QUARANTINE, judge_cases, quarantined, tell_left_out
 from voxella.errors import UserError
 from voxella.files import sha256_json
@@ -43,7 +43,7 @@ def prepare(
 ) -> Manifest:
     """Prepare every case of a data set and return the prepared manifest, in the same order.
 
-    A prepared case keeps its id, patient, split, label and ``report_sha256``; its report stays in
+    A prepared case keeps its id, group, split, label and ``texts_sha256``; its texts stays in
     the data set. Its ``extra`` gains :attr:`voxella.imaging.prepare.Prepared.facts` and
     ``prepared_sha256``, which changes with the case's voxels. Nothing but the images and the recipe
     decides the result.
@@ -61,16 +61,17 @@ def prepare(
             or ``out`` holds cases of another data set.
     """
     out = Path(out)
-    check_prepare(recipe, workers)
-    _tell_unused(recipe)
+    settings, sequences = recipe.prepare, recipe.data.sequences
+    check_prepare(settings, workers)
+    _tell_unused(settings, sequences)
     source = Manifest.read(dataset)
     if not source.cases:
-        raise UserError(f"{source.folder / MANIFEST}: no case in it")
+        raise UserError(f"{manifest_file(source.folder)}: no case in it")
     # By ids alone at first: another data set's images would be read for nothing.
     _origin(source, out, {})
-    jobs, problems = _plan(recipe, source, out)
+    jobs, problems = _plan(settings, sequences, source, out)
     _origin(source, out, jobs).write(out)
-    record = StageRecord(out, "prepare", _inputs(recipe, source, jobs))
+    record = StageRecord(out, "prepare", _inputs(settings, sequences, source, jobs))
     if _is_current(record, quarantine):
         say(f"prepare: up to date, {out}")
         tell_left_out(out, len(source))
@@ -80,11 +81,11 @@ def prepare(
     problems |= run_jobs(pending, workers)
     judge_cases(out, problems, total=len(source), quarantine=bool(quarantine))
     manifest = Manifest(out, [prepared_case(c, jobs[c.id]) for c in source if c.id not in problems])
-    manifest.write()
-    facts = _summary(recipe.prepare, manifest)
+    written = manifest.write()
+    facts = _summary(settings, manifest)
     listed = [QUARANTINE] if problems else []
     record.complete(
-        [MANIFEST, *listed],
+        [written.name, *listed],
         cases=len(manifest),
         newly_prepared=len(pending),
         quarantined=len(problems),
@@ -93,16 +94,18 @@ def prepare(
     return manifest
 
 
-def check_prepare(recipe: Recipe, workers: int) -> None:
+def check_prepare(settings: Prepare, workers: int) -> None:
     """Refuse settings that make no sense, all of them at once.
 
     Raises:
         UserError: What is wrong.
     """
-    settings, problems = recipe.prepare, []
-    if len(settings.size) not in (2, 3) or len(settings.crop_mm) != len(settings.size):
+    problems = []
+    name = "crop_mm" if settings.crop_voxels is None else "crop_voxels"
+    crop = settings.crop_mm if settings.crop_voxels is None else settings.crop_voxels
+    if len(settings.size) not in (2, 3) or len(crop) != len(settings.size):
         problems.append(
-            f"prepare: size has {len(settings.size)} entries and crop_mm {len(settings.crop_mm)}; "
+            f"prepare: size has {len(settings.size)} entries and {name} {len(crop)}; "
             "both need one per axis (R, A, S, or R, A for images of one slice)"
         )
     if any(edge is not None and edge <= 0 for edge in settings.crop_mm):
@@ -110,8 +113,8 @@ def check_prepare(recipe: Recipe, workers: int) -> None:
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
         problems.append(f"prepare.percentiles: {low:g} and {high:g} do not rise within 0..100")
-    if settings.crop_around is not None and not any(settings.crop_mm):
-        problems.append("prepare.crop_around: crop_mm is null on every axis, so nothing is cropped")
+    if settings.crop_around is not None and not any(crop):
+        problems.append(f"prepare.crop_around: {name} is null on every axis, so nothing is cropped")
     if settings.straighten and len(settings.size) == 2:
         problems.append("prepare.straighten: needs three axes; an image of one slice has two")
     if workers < 0:
@@ -120,9 +123,9 @@ def check_prepare(recipe: Recipe, workers: int) -> None:
         raise UserError("\n".join(problems))
 
 
-def _tell_unused(recipe: Recipe) -> None:
-    known = {name.lower() for name in recipe.data.sequences} | set(Prepare().intensity)
-    if unused := [name for name in recipe.prepare.intensity if name.lower() not in known]:
+def _tell_unused(settings: Prepare, sequences: list[str]) -> None:
+    known = {name.lower() for name in sequences} | set(Prepare().intensity)
+    if unused := [name for name in settings.intensity if name.lower() not in known]:
         say(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
 
 
@@ -138,9 +141,11 @@ def _origin(source: Manifest, out: Path, jobs: dict[str, Job]) -> Origin:
     return origin
 
 
-def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], dict[str, str]]:
+def _plan(
+    settings: Prepare, sequences: list[str], source: Manifest, out: Path
+) -> tuple[dict[str, Job], dict[str, str]]:
     """Return a job for each case that can be tried, and what is wrong with the others, by id."""
-    sequences, mask = recipe.data.sequences, recipe.prepare.crop_around
+    mask = settings.crop_around
     needed = list(dict.fromkeys(sequences if mask is None else [*sequences, mask]))
     problems: dict[str, str] = {}
     wanted: dict[str, dict[str, Path]] = {}
@@ -162,19 +167,21 @@ def _plan(recipe: Recipe, source: Manifest, out: Path) -> tuple[dict[str, Job], 
             continue
         # A list of pairs: the first sequence decides the grid.
         content = [[name, hashes[path]] for name, path in found.items()]
-        inputs = sha256_json([_METHOD, recipe.prepare.model_dump(mode="json"), content])
+        inputs = sha256_json([_METHOD, settings.model_dump(mode="json"), content])
         images = {name: found[name] for name in sequences}
         around = None if mask is None else found[mask]
         held = sha256_json(content)
-        jobs[case_id] = Job(case_id, images, around, recipe.prepare, out, inputs, held)
+        jobs[case_id] = Job(case_id, images, around, settings, out, inputs, held)
     return jobs, problems
 
 
-def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str, Any]:
+def _inputs(
+    settings: Prepare, sequences: list[str], source: Manifest, jobs: dict[str, Job]
+) -> dict[str, Any]:
     """Return what decides the whole stage: settings, voxels, what a manifest line carries over."""
     cases = [
         [
-            carried(case).model_dump(mode="json", exclude={"images", "report", "truth"}),
+            carried(case).hashed(leave_out=("images", "texts", "truth")),
             jobs[case.id].inputs_sha256 if case.id in jobs else None,
         ]
         for case in source
@@ -182,8 +189,8 @@ def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str,
     return {
         "method": _METHOD,
         "rules": _RULES,
-        "prepare": recipe.prepare.model_dump(mode="json"),
-        "sequences": recipe.data.sequences,
+        "prepare": settings.model_dump(mode="json"),
+        "sequences": sequences,
         "cases_sha256": sha256_json(cases),
     }
 
@@ -191,7 +198,7 @@ def _inputs(recipe: Recipe, source: Manifest, jobs: dict[str, Job]) -> dict[str,
 def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
     """Tell whether the stage is complete, its files are there and no case was left out unasked."""
     previous = record.previous()
-    if previous is None or not record.is_current() or not (record.folder / MANIFEST).is_file():
+    if previous is None or not record.is_current() or manifest_file(record.folder) is None:
         return False
     if previous.get("facts", {}).get("quarantined") != 0 and quarantine is False:
         return False
@@ -202,7 +209,10 @@ def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
 def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:
     """Say what happened to the scans' geometry, and return it for the record."""
     extras = [case.extra for case in manifest]
-    padded = sum(any(extra["padded_mm"]) or "padded_share" in extra for extra in extras)
+    padded = sum(
+        any(extra.get("padded_mm") or extra["padded_voxels"]) or "padded_share" in extra
+        for extra in extras
+    )
     oblique = sum(max(extra["oblique_degrees"].values()) > _OBLIQUE for extra in extras)
     if padded:
         say(f"prepare: {padded} of {len(extras)} cases reach beyond a scan and are padded with 0")

@@ -96,20 +96,19 @@ class Augment(Block):
         given = self.translate_share
         return list(given) if isinstance(given, list) else [given] * axes
 
-    def problems(self, axes: int, key: str, size_key: str) -> Iterator[str]:
-        """Yield what cannot work with images of ``axes`` axes, by the names of the recipe."""
+    def problems(self, axes: int, size: str) -> Iterator[tuple[str, str]]:
+        """Yield what cannot work: the key, and why; ``size`` is the key that says ``axes``."""
         shares = len(self.translate_shares(axes))
         if shares != axes:
-            yield f"{key}.translate_share has {shares} numbers, {size_key} has {axes} axes"
+            yield "translate_share", f"has {shares} numbers, {size} has {axes} axes"
         smallest, largest = self.zoom
         if not 0 < smallest <= largest:
-            yield f"{key}.zoom: received {smallest:g}, {largest:g}; legal: 0 < low <= high"
+            yield "zoom", f"received {smallest:g}, {largest:g}; legal: 0 < low <= high"
         for name in ARTEFACTS:
-            given = getattr(self, name)
-            for inner, value in given or ():
+            for key, value in getattr(self, name) or ():
                 if isinstance(value, tuple) and not value[0] <= value[1]:
                     low, high = value
-                    yield f"{key}.{name}.{inner}: received {low:g}, {high:g}; legal: low <= high"
+                    yield f"{name}.{key}", f"received {low:g}, {high:g}; legal: low <= high"
 
     def decides(self) -> dict[str, Any]:
         """Return what decides the images, as JSON; artefacts that are off are left out."""

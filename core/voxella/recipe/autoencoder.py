@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from voxella.plugins.component import Component
 from voxella.recipe.block import Block
 from voxella.recipe.ranges import Batch, Count, CountOrNone, Voxels, Width
 
-__all__ = ["Adversarial", "AutoencoderCheck", "AutoencoderTraining"]
+__all__ = ["Adversarial", "AutoencoderBlock", "AutoencoderCheck", "AutoencoderTraining"]
+
+
+class AutoencoderBlock(Component):
+    """The autoencoder: a plugin by name, its arguments, and how it takes several sequences."""
+
+    per_sequence: bool = Field(
+        False,
+        # Left out where it is not asked for: recipes and hashes from before are those without it.
+        exclude_if=lambda value: value is False,
+        description="run a frozen autoencoder of one channel over each sequence and stack the "
+        "latents; latent.channels counts those of all sequences",
+    )
+
+    def passes(self, sequences: Sequence[str]) -> int:
+        """Return how often the network runs over one case: once, or once for each sequence."""
+        return len(sequences) if self.per_sequence else 1
 
 
 class Adversarial(Block):

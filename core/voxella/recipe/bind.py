@@ -23,7 +23,7 @@ from voxella.plugins.registry import builder as registered_builder
 from voxella.plugins.specs import WIRED
 from voxella.recipe.layers import anchored
 from voxella.recipe.problems import Problem, from_validation
-from voxella.recipe.shape import SLOTS, KeyPath, nearest
+from voxella.recipe.shape import SLOTS, KeyPath, block_at, nearest
 from voxella.recipe.yaml_lines import Node, locate, plain
 
 __all__ = ["Bound", "Lookup", "bind"]
@@ -152,7 +152,8 @@ class _Call:
     def bind(self, problems: list[Problem]) -> dict[str, Any]:
         """Return the converted arguments; add what is wrong to ``problems``."""
         assert isinstance(self.block.value, dict), "only mappings are components"
-        given = {key: node for key, node in self.block.value.items() if key != "name"}
+        own = self._own
+        given = {key: node for key, node in self.block.value.items() if key not in own}
         missing = [
             name for name in self.open if self.parameters[name].required and name not in given
         ]
@@ -160,6 +161,12 @@ class _Call:
             text = f"missing: {self.name} needs {name} ({self.parameters[name].annotation})"
             problems.append(Problem(str(self.block.mark), (*self.path, name), text))
         return {key: self._value(key, node, problems) for key, node in given.items()}
+
+    @property
+    def _own(self) -> list[str]:
+        """The block's own keys, which the builder is not given: its name, and some have more."""
+        block = block_at(self.path)
+        return ["name"] if block is None else list(block.model_fields)
 
     def _value(self, key: str, node: Node, problems: list[Problem]) -> Any:  # noqa: ANN401 - any type
         path = (*self.path, key)
@@ -183,10 +190,11 @@ class _Call:
         return anchored(value, node)
 
     def _unknown(self, key: str) -> str:
-        close = nearest(key, self.open)
+        known = [*self.open, *(name for name in self._own if name != "name")]
+        close = nearest(key, known)
         if close is not None:
             return f"{self.name} has no such argument; did you mean {close}?"
-        legal = ", ".join(self.open) or "no arguments"
+        legal = ", ".join(known) or "no arguments"
         return f"{self.name} has no such argument; legal: {legal}"
 
     def _illegal(self, error: ValidationError, node: Node, path: KeyPath) -> list[Problem]:

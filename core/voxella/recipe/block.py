@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from voxella.case.texts import TEXT_NAME
 from voxella.wording import quoted, why_no_code
 
-__all__ = ["Block", "FolderName", "Label", "PartOfName"]
+__all__ = ["Block", "FolderName", "Label", "PartOfName", "TextName"]
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+\-]*")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -40,12 +41,24 @@ def _label(name: str) -> str:
     return name
 
 
+def _text_name(name: str) -> str:
+    if not TEXT_NAME.fullmatch(name):
+        raise ValueError(
+            f"received {quoted(name)}; legal: any, or a text's name of letters, digits and _ -"
+        )
+    return name
+
+
 # It names a folder, inside another and nowhere else.
 FolderName = Annotated[str, AfterValidator(_folder)]
 # It stands in the names of files, as a sequence's does.
 PartOfName = Annotated[str, AfterValidator(_part)]
 # A class: written into manifests and tables.
 Label = Annotated[str, AfterValidator(_label)]
+
+
+# One text of a case.
+TextName = Annotated[str, AfterValidator(_text_name)]
 
 
 class Block(BaseModel):

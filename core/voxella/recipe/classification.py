@@ -56,6 +56,10 @@ class Classify(Block):
     )
     deepspeed: dict[str, Any] = Field(description="DeepSpeed's configuration, in its own words")
     seeds: int = Field(1, ge=1, le=1000, description="trainings that differ in the seed alone")
+    baselines: list[Literal["logistic", "neighbours"]] = Field(
+        default_factory=list,
+        description="simple models on coarse images, measured beside the network",
+    )
     on_one_class: Literal["stop", "warn"] = Field(
         "stop", description="where a training set lacks a class: nothing can be learnt"
     )

@@ -89,7 +89,7 @@ def _check_key(key: str, test: Node) -> None:
     parts = key.split(".")
     for step, part in enumerate(parts):
         block = block_at(tuple(parts[:step]))
-        if block is None or block is Component:
+        if block is None or issubclass(block, Component):
             return  # inside `deepspeed` or a component's arguments any key may stand
         if not part.isdecimal() and part not in block.model_fields:
             close = nearest(part, block.model_fields)

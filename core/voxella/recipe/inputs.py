@@ -7,13 +7,16 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from voxella.case.texts import ANY
 from voxella.plugins.component import Component
-from voxella.recipe.block import Block, Label, PartOfName
+from voxella.recipe.augment import LatentAugment
+from voxella.recipe.block import Block, Label, PartOfName, TextName
 from voxella.recipe.ranges import Tokens, Voxels, Width
 
 __all__ = [
     "Data",
     "Intensity",
+    "Interpolation",
     "Latent",
     "Prepare",
     "Text",
@@ -57,7 +60,7 @@ class Data(Block):
 
 
 class Intensity(Block):
-    """What becomes 0 and 1 in one sequence: exactly one of the two."""
+    """What becomes 0 and 1 in one sequence: exactly one of the three."""
 
     percentiles: tuple[float, float] | None = Field(
         None, description="of the voxels inside the crop, case by case"
@@ -65,12 +68,21 @@ class Intensity(Block):
     window: tuple[float, float] | None = Field(
         None, description="intensities, the same in every case"
     )
+    rule: Literal["none", "colour"] | None = Field(
+        None,
+        # What was prepared before this key is still known.
+        exclude_if=lambda rule: rule is None,
+        description="none: values stay, over 255 or 65535 in pictures of 8 or 16 bits; colour: the "
+        "same, and the image has three channels, red, green and blue",
+    )
 
     @model_validator(mode="after")
     def _one_rising_pair(self) -> Intensity:
-        if (self.percentiles is None) == (self.window is None):
-            raise ValueError("give exactly one of percentiles and window (null removes the other)")
-        low, high = self.percentiles or self.window or (0.0, 0.0)
+        if sum(given is not None for given in (self.percentiles, self.window, self.rule)) != 1:
+            raise ValueError(
+                "give exactly one of percentiles, window and rule (null removes the others)"
+            )
+        low, high = self.percentiles or self.window or (0.0, 1.0)
         if not low < high or (self.percentiles and not 0 <= low < high <= 100):
             raise ValueError(f"received {low:g}, {high:g}; legal: low < high, percentiles 0 to 100")
         return self
@@ -80,12 +92,22 @@ class Intensity(Block):
 _MEASURED = {"adc": Intensity(window=(0.0, 3000.0), percentiles=None)}
 
 
+# How a volume is resampled.
+Interpolation = Literal["lanczos", "linear", "bspline"]
+
+
 class Prepare(Block):
     """Raw images to the training grid."""
 
     crop_mm: list[float | None] = Field(
         [128.0, 128.0, None],
         description="centre crop in mm along R, A, S; None keeps the whole extent",
+    )
+    crop_voxels: list[Voxels | None] | None = Field(
+        None,
+        exclude_if=lambda crop: crop is None,
+        description="the same in the image's own voxels, in place of crop_mm: for pictures, which "
+        "do not say how large a pixel is",
     )
     crop_around: str | None = Field(
         None,
@@ -108,7 +130,7 @@ class Prepare(Block):
         default_factory=lambda: dict(_MEASURED),
         description="rules by sequence, before `percentiles`; adc has one: 0 to 3000 (1e-6 mm²/s)",
     )
-    interpolation: Literal["lanczos", "linear", "bspline"] = "lanczos"
+    interpolation: Interpolation = "lanczos"
 
     @field_validator("intensity")
     @classmethod
@@ -121,6 +143,14 @@ class Prepare(Block):
         rules = {name.lower(): rule for name, rule in self.intensity.items()}
         percentiles = Intensity(percentiles=self.percentiles, window=None)
         return rules.get(sequence.lower(), percentiles)
+
+    def is_colour(self, sequence: str) -> bool:
+        """Tell whether a sequence has red, green and blue, three channels of the image."""
+        return self.intensity_of(sequence).rule == "colour"
+
+    def channels_of(self, sequence: str) -> int:
+        """Return how many channels of the image a sequence makes."""
+        return 3 if self.is_colour(sequence) else 1
 
 
 class Text(Block):
@@ -136,7 +166,14 @@ class Text(Block):
         "none", description="max: paper mode, padded and unmasked"
     )
     dtype: Literal["bfloat16", "float32", "compact"] = Field(
-        "bfloat16", description="compact: 6 bits a value, see docs/caches.md"
+        "bfloat16", description="compact: 6 bits a value, see docs/explanation/caches.md"
+    )
+    source: TextName = Field(
+        ANY,
+        # Left out where it is the default: hashes from before are those without it.
+        exclude_if=lambda source: source == ANY,
+        description="which text of a case: its name (report, impression), or any: in training one "
+        "by chance at each visit, else the first, the report before the others by name",
     )
     replace_markers: bool = Field(
         False, description="leave marks of de-identification (___, [NAME], XXXX) out of reports"
@@ -179,3 +216,13 @@ class Latent(Block):
         "exact",
         description="factor on latents: 1/std over the training set, of the first batch, or given",
     )
+    scale_per: Literal["set", "sequence", "channel"] = Field(
+        "set",
+        # Left out where it is the default: hashes from before are those without it.
+        exclude_if=lambda per: per == "set",
+        description="one factor for all latents, for each stacked sequence, or for each channel",
+    )
+    variations: int = Field(
+        0, ge=0, le=1000, description="augmented variations encoded beside each training case"
+    )
+    augment: LatentAugment = LatentAugment()

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ from voxella.limits import VOXELS
 from voxella.plugins.registry import builder as registered_builder
 from voxella.recipe.bind import Bound, Lookup, bind
 from voxella.recipe.conditions import clauses, judge
+from voxella.recipe.inputs import Latent, Prepare
 from voxella.recipe.layers import Document, absolute, anchored, find_profile, read_chain, stack
 from voxella.recipe.model import Recipe
 from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.problems import Problem, from_validation, impossible_numbers, raise_problems
+from voxella.recipe.sampling import Sample
 from voxella.recipe.shape import KeyPath
+from voxella.recipe.stacked import stacked
+from voxella.recipe.training import Diffusion, Dropout, Train
 from voxella.recipe.yaml_lines import Node, dump_yaml, locate, plain, shown
 from voxella.wording import quoted
 
@@ -143,18 +147,18 @@ def cross_check(recipe: Recipe, tree: Node) -> list[Problem]:
     return [
         Problem(str(locate(tree, path)[0].mark), path, text)
         for path, text in (
-            *_samplers(recipe),
-            *_grids(recipe),
-            *_ranges(recipe),
-            *_null(recipe),
+            *_samplers(recipe.diffusion, recipe.sample, recipe.train),
+            *stacked(recipe),
+            *_grids(recipe.prepare, recipe.latent),
+            *_ranges(recipe.prepare, recipe.diffusion, recipe.dropout),
+            *_null(recipe.sample, recipe.conditions),
         )
     ]
 
 
-def _samplers(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+def _samplers(diffusion: Diffusion, sample: Sample, train: Train) -> Iterator[tuple[KeyPath, str]]:
     """Every plan that the recipe will ask for: of its samples, of a sweep, of panels."""
-    sample, train = recipe.sample, recipe.train
-    plan = (recipe.diffusion.schedule, recipe.diffusion.steps)
+    plan = (diffusion.schedule, diffusion.steps)
     for key, text in misfits(sample.sampler, *plan, sample.steps):
         yield ("sample", key), text
     for steps in sample.sweep.steps if sample.sweep is not None else []:
@@ -166,13 +170,17 @@ def _samplers(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             yield ("train", "panel_steps"), text
 
 
-def _grids(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
-    size, latent, crop = recipe.prepare.size, recipe.latent.size, recipe.prepare.crop_mm
+def _grids(prepare: Prepare, latents: Latent) -> Iterator[tuple[KeyPath, str]]:
+    size, latent = prepare.size, latents.size
+    name = "crop_mm" if prepare.crop_voxels is None else "crop_voxels"
+    crop = prepare.crop_mm if prepare.crop_voxels is None else prepare.crop_voxels
     if len(crop) != len(size):
-        yield ("prepare", "crop_mm"), f"has {len(crop)} axes, prepare.size has {len(size)}"
+        yield ("prepare", name), f"has {len(crop)} axes, prepare.size has {len(size)}"
     if len(latent) != len(size):
         yield ("latent", "size"), f"has {len(latent)} axes, prepare.size has {len(size)}"
         return
+    for key, told in latents.augment.problems(len(latent), "latent.size"):
+        yield ("latent", "augment", *key.split(".")), told
     if (voxels := math.prod(size)) > VOXELS.most:
         yield (
             ("prepare", "size"),
@@ -188,9 +196,10 @@ def _grids(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         )
 
 
-def _ranges(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
-    diffusion, dropout = recipe.diffusion, recipe.dropout
-    low, high = recipe.prepare.percentiles
+def _ranges(
+    prepare: Prepare, diffusion: Diffusion, dropout: Dropout
+) -> Iterator[tuple[KeyPath, str]]:
+    low, high = prepare.percentiles
     if not 0 <= low < high <= 100:
         yield ("prepare", "percentiles"), f"received {low}, {high}; legal: 0 <= low < high <= 100"
     if diffusion.beta_start >= diffusion.beta_end:
@@ -206,10 +215,10 @@ def _ranges(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         )
 
 
-def _null(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+def _null(sample: Sample, conditions: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
     """What the null twin lacks: names that the recipe's models have."""
-    legal = ["text", "label", "conditions", *recipe.conditions]
-    for index, name in enumerate(recipe.sample.guidance_null):
+    legal = ["text", "label", "conditions", *conditions]
+    for index, name in enumerate(sample.guidance_null):
         if name not in legal:
             where = ("sample", "guidance_null", index)
             yield where, f"received {quoted(name)}; legal: {', '.join(legal)}"

@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from voxella.case.texts import ANY
 from voxella.plugins.component import Component
-from voxella.recipe.autoencoder import AutoencoderCheck, AutoencoderTraining
+from voxella.recipe.autoencoder import AutoencoderBlock, AutoencoderCheck, AutoencoderTraining
 from voxella.recipe.block import Block, FolderName
 from voxella.recipe.classification import Classify
 from voxella.recipe.condition import Condition, ConditionName
@@ -23,6 +24,7 @@ from voxella.recipe.sampling import Sample
 from voxella.recipe.training import Diffusion, Dropout, Loss, Optimizer, Train, Vector
 
 __all__ = [
+    "AutoencoderBlock",
     "AutoencoderCheck",
     "AutoencoderTraining",
     "Component",
@@ -74,7 +76,7 @@ class Recipe(Block):
     paper: PaperRow | None = None
     data: Data = Data()
     prepare: Prepare = Prepare()
-    autoencoder: Component
+    autoencoder: AutoencoderBlock
     autoencoder_training: AutoencoderTraining | None = None
     autoencoder_check: AutoencoderCheck = AutoencoderCheck()
     text: Text | None = None
@@ -114,6 +116,40 @@ class Recipe(Block):
         if len(set(names)) != len(names):
             raise ValueError("a vector stands twice")
         return vectors
+
+    @property
+    def image_channels(self) -> int:
+        """Return how many channels an image has: one a sequence, three where that is in colour."""
+        return sum(self.prepare.channels_of(name) for name in self.data.sequences)
+
+    @property
+    def channels(self) -> dict[str, slice]:
+        """Return which channels of an image each sequence has, in order."""
+        places, begin = {}, 0
+        for name in self.data.sequences:
+            end = begin + self.prepare.channels_of(name)
+            places[name], begin = slice(begin, end), end
+        return places
+
+    @property
+    def colour_channels(self) -> frozenset[int]:
+        """Return the channels of an image that are red, green or blue: their values stay."""
+        return frozenset(
+            channel
+            for name, places in self.channels.items()
+            if self.prepare.is_colour(name)
+            for channel in range(places.start, places.stop)
+        )
+
+    @property
+    def shown_channels(self) -> int:
+        """Return how many channels the first sequence has, which pictures show."""
+        return self.prepare.channels_of(self.data.sequences[0])
+
+    @property
+    def text_source(self) -> str:
+        """Return which text of a case is read; ``any`` also where none is."""
+        return ANY if self.text is None else self.text.source
 
     def fingerprint_data(self) -> dict[str, Any]:
         """Return the recipe as JSON-ready data (paths as strings)."""

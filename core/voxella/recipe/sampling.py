@@ -12,7 +12,7 @@ from voxella.recipe.block import Block
 from voxella.recipe.ranges import Batch, Copies, Count, SolverSteps
 from voxella.wording import quoted
 
-__all__ = ["Sample", "Sweep"]
+__all__ = ["Sample", "Split", "Sweep"]
 
 
 Split = Literal["train", "val", "test"]

@@ -45,12 +45,14 @@ def recipe_schema() -> dict[str, Any]:
     for block in (schema, *blocks.values()):
         block.pop("required", None)
     for slot, kind in SLOTS.items():
-        blocks[kind] = _component(blocks["Component"], kind)
+        general = _general(slot)
+        blocks[kind] = _component(blocks[general], kind)
         owner = block_at(slot[:-1] if slot[-1] != "*" else ())
         holder = schema if owner in (None, Recipe) else blocks[owner.__name__]
         field = slot[0] if slot[-1] == "*" else slot[-1]
-        holder["properties"][field] = _pointed(holder["properties"][field], kind)
-    del blocks["Component"]
+        holder["properties"][field] = _pointed(holder["properties"][field], general, kind)
+    for general in {_general(slot) for slot in SLOTS}:
+        del blocks[general]
     schema["properties"] = {"extends": _EXTENDS, "when": _WHEN} | schema["properties"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -66,18 +68,25 @@ def _component(general: dict[str, Any], kind: str) -> dict[str, Any]:
     names = [p.name for p in list_plugins() if p.kind == kind and p.distribution == _DISTRIBUTION]
     name = {**general["properties"]["name"], "anyOf": [{"enum": sorted(names)}, {"type": "string"}]}
     name.pop("type", None)
-    return {**general, "properties": {"name": name}, "title": kind}
+    return {**general, "properties": {**general["properties"], "name": name}, "title": kind}
 
 
-def _pointed(field: Any, kind: str) -> Any:  # noqa: ANN401 - any part of a schema
-    """Return a property's schema with every reference to Component turned to ``kind``."""
+def _general(slot: tuple[str, ...]) -> str:
+    """Return the name of the block that a slot holds: a component, or one with keys of its own."""
+    block = block_at(tuple("0" if part == "*" else part for part in slot))
+    assert block is not None, "a slot holds a component"
+    return block.__name__
+
+
+def _pointed(field: Any, general: str, kind: str) -> Any:  # noqa: ANN401 - any part of a schema
+    """Return a property's schema with every reference to ``general`` turned to ``kind``."""
     if isinstance(field, dict):
         return {
             key: f"#/$defs/{kind}"
-            if key == "$ref" and value.endswith("/Component")
-            else _pointed(value, kind)
+            if key == "$ref" and value.endswith(f"/{general}")
+            else _pointed(value, general, kind)
             for key, value in field.items()
         }
     if isinstance(field, list):
-        return [_pointed(item, kind) for item in field]
+        return [_pointed(item, general, kind) for item in field]
     return field

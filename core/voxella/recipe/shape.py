@@ -90,7 +90,7 @@ def homes(key: str) -> list[str]:
             if name == key:
                 yield dotted((*at, name))
             inner = _block_in(field.annotation)
-            if inner is not None and inner is not Component:
+            if inner is not None and not issubclass(inner, Component):
                 yield from walk(inner, (*at, name))
 
     found = list(walk(Recipe, ()))

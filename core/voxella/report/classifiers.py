@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from voxella.classification.summary import CURVES
+from voxella.data.phantoms import MEASURED_ON_PHANTOMS
 from voxella.evaluation.report import NUMBERS
+from voxella.metrics.declared.published import Published
 from voxella.recipe.model import PaperRow
 from voxella.report.charts import Chart, line_chart
 from voxella.report.curves import Points, read_log
-from voxella.report.measured import PHANTOMS
-from voxella.report.numbers import Group, Published, make_row
+from voxella.report.numbers import Group, make_row
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
 from voxella.wording import counted
@@ -74,7 +75,7 @@ def _scenario(run: RunFolder, folder: Path) -> Scenario:
     differs = found.get("not_comparable_with_paper")
     published = Published(
         None if row is None else PaperRow.model_validate(row),
-        PHANTOMS if differs is None and run.is_phantom else differs,
+        MEASURED_ON_PHANTOMS if differs is None and run.is_phantom else differs,
     )
     metrics: dict[str, dict[str, Any]] = found.get("metrics", {})
     group = Group("", [make_row(key, entry, published) for key, entry in metrics.items()])

@@ -61,8 +61,8 @@ def _row(name: str, found: dict[str, Any], classes: list[str]) -> tuple[str, int
 def _real(run: RunFolder, cases: Manifest) -> list[tuple[str, str]]:
     importer = (run.records.get("import") or {}).get("inputs", {}).get("importer") or {}
     recipe = run.recipe
-    reports = sum(case.report_sha256 is not None for case in cases)
-    patients = len({case.patient for case in cases})
+    reports = sum(bool(case.texts_sha256) for case in cases)
+    patients = len({case.group for case in cases})
     sources = Counter(case.label_source for case in cases if case.label_source)
     facts = [
         ("Imported by", str(importer.get("name") or "an earlier import")),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from voxella.data.phantoms import MEASURED_ON_PHANTOMS
 from voxella.evaluation.report import METRICS, NUMBERS
 from voxella.metrics.declared.lookup import number_of
+from voxella.metrics.declared.published import Published
 from voxella.report.charts import Chart, line_chart
-from voxella.report.numbers import Group, Published, grouped_rows
+from voxella.report.numbers import Group, grouped_rows
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section, shortened
 
-__all__ = ["PHANTOMS", "Measurements", "evaluation_of", "measured_section"]
-
-PHANTOMS = "measured on phantoms, the paper's on patients"
+__all__ = ["Measurements", "evaluation_of", "measured_section"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def measured_section(run: RunFolder) -> Section:
     # A downstream recipe's paper row is of its classifier, under the same keys as the text head's.
     row = run.recipe.paper if run.recipe.classify is None else None
     published = Published(
-        row, PHANTOMS if run.is_phantom else None, frozenset(found.get("paper") or ())
+        row, MEASURED_ON_PHANTOMS if run.is_phantom else None, frozenset(found.get("paper") or ())
     )
     metrics: dict[str, dict[str, Any]] = found.get("metrics", {})
     defined = {key: entry for key, entry in metrics.items() if entry.get("value") is not None}

@@ -1,11 +1,6 @@
 """Measured numbers as rows of a table: with interval, N, floor, and the paper's where it may stand.
 
-What stands beside the paper's numbers, ``published.py`` decides.
-
-The paper's numbers, and whether one of ours may stand beside them.
-
-Only where ``comparable_with_paper`` is true of it: features of another network are another unit,
-however alike the names, and procedural phantoms are other data.
+What may stand beside the paper's numbers, ``voxella.metrics.declared.published`` decides.
 """
 
 from __future__ import annotations
@@ -16,10 +11,10 @@ from typing import Any
 
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.declared.number import GROUPS
-from voxella.recipe.model import PaperRow
+from voxella.metrics.declared.published import Published
 from voxella.report.section import shortened
 
-__all__ = ["Bar", "Group", "Published", "Row", "grouped_rows", "make_row", "shown"]
+__all__ = ["Bar", "Group", "Row", "grouped_rows", "make_row", "shown"]
 
 _BAR = 120.0  # width of the drawing, in its own units
 _END = 4.0
@@ -133,7 +128,7 @@ def make_row(key: str, entry: Mapping[str, Any], published: Published) -> Row:
         str(entry.get("split") or ""),
         _with_interval(floor),
         "" if paper is None else shown(paper),
-        refusal,
+        f"{refusal}; not comparable with the paper" if refusal else "",
         shortened("; ".join(part for part in (str(entry.get("how") or ""), network) if part)),
         shortened(str(entry.get("note") or "")),
         None if value is None else _bar(entry, floor, paper, number.bounded),
@@ -190,39 +185,3 @@ def _places(bottom: float, top: float) -> Callable[[float], float]:
 def _ends(entry: Mapping[str, Any]) -> tuple[float, float] | None:
     low, high = entry.get("low"), entry.get("high")
     return None if low is None or high is None else (float(low), float(high))
-
-
-@dataclass(frozen=True)
-class Published:
-    """A row of the paper.
-
-    Attributes:
-        row: None where the paper has no such experiment.
-        differs: Why none of our numbers is comparable with it; None where some may be.
-        allowed: Keys of the row that the evaluation lets stand beside numbers without a network.
-    """
-
-    row: PaperRow | None
-    differs: str | None = None
-    allowed: frozenset[str] = frozenset()
-
-    def beside(self, key: str | None, entry: Mapping[str, Any]) -> tuple[float | None, str]:
-        """Return the paper's number for one of ours, or None; and why not, where it has one.
-
-        Args:
-            key: Of the row.
-            entry: What ``metrics.json`` has of our number.
-        """
-        number = None if key is None or self.row is None else getattr(self.row, key, None)
-        if number is None or entry.get("value") is None:
-            return None, ""
-        network = entry.get("network")
-        flag = entry.get("comparable_with_paper")
-        if network is not None and flag is not True:
-            which = "random network" if "random" in str(network) else str(network)
-            return None, f"features: {which}; not comparable with the paper"
-        if self.differs is not None:
-            return None, f"{self.differs}; not comparable with the paper"
-        if flag is not True and (flag is False or key not in self.allowed):
-            return None, "not measured as in the paper; not comparable with the paper"
-        return float(number), ""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest
-from voxella.imaging.volume import read_volume
+from voxella.imaging.volume import read_image
 from voxella.report.run_folder import RunFolder
 
 __all__ = [
@@ -23,12 +23,17 @@ class Shown:
     """One volume, ready to be drawn.
 
     Attributes:
-        array: ``(R, A, S)`` float32 in [0, 1].
+        array: ``(R, A, S)`` float32 in [0, 1]; or ``(3, R, A, S)`` in colours.
         spacing_mm: Voxel edges along its axes.
     """
 
     array: NDArray[np.float32]
     spacing_mm: tuple[float, float, float]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the voxels along R, A, S."""
+        return self.array.shape[-3:]
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,21 @@ def read_shown(
 
     Args:
         path: The image.
-        window: Values that become 0 and 1.
-        percentiles: Of the image's own values, in place of the window.
+        window: Values that become 0 and 1, times what is white in the file.
+        percentiles: Of the image's own values, in place of the window; not of colours.
 
     Raises:
         UserError: The file cannot be read.
     """
-    volume = read_volume(path)
-    array = np.nan_to_num(volume.array, posinf=0.0, neginf=0.0)
-    low, high = window if percentiles is None else np.percentile(array, percentiles)
+    image = read_image(path)
+    array = np.nan_to_num(image.array, posinf=0.0, neginf=0.0)
+    if percentiles is None or image.is_colour:
+        low, high = (edge * image.white for edge in window)
+    else:
+        low, high = np.percentile(array, percentiles)
     scaled = np.clip((array - low) / max(high - low, 1e-9), 0.0, 1.0).astype(np.float32)
-    r, a, s = (float(edge) for edge in volume.spacing_mm)
-    return Shown(scaled, (r, a, s))
+    r, a, s = (float(edge) for edge in image.first.spacing_mm)
+    return Shown(scaled if image.is_colour else scaled[0], (r, a, s))
 
 
 def choose_pairs(run: RunFolder, most: int) -> list[Pair]:

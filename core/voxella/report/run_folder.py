@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from voxella.case import MANIFEST, Manifest
+from voxella.case import MANIFEST, Manifest, manifest_file
+from voxella.data.phantoms import is_of_phantoms
 from voxella.data.pseudonyms import Pseudonyms, read_synthetic
 from voxella.errors import UserError
 from voxella.files import sha256_bytes
+from voxella.plain_json import json_or_none
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.texts.encodings import decode
@@ -58,7 +59,7 @@ class RunFolder:
                 remedy=f"voxella train RECIPE --out {shlex.quote(str(run))}",
             )
         recipe = load_recipe(kept)
-        return cls(recipe, Folders.of(recipe, run), kept)
+        return cls(recipe, Folders.of(run, recipe.workspace, recipe.data.dataset), kept)
 
     @property
     def name(self) -> str:
@@ -83,9 +84,7 @@ class RunFolder:
     @property
     def is_phantom(self) -> bool:
         """Tell whether the data are procedural ones."""
-        record = self.records.get("import") or {}
-        importer = record.get("inputs", {}).get("importer") or {}
-        return bool(importer.get("name") == "phantom")
+        return is_of_phantoms(self.recipe.data, self.folders.dataset)
 
     @cached_property
     def data_sets(self) -> list[str]:
@@ -128,7 +127,7 @@ class RunFolder:
             return {}
         for line in text.split("\n"):
             try:
-                prompt = json.loads(line)
+                prompt = json_or_none(line)
                 found[str(prompt["id"])] = str(prompt["report"]).encode()
             except (ValueError, KeyError, TypeError):  # sampling has refused what is no prompt
                 continue
@@ -172,4 +171,4 @@ def _by_numbers(name: str) -> tuple[list[float], str]:
 
 
 def _manifest(folder: Path) -> Manifest | None:
-    return Manifest.read(folder) if (folder / MANIFEST).is_file() else None
+    return Manifest.read(folder) if manifest_file(folder) is not None else None

@@ -87,7 +87,7 @@ def make_sprites(real: Shown | None, synthetic: Shown, allowance: int) -> Sprite
 
 
 def _make(real: Shown | None, synthetic: Shown, edge: int, count: int) -> Sprites:
-    flat = synthetic.array.shape[2] == 1
+    flat = synthetic.shape[2] == 1
     axes = (2,) if flat else (2, 1, 0)
     planes = tuple(_sprite(real, synthetic, axis, edge, count) for axis in axes)
     sides = [side for side in (real, synthetic) if side is not None]
@@ -103,31 +103,41 @@ def middle_slice(side: Shown, edge: int) -> Picture:
 
 def _sprite(real: Shown | None, synthetic: Shown, axis: int, edge: int, most: int) -> Sprite:
     sides = [side for side in (real, synthetic) if side is not None]
-    of = max(side.array.shape[axis] for side in sides)
+    of = max(side.shape[axis] for side in sides)
     count = min(of, most)
     columns = [_slices(side, axis, edge, count) for side in sides]
     width, height = _largest([picture for column in columns for picture in column])
     pitch = (_rounded(width), _rounded(height))
-    strip = np.zeros((pitch[1] * count, pitch[0] * 2), dtype=np.uint8)
+    sides_of_colour = [column[0].shape[2:] for column in columns]
+    shape = (pitch[1] * count, pitch[0] * 2, *max(sides_of_colour, key=len))
+    strip = np.zeros(shape, dtype=np.uint8)
     for place, column in zip((0, 1) if real is not None else (1,), columns, strict=True):
         for number, picture in enumerate(column):
             top, left = number * pitch[1], place * pitch[0]
-            strip[top : top + height, left : left + width] = _framed(picture, width, height)
+            framed = _framed(picture, width, height)
+            if framed.ndim < strip.ndim:
+                framed = framed[..., None]
+            strip[top : top + height, left : left + width] = framed
     return Sprite(PLANES[axis], data_uri(strip), width, height, pitch, count, of)
 
 
 def _slices(side: Shown, axis: int, edge: int, count: int) -> list[Picture]:
     """Return ``count`` slices, spread evenly from the first to the last; one: the middle one."""
     across = [k for k in range(3) if k != axis]
-    extent = [side.array.shape[k] * side.spacing_mm[k] for k in across]
+    extent = [side.shape[k] * side.spacing_mm[k] for k in across]
     spacing = [side.spacing_mm[k] for k in across]
     pixel_mm = max(*(mm / edge for mm in extent), min(spacing))
-    last = side.array.shape[axis] - 1
+    last = side.shape[axis] - 1
     places = np.linspace(0, last, count).round() if count > 1 else np.array([(last + 1) // 2])
     return [
-        three_planes(np.take(side.array, int(place), axis=axis), spacing, pixel_mm=pixel_mm)
-        for place in places
+        three_planes(_slice(side, int(place), axis), spacing, pixel_mm=pixel_mm) for place in places
     ]
+
+
+def _slice(side: Shown, place: int, axis: int) -> NDArray[np.float32]:
+    """Return one slice: ``(H, W)``, or ``(3, H, W, 1)`` in colours."""
+    found: NDArray[np.float32] = np.take(side.array, place, axis=axis - 3)
+    return found if found.ndim == 2 else found[..., None]
 
 
 def _largest(pictures: list[Picture]) -> tuple[int, int]:
@@ -135,10 +145,10 @@ def _largest(pictures: list[Picture]) -> tuple[int, int]:
 
 
 def _framed(picture: Picture, width: int, height: int) -> Picture:
-    """Put a picture into the middle of a black one."""
+    """Put a picture, grey or in colours, into the middle of a black one."""
     above, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
     below, right = height - picture.shape[0] - above, width - picture.shape[1] - left
-    return np.pad(picture, ((above, below), (left, right)))
+    return np.pad(picture, ((above, below), (left, right), (0, 0))[: picture.ndim])
 
 
 def _rounded(pixels: int) -> int:
@@ -146,7 +156,7 @@ def _rounded(pixels: int) -> int:
 
 
 def data_uri(picture: Picture, widest: int | None = None) -> str:
-    """Return a grey picture ``(H, W)`` as JPEG inside an address.
+    """Return a picture, grey ``(H, W)`` or in colours ``(H, W, 3)``, as JPEG inside an address.
 
     Args:
         picture: What is shown.

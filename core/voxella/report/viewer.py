@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from voxella.case import Case
+from voxella.case.texts import texts_of
 from voxella.files import sha256_bytes
 from voxella.report.pairs import choose_pairs
 from voxella.report.run_folder import RunFolder
@@ -138,9 +139,10 @@ def _report(run: RunFolder, source: str) -> bytes:
     if run.dataset is None:
         return b""
     case = next((case for case in run.dataset if case.id == source), None)
-    if case is None or case.report is None:
+    names = () if case is None else texts_of(case.texts, run.recipe.text_source)
+    if case is None or not names:
         return b""
     try:
-        return (run.dataset.folder / case.report).read_bytes()
+        return (run.dataset.folder / case.texts[names[0]]).read_bytes()
     except OSError:
         return b""

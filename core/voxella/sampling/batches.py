@@ -7,16 +7,19 @@ one in which something is missing is made again as a whole; only what is missing
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
+from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cache.text import TextCache
 from voxella.case import MANIFEST, Case
 from voxella.diffusion.samplers import make_sampler
 from voxella.engine.runtime import barrier
-from voxella.ldm.generate import Request, request_for
+from voxella.ldm.generate import GenerationSettings, Request, request_for
 from voxella.progress import Steps
 from voxella.ranks import Ranks
-from voxella.recipe.model import Recipe
+from voxella.recipe.condition import Condition
+from voxella.recipe.inputs import Text
 from voxella.sampling.networks import Networks
 from voxella.sampling.prompt_files import read_prompts
 from voxella.sampling.prompts import CachedPrompts, Prompts, TextPrompts
@@ -49,9 +52,11 @@ def make_missing(
     recipe, folders = data_set.recipe, data_set.folders
     batches = _share(jobs, recipe.sample.batch_size, missing, ranks)
     # First of all: a text encoder may need all the memory that the other networks will have.
-    prompts = _prompts(recipe, folders, [job.case for batch in batches for job in batch], ranks)
+    cases = [job.case for batch in batches for job in batch]
+    prompts = _prompts(recipe.text, recipe.sample.prompts, folders, cases, ranks)
     networks = Networks.load(
-        recipe,
+        AutoencoderPlan.of(recipe),
+        recipe.sample.batch_size,
         folders.model,
         folders.autoencoder,
         ranks.device,
@@ -64,22 +69,28 @@ def make_missing(
         (data_set.out / MANIFEST).unlink(missing_ok=True)
         drop_sheet(data_set.out)
     barrier()
-    schedule = networks.model.schedule
+    classes, conditions = recipe.data.classes, recipe.conditions
+    schedule, settings = networks.model.schedule, GenerationSettings.of(recipe)
     steps = make_sampler(recipe.sample.sampler, schedule, recipe.sample.steps).steps
     with Steps("sampling", len(batches) * steps, quiet=not ranks.is_main) as progress:
         for batch in batches:
-            requests = [_request(recipe, job, prompts) for job in batch]
+            requests = [_request(classes, conditions, job, prompts) for job in batch]
             wanted = {number for number, job in enumerate(batch) if job.sample_id in missing}
             made = networks.images(
-                recipe, requests, wanted, on_step=lambda done, total: progress.advance()
+                settings, requests, wanted, on_step=lambda done, total: progress.advance()
             )
             for number, image in made:
                 keep_volume(data_set, batch[number], image)
 
 
-def _request(recipe: Recipe, job: SampleJob, prompts: Prompts | None) -> Request:
+def _request(
+    classes: list[str],
+    conditions: Mapping[str, Condition],
+    job: SampleJob,
+    prompts: Prompts | None,
+) -> Request:
     features = None if prompts is None else prompts.features(job.case)
-    return request_for(recipe, job.case, features, job.sample_id)
+    return request_for(classes, conditions, job.case, features, job.sample_id)
 
 
 def _share(
@@ -91,11 +102,13 @@ def _share(
     return [todo[index] for index in ranks.share(len(todo))]
 
 
-def _prompts(recipe: Recipe, folders: Folders, cases: list[Case], ranks: Ranks) -> Prompts | None:
-    if recipe.text is None:
+def _prompts(
+    text: Text | None, file: Path | None, folders: Folders, cases: list[Case], ranks: Ranks
+) -> Prompts | None:
+    if text is None:
         return None
-    if recipe.sample.prompts is not None:
-        read = read_prompts(recipe.sample.prompts)[0].values()  # judged before
+    if file is not None:
+        read = read_prompts(file)[0].values()  # judged before
         texts = {prompt.id: prompt.report for prompt in read}
-        return TextPrompts(recipe.text, texts, folders.text, folders.prompts, ranks)
-    return CachedPrompts(TextCache.open(folders.text, recipe.text), cases)
+        return TextPrompts(text, texts, folders.text, folders.prompts, ranks)
+    return CachedPrompts(TextCache.open(folders.text, text), cases)

@@ -14,20 +14,28 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from voxella.autoencoder.load import check_weights_exist, choose_device
+from voxella.autoencoder.load import AutoencoderPlan, check_weights_exist, choose_device
 from voxella.case import Case, ConditionValue
+from voxella.case_fields import spacing_of
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other
 from voxella.ldm.export import FACTS, ModelFacts, load_facts
-from voxella.ldm.generate import request_for
+from voxella.ldm.generate import GenerationSettings, request_for
 from voxella.limits import SAMPLES
 from voxella.provenance import versions
 from voxella.ranks import Ranks
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.sampling.networks import GeneratedImage, Networks, other_text
-from voxella.sampling.prompt_files import Prompt, case_of, wrong_fields, wrong_text, wrong_values
+from voxella.sampling.prompt_values import (
+    Prompt,
+    PromptRules,
+    case_of,
+    wrong_fields,
+    wrong_text,
+    wrong_values,
+)
 from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
@@ -55,7 +63,7 @@ class Generator:
         self.facts: ModelFacts = load_facts(model)
         self._model = model
         self._settings = tuple(settings)
-        self._folders = Folders.of(self.recipe, model.parent)
+        self._folders = Folders.of(model.parent, self.recipe.workspace, self.recipe.data.dataset)
         self._autoencoder = self._folders.autoencoder
         self._device = device
         self._texts: dict[str, Tensor | None] = {}
@@ -89,7 +97,9 @@ class Generator:
         found = cls(model, settings, choose_device(device))
         if autoencoder is not None:
             found._autoencoder = Path(autoencoder).absolute()
-        check_weights_exist(found.recipe, found._autoencoder)
+        recipe = found.recipe
+        training = recipe.autoencoder_training is not None
+        check_weights_exist(recipe.autoencoder, training=training, trained=found._autoencoder)
         refuse_other(found.recipe.conditions, found.facts.conditions)
         return found
 
@@ -113,7 +123,8 @@ class Generator:
             report: Text; None: a case without a report. It is written nowhere.
             label: One of the model's classes; None: not known.
             conditions: By name, as the recipe declares them; what is absent is not known.
-            spacing_mm: Edges of a voxel along R, A, S; None: the middle of what was trained on.
+            spacing_mm: Edges of a voxel along the axes; None: the middle of what was trained on,
+                or unknown where the model was trained on images without.
             seed: None: the recipe's.
             steps: Of the sampler; None: the recipe's.
             guidance: Scale, 1 is off; None: the recipe's.
@@ -140,19 +151,28 @@ class Generator:
         SAMPLES.require(count, "count asks for")
         features = self._features(report or "")
         names = [f"{name}-s{number:03d}" for number in range(count)]
-        size = recipe.sample.batch_size
+        size, settings = recipe.sample.batch_size, GenerationSettings.of(recipe)
+        classes, blocks = recipe.data.classes, recipe.conditions
+        sampling = recipe.sample.model_dump(mode="json", include=set(_SAMPLING))
+        told = {"seed": recipe.seed, **sampling}
         made: list[SyntheticImage] = []
         for start in range(0, count, size):
             part = names[start : start + size]
-            requests = [request_for(recipe, case, features, one) for one in part]
-            images = dict(self._networks.images(recipe, requests))
-            made += [self._image(recipe, case, one, images[n]) for n, one in enumerate(part)]
+            requests = [request_for(classes, blocks, case, features, one) for one in part]
+            images = dict(self._networks.images(settings, requests))
+            made += [self._image(told, case, one, images[n]) for n, one in enumerate(part)]
         return made
 
     @cached_property
     def _networks(self) -> Networks:
         return Networks.load(
-            self.recipe, self._model, self._autoencoder, self._device, alone=True, quiet=True
+            AutoencoderPlan.of(self.recipe),
+            self.recipe.sample.batch_size,
+            self._model,
+            self._autoencoder,
+            self._device,
+            alone=True,
+            quiet=True,
         )
 
     def _recipe_with(self, *, seed: int | None, **sample: Any) -> Recipe:  # noqa: ANN401 - a value
@@ -173,12 +193,13 @@ class Generator:
                 legal='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
                 'conditions={"age": 63}',
             ) from None
-        problems = list(wrong_values(prompt, self.recipe, self.facts.classes, self.facts))
+        rules = PromptRules.of(self.recipe, self.facts)
+        problems = list(wrong_values(prompt, rules))
         if (wrong := wrong_text(prompt.report)) is not None:
             problems.append(f"report {wrong}")
         if problems:
             raise UserError("\n".join(f"generate: {problem}" for problem in problems))
-        return case_of(prompt, self.recipe, self.facts)
+        return case_of(prompt, self.recipe.sample.splits[0], rules)
 
     def _features(self, report: str) -> Tensor | None:
         """Return the features of a report, rounded as the model's were; known ones are kept."""
@@ -194,29 +215,30 @@ class Generator:
                 prompts = TextPrompts(
                     text, {"prompt": report}, self._folders.text, Path(own), alone
                 )
-                found = prompts.features(Case(id="prompt", patient="prompt", images={}))
+                found = prompts.features(Case(id="prompt", group="prompt", images={}))
                 if (problem := other_text(self.facts, prompts.fingerprint)) is not None:
                     raise UserError(problem, remedy="settings=['text.encoder.path=...']")
                 # A view of a file that is about to go.
                 self._texts[key] = None if found is None else found.clone()
         return self._texts[key]
 
-    def _image(self, recipe: Recipe, case: Case, name: str, made: GeneratedImage) -> SyntheticImage:
-        spacing = [float(mm) for mm in case.extra["spacing_mm"]]
-        told = recipe.sample.model_dump(mode="json", include=set(_SAMPLING))
+    def _image(
+        self, told: dict[str, Any], case: Case, name: str, made: GeneratedImage
+    ) -> SyntheticImage:
+        spacing, recipe = spacing_of(case.extra), self.recipe
         provenance = {
             "synthetic": True,
             "model": self.facts.weights_sha256,
             "autoencoder": self.facts.autoencoder_fingerprint,
-            "seed": recipe.seed,
             **told,
             "label": case.label,
             "conditions": dict(case.conditions),
-            "spacing_mm": spacing,
+            "spacing_mm": None if spacing is None else list(spacing),
             # Not its hash: whoever has the reports could find out which it was.
-            "has_report": case.report_sha256 is not None,
-            **prediction(recipe, made),
+            "has_report": bool(case.texts_sha256),
+            **prediction(recipe.data.classes, made),
             "versions": versions(),
         }
-        affine = around_the_origin(made.array.shape[1:], spacing)
-        return SyntheticImage(name, made.array, affine, tuple(recipe.data.sequences), provenance)
+        shape = made.array.shape[1:]
+        affine = around_the_origin(shape, spacing or (1.0,) * len(shape))
+        return SyntheticImage(name, made.array, affine, recipe.channels, spacing, provenance)

@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxella.autoencoder.load import load_autoencoder
+from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.errors import UserError
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.export import ModelFacts, load_facts, load_model
-from voxella.ldm.generate import Request, generate
-from voxella.recipe.model import Recipe
+from voxella.ldm.generate import GenerationSettings, Request, generate
 
 __all__ = ["GeneratedImage", "Networks", "other_text"]
 
@@ -53,7 +52,8 @@ class Networks:
     @classmethod
     def load(
         cls,
-        recipe: Recipe,
+        plan: AutoencoderPlan,
+        batch_size: int,
         model: Path,
         autoencoder: Path,
         device: torch.device,
@@ -66,7 +66,8 @@ class Networks:
         """Load both; collective, unless ``alone``.
 
         Args:
-            recipe: Names the autoencoder and says how many volumes make a batch.
+            plan: What the autoencoder is built from.
+            batch_size: How many volumes make a batch.
             model: The exported model folder.
             autoencoder: Folder of an autoencoder trained in place.
             device: Where to compute.
@@ -80,11 +81,10 @@ class Networks:
         """
         facts = load_facts(model)
         network = load_model(model).to(device)
-        coder = load_autoencoder(recipe, autoencoder, device)
+        coder = load_autoencoder(plan, autoencoder, device)
         # With the model in memory, and also for a process that has nothing left to make: one choice
         # for all volumes.
-        size = recipe.sample.batch_size
-        decoder = tiled(coder, recipe, device, out, batch_size=size, alone=alone, quiet=quiet)
+        decoder = tiled(coder, plan, device, out, batch_size=batch_size, alone=alone, quiet=quiet)
         problems = []
         if coder.fingerprint != facts.autoencoder_fingerprint:
             problems.append("the autoencoder is not the one whose latents the model has learnt")
@@ -99,7 +99,7 @@ class Networks:
     @torch.no_grad()
     def images(
         self,
-        recipe: Recipe,
+        settings: GenerationSettings,
         requests: Sequence[Request],
         wanted: Collection[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
@@ -109,12 +109,12 @@ class Networks:
         As many are decoded together as memory allows.
 
         Args:
-            recipe: Names sampler, steps, guidance, seed and latent size.
+            settings: How latents are generated.
             requests: The batch.
             wanted: Places of the images to be decoded; None: all.
             on_step: Called with (steps done, steps in all).
         """
-        made = generate(self.model, recipe, requests, device=self.device, on_step=on_step)
+        made = generate(self.model, settings, requests, device=self.device, on_step=on_step)
         shares = made.class_probabilities
         for start in range(0, len(requests), self.decoder.decode_batch):
             numbers = range(start, min(start + self.decoder.decode_batch, len(requests)))

@@ -11,7 +11,7 @@ from voxella.errors import UserError
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.progress import say
-from voxella.recipe.model import Recipe
+from voxella.recipe.inputs import Data
 
 __all__ = ["drop_sheet", "keep_sheet", "require_sheets"]
 
@@ -20,19 +20,20 @@ _SHEET = "cases.xlsx"
 _EXPORTER = "ccella_sheet"
 
 
-def keep_sheet(recipe: Recipe, out: Path, *, anew: bool) -> None:
+def keep_sheet(data: Data, out: Path, *, asked: bool, anew: bool) -> None:
     """Write the spreadsheet where ``sample.xlsx`` asks for it; else see that none is there.
 
     A data set that was judged and may not be handed on gets none, with a warning and no more:
     inside a run it is the evaluation, after this stage, that judges volumes made since.
 
     Args:
-        recipe: The experiment.
+        data: Names the classes.
         out: The data set; its manifest is there.
+        asked: ``sample.xlsx``.
         anew: Also where there is one already.
     """
     sheet = out / _SHEET
-    if not recipe.sample.xlsx:
+    if not asked:
         sheet.unlink(missing_ok=True)
         return
     try:
@@ -43,7 +44,7 @@ def keep_sheet(recipe: Recipe, out: Path, *, anew: bool) -> None:
         return
     if anew or not sheet.is_file():
         labelled = [case for case in Manifest.read(out) if case.label is not None]
-        positive = recipe.data.positive_class or recipe.data.classes[-1]
+        positive = data.positive_class or data.classes[-1]
         settings = {"file": _SHEET, "positive": positive}
         registry.build("exporters", Component(name=_EXPORTER, **settings))(
             Manifest(out, labelled), out
@@ -55,12 +56,11 @@ def drop_sheet(out: Path) -> None:
     (out / _SHEET).unlink(missing_ok=True)
 
 
-def require_sheets(recipe: Recipe, data_sets: Iterable[Path]) -> None:
+def require_sheets(data_sets: Iterable[Path]) -> None:
     """Refuse what :func:`keep_sheet` has refused, for the command that asks for spreadsheets.
 
     Raises:
         UserError: A data set was judged and may not be handed on.
     """
-    if recipe.sample.xlsx:
-        for folder in data_sets:
-            require_gate(folder)
+    for folder in data_sets:
+        require_gate(folder)

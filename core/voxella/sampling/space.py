@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import spacing_of
 from voxella.errors import UserError
 from voxella.imaging.geometry import Grid, resample
-from voxella.imaging.volume import Affine, Volume, read_volume
-from voxella.recipe.model import Recipe
+from voxella.imaging.volume import Affine, Volume, read_image
+from voxella.recipe.inputs import Interpolation
 from voxella.workspace.folders import Folders
 
 __all__ = ["Scans", "around_the_origin", "placed"]
@@ -52,7 +53,8 @@ class Scans:
                 "its grid, which sample.space=source asks for, is not known",
                 remedy="--set sample.space=prepared",
             )
-        return read_volume(path)
+        # Its grid alone counts, which colours share.
+        return read_image(path).first
 
     def prepared_affine(self, case: Case, sequence: str) -> Affine:
         """Return where a case's prepared volume lies."""
@@ -61,28 +63,27 @@ class Scans:
 
 
 def placed(
-    recipe: Recipe, scans: Scans, case: Case, sequence: str, array: NDArray[Any]
+    array: NDArray[Any], case: Case, sequence: str, scans: Scans, onto_scan: Interpolation | None
 ) -> tuple[NDArray[Any], Affine]:
     """Return a generated image as it is to be written, and its affine.
 
     Args:
-        recipe: Its ``sample.space`` decides: ``prepared`` keeps the grid, ``source`` resamples to
-            the voxels of the case's scan, in RAS order, 0 outside the crop.
-        scans: Of the run.
+        array: ``(R, A, S)`` in [0, 1], on the prepared grid.
         case: Whose twin it is, as prepared.
         sequence: Which image of the case.
-        array: ``(R, A, S)`` in [0, 1], on the prepared grid.
+        scans: Of the run.
+        onto_scan: How to resample to the voxels of the case's scan, in RAS order, 0 outside the
+            crop; None keeps the grid.
 
     Raises:
         UserError: The scan is not there any more.
     """
-    spacing = [float(mm) for mm in case.extra["spacing_mm"]]
-    if recipe.sample.space == "prepared":
-        return array, around_the_origin(array.shape, spacing)
+    if onto_scan is None:
+        return array, around_the_origin(array.shape, spacing_of(case.extra) or (1.0,) * array.ndim)
     scan = scans.read(case, sequence)
     grid = Grid(scan.array.shape, scan.affine)
     made = Volume(np.asarray(array, dtype=np.float32), scans.prepared_affine(case, sequence))
-    on_grid = resample(made, grid, recipe.prepare.interpolation)
+    on_grid = resample(made, grid, onto_scan)
     # Lanczos overshoots at edges.
     return np.clip(on_grid, 0.0, 1.0), scan.affine
 

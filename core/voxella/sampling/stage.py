@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from voxella.case import MANIFEST, Case, Manifest
+from voxella.case.texts import texts_of
 from voxella.data.pseudonyms import Pseudonyms
 from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
@@ -17,8 +18,10 @@ from voxella.limits import SAMPLES
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
+from voxella.recipe.sampling import Sample
 from voxella.sampling.batches import make_missing
 from voxella.sampling.prompt_files import prompt_cases
+from voxella.sampling.prompt_values import PromptRules
 from voxella.sampling.sheet import keep_sheet
 from voxella.sampling.space import Scans
 from voxella.sampling.volumes import (
@@ -33,8 +36,6 @@ from voxella.workspace.folders import Folders
 from voxella.workspace.record import StageRecord
 
 __all__ = ["cases_to_sample", "sample", "variants"]
-
-# Of Case.id.
 
 # What decides which volumes there are, and how many at a time, decides none of them.
 _NOT_OF_A_VOLUME = ("batch_size", "count", "per_case", "sweep", "prompts", "xlsx", "split")
@@ -73,10 +74,14 @@ def sample(recipe: Recipe, run: Path) -> Path:
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    folders = Folders.of(recipe, run)
+    folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     facts = load_facts(folders.model)
     refuse_other(recipe.conditions, facts.conditions)
-    cases = _cases(recipe, folders, facts)
+    if recipe.sample.prompts is None:
+        cases = cases_to_sample(recipe.sample, Manifest.read(folders.prepared))
+    else:
+        asked = prompt_cases(recipe.sample, PromptRules.of(recipe, facts))
+        cases = asked[: recipe.sample.count]
     refuse_values(recipe.conditions, cases)
     for variant, out in variants(recipe, folders.samples):
         _sample_one(variant, folders, facts, cases, out, ranks)
@@ -98,8 +103,10 @@ def _sample_one(
         # What is not there cannot be lacking; volumes from before are those without it.
         decides["guidance_null"] = [n for n in decides["guidance_null"] if n != "conditions"]
     origin = {"model": facts.weights_sha256, "seed": recipe.seed, **decides}
-    names = _names(recipe, folders, cases, ranks)
-    jobs = _jobs(recipe, cases, origin, names)
+    names = _names(folders, cases, ranks, real=recipe.sample.prompts is None)
+    conditions, source = list(recipe.conditions), recipe.text_source
+    asked = {case.id: _asked_of(conditions, source, case) for case in cases}
+    jobs = _jobs(recipe.sample.per_case, cases, asked, origin, names)
     made_of = {**origin, "xlsx": recipe.sample.xlsx}
     record = StageRecord(
         out, "sample", {**made_of, "samples": [job.decides_sha256 for job in jobs]}
@@ -111,7 +118,7 @@ def _sample_one(
     if current:
         say(f"sample: up to date, {out}", quiet=not ranks.is_main)
         if ranks.is_main:
-            keep_sheet(recipe, out, anew=False)
+            keep_sheet(recipe.data, out, asked=recipe.sample.xlsx, anew=False)
         barrier()
         return
     if ranks.is_main:
@@ -124,41 +131,33 @@ def _sample_one(
         make_missing(data_set, jobs, missing, ranks)
     barrier()
     if ranks.is_main:
-        write_dataset(recipe, out, jobs)
-        keep_sheet(recipe, out, anew=True)
+        write_dataset(out, jobs, recipe.data.sequences[0])
+        keep_sheet(recipe.data, out, asked=recipe.sample.xlsx, anew=True)
         record.complete([MANIFEST], volumes=len(jobs))
     barrier()
 
 
-def _names(recipe: Recipe, folders: Folders, cases: list[Case], ranks: Ranks) -> Pseudonyms:
+def _names(folders: Folders, cases: list[Case], ranks: Ranks, *, real: bool) -> Pseudonyms:
     """Return the run's pseudonyms; the key is drawn by one process, before the others look."""
     if ranks.is_main:
         names = Pseudonyms.of(folders.run)
         names.check(cases)
-        if recipe.sample.prompts is None:
+        if real:
             names.write_table(folders.run, cases)
     barrier()
     return Pseudonyms.of(folders.run)
 
 
-def _cases(recipe: Recipe, folders: Folders, facts: ModelFacts) -> list[Case]:
-    """Return the cases to make twins of."""
-    if recipe.sample.prompts is not None:
-        return prompt_cases(recipe, facts)[: recipe.sample.count]
-    return cases_to_sample(recipe, Manifest.read(folders.prepared))
-
-
-def cases_to_sample(recipe: Recipe, prepared: Manifest, *, quiet: bool = True) -> list[Case]:
-    """Return the real cases that a recipe makes twins of.
+def cases_to_sample(settings: Sample, prepared: Manifest, *, quiet: bool = True) -> list[Case]:
+    """Return the real cases that volumes are made for.
 
     Of several splits some may be without cases, which is said, unless ``quiet``.
 
     Raises:
-        UserError: No split that the recipe names has a case.
+        UserError: No split that is named has a case.
     """
     of_splits = {
-        name: sorted(prepared.split(name), key=lambda case: case.id)
-        for name in recipe.sample.splits
+        name: sorted(prepared.split(name), key=lambda case: case.id) for name in settings.splits
     }
     empty = [name for name, cases in of_splits.items() if not cases]
     if len(empty) == len(of_splits):
@@ -170,32 +169,47 @@ def cases_to_sample(recipe: Recipe, prepared: Manifest, *, quiet: bool = True) -
         )
     for name in empty:
         say(f"warning: the split {name} has no case to make volumes for", quiet=quiet)
-    return [case for cases in of_splits.values() for case in cases[: recipe.sample.count]]
+    return [case for cases in of_splits.values() for case in cases[: settings.count]]
 
 
 def _jobs(
-    recipe: Recipe, cases: list[Case], origin: dict[str, Any], names: Pseudonyms
+    per_case: int,
+    cases: list[Case],
+    asked: Mapping[str, list[Any]],
+    origin: dict[str, Any],
+    names: Pseudonyms,
 ) -> list[SampleJob]:
     """Return a job for every volume; pseudonyms and prompts' ids leave room for its number.
+
+    Args:
+        per_case: Volumes of a case.
+        cases: Whose counterparts they are.
+        asked: What a volume takes from its case, by id.
+        origin: What else decides them.
+        names: What stands for real ids.
 
     Raises:
         UserError: There would be more than the limit.
     """
-    SAMPLES.require(len(cases) * recipe.sample.per_case, "sample.per_case and sample.count ask for")
+    SAMPLES.require(len(cases) * per_case, "sample.per_case and sample.count ask for")
     return [
         SampleJob(
             case,
             f"{case.id}-s{number:03d}",
             (name := f"{source_name(names, case)}-s{number:03d}"),
-            sha256_json([origin, name, names.mark("asked", sha256_json(_asked_of(recipe, case)))]),
+            sha256_json([origin, name, names.mark("asked", sha256_json(asked[case.id]))]),
         )
         for case in cases
-        for number in range(recipe.sample.per_case)
+        for number in range(per_case)
     ]
 
 
-def _asked_of(recipe: Recipe, case: Case) -> list[Any]:
+def _asked_of(conditions: list[str], text_source: str, case: Case) -> list[Any]:
     """Return what a volume takes from its case: prompt, label, spacing, conditions."""
-    conditions = {name: case.conditions.get(name) for name in recipe.conditions}
-    told = [conditions] if conditions else []
-    return [case.report_sha256, case.label, case.extra["spacing_mm"], *told]
+    values = {name: case.conditions.get(name) for name in conditions}
+    told = [values] if values else []
+    names = texts_of(case.texts_sha256, text_source)
+    texts = [case.texts_sha256[name] for name in names]
+    # One text as it always was; of several each, for the first may say nothing.
+    prompt = texts if len(texts) > 1 else next(iter(texts), None)
+    return [prompt, case.label, case.extra.get("spacing_mm"), *told]

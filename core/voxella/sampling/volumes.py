@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from voxella.case import Case, Manifest
+from voxella.case_fields import spacing_of
 from voxella.data.pseudonyms import Pseudonyms
 from voxella.files import write_json_atomic
 from voxella.imaging.montage import enlarged, montage, write_png
-from voxella.imaging.volume import read_volume, write_volume
+from voxella.imaging.volume import Affine, read_image
+from voxella.imaging.write import is_picture, write_image
 from voxella.recipe.model import Recipe
+from voxella.recipe.sampling import Sample
 from voxella.sampling.networks import GeneratedImage
 from voxella.sampling.space import Scans, placed
 from voxella.workspace.folders import Folders
@@ -34,6 +38,7 @@ __all__ = [
 ]
 
 _MONTAGE_CASES = 8
+_MONTAGE_COLUMNS = 4
 # Small volumes are shown enlarged to about this width.
 _MONTAGE_PIXELS = 640
 
@@ -103,19 +108,20 @@ def keep_volume(
     # First: the record of an earlier volume must not stand for this one after a kill.
     _sidecar(out, job).unlink(missing_ok=True)
     images = {}
-    for sequence, channel in zip(recipe.data.sequences, made.array, strict=True):
-        relative = f"volumes/{job.name}_{sequence}.nii.gz"
-        array, affine = placed(recipe, data_set.scans, job.case, sequence, channel)
-        scale = recipe.sample.int16_scale
-        if scale is not None:
-            # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
-            whole = np.floor if recipe.sample.int16_rounding == "down" else np.rint
-            array = whole(array * scale).astype(np.int64)
-        write_volume(out / relative, array, affine)
-        images[sequence] = relative
+    edges = spacing_of(job.case.extra)
+    picture = is_picture(made.array, edges)
+    onto_scan = None if recipe.sample.space == "prepared" else recipe.prepare.interpolation
+    for sequence, channels in recipe.channels.items():
+        parts = [
+            placed(one, job.case, sequence, data_set.scans, onto_scan)
+            for one in made.array[channels]
+        ]
+        name = f"volumes/{job.name}_{sequence}"
+        array, affine = np.stack([part for part, _ in parts]), parts[0][1]
+        images[sequence] = _write(recipe.sample, out, name, array, affine, picture=picture)
     twin = Case(
         id=job.name,
-        patient=_patient(data_set.names, job.case),
+        group=_patient(data_set.names, job.case),
         images=images,
         label=job.case.label,
         label_source=job.case.label_source,
@@ -124,10 +130,12 @@ def keep_volume(
         extra={
             "synthetic": True,
             "source_case": source_name(data_set.names, job.case),
-            "spacing_mm": [float(mm) for mm in job.case.extra["spacing_mm"]],
-            "prompt_sha256": data_set.names.report(job.case.report_sha256),
-            **prediction(recipe, made),
+            **({} if edges is None else {"spacing_mm": list(edges)}),
+            "prompt_sha256": data_set.names.report(job.case.text_sha256(recipe.text_source)),
+            **prediction(recipe.data.classes, made),
             **data_set.origin,
+            # A picture says itself what its white is.
+            **({"int16_scale": None} if picture else {}),
         },
     )
     write_json_atomic(
@@ -136,26 +144,48 @@ def keep_volume(
     )
 
 
+def _write(
+    settings: Sample,
+    out: Path,
+    name: str,
+    array: NDArray[np.float32],
+    affine: Affine,
+    *,
+    picture: bool,
+) -> str:
+    """Write one image ``(C, *spatial)`` in [0, 1] and return its path below ``out``."""
+    if picture:
+        write_image(out / f"{name}.png", array, affine)
+        return f"{name}.png"
+    scale = settings.int16_scale
+    if scale is not None:
+        # Wide integers: write_volume refuses what int16 cannot hold, a cast would wrap it.
+        whole = np.floor if settings.int16_rounding == "down" else np.rint
+        array = whole(array * scale).astype(np.int64)
+    write_image(out / f"{name}.nii.gz", array, affine)
+    return f"{name}.nii.gz"
+
+
 def source_name(names: Pseudonyms, case: Case) -> str:
     """Return what stands for a volume's source; a prompt has a name that the user chose for it."""
     return case.id if _is_prompt(case) else names.case(case.id)
 
 
 def _patient(names: Pseudonyms, case: Case) -> str:
-    return f"synthetic-{case.patient}" if _is_prompt(case) else names.patient(case.patient)
+    return f"synthetic-{case.group}" if _is_prompt(case) else names.patient(case.group)
 
 
 def _is_prompt(case: Case) -> bool:
     return not case.images
 
 
-def prediction(recipe: Recipe, made: GeneratedImage) -> dict[str, Any]:
+def prediction(classes: list[str], made: GeneratedImage) -> dict[str, Any]:
     """Return what the text head says of the prompt, or nothing for models without one."""
     if made.class_probabilities is None:
         nothing = ("predicted_label", "predicted_probability", "predicted_probabilities")
         return dict.fromkeys(nothing)
     probabilities = made.class_probabilities.tolist()
-    by_class = dict(zip(recipe.data.classes, probabilities, strict=True))
+    by_class = dict(zip(classes, probabilities, strict=True))
     best = max(by_class, key=lambda name: by_class[name])
     return {
         "predicted_label": best,
@@ -189,17 +219,26 @@ def drop_real_names(samples: Path, jobs: Sequence[SampleJob]) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_dataset(recipe: Recipe, out: Path, jobs: list[SampleJob]) -> None:
-    """Write the manifest of the volumes that stand there whole, and a picture of the first."""
+def write_dataset(out: Path, jobs: list[SampleJob], first: str) -> None:
+    """Write the manifest of the volumes that stand there whole, and a picture of some.
+
+    Args:
+        out: The data set's folder.
+        jobs: Its volumes.
+        first: The sequence that the picture shows.
+    """
     made = [_MADE.read(_sidecar(out, job)) for job in jobs]
     cases = [_case(known) for known in made if known is not None]
     manifest = Manifest(out, cases)
-    manifest.write()
+    manifest.write(parquet_above=None)
     shown = cases[:_MONTAGE_CASES]
-    first = recipe.data.sequences[0]
-    volumes = [read_volume(manifest.image_path(case, first)) for case in shown]
-    arrays = [volume.array for volume in volumes]
-    white = recipe.sample.int16_scale or 1.0
-    spacings = [volume.spacing_mm.tolist() for volume in volumes]
-    picture = montage(arrays, spacings, window=(0.0, white))
+    images = [read_image(manifest.image_path(case, first)) for case in shown]
+    arrays = [image.array for image in images]
+    white = (shown[0].extra.get("int16_scale") if shown else None) or 1.0
+    spacings = [image.first.spacing_mm.tolist() for image in images]
+    window = (0.0, white * images[0].white if images else 1.0)
+    # A volume's three planes fill a row; of single slices several stand beside each other.
+    flat = all(array.shape[-1] == 1 for array in arrays)
+    columns = _MONTAGE_COLUMNS if flat else 1
+    picture = montage(arrays, spacings, columns=columns, window=window)
     write_png(out / "montage.png", enlarged(picture, _MONTAGE_PIXELS))

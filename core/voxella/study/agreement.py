@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from voxella.errors import UserError
-from voxella.recipe.model import Recipe
 from voxella.study.recipes import Loaded
 
 __all__ = ["WORKSPACE", "require_agreement"]
@@ -62,7 +62,7 @@ def _refuse_different(entries: Sequence[Loaded]) -> None:
     first, *others = [entry.recipe for entry in entries]
     problems = []
     for other in others:
-        differing = [key for key in _SHARED if _at(first, key) != _at(other, key)]
+        differing = [key for key in _SHARED if attrgetter(key)(first) != attrgetter(key)(other)]
         if None not in (first.text, other.text) and first.text != other.text:
             differing.append("text")
         if differing:
@@ -80,10 +80,3 @@ def _refuse_different(entries: Sequence[Loaded]) -> None:
             legal="the recipes of a study share data, seed, preparation, autoencoder and text",
             remedy="--set KEY=VALUE and --profile hold for all of them; voxella recipe diff A B",
         )
-
-
-def _at(recipe: Recipe, key: str) -> object:
-    found: object = recipe
-    for part in key.split("."):
-        found = getattr(found, part)
-    return found

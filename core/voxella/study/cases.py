@@ -18,7 +18,7 @@ from voxella.evaluation.distances import thinned
 from voxella.evaluation.draws import shared_values
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
-from voxella.evaluation.sets import Sets, read_sets
+from voxella.evaluation.sets import Sets, SetSettings, read_sets
 from voxella.evaluation.text_head import answered, answers_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.lookup import number_of
@@ -129,9 +129,8 @@ class StudyCases:
         metric = metric.removesuffix(_WITH_REPORT)
         if metric not in COMPARED:
             return None
-        left, right = (
-            self._head(name, reported=reported) for name in (contest.left, contest.right)
-        )
+        sides = (contest.left, contest.right)
+        left, right = (self._head(name, reported=reported) for name in sides)
         if left is None or right is None:
             return None
         return self._compared(contest, metric, [left], [right])
@@ -167,22 +166,25 @@ class StudyCases:
     def _read_sets(self, name: str) -> tuple[Folders, Sets]:
         step = self._plan.step(name)
         folders = _folders(step)
-        return folders, read_sets(step.recipe, Manifest.read(folders.prepared), folders.samples)
+        prepared = Manifest.read(folders.prepared)
+        return folders, read_sets(SetSettings.of(step.recipe), prepared, folders.samples)
 
     def _patients(self, name: str) -> int:
         _, sets = self._sets(name)
-        return min(len({s.patient for s in side}) for side in (sets.real, sets.synthetic))
+        return min(len({s.group for s in side}) for side in (sets.real, sets.synthetic))
 
     def _make_network(self, kind: str) -> Network:
         # All recipes of a study share their evaluate block.
         recipe = self._plan.steps[0].recipe
-        return next(n for n in networks_of(recipe, self._device) if kind_of(n) == kind)
+        blocks = recipe.evaluate, recipe.data, recipe.prepare
+        return next(n for n in networks_of(*blocks, self._device) if kind_of(n) == kind)
 
     def _read_vectors(self, name: str, kind: str) -> tuple[VectorSet, VectorSet]:
         recipe = self._plan.step(name).recipe
         folders, sets = self._sets(name)
         sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-        seen = seen_by(self._network(kind), recipe.data.sequences.index(sequence))
+        at = recipe.channels[sequence]
+        seen = seen_by(self._network(kind), at.start, at.stop - at.start)
         real = FeatureStore(folders.work / folders.evaluation.name / _FEATURES)
         synthetic = FeatureStore(folders.evaluation / _FEATURES)
         return (
@@ -207,10 +209,10 @@ class StudyCases:
     def _has_draws(self, name: str, kind: str) -> bool:
         try:
             shared_draws(*self._vectors(name, kind), **self._asked(name, kind))
+            return True
         except (UserError, FileNotFoundError) as error:
             raise_if_machine(error)
             return False
-        return True
 
     def _asked(self, name: str, kind: str) -> _Asked:
         recipe = self._plan.step(name).recipe
@@ -223,21 +225,20 @@ class StudyCases:
     def _head(self, name: str, *, reported: bool) -> Predictions | ClassPredictions | None:
         step = self._plan.step(name)
         _, sets = self._sets(name)
-        answers = answers_of_samples(step.recipe, sets)
+        answers = answers_of_samples(step.recipe.data.classes, sets)
         if isinstance(answers, str):
             return None
-        kept = [answer for answer in answers if answer.has_report or not reported]
-        return answered(step.recipe, kept)
+        return answered(step.recipe.data, [a for a in answers if a.has_report or not reported])
 
     def _trainings(self, name: str) -> list[Predictions | ClassPredictions]:
         step = self._plan.step(name)
-        files = sorted(step.metrics.parent.glob("seed-*/predictions.jsonl"))
-        found = [read_predictions(path, "test") for path in files]
+        files = step.metrics.parent.glob("seed-*/predictions.jsonl")
+        found = (read_predictions(path, "test") for path in sorted(files))
         return [predictions for predictions in found if predictions is not None]
 
 
 def _folders(step: Step) -> Folders:
-    return Folders.of(step.recipe, step.folder)
+    return Folders.of(step.folder, step.recipe.workspace, step.recipe.data.dataset)
 
 
 def _if_possible(way: Way, contest: Contest) -> Estimate | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.recipe.model import Recipe
+from voxella.recipe.sampling import Sample
 from voxella.study.agreement import WORKSPACE, require_agreement
 from voxella.study.load import Study, StudySet
 from voxella.study.recipes import Layers, Loaded, read_recipe
@@ -152,7 +153,9 @@ def _step(
     recipe = loaded[path].recipe
     if recipe.classify is None:
         learnt_from = any(study.samples_from == path for study in studies.studies)
-        recipe = _sampled_for(recipe, measured=not only_samples, learnt_from=learnt_from)
+        split = recipe.evaluate.real_split or recipe.sample.splits[0]
+        sample = _sampled(recipe.sample, split if not only_samples else None, learnt_from)
+        recipe = recipe.model_copy(update={"sample": sample})
         until = "sample" if only_samples else "evaluate"
         return Step(recipe.name, recipe, path, out / recipe.name, until)
     bases = {s.samples_from for s in studies.studies if path in s.recipes and s.samples_from}
@@ -170,16 +173,14 @@ def _step(
     return Step(recipe.name, recipe, path, out / recipe.name, "classify")
 
 
-def _sampled_for(recipe: Recipe, *, measured: bool, learnt_from: bool) -> Recipe:
-    """Return the recipe, sampling what the study needs of it and no more.
+def _sampled(sample: Sample, measured: str | None, learnt_from: bool) -> Sample:
+    """Return how to sample what the study needs of a recipe and no more.
 
     Distances are taken on one split, held-out cases where the recipe says so; classifiers learn
     from volumes of training cases. Volumes that nobody looks at would be most of a study's time.
     """
-    split = recipe.evaluate.real_split or recipe.sample.splits[0]
-    wanted = [*([split] if measured else []), *(["train"] if learnt_from else [])]
-    sample = recipe.sample.model_copy(update={"split": list(dict.fromkeys(wanted))})
-    return recipe.model_copy(update={"sample": sample})
+    wanted = [*([measured] if measured else []), *(["train"] if learnt_from else [])]
+    return sample.model_copy(update={"split": list(dict.fromkeys(wanted))})
 
 
 def _table(study: Study, loaded: dict[Path, Loaded]) -> Table:

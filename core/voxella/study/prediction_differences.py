@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from voxella.metrics.binary import average_precision
 from voxella.metrics.bootstrap import bootstrap
 from voxella.metrics.comparison import compare_accuracy, compare_auc
+from voxella.metrics.declared.number import statistic_of
 from voxella.metrics.delong import placements
 from voxella.metrics.estimate import LEVEL, Estimate
 from voxella.metrics.multiclass import class_statistic
@@ -70,9 +71,9 @@ def _of_classes(
     level: float,
 ) -> Estimate:
     """Return the difference of means over the classes; patients are drawn."""
-    key = "average_precision" if metric == "ap" else metric
+    statistic = statistic_of(metric)
     scores = [
-        [class_statistic(key, run) for run in side if isinstance(run, ClassPredictions)]
+        [class_statistic(statistic, run) for run in side if isinstance(run, ClassPredictions)]
         for side in (left, right)
     ]
 

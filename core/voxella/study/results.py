@@ -7,22 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict
-
+from voxella.data.phantoms import MEASURED_ON_PHANTOMS, is_of_phantoms
 from voxella.evaluation.report import NUMBERS
 from voxella.metrics.declared.lookup import number_of
+from voxella.metrics.declared.published import Published
 from voxella.metrics.estimate import LEVEL, Estimate
 from voxella.study.plan import Step
-from voxella.workspace.state import RECORD, DamagedError, StateFile
+from voxella.workspace.state import DamagedError
 
-__all__ = ["Number", "Result", "is_phantom", "read_result"]
-
-
-class _Imported(TypedDict):
-    inputs: dict[str, Any]
-
-
-_IMPORTS: StateFile[dict[str, Any]] = StateFile(_Imported, "import the data set again")
+__all__ = ["Number", "Result", "read_result"]
 
 
 @dataclass(frozen=True)
@@ -52,15 +45,13 @@ class Result:
         step: The recipe and where it ran.
         entries: ``metrics.json``'s numbers; empty where there are none yet.
         failure: What stopped it, in one line.
-        phantom: Whether its data are procedural ones.
-        differs: Why none of its numbers is comparable with the paper's, where the run says so.
+        published: The paper's row, and what the run says of standing beside it.
     """
 
     step: Step
     entries: Mapping[str, Any] = field(default_factory=dict)
     failure: str | None = None
-    phantom: bool = False
-    differs: str | None = None
+    published: Published = field(default_factory=lambda: Published(None))
 
     @property
     def status(self) -> str:
@@ -72,28 +63,16 @@ class Result:
     def number(self, metric: str) -> Number:
         """Return a metric of this recipe; one that was not measured says so."""
         entry = self.entries.get(metric)
-        paper = self.step.recipe.paper
         key = number_of(metric).paper_key
-        published = None if paper is None or key is None else getattr(paper, key, None)
+        paper = self.published.number(key)
         if entry is None:
-            return Number(Estimate.undefined(0, self._absent()), paper=published)
-        why_not = self._why_not(entry)
-        return Number(
-            _estimate(entry), entry.get("network"), why_not is None, why_not, paper=published
-        )
+            return Number(Estimate.undefined(0, self._absent()), paper=paper)
+        why_not = self.published.why_not(key, entry)
+        return Number(_estimate(entry), entry.get("network"), why_not is None, why_not, paper=paper)
 
     def _absent(self) -> str:
         reasons = {"failed": "the recipe failed", "missing": "not run yet"}
         return reasons.get(self.status, f"not measured by {self.step.until}")
-
-    def _why_not(self, entry: Mapping[str, Any]) -> str | None:
-        if entry.get("network") is not None and not entry.get("comparable_with_paper", False):
-            return "the features are not of the paper's network"
-        if self.phantom:
-            return "measured on phantoms, the paper's on patients"
-        if not entry.get("comparable_with_paper", True):
-            return self.differs or "the run says that they are not comparable"
-        return None
 
 
 def read_result(step: Step, failure: str | None = None) -> Result:
@@ -102,27 +81,24 @@ def read_result(step: Step, failure: str | None = None) -> Result:
     Without its file the result is empty; so it is after a failure, because a file that is there may
     be of other settings, which is often why the recipe was refused.
     """
-    phantom = is_phantom(step)
+    data, row = step.recipe.data, step.recipe.paper
+    phantom = is_of_phantoms(data, None if data.dataset is None else Path(data.dataset))
+    differs = MEASURED_ON_PHANTOMS if phantom else None
+    nothing = Published(row, differs)
     if failure is not None:
-        return Result(step, failure=failure, phantom=phantom)
+        return Result(step, failure=failure, published=nothing)
     try:
         loaded = NUMBERS.read(step.metrics)
     except DamagedError as damage:
-        return Result(step, failure=str(damage), phantom=phantom)
+        return Result(step, failure=str(damage), published=nothing)
     if loaded is None:
-        return Result(step, phantom=phantom)
-    differs = loaded.get("not_comparable_with_paper")
-    return Result(step, loaded.get("metrics", {}), phantom=phantom, differs=differs)
-
-
-def is_phantom(step: Step) -> bool:
-    """Tell whether a step's data come from the phantom importer, directly or as a data set."""
-    data = step.recipe.data
-    if data.dataset is None:
-        return data.importer is not None and data.importer.name == "phantom"
-    record = _IMPORTS.read(Path(data.dataset) / RECORD) or {}
-    importer = record.get("inputs", {}).get("importer") or {}
-    return bool(importer.get("name") == "phantom")
+        return Result(step, published=nothing)
+    published = Published(
+        row,
+        differs or loaded.get("not_comparable_with_paper"),
+        frozenset(loaded.get("paper") or ()),
+    )
+    return Result(step, loaded.get("metrics", {}), published=published)
 
 
 def _estimate(entry: Mapping[str, Any]) -> Estimate:

@@ -27,6 +27,7 @@ from voxella.preparation.stage import check_prepare
 from voxella.progress import say
 from voxella.ranks import Ranks
 from voxella.sampling.prompt_files import check_prompts
+from voxella.sampling.prompt_values import PromptRules
 from voxella.study.cases import StudyCases
 from voxella.study.claims import Contest, contests
 from voxella.study.plan import Plan, Step
@@ -152,13 +153,15 @@ def problems_of(steps: Sequence[Step], ranks: Ranks) -> dict[str, str]:
 def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
     recipe = step.recipe
     if step.until == "classify":
-        return [lambda: check_prepare(recipe, 0), lambda: check_classify(recipe, ranks)]
+        return [lambda: check_prepare(recipe.prepare, 0), lambda: check_classify(recipe, ranks)]
+    folders = Folders.of(step.folder, recipe.workspace, recipe.data.dataset)
+    training = recipe.autoencoder_training
     checks: list[Callable[[], object]] = [
-        lambda: check_prepare(recipe, 0),
-        lambda: check_prompts(recipe, Folders.of(recipe, step.folder).model),
-        lambda: check_sample_space(recipe, "the study"),
-        lambda: check_training(recipe, ranks),
-        lambda: check_encoders(recipe),
+        lambda: check_prepare(recipe.prepare, 0),
+        lambda: check_prompts(recipe.sample, PromptRules.of(recipe), folders.model),
+        lambda: check_sample_space(recipe.sample.space, "the study"),
+        lambda: check_training(recipe.deepspeed, training, recipe.diffusion, recipe.sample, ranks),
+        lambda: check_encoders(recipe.autoencoder, recipe.text, trains=training is not None),
         lambda: check_model(recipe),
     ]
     return checks if step.until == "sample" else [*checks, lambda: check_evaluation(recipe)]

@@ -7,7 +7,7 @@ Import the suite of your plugin's kind and name the plugin; pytest finds the res
     class TestMine(ConditionerContract):
         plugin = "age"
 
-``voxella plugins check age`` runs the same from the shell. See docs/plugins.md.
+``voxella plugins check age`` runs the same from the shell. See docs/how-to/plugins.md.
 """
 
 from __future__ import annotations

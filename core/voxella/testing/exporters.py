@@ -86,10 +86,10 @@ def small_dataset(folder: Path) -> Manifest:
             Case.model_validate(
                 {
                     "id": name,
-                    "patient": name,
+                    "group": name,
                     "images": {"t2w": f"{name}.nii.gz"},
-                    "report": f"{name}.txt",
-                    "report_sha256": sha256_bytes(_REPORT.encode()),
+                    "texts": {"report": f"{name}.txt"},
+                    "texts_sha256": {"report": sha256_bytes(_REPORT.encode())},
                     "label": label,
                     "split": split,
                     "extra": {"spacing_mm": [1.0, 1.0, 1.0]},

@@ -58,21 +58,20 @@ class ImporterContract(Contract):
                     assert np.isfinite(voxels).all(), f"case {case.id}: {sequence} is not finite"
 
     def test_reports_are_whole_and_stay_private(self) -> None:
-        """A report's hash fits its file; none of its sentences stands in the manifest."""
+        """A text's hash fits its file; none of its sentences stands in the manifest."""
         with self.imported() as manifest:
             text = (manifest.folder / MANIFEST).read_text(encoding="utf-8")
             for case in manifest:
-                if case.report is None:
-                    continue
-                data = (manifest.folder / case.report).read_bytes()
-                assert hashlib.sha256(data).hexdigest() == case.report_sha256, (
-                    f"case {case.id}: report_sha256 does not fit its report file"
-                )
-                report = manifest.read_report(case)
-                sentences = [part.strip() for part in report.replace("\n", ".").split(".")]
-                leaked = any(len(part) > 20 and part in text for part in sentences)
-                # The sentence itself is patient data: name the case only.
-                assert not leaked, f"case {case.id}: the manifest repeats its report"
+                for name, file in case.texts.items():
+                    data = (manifest.folder / file).read_bytes()
+                    assert hashlib.sha256(data).hexdigest() == case.texts_sha256.get(name), (
+                        f"case {case.id}: texts_sha256 does not fit its {name} file"
+                    )
+                    told = manifest.read_text(case, name)
+                    sentences = [part.strip() for part in told.replace("\n", ".").split(".")]
+                    leaked = any(len(part) > 20 and part in text for part in sentences)
+                    # The sentence itself is patient data: name the case only.
+                    assert not leaked, f"case {case.id}: the manifest repeats its {name}"
 
     def test_importing_twice_gives_the_same(self) -> None:
         """Two runs with the same arguments give the same manifest, voxels and reports."""
@@ -83,7 +82,7 @@ class ImporterContract(Contract):
 
 
 def same_files(first: Manifest, second: Manifest, case: Case) -> bool:
-    """Tell whether a case has equal voxels and an equal report in two data sets."""
+    """Tell whether a case has equal voxels and equal texts in two data sets."""
     voxels = all(
         np.array_equal(
             read_voxels(first.image_path(case, sequence)),
@@ -91,7 +90,9 @@ def same_files(first: Manifest, second: Manifest, case: Case) -> bool:
         )
         for sequence in case.images
     )
-    return voxels and first.read_report(case) == second.read_report(case)
+    return voxels and all(
+        first.read_text(case, name) == second.read_text(case, name) for name in case.texts
+    )
 
 
 def read_voxels(path: Path) -> np.ndarray[Any, np.dtype[Any]]:

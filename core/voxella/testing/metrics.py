@@ -110,9 +110,9 @@ class SmallCase:
         return self.case.id
 
     @property
-    def patient(self) -> str:
+    def group(self) -> str:
         """Return whose it is."""
-        return self.case.patient
+        return self.case.group
 
 
 @dataclass
@@ -149,7 +149,7 @@ class SmallEvidence:
         labels = ("negative", "positive")
         return [
             SmallCase(
-                Case(id=name, patient=f"p-{n}", images={"t2w": "i.nii.gz"}, label=labels[n % 2])
+                Case(id=name, group=f"p-{n}", images={"t2w": "i.nii.gz"}, label=labels[n % 2])
             )
             for n, name in enumerate(names)
         ]
@@ -162,7 +162,7 @@ class SmallEvidence:
     def _vectors(self, what: str, seed: int) -> VectorSet:
         values = np.random.default_rng(seed).normal(size=(self.cases, 3))
         cases = self._some(what)
-        patients = [case.patient for case in cases]
+        patients = [case.group for case in cases]
         return VectorSet.of(values, [case.id for case in cases], patients=patients, what=what)
 
     def image(self, case: SmallCase) -> Tensor:

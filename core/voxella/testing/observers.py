@@ -14,7 +14,7 @@ import torch
 from voxella.observers.specs import ObserverSpec
 from voxella.plugins.component import Component
 from voxella.plugins.registry import checked_manager
-from voxella.recipe.model import Recipe, Train
+from voxella.recipe.model import AutoencoderBlock, Recipe, Train
 from voxella.testing.contract import Contract
 
 __all__ = ["ObserverContract"]
@@ -77,7 +77,7 @@ def a_recipe() -> Recipe:
     """Return a recipe that says as little as a recipe can."""
     return Recipe(
         name="contract",
-        autoencoder=Component(name="kl"),
+        autoencoder=AutoencoderBlock(name="kl"),
         conditioner=Component(name="none"),
         backbone=Component(name="maisi_unet"),
         train=Train(steps=3),

@@ -64,7 +64,7 @@ class ProbeContract(Contract):
 
     def test_unknown_cases_are_left_alone(self) -> None:
         """Of a case that names no source it tells nothing."""
-        case = Case(id="a", patient="a", images={"t2w": "a.nii.gz"})
+        case = Case(id="a", group="a", images={"t2w": "a.nii.gz"})
         told = self.probe().told(Manifest(Path("nowhere"), [case]), case)
         assert told is None, "it tells something of a case it cannot know"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxella.recipe.model import Recipe
-
 __all__ = ["Folders"]
 
 
@@ -25,11 +23,17 @@ class Folders:
     dataset: Path
 
     @classmethod
-    def of(cls, recipe: Recipe, run: Path) -> Folders:
-        """Return the folders of a recipe's run."""
+    def of(cls, run: Path, workspace: Path | None, dataset: Path | None) -> Folders:
+        """Return the folders of a run.
+
+        Args:
+            run: The run folder.
+            workspace: The recipe's, where runs share; None: the run's own.
+            dataset: The recipe's ``data.dataset``; None: made in the workspace.
+        """
         run = Path(run).absolute()
-        work = recipe.workspace or run
-        return cls(run, work, recipe.data.dataset or work / "dataset")
+        work = workspace or run
+        return cls(run, work, dataset or work / "dataset")
 
     @property
     def prepared(self) -> Path:

@@ -23,6 +23,7 @@ from typing import Any
 from voxella.errors import UserError
 from voxella.files import make_folder, sweep
 from voxella.machine import naming
+from voxella.plain_json import json_or_none
 from voxella.process import ProcessMark
 from voxella.provenance import command_line
 from voxella.ranks import Ranks
@@ -100,7 +101,7 @@ def _taken(path: Path) -> int | None:
     """Return the locked file's handle; None where nothing can be written."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        handle = _opened(path)
+        handle = _opened(path, until)
         if handle is None:
             return None
         locked = _lock(handle)
@@ -121,15 +122,20 @@ def _taken(path: Path) -> int | None:
         raise _in_use(path, holder)
 
 
-def _opened(path: Path) -> int | None:
-    try:
-        with naming(path):
-            make_folder(path.parent)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        if error.errno in _REFUSED:
-            return None
-        raise
+def _opened(path: Path, until: float) -> int | None:
+    while True:
+        try:
+            with naming(path):
+                make_folder(path.parent)
+                return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            # Another has just ended, and taken the folder with it that it had made.
+            if time.monotonic() > until:
+                raise
+        except OSError as error:
+            if error.errno in _REFUSED:
+                return None
+            raise
 
 
 def _lock(handle: int) -> bool | None:
@@ -198,10 +204,7 @@ def _own() -> dict[str, Any]:
 
 def _holder(handle: int) -> dict[str, Any]:
     """Return what a lock file says; nothing where it is being written, or is none of ours."""
-    try:
-        found = json.loads(os.pread(handle, 2**16, 0))
-    except (ValueError, RecursionError):
-        return {}
+    found = json_or_none(os.pread(handle, 2**16, 0))
     return found if isinstance(found, dict) else {}
 
 

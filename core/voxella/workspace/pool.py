@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import TypeVar
 
 from voxella.errors import UserError
@@ -94,22 +95,38 @@ def _together(
 def _alone(
     function: Callable[[_Job], _Result], job: _Job, initializer: Callable[[], None] | None
 ) -> _Result | BrokenProcessPool:
-    others = set(active_children())
-    with process_pool(1, initializer) as pool:
+    context = _RecordingContext()
+    with process_pool(1, initializer, context) as pool:
         try:
-            future = pool.submit(function, job)
-            own = set(active_children()) - others
-            return future.result()
+            return pool.submit(function, job).result()
         except BrokenProcessPool as error:
-            for process in own:
+            for process in context.started:
                 process.join()
-            killed = any(process.exitcode in _FROM_OUTSIDE for process in own)
+            killed = any(process.exitcode in _FROM_OUTSIDE for process in context.started)
             return KilledError(*error.args) if killed else error
+
+
+class _RecordingContext(SpawnContext):
+    """Keeps the processes that it starts: a pool does not tell how one of its own has ended.
+
+    Asking for the living children instead misses one that has died by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: object, **options: object) -> SpawnProcess:  # type: ignore[override]  # its name
+        process = SpawnProcess(*args, **options)  # type: ignore[arg-type]
+        self.started.append(process)
+        return process
 
 
 @contextmanager
 def process_pool(
-    processes: int, initializer: Callable[[], None] | None = None
+    processes: int,
+    initializer: Callable[[], None] | None = None,
+    context: SpawnContext | None = None,
 ) -> Iterator[ProcessPoolExecutor]:
     """Give a pool whose processes end with this one, however it ends.
 
@@ -118,9 +135,10 @@ def process_pool(
     Args:
         processes: How many.
         initializer: Called in each.
+        context: Starts them.
     """
     # Spawned, not forked: a fork would copy the held locks of SimpleITK's and torch's threads.
-    context = get_context("spawn")
+    context = context or get_context("spawn")
     watched, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
         processes, context, initializer=_begin, initargs=(watched, initializer)

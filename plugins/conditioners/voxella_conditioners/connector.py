@@ -1,6 +1,7 @@
 """ELLA's timestep-aware semantic connector: text features to context tokens, block by block.
 
-One block of the connector: attention and an MLP, each behind an adaptive norm.
+One block of the connector: attention and an MLP, each behind a layer norm whose shift and scale
+come from the timestep.
 
 Timesteps as vectors: the time embedding that every block of the connector is modulated by.
 """
@@ -12,10 +13,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from voxella_conditioners.adaptive_norm import AdaptiveNorm, plain_norm
 from voxella_conditioners.attention import QueryAttention, visible_tokens
 
-__all__ = ["Connector", "SquaredReluMlp", "TimestepEmbedding", "sinusoidal"]
+__all__ = [
+    "AdaptiveNorm",
+    "Connector",
+    "SquaredReluMlp",
+    "TimestepEmbedding",
+    "plain_norm",
+    "sinusoidal",
+]
 
 
 class Connector(nn.Module):
@@ -157,3 +164,34 @@ class TimestepEmbedding(nn.Module):
         waves = sinusoidal(timesteps, self.channels).to(self.fc1.weight.dtype)
         embedding: Tensor = self.fc2(nn.functional.silu(self.fc1(waves)))
         return embedding
+
+
+def plain_norm(x: Tensor) -> Tensor:
+    """Return ``x`` ``(B, T, C)`` with zero mean and unit variance over C (eps 1e-6, no weights)."""
+    return nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+class AdaptiveNorm(nn.Module):
+    """``plain_norm(x) * (1 + scale) + shift``, with shift and scale linear in the condition.
+
+    The linear starts at zero, so that the module starts as plain layer norm (ELLA's AdaLN).
+
+    Args:
+        width: Width C of the tokens, and of the condition.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(width, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Normalise and modulate ``x`` ``(B, T, C)`` by ``condition`` ``(B, C)``."""
+        return self.modulate(plain_norm(x), condition)
+
+    def modulate(self, normed: Tensor, condition: Tensor) -> Tensor:
+        """Modulate what :func:`plain_norm` returned, for callers that share it."""
+        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=-1)  # (B, 1, C) each
+        modulated: Tensor = normed * (1 + scale) + shift
+        return modulated

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from voxella.autoencoder.tiling.norms import SharedNorms
@@ -49,20 +50,27 @@ class TiledAutoencoder(nn.Module):
     untiled result is what lies beyond the halo. A layer that looks at the whole volume otherwise,
     such as attention, looks at its window only.
 
+    With several ``passes`` the channels of an image are cut into as many groups, and each goes
+    through the network by itself: a group's latent is, to the bit, what the group alone would give.
+
     Args:
         whole: The autoencoder, in evaluation mode.
         windows: Sizes.
         decode_batch: How many volumes there is memory to decode at a time; for callers to cut
             their batches by, :meth:`decode` takes what it is given.
+        passes: How often the network runs over a case: once for each sequence, or once.
     """
 
-    def __init__(self, whole: Autoencoder, windows: Windows, decode_batch: int = 1) -> None:
+    def __init__(
+        self, whole: Autoencoder, windows: Windows, decode_batch: int = 1, passes: int = 1
+    ) -> None:
         super().__init__()
         self.whole = whole
         self.windows = windows
         self.decode_batch = decode_batch
         self.factor = whole.factor
-        self.latent_channels = whole.latent_channels
+        self.passes = passes
+        self.latent_channels = whole.latent_channels * passes
         module = cast("nn.Module", whole)
         self.training = module.training
         self._norms = SharedNorms(module)
@@ -72,6 +80,20 @@ class TiledAutoencoder(nn.Module):
 
         Log sigma is None where the autoencoder gives none.
         """
+        parts = [self._encode(part) for part in images.chunk(self.passes, dim=1)]
+        if len(parts) == 1:
+            return parts[0]
+        sigmas = [log_sigma for _, log_sigma in parts if log_sigma is not None]
+        mean = torch.cat([mean for mean, _ in parts], dim=1)
+        return mean, torch.cat(sigmas, dim=1) if sigmas else None
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images ``(B, C, *spatial * factor)``, on the latents' device."""
+        parts = [self._decode(part) for part in latents.chunk(self.passes, dim=1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _encode(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Encode the channels of one pass."""
         size = self.windows.encode
         if size is None:
             return self.whole.encode(images)
@@ -84,8 +106,8 @@ class TiledAutoencoder(nn.Module):
         mean, *log_sigma = self._run(encode, images, windows, 1, self.factor)
         return mean, log_sigma[0] if log_sigma else None
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return images ``(B, C, *spatial * factor)``, on the latents' device."""
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Decode the channels of one pass."""
         size = self.windows.decode
         if size is None:
             return self.whole.decode(latents)

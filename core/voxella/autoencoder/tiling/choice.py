@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from typing_extensions import TypedDict
 
-from voxella.autoencoder.load import LoadedAutoencoder
+from voxella.autoencoder.load import AutoencoderPlan, LoadedAutoencoder
 from voxella.autoencoder.tiling.autoencoder import HALO, TiledAutoencoder, Windows
 from voxella.autoencoder.tiling.memory import available_bytes, pass_bytes
 from voxella.autoencoder.tiling.windows import window_sizes
@@ -24,7 +24,7 @@ from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.machine import raise_if_machine
 from voxella.progress import say
-from voxella.recipe.model import Recipe
+from voxella.recipe.inputs import Latent
 from voxella.wording import human_bytes
 from voxella.workspace.state import StateFile, sealed
 
@@ -46,7 +46,7 @@ _CHOICES: StateFile[dict[str, Any]] = StateFile(_Choice, "rm {path}")
 
 def tiled(
     coder: LoadedAutoencoder,
-    recipe: Recipe,
+    plan: AutoencoderPlan,
     device: torch.device,
     folder: Path | None = None,
     *,
@@ -54,7 +54,7 @@ def tiled(
     alone: bool = False,
     quiet: bool = False,
 ) -> TiledAutoencoder:
-    """Return the autoencoder in windows as the recipe's ``latent.tiling`` asks.
+    """Return the autoencoder in windows as ``latent.tiling`` asks.
 
     Collective, unless ``alone``.
 
@@ -64,7 +64,7 @@ def tiled(
 
     Args:
         coder: The autoencoder, on ``device``.
-        recipe: The experiment.
+        plan: What it was built from.
         device: Where it computes.
         folder: Of the stage; None: nothing is written.
         batch_size: Volumes that there will be to decode at a time, where memory allows.
@@ -74,42 +74,42 @@ def tiled(
     Raises:
         UserError: The recipe's windows do not suit the autoencoder.
     """
-    settings = _settings(coder, recipe)
+    settings = _settings(coder, plan)
     record = None if folder is None else folder / RECORD
     known = {} if record is None else _known(record, settings)
-    found = _windows(known, coder, recipe, device)
+    found = _windows(known, coder, plan, device)
     count = _known_count(known, found, batch_size)
-    number = _decoded_at_once(coder, recipe, device, batch_size) if count is None else count
+    number = _decoded_at_once(coder, plan, device, batch_size) if count is None else count
     # One choice for all processes: those of other hosts may have less memory, or more.
     windows, at_once = (found, number) if alone else agreed((found, number))
-    if record is not None and (count is None or (recipe.latent.tiling == "auto" and not known)):
+    if record is not None and (count is None or (plan.latent.tiling == "auto" and not known)):
         kept = {"batch_size": batch_size, "decode_batch": at_once}
         write_json_atomic(record, sealed({"settings": settings, **windows.as_json(), **kept}))
-    if recipe.latent.tiling == "auto":
+    if plan.latent.tiling == "auto":
         _tell(windows, quiet=quiet)
     if windows.decode is None and at_once < batch_size:
         short = "memory is too short for more"
         say(f"decoding {at_once} of {batch_size} volumes at a time: {short}", quiet=quiet)
-    return TiledAutoencoder(coder.model, windows, at_once)
+    return TiledAutoencoder(coder.model, windows, at_once, plan.passes)
 
 
-def _settings(coder: LoadedAutoencoder, recipe: Recipe) -> str:
+def _settings(coder: LoadedAutoencoder, plan: AutoencoderPlan) -> str:
     """Return a hash of what a choice holds for."""
-    wanted = recipe.latent.tiling
-    sizes = [coder.fingerprint, len(recipe.data.sequences), recipe.latent.size, HALO]
+    wanted = plan.latent.tiling
+    sizes = [coder.fingerprint, plan.channels, plan.latent.size, HALO]
     return sha256_json(sizes if wanted == "auto" else [*sizes, wanted])
 
 
 def _windows(
-    known: dict[str, Any], coder: LoadedAutoencoder, recipe: Recipe, device: torch.device
+    known: dict[str, Any], coder: LoadedAutoencoder, plan: AutoencoderPlan, device: torch.device
 ) -> Windows:
-    wanted = recipe.latent.tiling
+    wanted = plan.latent.tiling
     if wanted == "never":
         return Windows()
     if wanted != "auto":
-        return _given(wanted, coder, recipe)
+        return _given(wanted, coder.model.factor, plan.latent)
     if not known:
-        return _largest(coder, recipe, device)
+        return _largest(coder, plan, device)
     sizes = {name: known[name] for name in ("encode", "decode")}
     return Windows(**{name: None if n is None else tuple(n) for name, n in sizes.items()})
 
@@ -121,13 +121,13 @@ def _tell(windows: Windows, *, quiet: bool) -> None:
             say(f"{what} in windows of {list(window)} voxels: {short}", quiet=quiet)
 
 
-def _image_size(coder: LoadedAutoencoder, recipe: Recipe) -> tuple[int, ...]:
-    return tuple(n * coder.model.factor for n in recipe.latent.size)
+def _image_size(factor: int, latent: Latent) -> tuple[int, ...]:
+    return tuple(n * factor for n in latent.size)
 
 
-def _given(window: Sequence[int], coder: LoadedAutoencoder, recipe: Recipe) -> Windows:
+def _given(window: Sequence[int], factor: int, latent: Latent) -> Windows:
     """Check the recipe's own windows."""
-    size, factor = _image_size(coder, recipe), coder.model.factor
+    size = _image_size(factor, latent)
     least = (2 * HALO + 1) * factor
     fits = len(window) == len(size) and all(
         w >= n or (w >= least and w % factor == 0) for w, n in zip(window, size, strict=True)
@@ -156,28 +156,28 @@ def _known_count(known: dict[str, Any], windows: Windows, batch_size: int) -> in
 
 
 def _decoded_at_once(
-    coder: LoadedAutoencoder, recipe: Recipe, device: torch.device, batch_size: int
+    coder: LoadedAutoencoder, plan: AutoencoderPlan, device: torch.device, batch_size: int
 ) -> int:
     """Return how many volumes of a batch there is memory to decode together."""
-    latent = (recipe.latent.channels, *recipe.latent.size)
+    shape = (plan.pass_channels[1], *plan.latent.size)
     free = available_bytes(device)
 
     def need(count: int) -> float:
-        return _need(coder.model.decode, (count, *latent), device) or math.inf
+        return _need(coder.model.decode, (count, *shape), device) or math.inf
 
     if math.isinf(need(1)):
         return 1  # cannot be told
     return max(1, bisect_right(range(1, batch_size + 1), free, key=need))
 
 
-def _largest(coder: LoadedAutoencoder, recipe: Recipe, device: torch.device) -> Windows:
+def _largest(coder: LoadedAutoencoder, plan: AutoencoderPlan, device: torch.device) -> Windows:
     free = available_bytes(device)
     model, factor = coder.model, coder.model.factor
-    size = _image_size(coder, recipe)
+    size = _image_size(factor, plan.latent)
     found = Windows()
     for name, work, channels, down in (
-        ("encode", model.encode, len(recipe.data.sequences), 1),
-        ("decode", model.decode, recipe.latent.channels, factor),
+        ("encode", model.encode, plan.pass_channels[0], 1),
+        ("decode", model.decode, plan.pass_channels[1], factor),
     ):
         window = size
         for window in window_sizes(size, halo=HALO * factor, unit=factor):

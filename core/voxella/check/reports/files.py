@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxella.case import Case
+from voxella.case.texts import split_text_id, text_id
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.files import sha256_bytes
@@ -28,7 +29,8 @@ class ReportTexts:
     """What was read.
 
     Attributes:
-        texts: Text by case id, of reports that hold something; in the cases' order.
+        texts: By :func:`voxella.case.texts.text_id`, those that hold something; in the cases'
+            order.
         findings: What is wrong with the files.
     """
 
@@ -38,53 +40,53 @@ class ReportTexts:
 
 
 def read_texts(manifest_folder: Path, cases: Sequence[Case]) -> ReportTexts:
-    """Read every case's report and say what is wrong with the files; never raises for a file."""
+    """Read every case's texts and say what is wrong with the files; never raises for a file."""
     texts: dict[str, str] = {}
     findings: list[Finding] = []
-    without = [case for case in cases if case.report is None]
+    without = [case for case in cases if not case.texts]
     if without and len(without) == len(cases):
         findings.append(text_finding("report.none", f"none of {len(cases)} cases has a report"))
     else:
         findings += [text_finding("report.none", "has no report", case.id) for case in without]
     for case in cases:
-        if case.report is None:
-            continue
-        text, found = _read(manifest_folder / case.report, case)
-        findings += found
-        if text.strip():
-            texts[case.id] = text
+        for name, file in case.texts.items():
+            key = text_id(case.id, name)
+            text, found = _read(manifest_folder / file, key, case.texts_sha256.get(name))
+            findings += found
+            if text.strip():
+                texts[key] = text
     return ReportTexts(texts, findings)
 
 
-def _read(path: Path, case: Case) -> tuple[str, list[Finding]]:
-    """Return one report's text, "" where there is none to be had, and what is wrong with it."""
+def _read(path: Path, key: str, recorded: str | None) -> tuple[str, list[Finding]]:
+    """Return one text, "" where there is none to be had, and what is wrong with it."""
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise_if_machine(error)
         # ValueError: a NUL in the name. Neither message is shown: a name may name a patient.
         problem = f"its report cannot be read ({type(error).__name__})"
-        return "", [text_finding("report.missing", problem, case.id, "report")]
+        return "", [text_finding("report.missing", problem, key, "report")]
     found = []
-    if case.report_sha256 is not None and sha256_bytes(data) != case.report_sha256:
+    if recorded is not None and sha256_bytes(data) != recorded:
         problem = "its report's hash is not the one recorded at import"
-        found.append(text_finding("report.changed", problem, case.id, "report"))
+        found.append(text_finding("report.changed", problem, key, "report"))
     try:
         text = stored_text(data)
     except UnicodeDecodeError as error:
         # The exception itself carries the report's bytes: say only where it broke off.
         problem = f"its report is not UTF-8 from byte {error.start} of {len(data)}"
-        return "", [*found, text_finding("report.undecodable", problem, case.id, "report")]
+        return "", [*found, text_finding("report.undecodable", problem, key, "report")]
     except Document as document:
         problem = f"its report {document}"
-        return "", [*found, text_finding("report.document", problem, case.id, "report")]
+        return "", [*found, text_finding("report.document", problem, key, "report")]
     if not text.strip():
         problem = f"its report of {len(data)} bytes holds nothing but white space"
-        return "", [*found, text_finding("report.empty", problem, case.id, "report")]
+        return "", [*found, text_finding("report.empty", problem, key, "report")]
     if not stated(text):
         problem = f"its report of {len(data)} bytes says nothing"
-        return "", [*found, text_finding("report.placeholder", problem, case.id, "report")]
-    return text, [*found, *_garbled(text, case.id)]
+        return "", [*found, text_finding("report.placeholder", problem, key, "report")]
+    return text, [*found, *_garbled(text, key)]
 
 
 def _garbled(text: str, case: str) -> list[Finding]:
@@ -103,16 +105,19 @@ def report_range(start: int, end: int) -> str:
 def check_duplicates(texts: Mapping[str, str], cases: Sequence[Case]) -> list[Finding]:
     """Find reports that are the same but for white space: one finding per group."""
     splits = {case.id: case.split for case in cases}
-    groups: dict[str, list[str]] = {}
-    for case, text in texts.items():
-        groups.setdefault(sha256_bytes(" ".join(text.split()).encode()), []).append(case)
+    groups: dict[str, dict[str, str]] = {}
+    for key, text in texts.items():
+        group = groups.setdefault(sha256_bytes(" ".join(text.split()).encode()), {})
+        # Two equal texts of one case are no matter.
+        group.setdefault(split_text_id(key)[0], key)
     findings = []
-    for first, *others in groups.values():
+    for group in groups.values():
+        first, *others = group
         if not others:
             continue
         within = sorted({splits[case] for case in (first, *others)})
         leak = f", over the splits {', '.join(within)}" if len(within) > 1 else ""
         problem = f"{len(others)} more cases have this report, word for word{leak}: "
         named = listed(others, 8)
-        findings.append(text_finding("report.duplicate", problem + named, first, "report"))
+        findings.append(text_finding("report.duplicate", problem + named, group[first], "report"))
     return findings

@@ -16,42 +16,45 @@ from voxella.plugins.contracts import TextEncoder
 from voxella.progress import say
 from voxella.recipe.model import Recipe, Text
 
-__all__ = ["text_findings"]
+__all__ = ["text_findings", "untrainable"]
 
 _LENGTH = "reports against the encoder's token limit"
 
 
 def text_findings(
-    manifest: Manifest, settings: CheckSettings, recipe: Recipe | None, *, quiet: bool = False
+    manifest: Manifest,
+    settings: CheckSettings,
+    text: Text | None,
+    *,
+    given: bool,
+    quiet: bool = False,
 ) -> tuple[list[Finding], list[str]]:
     """Check reports and labels.
 
     Args:
         manifest: The data set.
         settings: Names the classes.
-        recipe: Names the text encoder and its limit; None: tokens are not counted.
+        text: Names the text encoder and its limit; None: tokens are not counted.
+        given: Whether a recipe says that; without one nothing is known of reports.
         quiet: Show no progress.
 
     Returns:
         The findings, and a line for what was not checked and why.
     """
-    findings, without = _of_texts(manifest, settings, recipe, quiet=quiet)
-    if recipe is None:
-        return findings, without
-    if recipe.text is None and any(_unreadable(finding) for finding in findings):
+    why = "the recipe reads no reports" if given else "no recipe was given (--recipe)"
+    findings, without = _of_texts(manifest, settings, text, why, quiet=quiet)
+    if given and text is None and any(_unreadable(finding) for finding in findings):
         without = [*without, "whether reports can be read: the recipe reads none"]
         findings = [finding for finding in findings if not _unreadable(finding)]
-    return [*findings, *_untrainable(manifest, recipe)], without
+    return findings, without
 
 
 def _of_texts(
-    manifest: Manifest, settings: CheckSettings, recipe: Recipe | None, *, quiet: bool
+    manifest: Manifest, settings: CheckSettings, text: Text | None, why: str, *, quiet: bool
 ) -> tuple[list[Finding], list[str]]:
-    text = None if recipe is None else recipe.text
-    without = [f"{_LENGTH}: no recipe was given (--recipe)"]
-    if recipe is not None:
-        without = [f"{_LENGTH}: the recipe reads no reports"]
-    if not any(case.report is not None for case in manifest):
+    """Check every text; ``why`` says why tokens are not counted where there is no ``text``."""
+    without = [f"{_LENGTH}: {why}"]
+    if not any(case.texts for case in manifest):
         without = []
     elif text is not None:
         try:
@@ -66,25 +69,46 @@ def _unreadable(finding: Finding) -> bool:
     return finding.severity == "error" and finding.code.startswith("report.")
 
 
-def _untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
+def untrainable(manifest: Manifest, recipe: Recipe) -> Iterator[Finding]:
     """Name what a training of the recipe would refuse of all cases together, as it would."""
     # It imports torch.
     from voxella.check.conditions import check_training_conditions, condition_findings
-    from voxella.check.training import check_model, check_training_labels, check_training_reports
+    from voxella.check.training import (
+        check_model,
+        check_training_labels,
+        check_training_reports,
+        check_training_spacing,
+    )
     from voxella.ldm.conditions import refuse_values
+
+    name, conditions = recipe.name, recipe.conditions
+
+    def reports() -> None:
+        check_training_reports(recipe.text, manifest, texts, name=name, quiet=True)
+
+    def labels() -> None:
+        check_training_labels(recipe.loss, manifest, needs, name=name, quiet=True)
+
+    def spacing() -> None:
+        check_training_spacing(recipe.vectors, recipe.data.sequences[0], manifest, name=name)
+
+    def values() -> None:
+        check_training_conditions(conditions, manifest, name=name, quiet=True)
 
     with suppress(UserError):  # unreadable reports, a wrong recipe: told elsewhere
         texts = read_reports(manifest)
-        if told := _refused(lambda: check_training_reports(recipe, manifest, texts, quiet=True)):
+        if told := _refused(reports):
             yield text_finding("report.untrainable", told)
     with suppress(UserError):
         needs = check_model(recipe)
-        if told := _refused(lambda: check_training_labels(recipe, manifest, needs, quiet=True)):
+        if told := _refused(labels):
             yield text_finding("label.untrainable", told)
-    yield from condition_findings(recipe, manifest)
+    if told := _refused(spacing):
+        yield text_finding("condition.spacing", told)
+    yield from condition_findings(conditions, manifest)
     with suppress(UserError):
-        refuse_values(recipe.conditions, manifest)  # case by case above
-        if told := _refused(lambda: check_training_conditions(recipe, manifest, quiet=True)):
+        refuse_values(conditions, manifest)  # case by case above
+        if told := _refused(values):
             yield text_finding("condition.untrainable", told)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from voxella.case import Case
+from voxella.case.texts import split_text_id
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.check.pirads.reader import POSITIVE_FROM, read_pirads
@@ -77,16 +78,17 @@ def check_labels_against_reports(
     certain = 0
     for name, text in texts.items():
         reading = read_pirads(text)
-        positive = _positive(labels[name], classes, named)
+        case = labels[split_text_id(name)[0]]
+        positive = _positive(case, classes, named)
         if reading.positive is None:
             continue
         certain += 1
-        if positive is None or positive == reading.positive or _source(labels[name]) == "isup":
+        if positive is None or positive == reading.positive or _source(case) == "isup":
             continue
         place = next(score for score in reading.scores if score.value == reading.highest)
         said = f"{POSITIVE_FROM} or more" if reading.positive else f"below {POSITIVE_FROM}"
         problem = (
-            f"the label is {labels[name].label}, but the report's highest PI-RADS category seems "
+            f"the label is {case.label}, but the report's highest PI-RADS category seems "
             f"to be {said}"
         )
         where = report_range(place.start, place.end)

@@ -84,8 +84,8 @@ def check_alike(cases: Sequence[Case]) -> list[Finding]:
     The patients are not named: some hospitals' numbers identify.
     """
     findings = []
-    for group in alike(case.patient for case in cases):
-        members = [case for case in cases if case.patient in group]
+    for group in alike(case.group for case in cases):
+        members = [case for case in cases if case.group in group]
         splits = sorted({case.split for case in members})
         first, *others = sorted(case.id for case in members)
         named = listed(others, 8)
@@ -95,8 +95,8 @@ def check_alike(cases: Sequence[Case]) -> list[Finding]:
         )
         findings.append(text_finding("patient.alike", problem, first))
     for case in cases:
-        wrong = id_problem(case.patient)
-        if is_nothing(case.patient):
+        wrong = id_problem(case.group)
+        if is_nothing(case.group):
             # By the letter, all whose patient nobody knows are one.
             wrong = "says nothing (empty, nan, N/A, - or the like); give each patient one"
         if wrong is not None:

@@ -57,9 +57,14 @@ class Adherence:
 
     def measure(self, evidence: SampleEvidence) -> dict[str, Measured]:
         """Return ``adherence_*``; nothing where no probe knows the real cases."""
-        from voxella.evaluation.adherence import adherence
+        from voxella.autoencoder.load import AutoencoderPlan
+        from voxella.evaluation.adherence import AdherenceSettings, adherence
 
-        return adherence(evidence.recipe, evidence.folders, evidence.sets, evidence.device)
+        recipe = evidence.recipe
+        plan, reads = AutoencoderPlan.of(recipe), recipe.text is not None
+        channel = evidence.plan.channel
+        asked = AdherenceSettings(evidence.settings, evidence.seed, channel, reads, plan)
+        return adherence(asked, evidence.folders, evidence.sets, evidence.device)
 
 
 class LabelAgreement:
@@ -86,7 +91,8 @@ class LabelAgreement:
             return {}
         evidence.facts["classifier"] = plan.answers.kept.told()
         stores = (plan.real_store, plan.synthetic_store)
-        return label_agreement(evidence.recipe, evidence.sets, plan.answers, *stores)
+        data, settings, seed = evidence.recipe.data, evidence.settings, evidence.seed
+        return label_agreement(data, settings, seed, evidence.sets, plan.answers, *stores)
 
 
 def adherence() -> Adherence:

@@ -43,10 +43,10 @@ class CopiesOfCases:
         from voxella.evaluation.copies import copies, show_pairs, write_pairs
 
         sets, out = evidence.sets, evidence.out
-        found = copies(evidence.recipe, sets, evidence.plan.spaces(), evidence.device)
+        found = copies(evidence.level, sets, evidence.plan.spaces(), evidence.device)
         write_pairs(out, found, sets)
         for name, pairs in found.pairs.items():
-            show_pairs(out, pairs, sets, name)
+            show_pairs(out, pairs, sets, name, evidence.recipe.shown_channels)
         return found.metrics
 
 

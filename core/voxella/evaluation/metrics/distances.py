@@ -51,7 +51,9 @@ class Distances:
         """Compute FID on draws, each process its part; collective."""
         from voxella.evaluation.draws import drawn_distances
 
-        self._drawn = drawn_distances(evidence.recipe, evidence.plan, evidence.ranks)
+        self._drawn = drawn_distances(
+            evidence.settings, evidence.seed, evidence.plan, evidence.ranks
+        )
 
     def measure(self, evidence: SampleEvidence) -> dict[str, Measured]:
         """Return KID and FID, one network at a time: slices of many cases fill a memory."""
@@ -66,7 +68,13 @@ class Distances:
             features = evidence.features(kind)
             if features is not None:
                 found |= distances(
-                    evidence.recipe, sets, kind, features, evidence.device, self._drawn
+                    evidence.settings,
+                    evidence.seed,
+                    sets,
+                    kind,
+                    features,
+                    evidence.device,
+                    self._drawn,
                 )
         absent = [number.key for number in self.numbers if number.key not in found]
         return found | {key: Measured(nothing, sets.split) for key in absent}

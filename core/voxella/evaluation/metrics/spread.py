@@ -39,7 +39,7 @@ class Coverage:
         features = evidence.features()
         if features is None:
             return {}
-        return coverage(evidence.recipe, evidence.sets, features, evidence.device)
+        return coverage(evidence.settings, evidence.seed, evidence.sets, features, evidence.device)
 
 
 class Diversity:
@@ -54,8 +54,9 @@ class Diversity:
         """Return ``ms_ssim``."""
         from voxella.evaluation.diversity import diversity
 
-        channel = evidence.plan.channel
-        measured = diversity(evidence.recipe, evidence.sets, channel, evidence.device)
+        plan, settings = evidence.plan, evidence.settings
+        channels = slice(plan.channel, plan.channel + plan.count)
+        measured = diversity(settings, evidence.seed, evidence.sets, channels, evidence.device)
         return {"ms_ssim": measured}
 
 
@@ -79,7 +80,9 @@ class Histograms:
 
         real, synthetic = evidence.histograms()
         evidence.facts["tissue_bands"] = bands(real, synthetic)
-        measured = histogram_distance(evidence.recipe, evidence.sets, real, synthetic)
+        measured = histogram_distance(
+            evidence.settings, evidence.seed, evidence.sets, real, synthetic
+        )
         return {"histogram_distance": measured}
 
 

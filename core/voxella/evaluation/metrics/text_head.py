@@ -74,9 +74,11 @@ class TextHead:
         )
 
         recipe, sets = evidence.recipe, evidence.sets
-        asked = [(answers_of_samples(recipe, sets), sets.split, "")]
+        data, settings, seed = recipe.data, recipe.evaluate, recipe.seed
+        asked = [(answers_of_samples(data.classes, sets), sets.split, "")]
         if evidence.own and sets.unseen_split is not None:
-            unseen = answers_of_unseen(recipe, evidence.folders, sets, evidence.device)
+            blocks = data, recipe.text, recipe.sample, recipe.conditions
+            unseen = answers_of_unseen(*blocks, evidence.folders, sets, evidence.device)
             asked.append((unseen, sets.unseen_split, "_heldout"))
         found: dict[str, Measured] = {}
         curves: dict[str, object] = {}
@@ -84,9 +86,9 @@ class TextHead:
         for answers, split, suffix in asked:
             if isinstance(answers, str):
                 for end in (suffix, f"{suffix}_with_report"):
-                    found |= unanswered(recipe, answers, split, end)
+                    found |= unanswered(settings.level, answers, split, end)
                 continue
-            metrics, calibration, each = text_head(recipe, answers, split, suffix)
+            metrics, calibration, each = text_head(data, settings, seed, answers, split, suffix)
             found |= metrics
             curves |= calibration
             by_class |= each

@@ -53,8 +53,8 @@ class Evaluated(Protocol):
         """Return the case's id."""
 
     @property
-    def patient(self) -> str:
-        """Return whose it is; of a synthetic case, the patient whose report it was made from."""
+    def group(self) -> str:
+        """Return whose it is (patient, slide); of a synthetic case, that whose text made it."""
 
     @property
     def case(self) -> Case:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BINARY", "GROUPS", "Direction", "Number"]
+__all__ = ["BINARY", "GROUPS", "Direction", "Number", "key_of", "statistic_of"]
 
 Direction = Literal["lower", "higher", ""]
 _ARROWS = {"lower": " ↓", "higher": " ↑", "": ""}
@@ -35,6 +35,19 @@ BINARY = {
     "auc": ("AUC", "AUC"),
     "ap": ("AP", "Average precision"),
 }
+# Of a key, where the statistic that computes it has another name.
+_STATISTICS = {"ap": "average_precision"}
+_KEYS = {statistic: key for key, statistic in _STATISTICS.items()}
+
+
+def statistic_of(key: str) -> str:
+    """Return what ``voxella.metrics`` calls a number of predictions, by its key in files."""
+    return _STATISTICS.get(key, key)
+
+
+def key_of(statistic: str) -> str:
+    """Return the key of a number of predictions in files; see :func:`statistic_of`."""
+    return _KEYS.get(statistic, statistic)
 
 
 @dataclass(frozen=True)

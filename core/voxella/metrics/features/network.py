@@ -42,6 +42,8 @@ class FeatureNetwork(Protocol):
     def features(self, volume: Tensor) -> Tensor:
         """Return ``(rows, dim)`` float32 on the CPU for one volume ``(1, R, A, S)`` in [0, 1].
 
+        Or ``(3, R, A, S)``, red, green and blue.
+
         One row for a network of volumes; for one of slices, a row for each slice of its plane.
         """
 
@@ -59,7 +61,7 @@ class TorchFeatures:
         weights_sha256: Of the file of weights; None where there is none.
         plane: Of a network of slices; None for one of volumes.
         channels: The one channel is repeated so often. Three equal channels are the same in BGR
-            order as in RGB.
+            order as in RGB; colours go in as RGB, or as their mean where it has one channel.
         device: Where to compute.
         batch: Slices at a time. Fixed, so that a volume's features never depend on other volumes.
     """
@@ -80,19 +82,21 @@ class TorchFeatures:
         """Return ``(rows, dim)`` float32 on the CPU.
 
         Args:
-            volume: ``(1, R, A, S)`` in [0, 1].
+            volume: ``(1, R, A, S)`` or ``(3, R, A, S)`` in [0, 1].
 
         Raises:
             ValueError: The shape is another.
         """
-        if volume.dim() != 4 or volume.shape[0] != 1:
-            raise ValueError(f"a volume (1, R, A, S) is needed, not {tuple(volume.shape)}")
+        if volume.dim() != 4 or volume.shape[0] not in (1, 3):
+            raise ValueError(f"a volume (1 or 3, R, A, S) is needed, not {tuple(volume.shape)}")
+        if volume.shape[0] > self.channels:
+            volume = volume.mean(dim=0, keepdim=True)
         found = [self._run(images) for images in self._images(volume.float())]
         return torch.cat(found)
 
     def _images(self, volume: Tensor) -> Iterator[Tensor]:
         images = volume[None] if self.plane is None else slices(volume, self.plane)
-        repeated = (1, self.channels, *[1] * (images.dim() - 2))
+        repeated = (1, self.channels // volume.shape[0], *[1] * (images.dim() - 2))
         for start in range(0, len(images), self.batch):
             yield images[start : start + self.batch].repeat(repeated)
 
@@ -104,5 +108,5 @@ class TorchFeatures:
 
 
 def slices(volume: Tensor, plane: Plane) -> Tensor:
-    """Return every slice of one plane, ``(slices, 1, *rest)``, of a volume ``(1, R, A, S)``."""
-    return volume[0].movedim(PLANES.index(plane), 0)[:, None]
+    """Return every slice of one plane, ``(slices, C, *rest)``, of a volume ``(C, R, A, S)``."""
+    return volume.movedim(1 + PLANES.index(plane), 0)

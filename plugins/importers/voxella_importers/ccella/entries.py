@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import nibabel as nib
+
 from voxella.case import Case
+from voxella.imaging.headers import is_raster
+from voxella.imaging.nifti_header import is_rgb_vector
+from voxella.machine import raise_if_machine
 from voxella_importers.ccella.lists import KEYS
 
-__all__ = ["entry_of", "folder_of", "image_name", "row_of", "with_features"]
+__all__ = ["entry_of", "folder_of", "image_name", "row_of", "volume_problem", "with_features"]
 
 
 def folder_of(case: Case) -> str:
@@ -22,6 +27,28 @@ def folder_of(case: Case) -> str:
 def image_name(case: Case, sequence: str) -> str:
     """Return an image's path as the lists have it, relative to the folder of images."""
     return f"{folder_of(case)}/{KEYS[sequence]}.nii.gz"
+
+
+def volume_problem(name: str, path: Path) -> str | None:
+    """Return why the released code cannot read an image that is there; None: nothing is known.
+
+    It reads grey volumes as ``.nii.gz``: three axes, one number a voxel.
+    """
+    if is_raster(path):
+        return f"{name} is a picture (PNG, JPEG, TIFF), and the released code reads volumes only"
+    if not path.name.endswith(".nii.gz"):
+        return f"{name} is no .nii.gz file, and the released code reads no other"
+    try:
+        header = nib.load(path).header
+    except Exception as error:  # nibabel raises whatever a damaged header brings about
+        raise_if_machine(error, path)
+        return f"{name}: its header cannot be read"
+    shape = tuple(int(count) for count in header.get_data_shape())
+    if header.get_data_dtype().fields is not None or is_rgb_vector(header, shape):
+        return f"{name} is in colours, and the released code reads grey volumes only"
+    if len(shape) < 3 or shape[2] == 1:
+        return f"{name} is a single slice, and the released code reads volumes only"
+    return None
 
 
 def entry_of(
@@ -73,6 +100,6 @@ def row_of(case: Case, positive: bool) -> list[str | int | None]:
         None if by_isup else int(positive),
         int(positive) if by_isup else known,
         case.split,
-        case.patient,
+        case.group,
         case.label_source,
     ]

@@ -26,7 +26,13 @@ from voxella.data.mask_grids import read_grid
 from voxella.data.reports import read_reports
 from voxella.errors import UserError
 from voxella.files import atomic_path, make_folder, write_text_atomic
-from voxella_importers.ccella.entries import entry_of, image_name, row_of, with_features
+from voxella_importers.ccella.entries import (
+    entry_of,
+    image_name,
+    row_of,
+    volume_problem,
+    with_features,
+)
 from voxella_importers.ccella.lists import KEYS
 from voxella_importers.ccella.sheet import COLUMNS
 
@@ -130,7 +136,7 @@ def _check_labels(cases: Sequence[Case], classes: Sequence[str]) -> None:
 
 
 def _images(cases: Sequence[Case], source: Manifest) -> dict[str, dict[str, Path]]:
-    """Return the images of each case that the released code has a name for.
+    """Return the images of each case that the released code has a name for, and can read.
 
     Raises:
         UserError: Some are absent or of another format: all of them.
@@ -146,17 +152,13 @@ def _images(cases: Sequence[Case], source: Manifest) -> dict[str, dict[str, Path
             continue
         found[case.id] = {name: source.image_path(there, name) for name in names}
         for name, path in found[case.id].items():
-            if problem := image_problem(name, path):
+            if problem := image_problem(name, path) or volume_problem(name, path):
                 problems.add(case.id, problem)
-            elif not path.name.endswith(".nii.gz"):
-                problems.add(
-                    case.id, f"{name} is no .nii.gz file, and the released code reads no other"
-                )
     if problems.cases:
         raise UserError(
             "\n".join([f"{len(problems.cases)} cases cannot be exported:", *problems.lines()]),
-            remedy="prepare them, voxella prepare RECIPE --dataset DATASET --out RUN, and export "
-            "with --prepared RUN/prepared",
+            remedy="prepare volumes, voxella prepare RECIPE --dataset DATASET --out RUN, and "
+            "export with --prepared RUN/prepared; pictures stay as they are",
         )
     return found
 

@@ -108,7 +108,7 @@ class _Join:
         """Return an entry's draft, or None when it has no usable id."""
         case = "_".join(PurePosixPath(entry.folder).parts)
         try:
-            Case(id=case, patient="", images={})
+            Case(id=case, group="", images={})
             if ".." in entry.folder:
                 raise ValueError
         except ValueError:  # pydantic's is one
@@ -122,7 +122,7 @@ class _Join:
         positive, source = self._label(entry, marks)
         return Draft(
             id=case,
-            patient=patient,
+            group=patient,
             images=self._images(case, entry),
             report=self._report(entry),
             label=None if positive is None else self.settings.classes[int(positive)],
@@ -202,7 +202,7 @@ def _refuse_torn_patients(drafts: list[Draft]) -> None:
     """Refuse a patient in several lists; cases whose split is to be drawn are not in any."""
     first: dict[str, Draft] = {}
     torn = [
-        draft.id for draft in drafts if first.setdefault(draft.patient, draft).split != draft.split
+        draft.id for draft in drafts if first.setdefault(draft.group, draft).split != draft.split
     ]
     if torn:
         raise UserError(

@@ -12,11 +12,13 @@ from voxella.case import Manifest
 from voxella.data.drafts import Assembly, Draft
 from voxella.errors import UserError
 from voxella.files import append_line, sha256_file
+from voxella.plain_json import json_or_none
 from voxella.progress import Steps
 from voxella_importers.dicom.choice import Chosen, name_series
 from voxella_importers.dicom.headers import Asked
 from voxella_importers.dicom.identity import Identity, load_identity
 from voxella_importers.dicom.judge import Judged, judge, refuse, tell
+from voxella_importers.dicom.keep import as_conditions
 from voxella_importers.dicom.pixels import write_stack
 from voxella_importers.dicom.scan import scan
 from voxella_importers.dicom.settings import DicomSettings
@@ -60,7 +62,7 @@ class DicomImporter:
                 remedy="choose another --out",
             )
         identity = load_identity(settings.key_file, out)
-        asked = Asked(identity, settings.rules, settings.keyed_by, settings.keep)
+        asked = Asked(identity, settings.rules, settings.keyed_by, settings.read)
         found = scan(settings.source, asked)
         if not found.studies and not found.bad:
             raise UserError(
@@ -99,15 +101,21 @@ class DicomImporter:
         refuse(failed, [], skip_bad=self.settings.skip_bad)
 
     def _manifest(self, judged: Judged, joined: Joined, out: Path) -> Manifest:
+        settings = self.settings
+        headers = {
+            case: next(iter(volumes.values())).series.kept
+            for case, volumes in judged.volumes.items()
+        }
         drafts = [
             Draft(
                 id=case,
-                patient=judged.patients[case],
+                group=judged.patients[case],
                 images={name: out / _relative(case, name) for name in volumes},
                 report=joined.reports.get(case),
                 label=joined.labels.get(case),
-                label_source=self.settings.label_source,
-                extra=dict(next(iter(volumes.values())).series.kept),
+                label_source=settings.label_source,
+                conditions=as_conditions(headers[case], settings.conditions),
+                extra={k: v for k, v in headers[case].items() if k in settings.keep},
             )
             for case, volumes in judged.volumes.items()
         ]
@@ -174,10 +182,10 @@ class Journal:
         done: dict[str, tuple[str, str]] = {}
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
         for line in lines:
-            try:
-                relative, made_from, digest = json.loads(line)
-            except ValueError:
+            noted = json_or_none(line)
+            if noted is None:
                 continue  # the line that was being written
+            relative, made_from, digest = noted
             done[relative] = (made_from, digest)
         return done
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 
+from voxella.case import ConditionValue
 from voxella.wording import quoted
 
-__all__ = ["keep_problems", "kept_values"]
+__all__ = ["as_conditions", "keep_problems", "kept_values"]
 
 Kept = int | float | str | list[float]
 
@@ -29,23 +30,58 @@ _LONGEST = 32
 _MOST_NUMBERS = 16
 # Above it an age is rare enough to tell a person (HIPAA, 45 CFR 164.514(b)(2)(i)(C)).
 _OLDEST = 89
+_BEYOND = "090Y+"
 
 
-def keep_problems(keywords: Iterable[str]) -> list[str]:
-    """Return what is wrong with a list of DICOM keywords to keep."""
+def keep_problems(keywords: Iterable[str], argument: str = "keep") -> list[str]:
+    """Return what is wrong with a list of DICOM keywords to keep.
+
+    Args:
+        keywords: As the recipe has them.
+        argument: What they were given to.
+    """
     problems: list[str] = []
     for keyword in keywords:
         tag = tag_for_keyword(keyword)
         if tag is None:
-            problems.append(f"keep: {quoted(keyword)} is no DICOM keyword")
+            problems.append(f"{argument}: {quoted(keyword)} is no DICOM keyword")
             continue
         kind = dictionary_VR(tag)
         if keyword in _DENIED or (keyword not in _TEXTS and kind not in _NUMBERS | _CODES):
             problems.append(
-                f"keep: {keyword} ({kind}) may identify a person; kept can be numbers, codes (CS), "
-                f"ages and {', '.join(sorted(_TEXTS))}"
+                f"{argument}: {keyword} ({kind}) may identify a person; kept can be numbers, "
+                f"codes (CS), ages and {', '.join(sorted(_TEXTS))}"
             )
     return problems
+
+
+def as_conditions(
+    kept: Mapping[str, Kept], keywords: Mapping[str, str]
+) -> dict[str, ConditionValue]:
+    """Return kept fields as a case's conditions: numbers and words; an age in years.
+
+    What a header lacks is left out, and so are fields of several numbers: no condition is a list.
+
+    Args:
+        kept: By keyword, as :func:`kept_values` returns them.
+        keywords: The keyword of each condition by our name.
+    """
+    found: dict[str, ConditionValue] = {}
+    for name, keyword in keywords.items():
+        value = kept.get(keyword)
+        if isinstance(value, str) and (tag := tag_for_keyword(keyword)) is not None:
+            found[name] = _years(value) if dictionary_VR(tag) == "AS" else value
+        elif value is not None and not isinstance(value, list):
+            found[name] = value
+    return found
+
+
+def _years(age: str) -> float:
+    """Return an age such as ``063Y`` in years; above 89 it is 90, see ``_OLDEST``."""
+    if age == _BEYOND:
+        return _OLDEST + 1
+    number, unit = int(age[:3]), age[3]
+    return number if unit == "Y" else round(number / {"M": 12, "W": 52.18, "D": 365.25}[unit], 2)
 
 
 def kept_values(dataset: Dataset, keywords: Iterable[str]) -> dict[str, Kept]:
@@ -88,4 +124,4 @@ def _age(text: str) -> str | None:
     match = re.fullmatch(r"(\d{3})([DWMY])", text.strip())
     if match is None:
         return None
-    return "090Y+" if match[2] == "Y" and int(match[1]) > _OLDEST else match[0]
+    return _BEYOND if match[2] == "Y" and int(match[1]) > _OLDEST else match[0]

@@ -6,8 +6,8 @@
 
 Files may lie in any folders: they are sorted by what their headers say. The data set is
 de-identified by construction: an image file holds voxels and geometry, a case the fields that
-``keep`` lists, and patients and studies are keyed hashes. Pixels are read by SimpleITK, headers by
-pydicom. Light to import: neither is loaded before the importer is called.
+``keep`` and ``conditions`` list, and patients and studies are keyed hashes. Pixels are read by
+SimpleITK, headers by pydicom. Light to import: neither is loaded before the importer is called.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def dicom(
     sequences: Sequence[str] | None = None,
     rules: Mapping[str, SeriesRule] | None = None,
     keep: Sequence[str] = (),
+    conditions: Mapping[str, str] | None = None,
     key_file: Path | None = None,
     keyed_by: KeyedBy = "accession",
     reports: Path | None = None,
@@ -56,6 +57,10 @@ def dicom(
         keep: DICOM keywords to keep in the manifest, from the first sequence's first file: numbers,
             codes, ages and the scanner's type, such as MagneticFieldStrength, Manufacturer,
             PatientAge. Names, dates, identifiers and free text are refused.
+        conditions: What a model may be told, by our name, and the keyword that it comes from:
+            ``{age: PatientAge, sex: PatientSex, field: MagneticFieldStrength}``. The same
+            keywords as in ``keep``; an age is in years, above 89 it is 90; what a header lacks is
+            not known. Nothing is taken that is not asked for.
         key_file: The key of an earlier import, for the same hashes again. None: ``.voxella-key`` in
             the folder that holds the data set, made once, mode 0600.
         keyed_by: What the tables below identify a study by: its AccessionNumber, its
@@ -85,6 +90,7 @@ def dicom(
         sequences=None if sequences is None else tuple(sequences),
         given_rules={n: SeriesRule.model_validate(rule) for n, rule in (rules or {}).items()},
         keep=tuple(keep),
+        conditions=dict(conditions or {}),
         key_file=None if key_file is None else Path(key_file),
         keyed_by=keyed_by,
         reports=None if reports is None else Path(reports),

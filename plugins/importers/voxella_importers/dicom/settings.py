@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from voxella.recipe.block import Block
 from voxella.texts.encodings import encoding_problem
-from voxella.wording import quoted
+from voxella.wording import quoted, why_no_name
 from voxella_importers.dicom.keep import keep_problems
 
 __all__ = ["COLUMNS", "DEFAULT_RULES", "DicomSettings", "KeyedBy", "SeriesRule"]
@@ -73,6 +73,7 @@ class DicomSettings:
     sequences: tuple[str, ...] | None = None
     given_rules: Mapping[str, SeriesRule] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
     key_file: Path | None = None
     keyed_by: KeyedBy = "accession"
     reports: Path | None = None
@@ -92,6 +93,11 @@ class DicomSettings:
         """Return the rule of each wanted sequence, in order."""
         return rules_for(self.sequences, self.given_rules)[0]
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Return the keywords of all fields that a case takes from a header."""
+        return tuple(dict.fromkeys((*self.keep, *self.conditions.values())))
+
     def column(self, field: str) -> str:
         """Return the label table's name for one of our columns."""
         return self.columns.get(field, field)
@@ -99,6 +105,12 @@ class DicomSettings:
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         found = [*rules_for(self.sequences, self.given_rules)[1], *keep_problems(self.keep)]
+        found += keep_problems(self.conditions.values(), "conditions")
+        found += [
+            f"conditions: a name that {why}"
+            for name in self.conditions
+            if (why := why_no_name(name)) is not None
+        ]
         found += [
             f"columns: {quoted(name)} is none of {', '.join(COLUMNS)}"
             for name in self.columns

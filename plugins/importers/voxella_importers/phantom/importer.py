@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest, Split
+from voxella.case.texts import REPORT
 from voxella.errors import UserError
 from voxella.files import (
     atomic_path,
@@ -87,10 +88,10 @@ class PhantomImporter:
         truth = read_truth(out / paths.truth)
         return Case(
             id=truth.id,
-            patient=truth.patient,
+            group=truth.patient,
             images={"t2w": paths.image},
-            report=paths.report if truth.has_report else None,
-            report_sha256=truth.files.get(paths.report),
+            texts={REPORT: paths.report} if truth.has_report else {},
+            texts_sha256={REPORT: truth.files[paths.report]} if truth.has_report else {},
             label=truth.label,
             label_source="phantom",
             split=split_of(

@@ -1,4 +1,4 @@
-"""How often the probe is right on fresh tiles: the table of docs/phantom_he.md.
+"""How often the probe is right on fresh tiles: the table of docs/reference/phantom_he.md.
 
 ``python -m voxella_importers.phantom_he.accuracy SEED TILES PIXELS MPP``
 """

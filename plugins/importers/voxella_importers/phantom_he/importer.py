@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from voxella.case import Case, Manifest, Split
+from voxella.case.texts import REPORT
 from voxella.errors import UserError
 from voxella.files import (
     atomic_path,
@@ -97,10 +98,10 @@ class PhantomHEImporter:
             known = {"prob_tumor": tile.prob_tumor, "prob_til": tile.prob_til}
             yield Case(
                 id=tile.id,
-                patient=slide.id,
+                group=slide.id,
                 images={"he": _image_path(tile.id)},
-                report=text,
-                report_sha256=slide.files[text],
+                texts={REPORT: text},
+                texts_sha256={REPORT: slide.files[text]},
                 label=None if number is None else str(number),
                 label_source="phantom_he",
                 split=split,

@@ -43,7 +43,7 @@ def find_studies(source: Path, sequences: Sequence[str]) -> tuple[list[Draft], P
             if problem:
                 problems.add(case, problem)
         wanted = {name: images[name] for name in sequences if name in images}
-        drafts.append(Draft(id=case, patient=case.split("_")[0], images=wanted))
+        drafts.append(Draft(id=case, group=case.split("_")[0], images=wanted))
     return drafts, problems
 
 

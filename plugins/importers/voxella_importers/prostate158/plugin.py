@@ -9,7 +9,7 @@ Light to import: nothing is read before the importer is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def prostate158(
     masks: Sequence[str] = (),
     mask_tolerance_mm: float = 0.5,
     classes: Sequence[str] = ("negative", "positive"),
+    conditions: Mapping[str, str] | None = None,
     skip_bad: bool = False,
     encoding: str | None = None,
     copy: bool = False,
@@ -46,6 +47,9 @@ def prostate158(
         classes: Names of the negative and the positive class, in this order. A case is positive
             where a lesion was drawn, which was done from PI-RADS 4 on; the label's source is
             ``lesion_drawn``, for the tables hold no PI-RADS, no ISUP grade and no report.
+        conditions: The tables' column of each thing that a model may be told, by our name, such
+            as ``{age: AGE}``: numbers and codes of one word. The tables as they are published have
+            none: join yours by ID. An empty cell, and a table without the column, is not known.
         skip_bad: Leave out cases whose images are absent or no images, instead of refusing.
         encoding: Of tables that are not UTF-8 and have no byte-order mark, such as
             ``windows-1251``; None: there are none.
@@ -61,6 +65,7 @@ def prostate158(
         masks=tuple(masks),
         mask_tolerance_mm=mask_tolerance_mm,
         classes=tuple(classes),
+        conditions=dict(conditions or {}),
         skip_bad=skip_bad,
         encoding=encoding,
     )

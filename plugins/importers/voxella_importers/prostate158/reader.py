@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from voxella.case import Manifest, Split
+from voxella.data.cells import number_or_text
 from voxella.data.drafts import Assembly, Draft, warn
 from voxella.data.grouping import Problems, image_problem
 from voxella.data.mask_grids import off_grid, read_grid
-from voxella.data.rows.read import Row, read_table
+from voxella.data.rows.read import Row, read_table, shown
 from voxella.errors import UserError
 from voxella.texts.encodings import encoding_problem
+from voxella.texts.ids import trimmed
 from voxella.texts.placeholders import is_nothing
-from voxella.wording import quoted
+from voxella.wording import quoted, why_no_code
 from voxella_importers.prostate158.files import CaseFolders
 
 __all__ = ["Prostate158Importer", "Prostate158Settings"]
@@ -28,6 +30,7 @@ _MASKS = {
 }
 _TUMOR = ("t2_tumor_reader1", "adc_tumor_reader1", "adc_tumor_reader2")
 _EMPTY = "empty.nii.gz"
+_LONGEST_CODE = 32
 _NEEDED = ("ID", "t2", "adc_tumor_reader1")
 
 
@@ -42,6 +45,7 @@ class Prostate158Settings:
     mask_tolerance_mm: float
     classes: tuple[str, ...]
     skip_bad: bool
+    conditions: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
 
     def problems(self) -> list[str]:
@@ -84,7 +88,7 @@ class Prostate158Importer:
                 what is absent.
         """
         settings = self.settings
-        rows = _read_rows(settings.source, settings.encoding)
+        rows = _read_rows(settings)
         join = _Join(settings, CaseFolders(settings.images))
         drafts = [join.draft(number, row, split) for number, row, split in rows]
         if bad := join.problems.cases:
@@ -114,12 +118,13 @@ class Prostate158Importer:
         warn("\n".join([f"{bad} of {total} cases left out:", *problems.lines()]))
 
 
-def _read_rows(source: Path, encoding: str | None = None) -> list[tuple[int, Row, Split]]:
+def _read_rows(settings: Prostate158Settings) -> list[tuple[int, Row, Split]]:
     """Return (case number, row, split) of all tables.
 
     Raises:
         UserError: There is no table, or rows are wrong: all of them, by number.
     """
+    source, wanted = settings.source, settings.conditions.values()
     tables = [(source / name, split) for name, split in _TABLES.items()]
     there = [(path, split) for path, split in tables if path.is_file()]
     if not there:
@@ -130,12 +135,21 @@ def _read_rows(source: Path, encoding: str | None = None) -> list[tuple[int, Row
     rows: list[tuple[int, Row, Split]] = []
     problems: list[str] = []
     first: dict[int, str] = {}
+    lacking = set(wanted)
     for path, split in there:
-        table = read_table(path, _NEEDED, encoding=encoding)
+        table = read_table(path, (*_NEEDED, *wanted), encoding=settings.encoding, numbers=wanted)
         if missing := [name for name in _NEEDED if name not in table.columns]:
             problems.append(f"{path}: no column {', '.join(missing)}: not Prostate158's table")
             continue
+        lacking -= {*table.columns}
         for row in table.rows:
+            problems += [
+                f"{path}: row {row.number}: {shown([column])} is more than one word: free text is "
+                "not kept in a manifest, numbers and short codes are"
+                for column in wanted
+                if (cell := trimmed(row.cells.get(column, "")))
+                and why_no_code(cell, longest=_LONGEST_CODE, most_words=1)
+            ]
             where = f"{path}: row {row.number}"
             # A column of ids that a spreadsheet took for numbers with gaps: 24.0
             cell = row.cells["ID"].removesuffix(".0")
@@ -146,6 +160,7 @@ def _read_rows(source: Path, encoding: str | None = None) -> list[tuple[int, Row
             else:
                 first[int(cell)] = f"{path.name}, row {row.number},"
                 rows.append((int(cell), row, split))
+    problems += [f"{source}: no table has the column {shown([column])}" for column in lacking]
     if problems:
         raise UserError("\n".join(problems), remedy="mend the tables and import again")
     return rows
@@ -166,11 +181,16 @@ class _Join:
         drawn = any(_drawn(row.cells.get(column, "")) for column in _TUMOR)
         draft = Draft(
             id=case,
-            patient=case,
+            group=case,
             images=dict(self._images(case, number, row)),
             label=self.settings.classes[int(drawn)],
             label_source="lesion_drawn",
             split=split,
+            conditions={
+                name: number_or_text(cell, decimal_comma=False)
+                for name, column in self.settings.conditions.items()
+                if not is_nothing(cell := trimmed(row.cells.get(column, "")))
+            },
         )
         for mask in self.settings.masks if case not in self.problems.cases else ():
             self._add_mask(draft, number, row, mask)

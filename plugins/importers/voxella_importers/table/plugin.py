@@ -30,6 +30,8 @@ def table(
     classes: Sequence[str] = ("negative", "positive"),
     labels: Mapping[str, str] | None = None,
     label_source: str = "table",
+    texts: Mapping[str, str] | None = None,
+    text_files: Mapping[str, str] | None = None,
     conditions: Mapping[str, str] | None = None,
     extra: Sequence[str] = (),
     delimiter: str | None = None,
@@ -40,6 +42,7 @@ def table(
     seed: int = 0,
     val_share: float = 0.1,
     test_share: float = 0.1,
+    parquet_above: int = 100_000,
 ) -> Importer:
     """Build the table importer.
 
@@ -48,15 +51,20 @@ def table(
             lines or a JSON list.
         images: Folder that image paths are relative to; None: the table's.
         reports: Folder that report files are relative to; None: the table's.
-        columns: The table's column for ``id``, ``patient``, ``split``, ``label``,
+        columns: The table's column for ``id``, ``group``, ``split``, ``label``,
             ``label_source``, ``report`` (the text itself), ``report_file`` and each sequence, where
-            it is not called that. ``id`` and every sequence are needed; without ``patient`` each
-            case is a patient of its own, without ``split`` a hash of the patient decides.
+            it is not called that. ``id`` and every sequence are needed; ``group`` is
+            whose a case is: its patient, its slide. Cases of one group share a split, and
+            statistics count groups. Without it (or a column that is called ``patient``) each case
+            is a group of its own; without ``split`` a hash of the group decides.
         sequences: The image columns, by sequence name.
         classes: Legal labels; the recipe's ``data.classes``.
         labels: Class by what the table writes, such as ``{"0": negative}``. A cell that is empty
             means that the label is unknown.
         label_source: Recorded with each label, where no column says it.
+        texts: The column of each text of a case by its name, such as ``{report: Report, impression:
+            Summary}``; ``report`` may stand in ``columns`` as well.
+        text_files: The same for columns that name a text's file.
         conditions: The column of each thing that a model may be conditioned on, by our name, such
             as ``{age: AGE, scanner: Scanner}``: numbers, and codes as in ``extra``. An empty cell
             means that it is not known.
@@ -68,23 +76,27 @@ def table(
             ``windows-1251``; None: there are none.
         visible_only: Leave out rows that are hidden or filtered out in a workbook.
         copy: Copy the images into the data set.
-        seed: Of the split by patient.
-        val_share: Share of patients held out for validation.
-        test_share: Share of patients held out for testing.
+        seed: Of the split by group.
+        val_share: Share of groups held out for validation.
+        test_share: Share of groups held out for testing.
+        parquet_above: More cases than these become ``manifest.parquet``, which no process reads
+            whole, in place of ``manifest.jsonl``.
     """
     from voxella.data.drafts import Assembly
     from voxella_importers.table.reader import TableImporter
-    from voxella_importers.table.settings import TableSettings
+    from voxella_importers.table.settings import TableSettings, columns_as_now, text_columns
 
     settings = TableSettings(
         source=Path(source),
         images=Path(images or Path(source).parent),
         reports=Path(reports or Path(source).parent),
-        columns=dict(columns or {}),
+        columns=columns_as_now(columns or {}),
         sequences=tuple(sequences),
         classes=tuple(classes),
         labels={str(key): value for key, value in (labels or {}).items()},
         label_source=label_source,
+        texts=text_columns(columns or {}, texts or {}, "report"),
+        text_files=text_columns(columns or {}, text_files or {}, "report_file"),
         conditions=dict(conditions or {}),
         extra=tuple(extra),
         delimiter=delimiter,
@@ -92,7 +104,13 @@ def table(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
+    assembly = Assembly(
+        copy=copy,
+        seed=seed,
+        val_share=val_share,
+        test_share=test_share,
+        parquet_above=parquet_above,
+    )
     return TableImporter(settings, assembly)
 
 

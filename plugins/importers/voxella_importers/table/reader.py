@@ -9,7 +9,7 @@ from voxella.data.drafts import Assembly, warn
 from voxella.data.rows.read import read_table
 from voxella.errors import UserError
 from voxella_importers.table.rows import TableRows
-from voxella_importers.table.settings import FIELDS, TableSettings
+from voxella_importers.table.settings import FIELDS, FORMER_GROUP, TableSettings
 
 __all__ = ["TableImporter"]
 
@@ -36,7 +36,8 @@ class TableImporter:
                 it could be a report's.
         """
         settings = self.settings
-        expected = [settings.column(f) for f in (*FIELDS, *settings.sequences)]
+        expected = [settings.column(f) for f in (*FIELDS, FORMER_GROUP, *settings.sequences)]
+        expected += [*settings.texts.values(), *settings.text_files.values()]
         kept = [*settings.extra, *settings.conditions.values()]
         wanted = [*expected, *kept]
         read = read_table(
@@ -48,7 +49,7 @@ class TableImporter:
             numbers=[name for name in kept if name not in expected],
             visible_only=settings.visible_only,
         )
-        rows = TableRows(settings, read, Path(out))
+        rows = TableRows(settings.of_table(read.columns), read, Path(out))
         rows.check_columns()
         drafts = [draft for row in read.rows if (draft := rows.draft(row)) is not None]
         rows.check_relations(drafts)

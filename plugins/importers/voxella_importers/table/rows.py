@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from voxella.case import Case, Split
+from voxella.case.texts import REPORT, in_order
 from voxella.data.cells import SPLITS, located, number_or_text
 from voxella.data.drafts import Draft
 from voxella.data.grouping import image_problem, spans
@@ -53,6 +54,8 @@ class TableRows:
         needed = {"id", *settings.sequences, *settings.columns}
         wanted = [settings.column(field) for field in sorted(needed)]
         wanted += [*settings.extra, *settings.conditions.values()]
+        named = {**settings.text_files, **settings.texts}
+        wanted += [column for name, column in named.items() if name != REPORT]
         missing = [name for name in wanted if name not in self.table.columns]
         if missing:
             raise UserError(
@@ -70,9 +73,9 @@ class TableRows:
             return None
         return Draft(
             id=case,
-            patient=self._patient(row) or case,
+            group=self._group(row) or case,
             images=dict(self._images(row)),
-            report=self._report(row),
+            texts=dict(self._texts(row)),
             label=self._label(row),
             label_source=self._label_source(row),
             split=self._split(row),
@@ -81,13 +84,13 @@ class TableRows:
         )
 
     def check_relations(self, drafts: list[Draft]) -> None:
-        """Note patients whose cases stand in several splits."""
+        """Note groups whose cases stand in several splits."""
         first: dict[str, Draft] = {}
         for draft in drafts:
-            other = first.setdefault(draft.patient, draft)
+            other = first.setdefault(draft.group, draft)
             if other.split != draft.split:
                 rows = f"rows {self._row_of[other.id]} and {self._row_of[draft.id]}"
-                self.problems.append(f"{rows}: one patient in {other.split} and {draft.split}")
+                self.problems.append(f"{rows}: one group in {other.split} and {draft.split}")
 
     def check_texts(self) -> None:
         """Note cells that hold free text where a code belongs."""
@@ -111,14 +114,14 @@ class TableRows:
         notes = self.reports.notes()
         if self.nameless:
             notes.append(
-                f"{self.nameless} rows name no patient (nan, N/A, - or the like); each of their "
-                "cases counts as a patient of its own"
+                f"{self.nameless} rows name no group (nan, N/A, - or the like); each of their "
+                "cases counts as a group of its own"
             )
         return notes
 
     def _cell(self, row: Row, field: str) -> str:
         cell = row.cells.get(self.settings.column(field), "")
-        return cell if field == "report" else trimmed(cell)
+        return trimmed(cell)
 
     def _note(self, row: Row, problem: str) -> None:
         self.problems.append(f"row {row.number}: {problem}")
@@ -132,7 +135,7 @@ class TableRows:
             self._note(row, f"its id {problem}")
             return None
         try:
-            Case(id=case, patient="", images={})
+            Case(id=case, group="", images={})
         except ValidationError:
             # Not quoted: the wrong column may be mapped to it.
             self._note(row, "an id is letters, digits and _ . - only, 128 at most")
@@ -143,16 +146,16 @@ class TableRows:
         self._row_of[case] = row.number
         return case
 
-    def _patient(self, row: Row) -> str:
-        patient = self._cell(row, "patient")
-        if is_nothing(patient):
-            self.nameless += bool(patient)
+    def _group(self, row: Row) -> str:
+        group = self._cell(row, "group")
+        if is_nothing(group):
+            self.nameless += bool(group)
             return ""
-        if self._is_sentence(row, "patient", patient):
+        if self._is_sentence(row, "group", group):
             return ""
-        if problem := id_problem(patient):
-            self._note(row, f"its patient {problem}")
-        return patient
+        if problem := id_problem(group):
+            self._note(row, f"its group {problem}")
+        return group
 
     def _is_sentence(self, row: Row, field: str, value: object, column: str = "") -> bool:
         name = column or self.settings.column(field)
@@ -179,23 +182,22 @@ class TableRows:
                     self._note(row, f"{problem} ({shown})")
                 yield sequence, path
 
-    def _report(self, row: Row) -> Report | None:
-        inline, named = self._cell(row, "report"), self._cell(row, "report_file")
+    def _texts(self, row: Row) -> Iterator[tuple[str, Report]]:
+        for name in in_order({*self.settings.texts, *self.settings.text_files}):
+            if (text := self._text(row, name)) is not None:
+                yield name, text
+
+    def _text(self, row: Row, name: str) -> Report | None:
+        inline = row.cells.get(self.settings.texts.get(name, ""), "")
+        named = trimmed(row.cells.get(self.settings.text_files.get(name, ""), ""))
         if inline and named:
-            self._note(row, "a report and a report_file; one of them is enough")
-        if is_nothing(named):
-            return self._inline(row, inline)
+            self._note(row, f"a {name} and a {name}_file; one of them is enough")
         try:
+            if is_nothing(named):
+                return self.reports.inline(inline, self.table.encoding)
             return self.reports.file(located(self.settings.reports, named))
         except ValueError as error:
-            self._note(row, f"its report file {error}")
-            return None
-
-    def _inline(self, row: Row, text: str) -> Report | None:
-        try:
-            return self.reports.inline(text, self.table.encoding)
-        except ValueError as error:
-            self._note(row, f"its report {error}")
+            self._note(row, f"its {name}{'' if is_nothing(named) else ' file'} {error}")
             return None
 
     def _label(self, row: Row) -> str | None:

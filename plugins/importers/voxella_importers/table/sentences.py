@@ -29,7 +29,7 @@ class Sentences:
 
         Args:
             number: Of the row.
-            field: Of the case, such as ``patient``.
+            field: Of the case, such as ``group``.
             column: Of the table.
             value: Never kept.
         """

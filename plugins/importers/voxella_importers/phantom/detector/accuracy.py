@@ -1,4 +1,4 @@
-"""How often the detector is right on real phantoms, grid by grid: the tables of docs/phantom.md.
+"""How often the detector is right on real phantoms by grid: tables of docs/reference/phantom.md.
 
 ``python -m voxella_importers.phantom.detector.accuracy SEED CASES R A S``
 """

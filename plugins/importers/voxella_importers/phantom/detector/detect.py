@@ -3,7 +3,7 @@
 An analytic detector: it finds the gland by fitting the phantom's anatomy, then holds the known
 shapes of lesions against the tissue about them. It has no trained weights; its few constants come
 from how phantoms are drawn and were set on phantoms of seed 1000. How often it is right, and where
-it is blind, ``docs/phantom.md`` tells; whoever reports what it found reports that beside it.
+it is blind, is in ``docs/reference/phantom.md``; whoever reports what it found reports that too.
 
 What a phantom's report tells and what the detector found, in the same words.
 """

@@ -1,0 +1,59 @@
+"""Whether data are procedural phantoms: no number of them stands beside one of patients.
+
+The importer says so of a data set, and each labelled case of itself; either is enough, so that
+phantoms which went through another importer are known, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from voxella.case import MANIFEST, Case, Manifest
+from voxella.recipe.inputs import Data
+from voxella.workspace.state import RECORD, StateFile
+
+__all__ = ["MEASURED_ON_PHANTOMS", "are_phantoms", "is_of_phantoms"]
+
+MEASURED_ON_PHANTOMS = "measured on phantoms, the paper's on patients"
+# The importer's name, and what it writes as the source of its labels.
+_NAME = "phantom"
+
+
+class _Imported(TypedDict):
+    inputs: dict[str, Any]
+
+
+_IMPORTS: StateFile[dict[str, Any]] = StateFile(_Imported, "import the data set again")
+
+
+def are_phantoms(cases: Iterable[Case]) -> bool:
+    """Tell whether any of the cases is a phantom, as its label's source says."""
+    return any(case.label_source == _NAME for case in cases)
+
+
+def is_of_phantoms(data: Data, dataset: Path | None) -> bool:
+    """Tell whether an experiment's data are phantoms, before or after they were imported.
+
+    Args:
+        data: The recipe's block; its importer counts where nothing was imported yet.
+        dataset: The folder of the data set, whether or not it is there; None: not known yet.
+
+    Raises:
+        DamagedError: The record of the import is not as it was written.
+    """
+    record = None if dataset is None else _IMPORTS.read(dataset / RECORD)
+    if record is not None:
+        importer = record["inputs"].get("importer") or {}
+        name = importer.get("name")
+    else:
+        wanted = data.importer if data.dataset is None else None
+        name = None if wanted is None else wanted.name
+    if name == _NAME:
+        return True
+    if dataset is None or not (dataset / MANIFEST).is_file():
+        return False
+    return are_phantoms(Manifest.read(dataset))
