@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from voxella.metrics.declared.measured import Measured, NoNumberError
 from voxella.metrics.declared.number import Number
 from voxella.metrics.estimate import Estimate, wilson
 from voxella.plugins import hookimpl
-from voxella.plugins.contracts import Exported
+from voxella.plugins.contracts import Exported, Report
 
 
 def mean_pool(text: Tensor, mask: Tensor | None) -> Tensor:
@@ -253,6 +253,24 @@ class Exporter:
         return Exported([] if self.fault == "nothing" else [out / name], [remark])
 
 
+class Summariser:
+    """Takes the first words."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        self.fingerprint = "" if fault == "fingerprint" else "faulty 1"
+        self.words = 5
+
+    def __call__(self, reports: Sequence[Report], *, variant: int = 0) -> list[str]:
+        most = 9 if self.fault == "long" else self.words
+        found = [" ".join(report.text.split()[:most]) for report in reports]
+        if self.fault == "batch" and len(reports) > 1:
+            found = [found[0]] * len(found)
+        if self.fault == "random":
+            found = [f"{random.random()}" for _ in found]
+        return found[:1] if self.fault == "count" else found
+
+
 class Probe:
     """Finds what is bright."""
 
@@ -380,6 +398,10 @@ def metric(*, fault: str) -> Metric:
     return Metric(fault)
 
 
+def summariser(*, fault: str) -> Summariser:
+    return Summariser(fault)
+
+
 def observer(*, fault: str) -> object:
     return Hookless() if fault == "hooks" else Observer(fault)
 
@@ -396,6 +418,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "text_encoders": text_encoder,
     "importers": importer,
     "exporters": exporter,
+    "summarisers": summariser,
     "probes": probe,
     "metrics": metric,
     "observers": observer,

@@ -18,12 +18,14 @@ class Facts:
         side: None where it is not told, or where several lesions are.
         zone: Likewise.
         size_mm: Largest diameter, likewise.
+        levels: Further findings as words by name, such as ``{"til": "high"}``.
     """
 
     present: bool
     side: str | None = None
     zone: str | None = None
     size_mm: float | None = None
+    levels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

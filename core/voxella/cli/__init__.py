@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from voxella import __version__
-from voxella.cli import check, exporting, plugins, recipe, report, stages, study
+from voxella.cli import check, exporting, plugins, recipe, report, stages, study, summarise
 from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, tell
 from voxella.cli.parser import Parser
 from voxella.errors import UserError
@@ -82,6 +82,7 @@ def _parser(words: Sequence[str]) -> Parser:
     study.register(subparsers)
     check.register(subparsers)
     exporting.register(subparsers)
+    summarise.register(subparsers)
     recipe.register(subparsers)
     report.register(subparsers)
     plugins.register(subparsers)

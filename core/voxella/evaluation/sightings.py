@@ -47,6 +47,7 @@ class _Found(TypedDict):
     side: str | None
     zone: str | None
     size_mm: float | None
+    levels: dict[str, str]
 
 
 class _Seen(TypedDict):

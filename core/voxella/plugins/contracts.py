@@ -6,7 +6,7 @@ Words that a text encoder's vocabulary does not have: they become one token, ``<
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -29,6 +29,8 @@ __all__ = [
     "Exporter",
     "Importer",
     "Probe",
+    "Report",
+    "Summariser",
     "TextEncoder",
     "training_losses",
     "unknown_counts",
@@ -127,6 +129,38 @@ class TextEncoder(Protocol):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return each text's full token count, before any truncation."""
+        ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report of a case, patient or slide; its text is patient data and not in its repr."""
+
+    id: str
+    text: str = field(repr=False)
+
+
+@runtime_checkable
+class Summariser(Protocol):
+    """Reports to summaries of some words, one line each.
+
+    Attributes:
+        fingerprint: Changes whenever the same report gives another summary: the cache key.
+        words: Words of a summary at the most; a summariser that cannot promise it aims at it.
+    """
+
+    fingerprint: str
+    words: int
+
+    def __call__(self, reports: Sequence[Report], *, variant: int = 0) -> list[str]:
+        """Return one summary per report; the same for the same report and variant.
+
+        Other variants are further summaries of the same report, made independently of each other
+        as far as the summariser can.
+
+        Raises:
+            UserError: There is no summary to be had, said without a word of any report.
+        """
         ...
 
 

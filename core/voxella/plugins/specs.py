@@ -35,6 +35,7 @@ KINDS: dict[str, str] = {
     "backbones": "denoisers",
     "autoencoders": "images to latents and back",
     "text_encoders": "reports to token features",
+    "summarisers": "reports to short summaries, for captions",
     "classifiers": "downstream classifiers",
     "importers": "data from elsewhere to a data set folder with a manifest",
     "exporters": "a data set in the form that other code reads",
@@ -69,6 +70,7 @@ WIRED: dict[str, dict[str, str]] = {
         "padding": "none, or max (paper mode: padded to max_tokens)",
         "tokens_only": "whether only token_counts will be asked: no weights need be read (bool)",
     },
+    "summarisers": {},
     "classifiers": {
         "spatial_dims": "2 or 3",
         "in_channels": "image channels (int)",

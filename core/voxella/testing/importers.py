@@ -28,6 +28,9 @@ class ImporterContract(Contract):
         "cases": 4,
         "size": [40, 40, 16],
         "spacing_mm": [4.0, 4.0, 6.0],
+        "slides": 3,
+        "tiles": 2,
+        "pixels": 48,
     }
 
     @contextmanager

@@ -20,6 +20,7 @@ from voxella.testing.importers import ImporterContract
 from voxella.testing.metrics import MetricContract
 from voxella.testing.observers import ObserverContract
 from voxella.testing.probes import ProbeContract
+from voxella.testing.summarisers import SummariserContract
 from voxella.testing.text_encoders import TextEncoderContract
 
 __all__ = ["CONTRACTS", "CheckResult", "run_contract", "suite_for"]
@@ -31,6 +32,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         BackboneContract,
         AutoencoderContract,
         TextEncoderContract,
+        SummariserContract,
         ClassifierContract,
         ImporterContract,
         ExporterContract,
