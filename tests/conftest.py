@@ -12,9 +12,14 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # An encoder is a local folder or it is an error.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# A shell's background job ignores Ctrl-C, and so would all that the tests start and interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background job ignores Ctrl-C, under nohup the end of the terminal as well, and so
+# would all that the tests start and end.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
