@@ -116,7 +116,7 @@ def keep_volume(
     _sidecar(out, job).unlink(missing_ok=True)
     images = {}
     edges = spacing_of(job.case.extra)
-    picture = is_picture(made.array, edges)
+    picture = False
     onto_scan = None if recipe.sample.space == "prepared" else recipe.prepare.interpolation
     for sequence, channels in recipe.channels.items():
         parts = [
@@ -125,8 +125,9 @@ def keep_volume(
         ]
         name = f"volumes/{job.name}_{sequence}"
         array, affine = np.stack([part for part, _ in parts]), parts[0][1]
-        window = data_set.quantity(sequence)
-        told = recipe.sample
+        # Of what is written: on a scan's grid a tile has three axes.
+        picture = is_picture(array, edges)
+        window, told = data_set.quantity(sequence), recipe.sample
         images[sequence] = _write(told, out, name, array, affine, window, picture=picture)
     twin = Case(
         id=job.name,
