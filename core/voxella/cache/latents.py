@@ -163,10 +163,10 @@ class LatentCache:
         """Return what :meth:`read` takes for a case: its id, then its variations."""
         return (case_id, *self._variations.get(case_id, ()))
 
-    def read(self, case_id: str) -> tuple[Tensor, Tensor]:
+    def read(self, case_id: str, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Return mean and log sigma, each ``(C, *spatial)`` float32; where :attr:`has_sigma`.
 
-        Takes a case's id, or one of its :meth:`entries`.
+        Takes a case's id, or one of its :meth:`entries`; the same at every epoch.
 
         A float32 cache is not copied: the tensors are views of the file.
 
@@ -179,7 +179,7 @@ class LatentCache:
         self.require([case_id])
         return self._part(case_id, "mean"), self._part(case_id, "log_sigma")
 
-    def mean(self, case_id: str) -> Tensor:
+    def mean(self, case_id: str, epoch: int = 0) -> Tensor:
         """Return the mean alone, as :meth:`read`: log sigma is not touched."""
         self.require([case_id])
         return self._part(case_id, "mean")

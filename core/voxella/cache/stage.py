@@ -14,6 +14,7 @@ from voxella.data.quarantine import quarantined
 from voxella.data.reports import read_reports
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
+from voxella.progress import say
 from voxella.recipe.model import Recipe, Text
 
 __all__ = ["LATENTS", "TEXT", "encode"]
@@ -64,9 +65,10 @@ def encode(
         without = quarantined(prepared)
         text = _planned(lambda: _text(settings, dataset, without, work / TEXT), problems)
     plan = AutoencoderPlan.of(recipe)
-    latents = _planned(
-        lambda: LatentEncoding(plan, prepared, work / LATENTS, autoencoder_dir), problems
-    )
+    if recipe.latent.source == "cached":
+        latents = _planned(
+            lambda: LatentEncoding(plan, prepared, work / LATENTS, autoencoder_dir), problems
+        )
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -76,6 +78,8 @@ def encode(
         text.run(rank=rank, world=world, then_bytes=latents.missing_bytes if latents else 0)
     if latents is not None:
         latents.run(rank=rank, world=world, device=device)
+    else:
+        say("latents: none are cached, training encodes them as it goes", quiet=rank != 0)
 
 
 def _text(settings: Text, dataset: Path, without: Collection[str], folder: Path) -> TextEncoding:

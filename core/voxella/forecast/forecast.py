@@ -26,6 +26,7 @@ from voxella.forecast.sizes import (
     work_bytes,
 )
 from voxella.recipe.autoencoder import AutoencoderTraining
+from voxella.recipe.inputs import Latent
 from voxella.recipe.training import Train
 from voxella.study.plan import Plan, Step
 
@@ -119,24 +120,28 @@ def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: i
     shared = next((s.recipe for s in plan.steps if s.recipe.text), plan.steps[0].recipe)
     known = count_cases(shared.data, cases)
     voxels = voxels_of(shared.image_channels, shared.prepare)
-    coder = count_autoencoder(AutoencoderPlan.of(shared), shared.prepare.size)
+    seen = shared.latent.crop or shared.prepare.size
+    coder = count_autoencoder(AutoencoderPlan.of(shared), seen)
     return Forecast(
         known,
         speed,
         processes,
         work_bytes(known, voxels, shared.latent, shared.text),
-        _work_flop(shared.autoencoder_training, known, coder),
+        _work_flop(shared.autoencoder_training, shared.latent, known, coder),
         [_of(step, known, coder, processes) for step in plan.steps],
     )
 
 
 def _work_flop(
-    training: AutoencoderTraining | None, cases: Cases, coder: tuple[int, int] | None
+    training: AutoencoderTraining | None,
+    latent: Latent,
+    cases: Cases,
+    coder: tuple[int, int] | None,
 ) -> float | None:
     if coder is None:
         return None
     encode, decode = coder
-    whole = float(cases.all * encode)
+    whole = float(cases.all * encode) if latent.source == "cached" else 0.0
     if training is not None:
         # Backward is about twice forward.
         whole += 3.0 * training.steps * training.batch_size * (encode + decode)
@@ -152,7 +157,9 @@ def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int)
     volumes = sampled(recipe.sample, cases)
     train = sample = None
     if counted is not None:
-        train = float(steps * batch * counted.train)
+        # Latents that are not cached are encoded at every visit; their scale takes some more.
+        again = coder[0] if coder is not None and recipe.latent.source == "online" else 0
+        train = float(steps * batch * (counted.train + again) + recipe.latent.scale_cases * again)
         if coder is not None:
             guided = 2 if recipe.sample.guidance != 1.0 else 1
             sample = float(volumes * (recipe.sample.steps * guided * counted.forward + coder[1]))

@@ -168,9 +168,11 @@ def work_bytes(cases: Cases, voxels: int, latent: Latent, text: Text | None) -> 
         text: What is cached of its report; None: nothing.
     """
     of_a_case = bytes_per_case(latent.dtype, (latent.channels, *latent.size))
+    # Encoded as training goes, they are not kept.
+    kept = int(latent.source == "cached")
     found = {
         "prepared": cases.all * voxels * _FLOAT,
-        "latents": (cases.all + cases.train * latent.variations) * of_a_case,
+        "latents": (cases.all + cases.train * latent.variations) * of_a_case * kept,
     }
     if text is not None:
         features = (text.max_tokens, text.width)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from voxella.cache.latents import LatentCache
+from voxella.cache.online import OnlineLatents
 from voxella.cache.text import TextCache
 from voxella.case import Case
 from voxella.case.texts import draw_text
@@ -42,7 +43,7 @@ class BatchMaker:
     Attributes:
         settings: What the recipe says of them.
         cases: The training cases by id.
-        latents: Cached means and log sigmas.
+        latents: Means and log sigmas, cached or encoded as training goes.
         text: Cached token features, or None when the conditioner reads none.
         scale: Factor on latents, or one for each channel.
         draws_text: Of several texts of a case each visit sees one by chance; else the first.
@@ -50,7 +51,7 @@ class BatchMaker:
 
     settings: BatchSettings
     cases: dict[str, Case]
-    latents: LatentCache
+    latents: LatentCache | OnlineLatents
     text: TextCache | None
     scale: Scale
     draws_text: bool = True
@@ -91,9 +92,9 @@ class BatchMaker:
         entry = self._entry(visit)
         # Without sigma there is nothing to draw.
         if self.settings.draw == "mean" or not self.latents.has_sigma:
-            mean = self.latents.mean(entry)
+            mean = self.latents.mean(entry, visit.epoch)
             return mean * over_channels(self.scale, mean.ndim - 1)
-        mean, log_sigma = self.latents.read(entry)
+        mean, log_sigma = self.latents.read(entry, visit.epoch)
         # Paper mode keeps one draw per case for ever; by default each visit draws anew.
         epoch = 0 if self.settings.draw == "fixed" else visit.epoch
         eps = seeded_noise(

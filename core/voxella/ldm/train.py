@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from voxella.autoencoder.load import AutoencoderPlan
-from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.case.texts import ANY
@@ -30,12 +29,13 @@ from voxella.ldm.generate import GenerationSettings
 from voxella.ldm.monitor import Monitor
 from voxella.ldm.panels import make_panel
 from voxella.ldm.scale import Scale, exact_scale, scale_of_draws
+from voxella.ldm.sources import open_features, open_latents
 from voxella.ldm.train_export import export
 from voxella.ldm.validation import Validation
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
 from voxella.recipe.load import dump_recipe
-from voxella.recipe.model import Dropout, Latent, Recipe, Text
+from voxella.recipe.model import Dropout, Latent, Recipe
 from voxella.workspace.changes import keep_inputs, refuse_changed
 from voxella.workspace.folders import Folders
 from voxella.workspace.record import StageRecord
@@ -64,8 +64,10 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     cases = _training_cases(folders)
     refuse_values(recipe.conditions, cases.values())
-    latents, text = _caches(recipe.latent, recipe.text, folders, cases)
-    record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents, text, cases))
+    latents = open_latents(AutoencoderPlan.of(recipe), folders, ranks)
+    latents.require(cases)
+    text = open_features(recipe.text, folders, cases)
+    record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents.key, text, cases))
     if agreed(record.is_current() and is_whole(folders.model, record.facts)):
         return folders.model
 
@@ -175,18 +177,6 @@ def _training_cases(folders: Folders) -> dict[str, Case]:
     return cases
 
 
-def _caches(
-    latent: Latent, text: Text | None, folders: Folders, cases: dict[str, Case]
-) -> tuple[LatentCache, TextCache | None]:
-    latents = LatentCache.open(folders.latents, latent)
-    latents.require(cases)
-    if text is None:
-        return latents, None
-    features = TextCache.open(folders.text, text)
-    features.require(cases)
-    return latents, features
-
-
 def _validation(
     block: dict[str, Any], folders: Folders, maker: BatchMaker, ranks: Ranks
 ) -> Validation | None:
@@ -208,7 +198,7 @@ def _validation(
 
 
 def _inputs(
-    recipe: Recipe, latents: LatentCache, text: TextCache | None, cases: dict[str, Case]
+    recipe: Recipe, latents_key: str, text: TextCache | None, cases: dict[str, Case]
 ) -> dict[str, Any]:
     """Return what decides the trained weights; sampling and observers do not."""
     wanted = recipe.fingerprint_data()
@@ -241,7 +231,7 @@ def _inputs(
         "train": length,
         "deepspeed": deciding(recipe.deepspeed),
         "classes": recipe.data.classes,
-        "latents": latents.key,
+        "latents": latents_key,
         "text": text.key if text else None,
         "cases": sha256_json(known),
         **told,

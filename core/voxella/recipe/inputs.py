@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from voxella.case.texts import ANY
 from voxella.plugins.component import Component
 from voxella.recipe.augment import LatentAugment
-from voxella.recipe.block import Block, Label, PartOfName, TextName, Tokens, Voxels, Width
+from voxella.recipe.block import Block, Count, Label, PartOfName, TextName, Tokens, Voxels, Width
 from voxella.recipe.intensity import MEASURED, UNITS, Intensity
 
 __all__ = [
@@ -188,6 +188,9 @@ def computed_in(stored: str) -> str:
     return "float32" if stored == "float32" else "bfloat16"
 
 
+_SCALE_CASES = 64
+
+
 class Latent(Block):
     """What the diffusion model sees."""
 
@@ -215,6 +218,23 @@ class Latent(Block):
         # Left out where it is the default: hashes from before are those without it.
         exclude_if=lambda per: per == "set",
         description="one factor for all latents, for each stacked sequence, or for each channel",
+    )
+    # The three are left out at their defaults: hashes from before are those without them.
+    source: Literal["cached", "online"] = Field(
+        "cached",
+        exclude_if=lambda source: source == "cached",
+        description="online: encoded as training goes by the frozen autoencoder, without a cache",
+    )
+    scale_cases: Count = Field(
+        _SCALE_CASES,
+        exclude_if=lambda cases: cases == _SCALE_CASES,
+        description="training cases that an online scale is measured on, chosen by the seed",
+    )
+    crop: list[Voxels] | None = Field(
+        None,
+        exclude_if=lambda crop: crop is None,
+        description="voxels of an image that an online visit sees, placed by (seed, case, epoch); "
+        "None: all of it",
     )
     variations: int = Field(
         0, ge=0, le=1000, description="augmented variations encoded beside each training case"

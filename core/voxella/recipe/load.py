@@ -187,11 +187,12 @@ def _grids(prepare: Prepare, latents: Latent) -> Iterator[tuple[KeyPath, str]]:
             f"{voxels:,} voxels; legal: at most {VOXELS.most:,} ({VOXELS.remedy(voxels)})",
         )
     # An autoencoder has one factor for all axes (contracts.Autoencoder.factor).
-    factors = {voxels / cells for voxels, cells in zip(size, latent, strict=True)}
+    seen, of = (size, "prepare.size") if latents.crop is None else (latents.crop, "latent.crop")
+    factors = {voxels / cells for voxels, cells in zip(seen, latent, strict=False)}
     if len(factors) != 1 or not next(iter(factors)).is_integer():
         yield (
             ("latent", "size"),
-            f"received {latent}: prepare.size {size} must be one whole multiple of it, the "
+            f"received {latent}: {of} {seen} must be one whole multiple of it, the "
             "autoencoder's factor, the same on every axis",
         )
 

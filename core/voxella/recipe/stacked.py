@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from voxella.recipe.autoencoder import AutoencoderBlock
 from voxella.recipe.evaluation import Evaluate
-from voxella.recipe.inputs import Data, Latent
+from voxella.recipe.inputs import Data, Latent, Prepare
 from voxella.recipe.model import Recipe
 from voxella.recipe.shape import KeyPath
 
@@ -17,6 +17,7 @@ def stacked(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Yield what does not fit of stacked sequences and of factors on their latents."""
     several = len(recipe.data.sequences) > 1
     yield from _scales(recipe.latent, mixed=several and not recipe.autoencoder.per_sequence)
+    yield from _online(recipe.latent, recipe.prepare)
     yield from _optional(recipe.data, recipe.evaluate, recipe.autoencoder)
     if not recipe.autoencoder.per_sequence:
         return
@@ -77,4 +78,25 @@ def _optional(
             ("evaluate", "sequence"),
             f"received {evaluate.sequence}, which real cases may lack; legal: "
             f"{', '.join(name for name in data.sequences if name not in optional)}",
+        )
+
+
+def _online(latent: Latent, prepare: Prepare) -> Iterator[tuple[KeyPath, str]]:
+    if latent.source == "online":
+        if latent.variations:
+            yield (
+                ("latent", "variations"),
+                f"received {latent.variations}, and variations lie in a cache; legal: 0 with "
+                "latent.source: online, or cached",
+            )
+    elif latent.crop is not None:
+        yield ("latent", "crop"), "needs latent.source: online: cached latents are of whole images"
+    if latent.crop is not None and (
+        len(latent.crop) != len(prepare.size)
+        or any(c > n for c, n in zip(latent.crop, prepare.size, strict=True))
+    ):
+        yield (
+            ("latent", "crop"),
+            f"received {latent.crop}; legal: one number an axis, at most those of prepare.size, "
+            f"{prepare.size}",
         )
