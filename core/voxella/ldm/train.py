@@ -24,7 +24,7 @@ from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batches import BatchMaker
-from voxella.ldm.build import build_model
+from voxella.ldm.build import build_model, initial_weights
 from voxella.ldm.conditions import refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
 from voxella.ldm.monitor import Monitor
@@ -221,6 +221,9 @@ def _inputs(
         for name in recipe.conditions
     }
     told = {"conditions": [wanted["conditions"], sha256_json(conditions)]} if conditions else {}
+    starts = initial_weights(recipe)
+    for block in starts:  # what the files hold decides, not where they lie
+        del wanted[block]["weights"]
     return {
         **{key: wanted[key] for key in decides},
         "train": length,
@@ -230,4 +233,5 @@ def _inputs(
         "text": text.key if text else None,
         "cases": sha256_json(known),
         **told,
+        **({"initial_weights": starts} if starts else {}),
     }
