@@ -160,7 +160,7 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
         (
             ["sample.sampler=euler"],
             "--set sample.sampler=euler: sample.sampler: euler does not go with schedule "
-            "scaled_linear; legal: ddpm, ddim, dpmpp_2m",
+            "scaled_linear; legal: ddpm, ddim, ddim_leading, dpmpp_2m",
         ),
         (
             ["diffusion.schedule=rectified_flow", "diffusion.prediction=flow"],
@@ -188,7 +188,10 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
             ["train.panel_every=5", "train.panel_steps=1001"],
             "train.panel_steps: received 1001; the schedule has 1000 timesteps",
         ),
-        (["sample.sampler=plms"], "received 'plms'; legal: ddpm, ddim, dpmpp_2m, euler"),
+        (
+            ["sample.sampler=plms"],
+            "received 'plms'; legal: ddpm, ddim, ddim_leading, dpmpp_2m, euler",
+        ),
         (
             ["diffusion.schedule=rectified_flow"],
             "diffusion: schedule rectified_flow and prediction flow belong together",
