@@ -14,8 +14,8 @@ import pytest
 from voxella.plugins.specs import WIRED
 
 PLUGINS = [
-    ("voxella_backbones.plugin", "backbones", ["maisi_unet", "dit3d"]),
-    ("voxella_backbones.autoencoder_plugin", "autoencoders", ["maisi", "kl"]),
+    ("voxella_backbones.plugin", "backbones", ["maisi_unet", "dit3d", "ldm_unet"]),
+    ("voxella_backbones.autoencoder_plugin", "autoencoders", ["maisi", "kl", "vq", "kl2d"]),
     ("voxella_classifiers.plugin", "classifiers", ["efficientnet", "cnn"]),
 ]
 EVERY = [(module, kind, name) for module, kind, names in PLUGINS for name in names]
@@ -50,7 +50,7 @@ from importlib import import_module
 for module, kind, names in {PLUGINS!r}:
     for name in names:
         typing.get_type_hints(import_module(module).voxella_factory(name))
-print([heavy for heavy in ("torch", "monai", "numpy") if heavy in sys.modules])
+print([heavy for heavy in ("torch", "monai", "diffusers", "numpy") if heavy in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

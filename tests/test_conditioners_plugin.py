@@ -75,6 +75,20 @@ def test_parameters_equal_the_released_modules(name: str) -> None:
         ),
         (text_factory, "t5", {**TEXT_RUN, **WIRED_TEXT, "stream": "auto"}),
         (text_factory, "hf", {**TEXT_RUN, **WIRED_TEXT}),
+        (voxella_factory, "cross_attention", {"text_dim": ..., "masked": True}),
+        (voxella_factory, "class_token", {"num_classes": ..., "width": 512, "weights": None}),
+        (
+            text_factory,
+            "clip",
+            {
+                **WIRED_TEXT,
+                "path": ...,
+                "cyclic": False,
+                "dtype": "float32",
+                "device": "auto",
+                "batch_size": 16,
+            },
+        ),
         (text_factory, "minilm", {**WIRED_TEXT, "batch_size": 16}),
     ],
 )

@@ -250,6 +250,47 @@ def test_full_length_equals_monai(sampler: str, prediction: Prediction, theirs: 
     torch.testing.assert_close(ours, x, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 7, 30, 50, 500])
+def test_leading_ddim_equals_diffusers(steps: int) -> None:
+    """As latent diffusion and PathLDM sample, eta 0; 50 steps are 981, 961, ..., 1."""
+    from diffusers import DDIMScheduler as Theirs
+
+    scheduler = Theirs(
+        beta_schedule="scaled_linear",
+        beta_start=0.0015,
+        beta_end=0.0195,
+        steps_offset=1,
+        timestep_spacing="leading",
+        set_alpha_to_one=False,
+        clip_sample=False,
+    )
+    schedule = paper()
+    # Its tables are float32 products; ours are exact. Compare the steps, not the rounding.
+    scheduler.alphas_cumprod = schedule.alphas**2
+    scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
+    scheduler.set_timesteps(steps)
+    sampler = make_sampler("ddim_leading", schedule, steps)
+    assert list(sampler.timesteps) == scheduler.timesteps.tolist()
+    denoise = as_prediction(network, "epsilon", schedule)
+    x = start = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    for t in scheduler.timesteps.tolist():
+        x = scheduler.step(denoise(x, t), t, x).prev_sample
+    torch.testing.assert_close(sample(sampler, denoise, start, prediction="epsilon"), x)
+
+
+def test_leading_ddim_is_the_published_plan() -> None:
+    sampler = make_sampler("ddim_leading", paper(), 50)
+    assert sampler.timesteps == tuple(range(981, 0, -20))
+    last = sampler.moves[-1]
+    assert last.t == 1
+    assert last.alpha_next == pytest.approx(math.sqrt(1 - 0.0015), rel=1e-12)
+    assert last.sigma_next == pytest.approx(math.sqrt(0.0015), rel=1e-9)
+    assert list(misfits("ddim_leading", "cosine", 1000, 500)) == []
+    ((key, words),) = misfits("ddim_leading", "cosine", 1000, 501)
+    assert key == "steps"
+    assert "legal: 1 to 500" in words
+
+
 def test_flow_euler_equals_monai() -> None:
     """MAISI's velocity is x_0 - noise and its timestep one higher than ours."""
     schedule = paper("rectified_flow")
@@ -306,7 +347,7 @@ def test_all_predictions_of_one_denoiser_give_one_sample(
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_axes_and_company_do_not_matter(sampler: str, spatial: tuple[int, ...]) -> None:
     schedule = paper("rectified_flow" if sampler == "euler" else "scaled_linear", steps=50)
-    plan = make_sampler(sampler, schedule, 50)
+    plan = make_sampler(sampler, schedule, 50 // SAMPLERS[sampler].stride)
     start = torch.randn(3, 2, *spatial, generator=torch.Generator().manual_seed(6))
 
     def run(x: Tensor) -> Tensor:
@@ -432,7 +473,7 @@ def test_ddpm_below_full_length_would_lose_variance_and_is_refused() -> None:
     message = str(caught.value)
     assert "received 50: ddpm takes all 1000 steps of the schedule" in message
     assert "too little variance" in message
-    assert "legal: 1000, or sampler ddim or dpmpp_2m" in message
+    assert "legal: 1000, or sampler ddim or ddim_leading or dpmpp_2m" in message
     assert "--set sample.sampler=dpmpp_2m --set sample.steps=20" in message
 
 
@@ -450,7 +491,7 @@ def test_ddpm_below_full_length_would_lose_variance_and_is_refused() -> None:
         ),
         ("ddim", "cosine", 0, "sample.steps: received 0; the schedule has 1000 timesteps"),
         ("plms", "cosine", 20, "there is no sampler 'plms'"),
-        ("plms", "cosine", 20, "legal: ddpm, ddim, dpmpp_2m, euler"),
+        ("plms", "cosine", 20, "legal: ddpm, ddim, ddim_leading, dpmpp_2m, euler"),
     ],
 )
 def test_plans_that_cannot_be_are_refused(

@@ -76,7 +76,7 @@ def test_all_problems_come_at_once_with_file_and_line(write: Write) -> None:
         f"{path}:1: deepspeed: missing (DeepSpeed's configuration, in its own words)",
         f"{base}:3: optimizer.wieght_decay: unknown key; did you mean optimizer.weight_decay?",
         f"{path}:2: autoencoder.name: no plugin 'kll' among the autoencoders; did you mean 'kl'?; "
-        "legal: kl, maisi",
+        "legal: kl, kl2d, maisi, vq",
         f"{path}:3: conditioner.width: none has no such argument; legal: no arguments",
         f"{path}:6: backbone.widht: dit3d has no such argument; did you mean width?",
         f"{path}:7: train: give exactly one of epochs and steps (null removes an inherited one)",
@@ -160,7 +160,7 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
         (
             ["sample.sampler=euler"],
             "--set sample.sampler=euler: sample.sampler: euler does not go with schedule "
-            "scaled_linear; legal: ddpm, ddim, dpmpp_2m",
+            "scaled_linear; legal: ddpm, ddim, ddim_leading, dpmpp_2m",
         ),
         (
             ["diffusion.schedule=rectified_flow", "diffusion.prediction=flow"],
@@ -188,7 +188,10 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
             ["train.panel_every=5", "train.panel_steps=1001"],
             "train.panel_steps: received 1001; the schedule has 1000 timesteps",
         ),
-        (["sample.sampler=plms"], "received 'plms'; legal: ddpm, ddim, dpmpp_2m, euler"),
+        (
+            ["sample.sampler=plms"],
+            "received 'plms'; legal: ddpm, ddim, ddim_leading, dpmpp_2m, euler",
+        ),
         (
             ["diffusion.schedule=rectified_flow"],
             "diffusion: schedule rectified_flow and prediction flow belong together",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -64,3 +66,28 @@ def test_code_in_a_file_does_not_run(zipped: bool, tmp_path: Path) -> None:
     assert not ran.exists()
     torch.load(path, weights_only=False)
     assert ran.exists()  # it is what it is meant to be
+
+
+def test_a_trainers_objects_beside_the_tensors_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in checkpoints of latent-diffusion: callbacks by their class, settings as objects.
+    made = types.ModuleType("pytorch_lightning")
+    callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning"})
+    made.ModelCheckpoint = callback  # type: ignore[attr-defined] # a module made here
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", made)
+    settings = callback()
+    settings.lr = 0.1
+    content = {"callbacks": {callback: {"best": 1}}, "settings": settings, "state_dict": WEIGHTS}
+    torch.save(content, tmp_path / "model.ckpt")
+    monkeypatch.delitem(sys.modules, "pytorch_lightning")
+    found = read_state_dict(tmp_path / "model.ckpt", what="the network", remedy="none")
+    assert found.keys() == WEIGHTS.keys()
+    assert all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
+    assert "pytorch_lightning" not in sys.modules, "nothing of it was imported"
+
+
+def test_another_packages_objects_are_refused_still(tmp_path: Path) -> None:
+    torch.save({"where": Path("a"), "state_dict": WEIGHTS}, tmp_path / "model.ckpt")
+    with pytest.raises(UserError, match="cannot be read as weights of the network"):
+        read_state_dict(tmp_path / "model.ckpt", what="the network", remedy="none")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.serialization import safe_globals
 
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
@@ -19,6 +21,8 @@ __all__ = ["differences", "read_state_dict"]
 # Where released checkpoints keep the network among other things.
 _KEYS = ("state_dict", "autoencoder_state_dict", "unet_state_dict", "model_state_dict", "model")
 _SHOWN = 6
+# What trainers' checkpoints hold beside tensors: settings and callbacks, objects of these packages.
+_TRAINERS = frozenset({"pytorch_lightning", "lightning", "omegaconf", "numpy"})
 
 
 def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
@@ -39,7 +43,8 @@ def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with safe_globals(_inert(path)):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # over a damaged file pickle raises anything
         raise_if_machine(error, path)
         raise UserError(
@@ -72,6 +77,32 @@ def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     return [
         f"{len(names)} {kind}: {listed(names, _SHOWN)}" for kind, names in groups.items() if names
     ]
+
+
+class _Inert:
+    """Stands for an object of a trainer's package; that package is not imported."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self.given = (args, kwargs)
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+def _inert(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """Return a stand-in for each class that a trainer's checkpoint names beside its tensors.
+
+    Without them torch would refuse the whole file, whose tensors need none of these classes.
+    """
+    if not zipfile.is_zipfile(path):
+        return []  # of before torch 1.6: torch lists no names of such a file
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return [(_stand_in(), name) for name in names if name.split(".")[0] in _TRAINERS]
+
+
+def _stand_in() -> type[_Inert]:
+    # One for each name: torch looks allowed classes up by identity.
+    return type("Inert", (_Inert,), {})
 
 
 def _is_state(content: Any) -> bool:  # noqa: ANN401 - whatever was saved

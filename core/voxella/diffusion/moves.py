@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from voxella.diffusion.schedule import Schedule
 
-__all__ = ["Move", "even_timesteps", "plan_moves", "quadratic_timesteps"]
+__all__ = [
+    "Move",
+    "even_timesteps",
+    "leading_timesteps",
+    "plan_moves",
+    "quadratic_timesteps",
+]
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,8 @@ class Move:
         t: The timestep the network is told.
         alpha: Signal factor here.
         sigma: Noise standard deviation here.
-        alpha_next: Signal factor after the move; 1 after the last.
-        sigma_next: Noise standard deviation after the move; 0 after the last.
+        alpha_next: Signal factor after the move; 1 after the last, if it ends at clean data.
+        sigma_next: Noise standard deviation after the move; likewise 0.
         extrapolation: How far DPM-Solver++ continues the change of x_0 since the move before.
     """
 
@@ -64,11 +70,30 @@ def even_timesteps(schedule_steps: int, steps: int) -> list[int]:
     return [math.floor(schedule_steps * k / steps + 0.5) - 1 for k in range(steps, 0, -1)]
 
 
-def plan_moves(schedule: Schedule, timesteps: Sequence[int]) -> tuple[Move, ...]:
-    """Return the moves through ``timesteps``, noisiest first, and from the last to clean data."""
+def leading_timesteps(schedule_steps: int, steps: int) -> list[int]:
+    """Return 1, 1 + c, 1 + 2 c, ... with c = schedule_steps // steps, from the last down.
+
+    "leading" (Lin et al. 2024, table 2) with latent diffusion's offset of one: 981, 961, ..., 1 for
+    50 of 1000. It starts below the noisiest timestep, though from pure noise.
+    """
+    stride = schedule_steps // steps
+    return [stride * k + 1 for k in reversed(range(steps))]
+
+
+def plan_moves(
+    schedule: Schedule, timesteps: Sequence[int], *, end: int | None = None
+) -> tuple[Move, ...]:
+    """Return the moves through ``timesteps``, noisiest first, and from the last to the end.
+
+    Args:
+        schedule: The path.
+        timesteps: Where the network is called.
+        end: The timestep whose signal and noise the last move leads to; None: clean data.
+    """
     timesteps = list(timesteps)
-    alphas = [*schedule.alphas[timesteps].tolist(), 1.0]
-    sigmas = [*schedule.sigmas[timesteps].tolist(), 0.0]
+    last = (1.0, 0.0) if end is None else (float(schedule.alphas[end]), float(schedule.sigmas[end]))
+    alphas = [*schedule.alphas[timesteps].tolist(), last[0]]
+    sigmas = [*schedule.sigmas[timesteps].tolist(), last[1]]
     log_snr = [_log_snr(alpha, sigma) for alpha, sigma in zip(alphas, sigmas, strict=True)]
     gains = [after - before for before, after in pairwise(log_snr)]
     return tuple(

@@ -10,12 +10,19 @@ Nothing here needs torch before a sampler is used: recipes are checked without w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxella.diffusion.moves import Move, even_timesteps, plan_moves, quadratic_timesteps
-from voxella.diffusion.names import Family, family_of
+from voxella.diffusion.moves import (
+    Move,
+    even_timesteps,
+    leading_timesteps,
+    plan_moves,
+    quadratic_timesteps,
+)
+from voxella.diffusion.names import family_of
+from voxella.diffusion.sampler_facts import Estimate, SamplerFacts, Update
 from voxella.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,49 +40,6 @@ __all__ = [
     "misfits",
     "quickest",
 ]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The network's opinion at one state: ``x_t = alpha x0 + sigma epsilon``.
-
-    Attributes:
-        x0: ``(B, C, *spatial)``.
-        epsilon: Of the same shape.
-        previous_x0: ``x0`` of the move before, None at the first.
-    """
-
-    x0: Tensor
-    epsilon: Tensor
-    previous_x0: Tensor | None
-
-
-Update = Callable[[Move, "Tensor", Estimate, "Tensor | None"], "Tensor"]
-
-
-@dataclass(frozen=True)
-class SamplerFacts:
-    """All that is known of a sampler.
-
-    Attributes:
-        solves: In a few words.
-        families: The schedules it goes with.
-        order: Of its error in the length of a step.
-        usual_steps: Network calls that it is usually given; None: every step of the schedule.
-        timesteps: ``(steps of the schedule, network calls) -> timesteps``, noisiest first.
-        update: ``(move, x_t, estimate, fresh noise or None) -> x_next``; pure.
-        stochastic: Whether ``update`` wants fresh noise (but for the last move).
-        why_all: Why it takes every step of the schedule; None: it takes any number.
-    """
-
-    solves: str
-    families: tuple[Family, ...]
-    order: int
-    usual_steps: int | None
-    timesteps: Callable[[int, int], list[int]]
-    update: Update
-    stochastic: bool = False
-    why_all: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +80,7 @@ def make_sampler(name: str, schedule: Schedule, steps: int) -> Sampler:
     """
     _check(name, schedule, steps)
     facts = SAMPLERS[name]
-    moves = plan_moves(schedule, facts.timesteps(schedule.steps, steps))
+    moves = plan_moves(schedule, facts.timesteps(schedule.steps, steps), end=facts.end)
     return Sampler(name, schedule, moves, facts.update, facts.stochastic)
 
 
@@ -147,6 +111,9 @@ def misfits(name: str, schedule: str, length: int, steps: int) -> Iterator[tuple
         yield "sampler", f"{name} does not go with schedule {schedule}; legal: {', '.join(others)}"
     if not 1 <= steps <= length:
         yield "steps", f"received {steps}; the schedule has {length} timesteps"
+    elif length // steps < facts.stride:
+        most = length // facts.stride
+        yield "steps", f"received {steps}: {name} strides over timesteps; legal: 1 to {most}"
     elif name in others and facts.why_all is not None and steps != length:
         any_number = [other for other in others if SAMPLERS[other].why_all is None]
         yield (
@@ -225,6 +192,16 @@ SAMPLERS: dict[str, SamplerFacts] = {
         usual_steps=50,
         timesteps=quadratic_timesteps,
         update=_ddim,
+    ),
+    "ddim_leading": SamplerFacts(
+        "the same ODE on latent diffusion's timesteps (PathLDM), to the least noisy of them",
+        ("variance-preserving",),
+        order=1,
+        usual_steps=50,
+        timesteps=leading_timesteps,
+        update=_ddim,
+        end=0,
+        stride=2,
     ),
     "dpmpp_2m": SamplerFacts(
         "the same ODE, in the log of the SNR",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,19 +11,44 @@ import torch
 from voxella.conditioning import LABEL, SPACING, TEXT
 from voxella.diffusion.schedule import make_schedule
 from voxella.errors import UserError
+from voxella.files import sha256_file
 from voxella.ldm.batch import Batch
 from voxella.ldm.module import LatentDiffusion
 from voxella.plugins import registry
+from voxella.plugins.component import Component
 from voxella.plugins.contracts import Conditioner
 from voxella.recipe.model import Recipe
 
-__all__ = ["Batch", "LatentDiffusion", "build_model"]
+__all__ = ["Batch", "LatentDiffusion", "build_model", "initial_weights"]
 
 
-def build_model(recipe: Recipe) -> LatentDiffusion:
+def initial_weights(backbone: Component, conditioner: Component) -> dict[str, str]:
+    """Return the SHA-256 of the files that training starts from, by block that names `weights`.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    blocks = {"backbone": backbone, "conditioner": conditioner}
+    named = {block: component.arguments.get("weights") for block, component in blocks.items()}
+    found = {block: Path(path) for block, path in named.items() if path is not None}
+    for block, path in found.items():
+        if not path.is_file():
+            raise UserError(
+                f"{block}.weights: training starts from {path}, which does not exist",
+                remedy=f"name an existing file, or start from nothing: --set {block}.weights=null",
+            )
+    return {block: sha256_file(path) for block, path in found.items()}
+
+
+def build_model(recipe: Recipe, *, to_be_trained: bool = True) -> LatentDiffusion:
     """Build the untrained model of a recipe, its weights drawn from ``recipe.seed``.
 
     Works under ``torch.device("meta")``: nothing is allocated, parameters can be counted.
+
+    Args:
+        recipe: The experiment.
+        to_be_trained: Read the files that training starts from. Not where a trained model's weights
+            follow: it needs no file but its own.
 
     Raises:
         UserError: When conditioner, vectors and text of the recipe do not fit together.
@@ -36,7 +62,7 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
         torch.default_generator.manual_seed(recipe.seed % 2**63)
         conditioner = registry.build(
             "conditioners",
-            recipe.conditioner,
+            _component(recipe.conditioner, to_be_trained),
             text_dim=recipe.text.width if recipe.text else None,
             num_classes=num_classes,
             conditions={**text, LABEL: num_classes, SPACING: spatial_dims, **conditions},
@@ -47,7 +73,7 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
         widths = _vector_widths(conditioner, listed, {SPACING: spatial_dims, **conditions}, names)
         backbone = registry.build(
             "backbones",
-            recipe.backbone,
+            _component(recipe.backbone, to_be_trained),
             spatial_dims=spatial_dims,
             in_channels=recipe.latent.channels,
             out_channels=recipe.latent.channels,
@@ -75,6 +101,12 @@ def build_model(recipe: Recipe) -> LatentDiffusion:
         loss=recipe.loss,
         conditions=conditions,
     )
+
+
+def _component(component: Component, to_be_trained: bool) -> Component:
+    left_out = () if to_be_trained else ("weights",)
+    kept = {key: value for key, value in component.arguments.items() if key not in left_out}
+    return Component(name=component.name, **kept)
 
 
 class _Names(NamedTuple):

@@ -188,7 +188,7 @@ def load_model(folder: Path | str) -> LatentDiffusion:
                 remedy="copy the whole folder again; or "
                 + _AGAIN.format(path=folder / FACTS, folder=folder),
             )
-    model = build_model(load_recipe(folder / _RECIPE))
+    model = build_model(load_recipe(folder / _RECIPE), to_be_trained=False)
     missing, unexpected = model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
     if missing or unexpected:
         raise UserError(

@@ -96,7 +96,7 @@ class LatentDiffusion(nn.Module):
             spacing_mm: ``(B, n)``, needed when the recipe lists a spacing vector.
             conditions: ``{name: (B, width)}``, see :class:`voxella.recipe.condition.Condition`; one
                 that is not given is missing in all samples.
-            drop_label: ``(B,)`` bool, True where the class vector is nulled.
+            drop_label: ``(B,)`` bool, True where label and class vector are nulled.
 
         Raises:
             ValueError: When text or spacing is needed and neither given nor known.
@@ -106,7 +106,7 @@ class LatentDiffusion(nn.Module):
             text_features, text_mask = self._empty_report(count), None
         given = completed(self.conditions, conditions or {}, count, timesteps.device)
         if LABEL in self.needs:
-            given[LABEL] = self._one_hot(label, timesteps)
+            given[LABEL] = _nulled(self._one_hot(label, timesteps), drop_label)
         if spacing_mm is not None:
             given[SPACING] = spacing_mm
         elif SPACING in self.needs:
@@ -181,8 +181,8 @@ class LatentDiffusion(nn.Module):
         raw = {**given, **made.vectors}
         if SPACING in self.vectors and SPACING not in raw:
             raise ValueError(_NO_SPACING)
-        if drop_label is not None and CLASS in raw:
-            raw[CLASS] = raw[CLASS].masked_fill(drop_label[:, None], 0.0)
+        if CLASS in raw:
+            raw[CLASS] = _nulled(raw[CLASS], drop_label)
         return {name: raw[name] * factor for name, factor in self.vectors.items()}
 
     def _one_hot(self, label: Tensor | None, timesteps: Tensor) -> Tensor:
@@ -201,3 +201,7 @@ class LatentDiffusion(nn.Module):
                 "knows the features of the empty report"
             )
         return self.null_text.expand(count, -1, -1)
+
+
+def _nulled(rows: Tensor, drop: Tensor | None) -> Tensor:
+    return rows if drop is None else rows.masked_fill(drop[:, None], 0.0)

@@ -22,7 +22,7 @@ from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import BatchMaker
-from voxella.ldm.build import build_model
+from voxella.ldm.build import build_model, initial_weights
 from voxella.ldm.conditions import refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
 from voxella.ldm.generate import GenerationSettings
@@ -226,6 +226,9 @@ def _inputs(
     told: dict[str, Any] = {} if recipe.text_source == ANY else {"text_source": recipe.text_source}
     if conditions:
         told["conditions"] = [wanted["conditions"], sha256_json(conditions)]
+    starts = initial_weights(recipe.backbone, recipe.conditioner)
+    for block in starts:  # what the files hold decides, not where they lie
+        del wanted[block]["weights"]
     return {
         **{key: wanted[key] for key in decides},
         "train": length,
@@ -235,4 +238,5 @@ def _inputs(
         "text": text.key if text else None,
         "cases": sha256_json(known),
         **told,
+        **({"initial_weights": starts} if starts else {}),
     }

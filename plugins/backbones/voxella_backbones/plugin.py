@@ -1,14 +1,15 @@
-"""Entry point of the denoisers. Light: torch and MONAI are imported inside the builders."""
+"""Entry point of the denoisers. Light: torch, MONAI, diffusers are imported in the builders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from voxella.plugins import hookimpl
 from voxella.plugins.contracts import Backbone
 
-__all__ = ["build_dit3d", "build_maisi_unet", "voxella_factory"]
+__all__ = ["build_dit3d", "build_ldm_unet", "build_maisi_unet", "voxella_factory"]
 
 
 def build_maisi_unet(
@@ -103,8 +104,61 @@ def build_dit3d(
     )
 
 
+def build_ldm_unet(
+    *,
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    context_dim: int | None,
+    vectors: Mapping[str, int],
+    channels: Sequence[int] = (192, 384, 576, 960),
+    attention: Sequence[bool] = (False, True, True, True),
+    heads: int | list[int] = 1,
+    res_blocks: int = 2,
+    norm_groups: int = 32,
+    weights: Path | None = None,
+) -> Backbone:
+    """Build latent diffusion's U-Net, 2D; the defaults are PathLDM's sizes (400,920,579 weights).
+
+    Args:
+        spatial_dims: 2 (wired).
+        in_channels: Latent channels (wired).
+        out_channels: Channels to predict (wired).
+        context_dim: Width of the context tokens, or None (wired).
+        vectors: ``{name: width}`` of the vectors, added to the time embedding (wired).
+        channels: Width of each level; every level below the first halves the grid.
+        attention: Whether a level has attention; as long as ``channels``.
+        heads: Attention heads: one number, or one a level (LDM-8's heads are 32 wide: [8, 16, 32]).
+        res_blocks: Residual blocks per level.
+        norm_groups: Groups of the group norms.
+        weights: Local ``.ckpt``, ``.pt`` or ``.safetensors`` file that training starts from, such
+            as ``cin256-v2``'s; all of the U-Net's tensors or an error. None: random.
+    """
+    from voxella_backbones.ldm_unet import LdmUNet
+
+    return LdmUNet(
+        spatial_dims=spatial_dims,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        context_dim=context_dim,
+        vectors=vectors,
+        channels=channels,
+        attention=attention,
+        heads=heads,
+        res_blocks=res_blocks,
+        norm_groups=norm_groups,
+        weights=weights,
+    )
+
+
+_BUILDERS: dict[str, Callable[..., Any]] = {
+    "maisi_unet": build_maisi_unet,
+    "dit3d": build_dit3d,
+    "ldm_unet": build_ldm_unet,
+}
+
+
 @hookimpl
 def voxella_factory(name: str) -> Callable[..., Any] | None:
     """Return the builder of a denoiser, or None when the name is not one of ours."""
-    builders: dict[str, Callable[..., Any]] = {"maisi_unet": build_maisi_unet, "dit3d": build_dit3d}
-    return builders.get(name)
+    return _BUILDERS.get(name)

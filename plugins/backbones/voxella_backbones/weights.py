@@ -35,9 +35,9 @@ def load_weights(module: nn.Module, path: Path, convert: Convert | None = None) 
     problems = differences(expected, state)
     if problems and convert is not None:
         converted = convert(state)
-        left = differences(expected, converted)
-        if not left:
-            state, problems = converted, left
+        # What differs is told in the names that more of the file's tensors have.
+        if len(converted.keys() & expected.keys()) > len(state.keys() & expected.keys()):
+            state, problems = converted, differences(expected, converted)
     if problems:
         raise UserError(
             f"{path} does not hold the weights of this network:\n  " + "\n  ".join(problems),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from voxella.errors import UserError
 from voxella.plugins.contracts import Conditioner
 from voxella.plugins.specs import hookimpl
 
-__all__ = ["ccella_builder", "ella", "none", "radclass", "voxella_factory"]
+__all__ = [
+    "ccella_builder",
+    "class_token",
+    "cross_attention",
+    "ella",
+    "none",
+    "radclass",
+    "voxella_factory",
+]
 
 
 def none() -> Conditioner:
@@ -102,6 +111,44 @@ def ccella_builder(
     return build
 
 
+def cross_attention(*, text_dim: int, masked: bool = True) -> Conditioner:
+    """Build what hands the text features on as they are, token by token (latent diffusion).
+
+    Args:
+        text_dim: Width of the text features, and so of the context.
+        masked: Hide padding from the denoiser. False is for ``text.padding: max`` alone (paper
+            mode), where every text has the same length and nothing is hidden: another text is
+            refused, as a case would depend on the others of its batch.
+
+    Raises:
+        UserError: When the recipe has no text.
+    """
+    from voxella_conditioners.raw_tokens import RawTokens
+
+    if text_dim is None:
+        raise _no_text("cross_attention")
+    _check_sizes("cross_attention", text_dim=text_dim)
+    return RawTokens(text_dim, masked=masked)
+
+
+def class_token(*, num_classes: int, width: int = 512, weights: Path | None = None) -> Conditioner:
+    """Build a context of one token: a learned vector per class, and one for "not known".
+
+    Args:
+        num_classes: Number of classes.
+        width: Width of the token.
+        weights: Local checkpoint of latent diffusion that training starts from, such as PathLDM's
+            class model's; None: random.
+
+    Raises:
+        UserError: When a size is impossible, or the file holds another table.
+    """
+    from voxella_conditioners.class_token import ClassToken
+
+    _check_sizes("class_token", num_classes=num_classes, width=width)
+    return ClassToken(num_classes, width, weights)
+
+
 _BUILDERS: dict[str, Callable[..., Conditioner]] = {
     "none": none,
     "radclass": radclass,
@@ -110,6 +157,8 @@ _BUILDERS: dict[str, Callable[..., Conditioner]] = {
     "shared": ccella_builder("shared", "shared"),
     "first": ccella_builder("first", "first"),
     "last": ccella_builder("last", "last"),
+    "cross_attention": cross_attention,
+    "class_token": class_token,
 }
 
 
@@ -123,10 +172,7 @@ def _check_connector(
     name: str, text_dim: int | None, width: int, queries: int, blocks: int, heads: int
 ) -> None:
     if text_dim is None:
-        raise UserError(
-            f"conditioner {name} reads reports, and the recipe has no text block",
-            remedy="add text: {encoder: {name: t5, path: ...}, width: 4096}",
-        )
+        raise _no_text(name)
     _check_sizes(name, text_dim=text_dim, width=width, queries=queries, blocks=blocks, heads=heads)
     if width % heads:
         raise UserError(
@@ -139,3 +185,10 @@ def _check_sizes(name: str, **sizes: int) -> None:
     wrong = [f"{key}={value}" for key, value in sizes.items() if value < 1]
     if wrong:
         raise UserError(f"conditioner {name}: {', '.join(wrong)}", legal="1 or more")
+
+
+def _no_text(name: str) -> UserError:
+    return UserError(
+        f"conditioner {name} reads reports, and the recipe has no text block",
+        remedy="add text: {encoder: {name: t5, path: ...}, width: 4096}",
+    )

