@@ -80,13 +80,7 @@ WHOLE_RECIPE = {
     ),
     "pipeline": ("run.run_stages",),
     "preparation": ("stage.prepare",),
-    "recipe": (
-        "diff.flatten",
-        "diff.difference",
-        "load.dump_recipe",
-        "load.cross_check",
-        "stacked.stacked",
-    ),
+    "recipe": ("diff.flatten", "diff.difference", "load.dump_recipe", "load.cross_check"),
     "sampling": (
         *("stage.sample", "stage._sample_one", "stage.variants"),
         "prompt_values.PromptRules.of",

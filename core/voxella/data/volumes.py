@@ -120,7 +120,7 @@ class PreparedVolumes:
     def _load(self, case: Case) -> Tensor:
         there = [name for name in self.sequences if name in case.images]
         known = {name: self._channels(case, name) for name in there}
-        # What is absent is grey, of one channel: see voxella.recipe.stacked.
+        # What is absent is grey, of one channel: see voxella.recipe.autoencoder.stacked.
         nothing = torch.zeros_like(next(iter(known.values())))
         parts = [known.get(name, nothing) for name in self.sequences]
         if len({part.shape[1:] for part in parts}) > 1:

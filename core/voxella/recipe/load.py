@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from voxella.diffusion.samplers import misfits, quickest
 from voxella.limits import VOXELS
 from voxella.plugins.registry import builder as registered_builder
+from voxella.recipe.autoencoder import stacked
 from voxella.recipe.bind import Bound, Lookup, bind
 from voxella.recipe.conditions import clauses, judge
 from voxella.recipe.inputs import Latent, Prepare
@@ -39,7 +40,6 @@ from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.problems import Problem, from_validation, impossible_numbers, raise_problems
 from voxella.recipe.sampling import Sample
 from voxella.recipe.shape import KeyPath
-from voxella.recipe.stacked import stacked
 from voxella.recipe.training import Diffusion, Dropout, Train
 from voxella.recipe.yaml_lines import Node, dump_yaml, locate, plain, shown
 from voxella.wording import quoted
@@ -148,7 +148,14 @@ def cross_check(recipe: Recipe, tree: Node) -> list[Problem]:
         Problem(str(locate(tree, path)[0].mark), path, text)
         for path, text in (
             *_samplers(recipe.diffusion, recipe.sample, recipe.train),
-            *stacked(recipe),
+            *stacked(
+                recipe.autoencoder,
+                recipe.autoencoder_training,
+                recipe.data,
+                recipe.prepare,
+                recipe.latent,
+                recipe.evaluate.sequence,
+            ),
             *_grids(recipe.prepare, recipe.latent),
             *_ranges(recipe.prepare, recipe.diffusion, recipe.dropout),
             *_null(recipe.sample, recipe.conditions),
