@@ -13,7 +13,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from nibabel.spatialimages import HeaderDataError
@@ -32,6 +31,8 @@ from voxella.imaging.nifti_header import (
     HeaderFault,
     is_rgb_vector,
     mm_per_unit,
+    nifti_fields,
+    nifti_shape,
     read_nifti_header,
 )
 from voxella.imaging.problem import ImageError, Problem
@@ -43,8 +44,6 @@ from voxella.machine import raise_if_machine
 __all__ = ["read_header", "without_path"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-_NIFTI_SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -134,23 +133,17 @@ def nifti_header(path: Path) -> ImageHeader:
     packed = path.name.lower().endswith(".gz")
     with gzip.open(path, "rb") if packed else path.open("rb") as stream:
         start = stream.read(540)
-    kind = next(
-        (
-            kind
-            for size, kind in _NIFTI_SIZES.items()
-            if size in (int.from_bytes(start[:4], order) for order in ("little", "big"))
-        ),
-        None,
-    )
-    if kind is None:
-        raise HeaderProblem("image.damaged", "no NIfTI header; damaged or of another format")
-    header = kind(start[: kind.template_dtype.itemsize], check=False)
+    try:
+        header = nifti_fields(start)
+    except ValueError as error:
+        problem = "no NIfTI header; damaged or of another format"
+        raise HeaderProblem("image.damaged", problem) from error
     dtype = header.get_data_dtype()
     # A unit that is not known is refused, whatever the scale.
     scale = mm_per_unit(header) or 1.0
     forms = _nifti_forms(header, scale)
     offset = int(header["vox_offset"])
-    shape = tuple(int(count) for count in header["dim"][1 : 1 + int(header["dim"][0])])
+    shape = nifti_shape(header)
     in_vectors = is_rgb_vector(header, shape)
     shape = shape[:3] if in_vectors else shape
     return ImageHeader(

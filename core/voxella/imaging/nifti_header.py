@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from voxella.imaging.affine import edges_problem
 
-__all__ = ["HeaderFault", "NiftiHeader", "is_rgb_vector", "mm_per_unit", "read_nifti_header"]
+__all__ = [
+    "HeaderFault",
+    "NiftiHeader",
+    "is_rgb_vector",
+    "mm_per_unit",
+    "nifti_fields",
+    "nifti_shape",
+    "read_nifti_header",
+]
 
 _VERSIONS = {348: (nib.Nifti1Header, b"n+1", 352), 540: (nib.Nifti2Header, b"n+2", 544)}
 # By these NIfTI-2 tells that no transfer in text mode has touched the file; some leave them out.
@@ -74,20 +82,16 @@ def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
             voxels are; says what is wrong.
     """
     start = stream.read(4)
-    order = next((o for o in "<>" if start in {struct.pack(f"{o}i", n) for n in _VERSIONS}), None)
-    if order is None:
-        raise ValueError("no NIfTI header (its first number is neither 348 nor 540)")
-    length = struct.unpack(f"{order}i", start)[0]
-    kind, magic, least_offset = _VERSIONS[length]
-    block = start + stream.read(length - 4)
-    if len(block) < length:
-        raise ValueError(f"{len(block)} bytes are no whole NIfTI header")
-    header = kind(block, endianness=order, check=False)
+    length = _length(start)
+    header = nifti_fields(start + stream.read(length - 4))
+    _, magic, least_offset = _VERSIONS[length]
     if bytes(header["magic"]).rstrip(b"\0")[:3] != magic:
         raise ValueError("not a single-file NIfTI (its magic is wrong; .hdr and .img are two)")
     if length == 540 and tuple(header["eol_check"]) not in _LINE_ENDS:
         raise ValueError("changed by a transfer in text mode (NIfTI-2 end-of-line check)")
-    shape = _shape(header)
+    if not 1 <= (axes := int(header["dim"][0])) <= 7:
+        raise ValueError(f"its header claims {axes} axes")
+    shape = nifti_shape(header)
     offset = float(header["vox_offset"])
     if not least_offset <= offset <= _FURTHEST_OFFSET:
         raise ValueError(f"its voxels cannot begin at byte {offset:g}")
@@ -101,21 +105,39 @@ def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
     )
 
 
-def is_rgb_vector(header: Any, shape: tuple[int, ...]) -> bool:  # noqa: ANN401 - as below
+def nifti_fields(start: bytes) -> Any:  # noqa: ANN401 - nibabel's classes have no types
+    """Return the header that a file's first bytes hold, of either byte order; nothing is judged.
+
+    Raises:
+        ValueError: They hold no whole header.
+    """
+    length = _length(start)
+    if len(start) < length:
+        raise ValueError(f"{len(start)} bytes are no whole NIfTI header")
+    order = "<" if struct.pack("<i", length) == start[:4] else ">"
+    return _VERSIONS[length][0](start[:length], endianness=order, check=False)
+
+
+def nifti_shape(header: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
+    """Return the counts that a header claims, whatever they are."""
+    return tuple(int(count) for count in header["dim"][1 : 1 + int(header["dim"][0])])
+
+
+def _length(start: bytes) -> int:
+    for length in _VERSIONS:
+        if start[:4] in {struct.pack(f"{order}i", length) for order in "<>"}:
+            return length
+    raise ValueError("no NIfTI header (its first number is neither 348 nor 540)")
+
+
+def is_rgb_vector(header: Any, shape: tuple[int, ...]) -> bool:  # noqa: ANN401 - as above
     """Tell whether a header declares red, green and blue along its fifth axis."""
     return int(header["intent_code"]) == _RGB_VECTOR and len(shape) == 5 and shape[3:] == (1, 3)
 
 
-def mm_per_unit(header: Any) -> float | None:  # noqa: ANN401 - nibabel's classes have no types
+def mm_per_unit(header: Any) -> float | None:  # noqa: ANN401 - as above
     """Return how many mm a header's unit of length has; None where its code is not known."""
     return _MM_PER_UNIT.get(int(header["xyzt_units"]) & _LENGTH_MASK)
-
-
-def _shape(header: Any) -> tuple[int, ...]:  # noqa: ANN401 - nibabel's classes have no types
-    axes = int(header["dim"][0])
-    if not 1 <= axes <= 7:
-        raise ValueError(f"its header claims {axes} axes")
-    return tuple(int(count) for count in header["dim"][1 : axes + 1])
 
 
 def _dtype(header: Any) -> np.dtype[Any]:  # noqa: ANN401 - as above
