@@ -12,7 +12,8 @@ from voxella_importers.captions import CaptionRule, Levels, caption, class_numbe
 
 PAPER = CaptionRule()
 RELEASED = CaptionRule(released=True)
-probabilities = st.floats(0.0, 1.0)
+# Training in this process, before, has rounded subnormal numbers to 0.
+probabilities = st.floats(0.0, 1.0, allow_subnormal=False)
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_case_and_a_safe_checkpoint(
     genuine = LatentCache.read
     poisoned = "case-3"
 
-    def read(cache: LatentCache, case_id: str) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, log_sigma = genuine(cache, case_id)
+    def read(cache: LatentCache, case_id: str, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_sigma = genuine(cache, case_id, epoch)
         return (mean * float("nan"), log_sigma) if case_id == poisoned else (mean, log_sigma)
 
     monkeypatch.setattr(LatentCache, "read", read)
