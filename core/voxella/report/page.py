@@ -16,6 +16,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from voxella.metrics.declared.lookup import number_of
 from voxella.report.classifiers import classifiers_section
 from voxella.report.curves import curves_section
 from voxella.report.data_card import data_section
@@ -160,10 +161,10 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if run.synthetic is not None:
         facts.append(("synthetic cases", str(len(run.synthetic))))
     metrics = (evaluation_of(run) or {}).get("metrics", {})
-    for key, name in (("kid_3d", "3D KID"), ("copies_share_latent", "suspected copies")):
+    for key in ("kid_3d", "copies_share_latent"):
         entry = metrics.get(key, {})
         if entry.get("value") is not None:
-            facts.append((name, _with_interval(entry)))
+            facts.append((number_of(key).label, _with_interval(entry)))
     return facts
 
 
