@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
 from scipy.stats import binomtest
 from tiny_run import REPOSITORY
 
@@ -23,7 +26,7 @@ from voxella.evaluation.sightings import Look, reconstructed_sightings
 from voxella.evaluation.table import show_metrics
 from voxella.evaluation.volumes import read_subject
 from voxella.files import write_json_atomic
-from voxella.metrics.adherence import FACTS, Pair, adherence, no_better_than_chance
+from voxella.metrics.adherence import FACTS, Pair, adherence, facts_of, no_better_than_chance
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
@@ -249,7 +252,7 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
         for case in list(prepared)[:2]
     ]
     plan = AutoencoderPlan.of(recipe)
-    common = (plan, folders.autoencoder, subjects, 0, tmp_path / "kept", CPU)
+    common = (plan, folders.autoencoder, subjects, (0, 1), tmp_path / "kept", CPU)
     probe = phantom_probe()
     seen = reconstructed_sightings(probe, *common)
     coder = load_autoencoder(plan, folders.autoencoder)
@@ -310,3 +313,92 @@ def test_the_terminal_shows_what_the_autoencoder_leaves_in_a_table_of_its_own(
     assert "paper:" not in after
     row = next(line.split() for line in after.splitlines() if line.startswith(" presence "))
     assert (row[1], row[-1]) == ("0.85", "0.9")
+
+
+HIGH_LOW = Facts(True, levels={"tumor": "high", "til": "low"})
+
+
+def test_levels_are_compared_where_they_are_told() -> None:
+    wrong = Facts(True, levels={"tumor": "high", "til": "high"})
+    half = Facts(False, levels={"til": "high"})
+    assert facts_of([NONE, LEFT]) == FACTS
+    assert facts_of([NONE, half]) == ("til",)
+    assert facts_of([half, HIGH_LOW]) == ("tumor", "til")
+    pairs = [
+        Pair("a", HIGH_LOW, HIGH_LOW),
+        Pair("b", HIGH_LOW, wrong),
+        Pair("c", half, wrong),  # its tumour is not told: it counts for lymphocytes alone
+        Pair("d", half, NONE),  # nothing was found: wrong
+    ]
+    found = adherence(
+        pairs, facts=("tumor", "til"), tolerance_mm=5, seed=0, name="t", replicates=50
+    )
+    assert {name: (one.value, one.n) for name, one in found.items()} == {
+        "tumor": (1.0, 2),
+        "til": (0.5, 4),
+    }
+    note = found["til"].note
+    assert note is not None
+    assert "one answer for all would reach 0.5" in note
+    # 2 of 4 is no better than the commoner answer; 2 of 2 neither, as all have one level.
+    for level in ("til", "tumor"):
+        refusal = no_better_than_chance(pairs, found[level], level)
+        assert refusal is not None
+        assert f"the level of {level}" in refusal
+
+
+def test_levels_have_an_interval_by_slide() -> None:
+    pairs = [
+        Pair(f"slide {n % 4}", HIGH_LOW, HIGH_LOW if n % 4 else replace(HIGH_LOW, levels={}))
+        for n in range(16)
+    ]
+    told = adherence(pairs, facts=("til",), tolerance_mm=5, seed=0, name="t", replicates=200)
+    assert (told["til"].value, told["til"].n) == (0.75, 4)
+    alone = [replace(pair, patient=str(n)) for n, pair in enumerate(pairs)]
+    independent = adherence(alone, facts=("til",), tolerance_mm=5, seed=0, name="t", replicates=200)
+    low = told["til"].low, independent["til"].low
+    assert low[0] is not None
+    assert low[1] is not None
+    assert low[0] < low[1]
+
+
+class Seer:
+    """A probe that keeps what it was given."""
+
+    fingerprint = "seer"
+    spatial_dims: Collection[int] = (2,)
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
+
+    def told(self, dataset: Manifest, case: Case) -> Facts | None:
+        return None
+
+    def look(self, image: Any, spacing_mm: tuple[float, ...]) -> Detection:
+        self.seen.append((image.shape, spacing_mm))
+        return Detection(HIGH_LOW)
+
+
+def _tile(folder: Path, name: str, extra: dict[str, Any], source: Case | None) -> Subject:
+    path = folder / f"{name}.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Picture.fromarray(pixels).save(path)
+    case = Case(id=name, group=name, images={"he": path.name}, extra=extra)
+    return Subject(case, name, source or case, (path,), 1.0, (8, 8, 1), None, name)
+
+
+def test_a_probe_of_tiles_sees_all_colours_and_the_pixels_edges(tmp_path: Path) -> None:
+    """A picture says no spacing: the data set's mpp times the pixels that became one."""
+    real = _tile(tmp_path, "real", {"mpp": 0.5, "spacing_pixels": [2.0, 4.0]}, None)
+    twin = _tile(tmp_path, "twin", {"source_case": "real"}, real.case)
+    probe = Seer()
+    looks = [Look(probe, subject, 0, tmp_path / "kept", count=3) for subject in (real, twin)]
+    assert [one.found for one in sightings.sightings(looks)] == [HIGH_LOW, HIGH_LOW]
+    assert [shape for shape, _ in probe.seen] == [(3, 8, 8)] * 2
+    assert [edges for _, edges in probe.seen] == [(0.001, 0.002)] * 2
+
+
+def test_pixels_whose_size_nothing_says_are_not_guessed(tmp_path: Path) -> None:
+    unknown = _tile(tmp_path, "real", {"spacing_pixels": [1.0, 1.0]}, None)
+    with pytest.raises(sightings.UnknownEdgesError, match="nothing says how large its pixels are"):
+        sightings.sightings([Look(Seer(), unknown, 0, tmp_path / "kept", count=3)])

@@ -21,19 +21,22 @@ from voxella.autoencoder.load import AutoencoderPlan
 from voxella.case import Manifest
 from voxella.detection import Detection, Facts
 from voxella.errors import UserError
-from voxella.evaluation.sets import Sets, Subject
-from voxella.evaluation.sightings import Look, reconstructed_sightings, sightings
-from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
+from voxella.evaluation.sets import Sets, Subject, probe_for
+from voxella.evaluation.sightings import (
+    Look,
+    UnknownEdgesError,
+    reconstructed_sightings,
+    sightings,
+)
+from voxella.metrics.adherence import FACTS, LEVELS, Pair, facts_of, no_better_than_chance
 from voxella.metrics.adherence import adherence as agreement
 from voxella.metrics.declared.measured import Measured, reason
 from voxella.metrics.estimate import Estimate, joined
-from voxella.plugins import registry
-from voxella.plugins.component import Component
 from voxella.plugins.contracts import Probe
 from voxella.recipe.evaluation import Evaluate
 from voxella.workspace.folders import Folders
 
-__all__ = ["AdherenceSettings", "adherence", "probe_for"]
+__all__ = ["AdherenceSettings", "adherence"]
 
 # Real cases that the probe is measured on: its accuracy is then known within some 9 %.
 _REAL_CASES = 120
@@ -48,9 +51,10 @@ class AdherenceSettings:
     Attributes:
         settings: Tolerance of sizes, and how sure the numbers are to be.
         seed: Of every draw.
-        channel: Which of a case's images is looked at.
+        channel: Which of a case's images is looked at, or the first of its colours.
         reads_reports: Whether the model does.
         autoencoder: Whose reconstructions are looked at.
+        count: Channels that are looked at: three of an image in colour.
     """
 
     settings: Evaluate
@@ -58,6 +62,7 @@ class AdherenceSettings:
     channel: int
     reads_reports: bool
     autoencoder: AutoencoderPlan
+    count: int = 1
 
 
 def adherence(
@@ -80,35 +85,44 @@ def adherence(
     try:
         truths = _told(probe, folders, sets)
     except UserError as problem:
-        return _nothing(level, sets, reason(problem))
+        return _nothing(level, sets, reason(problem), FACTS)
     if not truths:
         return {}
+    facts = facts_of(truths.values())
     if len(asked.autoencoder.latent.size) not in probe.spatial_dims:
         dims = " or ".join(f"{number}D" for number in sorted(probe.spatial_dims))
-        return _nothing(level, sets, f"the probe looks at {dims} images alone")
+        return _nothing(level, sets, f"the probe looks at {dims} images alone", facts)
     if not asked.reads_reports:
-        return _nothing(level, sets, "the model reads no report")
+        return _nothing(level, sets, "the model reads no report", facts)
     told = [s for s in sets.synthetic if _reads_report(s) and s.source and s.source.id in truths]
     if not told:
         why = "no volume was made from the report of a case that the probe knows"
-        return _nothing(level, sets, why)
+        return _nothing(level, sets, why, facts)
     real = _real(sets, truths)
     shared = folders.work / folders.evaluation.name / _DETECTOR
     own = folders.evaluation / _DETECTOR
-    known, _ = _pairs(probe, asked.channel, shared, real, truths)
-    pairs, remark = _pairs(probe, asked.channel, own, told, truths)
-    best = _agreement(asked, known, "detector")
-    refusal = no_better_than_chance(known, best["presence"])
-    found = (
-        _agreement(asked, pairs, f"adherence/{sets.split}")
-        if refusal is None
-        else {fact: Estimate.undefined(len(pairs), refusal) for fact in FACTS}
-    )
+    try:
+        known, _ = _pairs(probe, asked, shared, real, truths)
+        pairs, remark = _pairs(probe, asked, own, told, truths)
+    except UnknownEdgesError as problem:
+        return _nothing(level, sets, reason(problem), facts)
+    best = _agreement(asked, known, facts, "detector")
+    # A level stands for itself; the facts of a lesion stand and fall with its presence.
+    refusals = {
+        fact: no_better_than_chance(known, best[judge], judge)
+        for fact in facts
+        for judge in [fact if fact in LEVELS else "presence"]
+    }
+    found = _agreement(asked, pairs, facts, f"adherence/{sets.split}")
     after = (
-        _reconstructed(probe, asked, folders.autoencoder, shared, real, truths, device)
-        if refusal is None
-        else dict.fromkeys(FACTS, Estimate.undefined(len(real), refusal))
+        {}
+        if all(refusals.values())
+        else _reconstructed(probe, asked, folders.autoencoder, shared, real, truths, device)
     )
+    for fact, refusal in refusals.items():
+        if refusal is not None:
+            found[fact] = Estimate.undefined(len(pairs), refusal)
+            after[fact] = Estimate.undefined(len(real), refusal)
     return {
         f"adherence_{fact}": Measured(
             replace(estimate, note=joined(estimate.note, remark)), sets.split, floor=best[fact]
@@ -130,24 +144,28 @@ def _reconstructed(
     device: torch.device,
 ) -> dict[str, Estimate]:
     """Return what the probe finds of the real cases after the autoencoder."""
-    plan, channel = asked.autoencoder, asked.channel
+    facts, channels = facts_of(truths.values()), (asked.channel, asked.count)
     try:
-        seen = reconstructed_sightings(probe, plan, trained, real, channel, kept, device)
+        seen = reconstructed_sightings(
+            probe, asked.autoencoder, trained, real, channels, kept, device
+        )
     except UserError as problem:
-        return dict.fromkeys(FACTS, Estimate.undefined(len(real), reason(problem)))
+        return dict.fromkeys(facts, Estimate.undefined(len(real), reason(problem)))
     pairs = _told_and_found(real, truths, seen)
-    found = _agreement(asked, pairs, "detector/reconstructed")
-    presence, remark = found["presence"], _blind(seen)
-    if no_better_than_chance(pairs, presence) is not None:
-        told = "no better than chance after the autoencoder, whatever model follows"
-        remark = joined(remark, told)
-    found["presence"] = replace(presence, note=joined(presence.note, remark))
+    found = _agreement(asked, pairs, facts, "detector/reconstructed")
+    for fact in facts if facts != FACTS else ("presence",):
+        remark = _blind(seen)
+        if no_better_than_chance(pairs, found[fact], fact) is not None:
+            told = "no better than chance after the autoencoder, whatever model follows"
+            remark = joined(remark, told)
+        found[fact] = replace(found[fact], note=joined(found[fact].note, remark))
     return found
 
 
 def _blind(seen: Sequence[Detection]) -> str | None:
     blind = sum(detection.blind for detection in seen)
-    return f"in {blind} of {len(seen)} volumes no gland was found" if blind else None
+    told = f"in {blind} of {len(seen)} images the detector found nothing to look into"
+    return told if blind else None
 
 
 def _splits(subjects: Sequence[Subject]) -> str:
@@ -155,24 +173,13 @@ def _splits(subjects: Sequence[Subject]) -> str:
     return splits.pop() if len(splits) == 1 else "all"
 
 
-def _nothing(level: float, sets: Sets, why: str) -> dict[str, Measured]:
+def _nothing(level: float, sets: Sets, why: str, facts: Sequence[str]) -> dict[str, Measured]:
     nothing = Estimate.undefined(0, why, level=level)
     return {
         f"{start}{fact}": Measured(nothing, sets.split)
         for start in ("adherence_", _AFTER)
-        for fact in FACTS
+        for fact in facts
     }
-
-
-def probe_for(sets: Sets) -> Probe | None:
-    """Return the probe named as where the real cases' labels come from; None: none is installed."""
-    sides = (sets.real, sets.unseen, sets.training)
-    sources = {subject.case.label_source for side in sides for subject in side}
-    for plugin in registry.list_plugins():
-        if plugin.kind == "probes" and plugin.name in sources:
-            probe: Probe = registry.build("probes", Component(name=plugin.name))
-            return probe
-    return None
 
 
 def _told(probe: Probe, folders: Folders, sets: Sets) -> dict[str, Facts]:
@@ -198,13 +205,14 @@ def _real(sets: Sets, truths: dict[str, Facts]) -> list[Subject]:
 
 def _pairs(
     probe: Probe,
-    channel: int,
+    asked: AdherenceSettings,
     kept: Path,
     subjects: Sequence[Subject],
     truths: dict[str, Facts],
 ) -> tuple[list[Pair], str | None]:
-    """Return what is told and seen of each, and a remark where some show no gland."""
-    seen = sightings([Look(probe, subject, channel, kept) for subject in subjects])
+    """Return what is told and seen of each, and a remark where some show nothing."""
+    channel, count = asked.channel, asked.count
+    seen = sightings([Look(probe, s, channel, kept, count=count) for s in subjects])
     return _told_and_found(subjects, truths, seen), _blind(seen)
 
 
@@ -221,9 +229,12 @@ def _source(subject: Subject) -> str:
     return subject.id if subject.source is None else subject.source.id
 
 
-def _agreement(asked: AdherenceSettings, pairs: Sequence[Pair], name: str) -> dict[str, Estimate]:
+def _agreement(
+    asked: AdherenceSettings, pairs: Sequence[Pair], facts: Sequence[str], name: str
+) -> dict[str, Estimate]:
     return agreement(
         pairs,
+        facts=facts,
         tolerance_mm=asked.settings.size_tolerance_mm,
         seed=asked.seed,
         name=name,

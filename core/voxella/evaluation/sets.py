@@ -15,10 +15,13 @@ from voxella.engine.hashes import shared_hashes
 from voxella.errors import UserError
 from voxella.evaluation.compared_split import compared_split
 from voxella.files import sha256_json
+from voxella.plugins import registry
+from voxella.plugins.component import Component
+from voxella.plugins.contracts import Probe
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 
-__all__ = ["SetSettings", "Sets", "Subject", "read_sets"]
+__all__ = ["SetSettings", "Sets", "Subject", "probe_for", "read_sets"]
 
 # What a header's float32 and a writer's rounding may change of a voxel's edge.
 _EDGE_TOLERANCE = 0.01
@@ -229,3 +232,14 @@ def _range(cases: Sequence[Case]) -> tuple[Range, ...] | None:
     known = [case.extra["spacing_mm"] for case in cases if case.extra.get("spacing_mm")]
     low, high = 1 - _EDGE_TOLERANCE, 1 + _EDGE_TOLERANCE
     return tuple((min(e) * low, max(e) * high) for e in zip(*known, strict=True)) or None
+
+
+def probe_for(sets: Sets) -> Probe | None:
+    """Return the probe named as where the real cases' labels come from; None: none is installed."""
+    sides = (sets.real, sets.unseen, sets.training)
+    sources = {subject.case.label_source for side in sides for subject in side}
+    for plugin in registry.list_plugins():
+        if plugin.kind == "probes" and plugin.name in sources:
+            probe: Probe = registry.build("probes", Component(name=plugin.name))
+            return probe
+    return None

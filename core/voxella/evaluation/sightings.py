@@ -33,10 +33,19 @@ from voxella.progress import Steps
 from voxella.workspace.pool import processes_for, run_in_processes
 from voxella.workspace.state import StateFile, sealed
 
-__all__ = ["Look", "reconstructed_sightings", "sightings", "take_all", "unseen"]
+__all__ = [
+    "Look",
+    "UnknownEdgesError",
+    "reconstructed_sightings",
+    "sightings",
+    "take_all",
+    "unseen",
+]
 
 # Starting a process costs about as much as looking at this many volumes.
 _VOLUMES_PER_PROCESS = 12
+
+_WITH_SLICES = 4  # axes of an image with its channels
 
 # Volumes given back before they are looked at: what lies in memory at a time.
 _AT_A_TIME = 24
@@ -59,6 +68,10 @@ class _Seen(TypedDict):
 _SEEN: StateFile[dict[str, Any]] = StateFile(_Seen, "rm {path}, then voxella evaluate RECIPE")
 
 
+class UnknownEdgesError(UserError):
+    """Nothing says how large the pixels of an image are."""
+
+
 @dataclass(frozen=True)
 class Look:
     """One volume to look at, as it travels to another process.
@@ -66,10 +79,11 @@ class Look:
     Attributes:
         probe: What looks.
         subject: Whose it is.
-        channel: Which of its images.
+        channel: Which of its images, or the first of its colours.
         folder: Where what is seen is kept.
         through: Fingerprint of the autoencoder that gave the volume back; None: the volume itself.
         given_back: That image; None where it is not at hand, or the volume itself is looked at.
+        count: Channels: of one the probe sees the plane or volume alone, of three all.
     """
 
     probe: Probe
@@ -78,13 +92,44 @@ class Look:
     folder: Path
     through: str | None = None
     given_back: NDArray[np.float32] | None = None
+    count: int = 1
 
     @property
     def path(self) -> Path:
         """Return the file of what is seen."""
         way = [] if self.through is None else [self.through]
-        key = sha256_json([self.probe.fingerprint, self.subject.content, self.channel, *way])
+        seen = [self.channel] if self.count == 1 else [self.channel, self.count, *self.edges_mm]
+        key = sha256_json([self.probe.fingerprint, self.subject.content, *seen, *way])
         return self.folder / f"{key}.json"
+
+    @property
+    def edges_mm(self) -> tuple[float, ...]:
+        """Return the edges of a voxel, in mm.
+
+        Pictures do not say them: there the data set says how many micrometres an original pixel
+        is (``mpp``), and preparing how many of these a prepared one is.
+
+        Raises:
+            UnknownEdgesError: Neither is known.
+        """
+        own, source = self.subject.case.extra, self.subject.source
+        if "spacing_mm" in own:
+            return tuple(float(edge) for edge in own["spacing_mm"])
+        told = own if source is None else {**source.extra, **own}
+        if "mpp" not in told or "spacing_pixels" not in told:
+            raise UnknownEdgesError(
+                f"case {self.subject.id}: nothing says how large its pixels are",
+                legal="images with a spacing, or mpp (micrometres per pixel) in the extra of the "
+                "data set's cases",
+            )
+        return tuple(float(edge) * float(told["mpp"]) / 1000 for edge in told["spacing_pixels"])
+
+    def see(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the probe sees of an image ``(C, R, A, S)``, or ``(C, R, A)``."""
+        if image.ndim == _WITH_SLICES and image.shape[-1] == 1 and 2 in self.probe.spatial_dims:
+            image = image[..., 0]
+        seen = image[self.channel : self.channel + self.count]
+        return seen.reshape(seen.shape[1:]) if self.count == 1 else seen
 
     def known(self) -> Detection | None:
         """Return what was seen before, or None."""
@@ -102,9 +147,8 @@ class Look:
         image = self.given_back
         if image is None:
             assert self.through is None, "only the autoencoder's user can give a volume back"
-            image = read_subject(self.subject)[self.channel].numpy()
-        edges = tuple(float(edge) for edge in self.subject.case.extra["spacing_mm"])
-        seen = self.probe.look(image, edges)
+            image = self.see(read_subject(self.subject).numpy())
+        seen = self.probe.look(image, self.edges_mm)
         write_json_atomic(self.path, sealed(seen.as_json()))
         return seen
 
@@ -116,7 +160,7 @@ def sightings(looks: Sequence[Look]) -> list[Detection]:
         UserError: A volume cannot be read, or the process that looked at it died.
     """
     missing = unseen(looks)
-    with Steps("evaluate: lesions", len(missing)) as steps:
+    with Steps("evaluate: what a probe sees", len(missing)) as steps:
         for _ in take_all(missing):
             steps.advance()
     return [seen for look in looks if (seen := look.known()) is not None]
@@ -160,7 +204,7 @@ def reconstructed_sightings(
     plan: AutoencoderPlan,
     trained: Path,
     subjects: Sequence[Subject],
-    channel: int,
+    channels: tuple[int, int],
     kept: Path,
     device: torch.device,
 ) -> list[Detection]:
@@ -171,7 +215,7 @@ def reconstructed_sightings(
         plan: What the autoencoder is built from.
         trained: The folder of an autoencoder that the recipe trains.
         subjects: Real cases that the probe knows.
-        channel: Which of their images is looked at.
+        channels: The first that is looked at, and how many.
         kept: Where what is seen is kept.
         device: Where the autoencoder computes.
 
@@ -182,16 +226,20 @@ def reconstructed_sightings(
         UserError: The autoencoder has no weights, or a volume cannot be read.
     """
     coder = load_autoencoder(plan, trained, device)
-    looks = [Look(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
+    channel, count = channels
+    through = coder.fingerprint
+    looks = [Look(probe, s, channel, kept, through, count=count) for s in subjects]
     missing = unseen(looks)
     if missing:
         model = tiled(coder, plan, device, alone=True, quiet=True)
-        with Steps("evaluate: lesions after the autoencoder", len(missing)) as steps:
+        with Steps("evaluate: what a probe sees after the autoencoder", len(missing)) as steps:
             for start in range(0, len(missing), _AT_A_TIME):
                 ready = []
                 for look in missing[start : start + _AT_A_TIME]:
-                    given_back = reconstruct(model, read_subject(look.subject)[None], device)
-                    ready.append(replace(look, given_back=given_back[0, channel].numpy()))
+                    image = read_subject(look.subject)
+                    flat = image[..., 0] if len(plan.latent.size) == _WITH_SLICES - 2 else image
+                    given_back = reconstruct(model, flat[None], device)
+                    ready.append(replace(look, given_back=look.see(given_back[0].numpy())))
                 for _ in take_all(ready):
                     steps.advance()
     return [seen for look in looks if (seen := look.known()) is not None]

@@ -14,7 +14,6 @@ from voxella.check.synthetic_sets import data_sets_in
 from voxella.data.gate import hold, judge, require_gate
 from voxella.engine.runtime import agreed, barrier, start_distributed
 from voxella.errors import UserError
-from voxella.evaluation.adherence import probe_for
 from voxella.evaluation.classifier import kept_classifier
 from voxella.evaluation.classifier_features import ClassifierAnswers, classifier_answers
 from voxella.evaluation.copies import SPACES
@@ -24,7 +23,7 @@ from voxella.evaluation.networks import Network, networks_of
 from voxella.evaluation.numbers import all_numbers, asked_networks, needs_of, share_work
 from voxella.evaluation.plan import make_plan
 from voxella.evaluation.report import METRICS, read_metrics, write_metrics
-from voxella.evaluation.sets import Sets, SetSettings, read_sets
+from voxella.evaluation.sets import Sets, SetSettings, probe_for, read_sets
 from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results

@@ -43,8 +43,8 @@ class Prepared:
             how much the crop exceeds the first sequence) as [r, a, s], ``crop_centre_mm``,
             ``source_affine``, ``straightened``; and by sequence ``oblique_degrees``,
             ``intensity_window`` and, where there is any, ``padded_share`` (of the grid's voxels)
-            and ``nonfinite_voxels``. Of an image without millimetres ``spacing_mm`` is absent, and
-            ``padded_voxels`` stands for ``padded_mm``.
+            and ``nonfinite_voxels``. Of an image without millimetres ``spacing_pixels`` (of its
+            own) stands for ``spacing_mm``, and ``padded_voxels`` for ``padded_mm``.
     """
 
     images: dict[str, Array]
@@ -126,7 +126,7 @@ def crop_of(image: Image, settings: Prepare) -> tuple[float | None, ...]:
 
 def _spacing(image: Image, grid: Grid, axes: int) -> dict[str, list[float]]:
     if not image.in_mm:
-        return {}
+        return {"spacing_pixels": [round(float(edge), 6) for edge in grid.spacing_mm[:axes]]}
     return {"spacing_mm": [round(float(edge), 6) for edge in grid.spacing_mm[:axes]]}
 
 

@@ -221,7 +221,7 @@ class Probe(Protocol):
         ...
 
     def look(self, image: NDArray[np.floating], spacing_mm: tuple[float, ...]) -> Detection:
-        """Return what an image ``(*spatial)`` in [0, 1] on the prepared grid shows."""
+        """Return what ``(*spatial)``, of colours ``(3, *spatial)``, in [0, 1] shows."""
         ...
 
 

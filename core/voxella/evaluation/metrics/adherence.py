@@ -16,6 +16,8 @@ __all__ = ["Adherence", "LabelAgreement", "voxella_factory"]
 
 # As `voxella.metrics.adherence.FACTS` has them, in words.
 _FACTS = ("presence", "presence_sensitivity", "presence_specificity", "side", "zone", "size")
+# As `voxella.metrics.adherence.LEVELS` has them.
+_LEVELS = {"tumor": "level of tumour", "til": "level of lymphocytes"}
 _AFTER = "Real cases after the autoencoder alone"
 
 
@@ -33,7 +35,7 @@ def _declared(start: str, what: str, label: str, heading: str, *, table: str = "
 
 
 def _of_report() -> list[Number]:
-    words = {fact: fact.replace("_", " ") for fact in _FACTS}
+    words = {fact: fact.replace("_", " ") for fact in _FACTS} | _LEVELS
     return [
         _declared("adherence_", fact, f"As the report says, {told}", f"adherence, {told}")
         for fact, told in words.items()
@@ -62,8 +64,8 @@ class Adherence:
 
         recipe = evidence.recipe
         plan, reads = AutoencoderPlan.of(recipe), recipe.text is not None
-        channel = evidence.plan.channel
-        asked = AdherenceSettings(evidence.settings, evidence.seed, channel, reads, plan)
+        channel, count = evidence.plan.channel, evidence.plan.count
+        asked = AdherenceSettings(evidence.settings, evidence.seed, channel, reads, plan, count)
         return adherence(asked, evidence.folders, evidence.sets, evidence.device)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["PhantomHEProbe", "phantom_he", "voxella_factory"]
 
 _COLOURS = 3
+_COARSEST = 4.0  # micrometres per pixel
 
 
 @dataclass
@@ -62,8 +63,9 @@ class PhantomHEProbe:
 
         Args:
             image: ``(3, n, m)`` in [0, 1]; one without colours shows nothing.
-            spacing_mm: Edges of a pixel; None, or edges that no microscope has, stand for the
-                probe's own micrometres per pixel.
+            spacing_mm: Edges of a pixel; None stands for the probe's own micrometres per pixel. In
+                pixels that are coarser than 4 micrometres no nucleus can be seen: the probe is
+                blind.
         """
         from voxella.detection import Detection, Facts
         from voxella_importers.phantom_he.detect import look_at_tile
@@ -71,7 +73,10 @@ class PhantomHEProbe:
 
         if image.ndim != 3 or image.shape[0] != _COLOURS:
             return Detection(Facts(present=False), blind=True)
-        seen = look_at_tile(image.transpose(1, 2, 0), self._mpp(spacing_mm))
+        mpp = self.mpp if spacing_mm is None else 1000 * sum(spacing_mm) / len(spacing_mm)
+        if not 0 < mpp <= _COARSEST:
+            return Detection(Facts(present=False), blind=True)
+        seen = look_at_tile(image.transpose(1, 2, 0), mpp)
         levels = {
             "tumor": _word(seen.tumour >= TUMOUR),
             "til": _word(seen.til_per_mm2 >= TIL_PER_MM2),
@@ -79,10 +84,6 @@ class PhantomHEProbe:
         numbers = {"tumor_share": seen.tumour, "til_per_mm2": seen.til_per_mm2}
         found = Facts(levels["tumor"] == "high", levels=levels)
         return Detection(found, blind=seen.blank, details=numbers)
-
-    def _mpp(self, spacing_mm: tuple[float, ...] | None) -> float:
-        microscopic = spacing_mm is not None and all(0 < 1000 * e <= 4 for e in spacing_mm)
-        return 1000 * sum(spacing_mm) / len(spacing_mm) if microscopic and spacing_mm else self.mpp
 
 
 def _word(high: bool) -> str:
@@ -101,7 +102,7 @@ def phantom_he(*, mpp: float = 1.0) -> Probe:
     from voxella.errors import UserError
     from voxella_importers.phantom_he.detect import DETECTOR
 
-    if not 0.2 <= mpp <= 4:
+    if not 0.2 <= mpp <= _COARSEST:
         raise UserError(f"probe phantom_he: mpp is {mpp:g}", legal="0.2 to 4")
     return PhantomHEProbe(f"phantom_he {DETECTOR} {mpp:g}", mpp)
 
