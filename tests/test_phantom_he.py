@@ -272,6 +272,9 @@ def test_three_slides_hold_all_splits_and_shares_are_kept() -> None:
         ({"mpp": 5.0}, "mpp is 5"),
         ({"text": "prose"}, "caption, summary, report"),
         ({"levels": 7}, "2, 3, 4"),
+        ({"summaries": 0}, "summaries is 0"),
+        ({"summary_of": "mine"}, "summary_of is 'mine'; expected: own, another"),
+        ({"summaries": 5, "text": "report"}, "text is 'report'; expected: caption"),
         ({"thresholds": [0.9, 0.1]}, "1 rising number"),
         ({"tumour_share": 1.5}, "tumour_share is 1.5"),
         ({"val_share": 0.5, "test_share": 0.5}, "nothing to train on"),
@@ -286,3 +289,39 @@ def test_levels_and_paper_mode_reach_the_captions(tmp_path: Path) -> None:
     made = settings(levels=3, slides=6)
     assert made.rule == CaptionRule(("low", "mid", "high"))
     assert settings(released_classes=True).rule.released
+
+
+def test_five_captions_differ_in_their_summaries_alone(tmp_path: Path) -> None:
+    manifest = PhantomHEImporter(settings(slides=1, summaries=5))(tmp_path)
+    for case in manifest:
+        assert list(case.texts) == ["report", *(f"summary-{n}" for n in range(2, 6))]
+        told = [(manifest.folder / path).read_text() for path in case.texts.values()]
+        assert len(set(told)) > 1
+        levels = {levels_told(text, CaptionRule()) for text in told}
+        assert len(levels) == 1
+        assert None not in (next(iter(levels)).tumor, next(iter(levels)).til)
+
+
+def test_a_summary_of_another_slide_leaves_levels_and_image(tmp_path: Path) -> None:
+    own = PhantomHEImporter(settings(slides=2))(tmp_path / "own")
+    other = PhantomHEImporter(settings(slides=2, summary_of="another"))(tmp_path / "another")
+    rule = CaptionRule()
+    told = set()
+    for case, twin in zip(own, other, strict=True):
+        text, swapped = own.read_report(case), other.read_report(twin)
+        assert levels_told(text, rule) == levels_told(swapped, rule)
+        assert text.partition("til; ")[2] != swapped.partition("til; ")[2]
+        told.add(swapped.partition("til; ")[2])
+        assert case.label == twin.label
+        same = (m.image_path(c, "he").read_bytes() for m, c in ((own, case), (other, twin)))
+        assert len(set(same)) == 1
+    # Drawn for each tile, not for each slide.
+    assert len(told) == len(own.cases)
+
+
+def test_what_decides_a_slide_is_unchanged_by_options_at_their_defaults() -> None:
+    assert settings(summaries=1, summary_of="own").slide_hash() == settings().slide_hash()
+    hashes = {
+        settings(**one).slide_hash() for one in ({}, {"summaries": 2}, {"summary_of": "another"})
+    }
+    assert len(hashes) == 3

@@ -61,6 +61,12 @@ class PaperRow(Block):
     auc: float | None = None
     ap: float | None = None
     percent_positive: float | None = None
+    # Left out where it is none: recipes and hashes from before are those without it.
+    fid: float | None = Field(
+        None,
+        exclude_if=lambda fid: fid is None,
+        description="2D, of Inception features of tiles in colour (PathLDM)",
+    )
 
 
 class Recipe(Block):

@@ -10,7 +10,6 @@ from pathlib import Path
 from PIL import Image
 
 from voxella.case import Case, Manifest, Split
-from voxella.case.texts import REPORT
 from voxella.errors import UserError
 from voxella.files import (
     atomic_path,
@@ -20,16 +19,13 @@ from voxella.files import (
     write_text_atomic,
 )
 from voxella.machine import raise_if_machine
-from voxella.plugins import registry
-from voxella.plugins.component import Component
-from voxella.plugins.contracts import Report, Summariser
 from voxella.progress import Steps
 from voxella.workspace.pool import process_pool
-from voxella_importers.captions import caption, class_number
+from voxella_importers.captions import class_number
 from voxella_importers.phantom.settings import fraction
 from voxella_importers.phantom_he.facts import draw_slide, draw_tile, slide_id
-from voxella_importers.phantom_he.report import write_report
 from voxella_importers.phantom_he.settings import HESettings
+from voxella_importers.phantom_he.texts import captions, report_path, slide_texts, text_paths
 from voxella_importers.phantom_he.texture import Grid
 from voxella_importers.phantom_he.tile import render
 from voxella_importers.phantom_he.truth import SlideTruth, TileTruth, read_slide, tile_truth
@@ -94,20 +90,20 @@ class PhantomHEImporter:
         )
         for tile in slide.tiles:
             number = class_number(settings.rule, tile.prob_tumor, tile.prob_til)
-            text = _text_path(settings, slide.id, tile.id)
+            texts = text_paths(settings, slide.id, tile.id)
             known = {"prob_tumor": tile.prob_tumor, "prob_til": tile.prob_til}
             yield Case(
                 id=tile.id,
                 group=slide.id,
                 images={"he": _image_path(tile.id)},
-                texts={REPORT: text},
-                texts_sha256={REPORT: slide.files[text]},
+                texts=texts,
+                texts_sha256={name: slide.files[text] for name, text in texts.items()},
                 label=None if number is None else str(number),
                 label_source="phantom_he",
                 split=split,
                 truth=path,
                 conditions={name: value for name, value in known.items() if value is not None},
-                extra={"mpp": slide.mpp, "pathology_report": _report_path(slide.id)},
+                extra={"mpp": slide.mpp, "pathology_report": report_path(slide.id)},
             )
 
 
@@ -120,9 +116,7 @@ def make_slide(settings: HESettings, index: int, out: Path) -> int:
     grid = Grid(settings.pixels, settings.mpp)
     truth_path = _truth_path(index)
     (out / truth_path).unlink(missing_ok=True)
-    report = write_report(settings.seed, slide)
-    (summary,) = _summariser()([Report(slide.id, report)])
-    texts = {_report_path(slide.id): report, _summary_path(slide.id): summary}
+    texts = slide_texts(settings.seed, slide)
     tiles: list[TileTruth] = []
     written: list[str] = []
     for number in range(settings.tiles):
@@ -134,8 +128,7 @@ def make_slide(settings: HESettings, index: int, out: Path) -> int:
         with atomic_path(out / written[-1]) as temporary:
             Image.fromarray(tile.image).save(temporary, format="PNG", compress_level=4)
         if settings.text == "caption":
-            told = caption(settings.rule, truth.prob_tumor, truth.prob_til, summary)
-            texts[_text_path(settings, slide.id, facts.id)] = told
+            texts |= captions(settings, slide, truth)
         tiles.append(truth)
     for name, text in texts.items():
         write_text_atomic(out / name, text if text.endswith("\n") else text + "\n")
@@ -181,29 +174,9 @@ def _is_whole(settings: HESettings, index: int, out: Path) -> bool:
         return False
 
 
-def _summariser() -> Summariser:
-    made: Summariser = registry.build("summarisers", Component(name="extractive"))
-    return made
-
-
 def _truth_path(index: int) -> str:
     return f"truth/{slide_id(index)}.json"
 
 
 def _image_path(tile: str) -> str:
     return f"images/{tile}.png"
-
-
-def _report_path(slide: str) -> str:
-    return f"reports/{slide}.txt"
-
-
-def _summary_path(slide: str) -> str:
-    return f"summaries/{slide}.txt"
-
-
-def _text_path(settings: HESettings, slide: str, tile: str) -> str:
-    """Return the file of the text that a case has."""
-    if settings.text == "report":
-        return _report_path(slide)
-    return _summary_path(slide) if settings.text == "summary" else f"captions/{tile}.txt"

@@ -30,6 +30,8 @@ def phantom_he(
     val_share: float = 0.1,
     test_share: float = 0.15,
     workers: int | None = None,
+    summaries: int = 1,
+    summary_of: str = "own",
 ) -> Importer:
     """Build the importer of the H&E phantom.
 
@@ -50,6 +52,10 @@ def phantom_he(
         val_share: Share of slides held out for validation.
         test_share: Share of slides held out for testing.
         workers: Processes; None takes one per core, at most four. Never changes a result.
+        summaries: Captions of each tile, with as many summaries of its slide's report. A model
+            draws one at each visit.
+        summary_of: Whose report a caption summarises: ``own``, or ``another`` slide's, drawn for
+            each tile, so that the summary says nothing of the image. Levels stay the tile's.
 
     Raises:
         UserError: Naming every argument that is not allowed.
@@ -73,6 +79,8 @@ def phantom_he(
         val_share=val_share,
         test_share=test_share,
         workers=min(os.cpu_count() or 1, 4) if workers is None else workers,
+        summaries=summaries,
+        summary_of=summary_of,
     )
     problems = settings.problems()
     if problems:

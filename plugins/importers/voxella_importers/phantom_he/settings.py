@@ -15,6 +15,8 @@ __all__ = ["TEXTS", "HESettings"]
 GENERATION = 1
 
 TEXTS = ("caption", "summary", "report")
+SUMMARIES_OF = ("own", "another")
+_SUMMARIES = 20
 _MPP = (0.2, 2.0)
 _SMALLEST_UM = 32.0  # room for a handful of nuclei
 _LARGEST_PIXELS = 4096
@@ -37,6 +39,8 @@ class HESettings:
     val_share: float
     test_share: float
     workers: int
+    summaries: int = 1
+    summary_of: str = "own"
 
     def problems(self) -> list[str]:
         """Return every fault of these settings, each as one line that says what is expected."""
@@ -46,6 +50,10 @@ class HESettings:
         """Return the hash of what decides a slide's files: not the count, split or workers."""
         irrelevant = {"slides", "workers", "val_share", "test_share"}
         kept = {key: value for key, value in asdict(self).items() if key not in irrelevant}
+        # Left out at their defaults: slides from before these keys are those without them.
+        for key, usual in (("summaries", 1), ("summary_of", "own")):
+            if kept[key] == usual:
+                del kept[key]
         return sha256_json({"generation": GENERATION, **kept})
 
     def as_json(self) -> dict[str, Any]:
@@ -66,6 +74,19 @@ class HESettings:
             )
         if self.text not in TEXTS:
             found.append(f"text is {self.text!r}; expected: {', '.join(TEXTS)}")
+        return found + self._summaries()
+
+    def _summaries(self) -> list[str]:
+        found = []
+        if not 1 <= self.summaries <= _SUMMARIES:
+            found.append(f"summaries is {self.summaries}; expected: 1 to {_SUMMARIES} of a report")
+        if self.summary_of not in SUMMARIES_OF:
+            found.append(f"summary_of is {self.summary_of!r}; expected: {', '.join(SUMMARIES_OF)}")
+        if self.text != "caption" and (self.summaries, self.summary_of) != (1, "own"):
+            found.append(
+                f"text is {self.text!r}; expected: caption, as summaries and summary_of are of "
+                "captions"
+            )
         return found
 
     def _grid(self) -> list[str]:
