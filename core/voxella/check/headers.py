@@ -37,6 +37,7 @@ from voxella.imaging.nifti_header import (
 )
 from voxella.imaging.problem import ImageError, Problem
 from voxella.imaging.raster import read_raster_header
+from voxella.imaging.shards import row_of
 from voxella.imaging.text_geometry import geometry_problems
 from voxella.imaging.volume import PIXEL_AFFINE, Affine
 from voxella.machine import raise_if_machine
@@ -77,14 +78,14 @@ def raster_header(path: Path) -> ImageHeader:
     Raises:
         ImageError: As :func:`voxella.imaging.raster.read_raster_header`.
     """
-    found = read_raster_header(path)
+    found, row = read_raster_header(path), row_of(path)
     # Of compressed pixels the size of the file says nothing.
     return ImageHeader(
         shape=found.size,
         colour=found.colour,
         complex=False,
         voxel_bytes=0,
-        held_bytes=path.stat().st_size,
+        held_bytes=path.stat().st_size if row is None else row.length,
         expansion=1,
         affine=PIXEL_AFFINE,
         offset_known=False,

@@ -1,9 +1,9 @@
 """What an image file says of itself, held against the file before a voxel is read.
 
 A header is a claim. It is checked here without allocating what it claims: the suffix, the first
-bytes (Git-LFS pointers), where the voxels lie, whether the file could hold that many, and whether a
-compressed stream is whole. SimpleITK itself returns garbage without an error for a damaged
-compressed ``.mha`` and for a truncated ``.nii`` (measured with 2.5).
+bytes (Git-LFS pointers), where the voxels lie, whether the file could hold that many, whether a
+compressed stream is whole. Of a damaged compressed ``.mha`` and a truncated ``.nii`` SimpleITK
+returns garbage without an error (measured with 2.5).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.imaging.problem import ImageError
+from voxella.imaging.shards import check_row, row_of
 from voxella.imaging.text_fields import HEADER_BYTES, meta_fields, nrrd_fields
 from voxella.machine import raise_if_machine
 
@@ -43,13 +44,16 @@ _FOREIGN = {
     (".mgz", ".mgh"): ("FreeSurfer", "nib-convert NAME.mgz NAME.nii.gz"),
     (".mnc",): ("MINC", "nib-convert NAME.mnc NAME.nii.gz"),
     (".par", ".rec"): ("Philips PAR/REC", "parrec2nii NAME.PAR"),
-    (".svs", ".ndpi", ".mrxs", ".scn"): ("a whole slide", "cut it into tiles, PNG files"),
+    (".svs", ".ndpi", ".mrxs", ".scn"): (
+        "a whole slide",
+        "voxella import wsi FOLDER --out DATASET",
+    ),
     (".gif", ".bmp", ".webp", ".jp2"): ("a picture of another format", "save it as PNG"),
 }
 _LFS = b"version https://git-lfs"
 # Deflate cannot expand one byte to more than this (zlib's technical notes).
 DEFLATE_MOST = 1032
-# A number of a text-encoded NRRD takes at least two bytes in the file, at most eight in memory.
+# A number of a text-encoded NRRD takes two bytes in the file at least, eight in memory at most.
 _TEXT_MOST = 4
 _CHUNK_BYTES = 1 << 16
 
@@ -68,8 +72,12 @@ def check_image_file(path: Path) -> None:
     """Look at a file's name and first bytes only; quick enough for every case of an import.
 
     Raises:
-        ImageError: The file is absent, a folder, empty, of another format, or a Git-LFS pointer.
+        ImageError: The file is absent, a folder, empty, of another format, or a Git-LFS pointer; or
+            a shard does not hold the row.
     """
+    if (row := row_of(path)) is not None:
+        check_row(path, row)
+        return
     if not path.exists():
         raise ImageError(f"{path}: no such file", code="image.absent")
     if not path.is_file():
@@ -129,20 +137,16 @@ def read_text_header(path: Path) -> TextHeader:
     try:
         fields, length = nrrd_fields(start) if nrrd else meta_fields(start)
     except ValueError as error:
-        raise ImageError(
-            f"{path}: {error}; the file is damaged or of another format",
-            code="image.damaged",
-            remedy="open it in a viewer, or copy it again from its source",
-        ) from error
+        remedy = "open it in a viewer, or copy it again from its source"
+        problem = f"{path}: {error}; the file is damaged or of another format"
+        raise ImageError(problem, code="image.damaged", remedy=remedy) from error
     named = fields.get("data file", fields.get("datafile")) if nrrd else fields["elementdatafile"]
     if named is None or named.upper() == "LOCAL":
         return TextHeader(fields, path, length)
     if named.upper().startswith("LIST") or "%" in named:
-        raise ImageError(
-            f"{path}: its voxels lie in one file per slice, which is not read",
-            code="image.format",
-            remedy="convert it to one .nii.gz or .mha file",
-        )
+        problem = f"{path}: its voxels lie in one file per slice, which is not read"
+        remedy = "convert it to one .nii.gz or .mha file"
+        raise ImageError(problem, code="image.format", remedy=remedy)
     data_file = path.parent / named
     if not _is_file(data_file):
         raise ImageError(
@@ -159,12 +163,14 @@ def read_text_header(path: Path) -> TextHeader:
 
 
 def file_parts(path: Path) -> list[Path]:
-    """Return every file an image consists of: itself, and its detached voxels where it has them.
+    """Return every file an image lies in: itself and its detached voxels; or a tile's shard.
 
     Raises:
         ImageError: As :func:`check_image_file` and :func:`read_text_header`.
     """
     check_image_file(path)
+    if (row := row_of(path)) is not None:
+        return [row.shard]
     if image_suffix(path) not in {".mhd", ".nhdr"}:
         return [path]
     data_file = read_text_header(path).data_file
@@ -222,12 +228,8 @@ def _foreign(path: Path) -> ImageError:
     problem = f"{path}: not an image format that is read"
     for suffixes, (kind, remedy) in _FOREIGN.items():
         if path.name.lower().endswith(suffixes):
-            return ImageError(
-                f"{problem}: {kind}",
-                code="image.format",
-                legal=", ".join(SUFFIXES),
-                remedy=remedy,
-            )
+            told, legal = f"{problem}: {kind}", ", ".join(SUFFIXES)
+            return ImageError(told, code="image.format", legal=legal, remedy=remedy)
     return ImageError(problem, code="image.format", legal=", ".join(SUFFIXES))
 
 

@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF: one picture a file, grey or in red, green and blue.
+"""PNG, JPEG and TIFF: one picture a file (or a row of a shard), grey or in red, green and blue.
 
 What a file may hold beside plain pixels is decided once, here:
 
@@ -29,6 +29,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from voxella.imaging.headers import image_suffix
 from voxella.imaging.problem import ImageError, check_size, reading
+from voxella.imaging.shards import open_picture, row_of
+from voxella.imaging.transparency import hidden_by_key, refuse_hidden
 from voxella.limits import PIXELS
 
 __all__ = ["RasterHeader", "read_raster", "read_raster_header"]
@@ -121,7 +123,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     with _PILLOW:
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(path, formats=[wanted])
+            # Given a path, Pillow itself closes the file.
+            source = path if row_of(path) is None else open_picture(path)
+            image = Image.open(source, formats=[wanted])
         except UnidentifiedImageError:
             _refuse_other_format(path, wanted)
             raise
@@ -132,7 +136,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _refuse_other_format(path: Path, wanted: str) -> None:
-    with path.open("rb") as file:
+    with open_picture(path) as file:
         begin = file.read(4)
     found = next((kind for first, kind in _FIRST_BYTES.items() if begin.startswith(first)), None)
     if found != wanted:
@@ -177,7 +181,7 @@ def _bits(path: Path, image: Image.Image) -> int:
     if image.mode in {"I", "F"}:
         return 32
     if image.format == "PNG":
-        with path.open("rb") as file:
+        with open_picture(path) as file:
             depth, kind = file.read(_PNG_DEPTH + 2)[_PNG_DEPTH:]
         if depth > 8 and kind == _PNG_GREY_ALPHA:
             # Pillow and SimpleITK both take it for something else.
@@ -201,29 +205,14 @@ def _pixels(path: Path, image: Image.Image, header: RasterHeader) -> NDArray[np.
     if image.mode in {"LA", "La", "RGBA", "RGBa", "PA"} or "transparency" in image.info:
         wide = image.mode.startswith("I")
         if wide or image.mode == "RGB":
-            _refuse_hidden(path, _hidden_by_key(image))
+            refuse_hidden(path, hidden_by_key(image))
         else:
             alpha = image.convert("RGBA").getchannel("A")
-            _refuse_hidden(path, np.asarray(alpha) < np.iinfo(np.uint8).max)
+            refuse_hidden(path, np.asarray(alpha) < np.iinfo(np.uint8).max)
     if image.mode.startswith("I") or image.mode == "F":
         found = np.asarray(image)
         return found.astype(found.dtype.newbyteorder("="), copy=False)
     return np.asarray(image.convert("RGB" if header.colour else "L"))
-
-
-def _hidden_by_key(image: Image.Image) -> NDArray[np.bool_]:
-    """Return where a picture has the one colour, or grey, that its header calls transparent."""
-    hidden = np.asarray(np.asarray(image) == np.asarray(image.info["transparency"]))
-    return hidden if hidden.ndim == 2 else np.asarray(hidden.all(axis=2))
-
-
-def _refuse_hidden(path: Path, hidden: NDArray[np.bool_]) -> None:
-    if hidden.any():
-        raise ImageError(
-            f"{path}: {hidden.mean():.2%} of its pixels are transparent",
-            code="image.transparent",
-            remedy="paint it onto a background and save it without transparency",
-        )
 
 
 def _wide_colours(path: Path, image: Image.Image, header: RasterHeader) -> NDArray[np.generic]:
@@ -234,6 +223,12 @@ def _wide_colours(path: Path, image: Image.Image, header: RasterHeader) -> NDArr
             code="image.format",
             remedy="turn the picture itself and save it again",
         )
+    if row_of(path) is not None:
+        raise ImageError(
+            f"{path}: colours of {header.bits} bits within a shard, which are not read",
+            code="image.format",
+            remedy="save tiles with 8 bits a colour, or leave them files of their own",
+        )
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     if found.ndim != 3 or found.shape[2] not in (3, 4) or found.dtype != np.uint16:
         raise ImageError(
@@ -242,8 +237,8 @@ def _wide_colours(path: Path, image: Image.Image, header: RasterHeader) -> NDArr
             remedy="save it as PNG of 8 or 16 bits a colour",
         )
     if found.shape[2] == 4:
-        _refuse_hidden(path, found[..., 3] < np.iinfo(np.uint16).max)
+        refuse_hidden(path, found[..., 3] < np.iinfo(np.uint16).max)
     elif "transparency" in image.info:
         # Pillow keeps the key as the file has it, of 16 bits.
-        _refuse_hidden(path, (found == np.asarray(image.info["transparency"])).all(axis=2))
+        refuse_hidden(path, (found == np.asarray(image.info["transparency"])).all(axis=2))
     return np.asarray(found[..., :3])

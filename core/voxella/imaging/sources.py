@@ -10,6 +10,7 @@ from typing import Any
 from voxella.errors import UserError
 from voxella.files import sha256_bytes, sha256_file, write_json_atomic
 from voxella.imaging.headers import file_parts
+from voxella.imaging.shards import read_row, row_of
 from voxella.machine import raise_if_machine
 from voxella.workspace.state import StateFile, sealed
 
@@ -42,6 +43,10 @@ def hash_images(
 
     def visit(path: Path) -> None:
         try:
+            # Of a shard, not the whole of it: other tiles may change.
+            if (row := row_of(path)) is not None:
+                hashes[path] = sha256_bytes(read_row(path, row))
+                return
             digests = []
             for part in file_parts(path):
                 state = part.stat()

@@ -96,7 +96,7 @@ def same_files(first: Manifest, second: Manifest, case: Case) -> bool:
 
 
 def read_voxels(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
-    """Read an image's voxels; NIfTI with nibabel, everything else with SimpleITK.
+    """Read an image's voxels: NIfTI with nibabel, a shard's row with our reader, else SimpleITK.
 
     SimpleITK refuses NIfTI files whose axes are not quite orthogonal, which scanners do write.
     """
@@ -104,6 +104,12 @@ def read_voxels(path: Path) -> np.ndarray[Any, np.dtype[Any]]:
         import nibabel
 
         return np.asanyarray(nibabel.load(path).dataobj)
+    from voxella.imaging.shards import row_of
+
+    if row_of(path) is not None:
+        from voxella.imaging.volume import read_image
+
+        return read_image(path).array
     import SimpleITK
 
     return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
