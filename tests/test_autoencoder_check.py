@@ -269,7 +269,7 @@ def test_the_verb_shows_the_numbers_and_exits_by_the_verdict(
     code, out, err = run("check-autoencoder", *strict, "--set", "autoencoder_check.on_failure=stop")
     assert code == 2
     assert "not trusted: PSNR in dB" in err
-    assert "next:  look at" in err
+    assert "next:     look at" in err
     assert "at least 99" in out
     assert "NOT MET" in out
     assert "noise share" in out

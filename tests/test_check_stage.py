@@ -348,7 +348,7 @@ def test_the_quick_form_is_told_and_stops_nothing(
     assert "1 of 2 cases cannot be prepared" in told.err
     manifest = data.folder / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes() * 2)
-    with pytest.raises(UserError, match="stands twice"):
+    with pytest.raises(UserError, match="is duplicated"):
         tell_quick_check(data.folder, settings)
 
 

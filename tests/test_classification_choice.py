@@ -318,7 +318,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_predictions(path, "train") is None
     keys = {"case", "patient", "split", "truth", "probability"}
     assert all(set(json.loads(line)) == keys for line in path.read_text().splitlines())
-    with pytest.raises(UserError, match=r"does not exist\n  next:  voxella classify"):
+    with pytest.raises(UserError, match=r"does not exist\n  next:     voxella classify"):
         read_predictions(tmp_path / "absent.jsonl", "test")
 
 

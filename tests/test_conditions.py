@@ -93,7 +93,7 @@ def test_what_is_outside_is_refused_clipped_or_missing() -> None:
         ({"kind": "number", "range": [90, 40]}, "low < high"),
         ({"kind": "category", "range": [40, 90]}, "a category has values"),
         ({"kind": "category", "values": []}, "at least 1"),
-        ({"kind": "category", "values": ["3", 3]}, "stands twice"),
+        ({"kind": "category", "values": ["3", 3]}, "is duplicated"),
         ({"kind": "category", "values": ["a"], "outside": "clip"}, "no ends to clip to"),
         ({"kind": "category", "values": ["a sentence of far more words than four"]}, "words"),
     ],
@@ -105,7 +105,7 @@ def test_a_block_that_makes_no_sense_is_refused(block: dict[str, Any], told: str
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("text", "meaning of its own"), ("spacing", "meaning"), ("a-b", "legal: letters")],
+    [("text", "meaning of its own"), ("spacing", "meaning"), ("a-b", "expected: letters")],
 )
 def test_a_name_that_is_taken_or_no_argument_is_refused(name: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
@@ -405,12 +405,12 @@ def test_a_model_is_held_to_the_conditions_it_was_trained_with() -> None:
     with pytest.raises(UserError, match="as trained: none"):
         refuse_other({"age": AGE}, {})
     wrong = list(wrong_conditions({"scanner": SCANNER}, {"scanner": 1.5}, told))
-    assert wrong == ["condition scanner: no training case had this word; legal: skyra"]
+    assert wrong == ["condition scanner: no training case had this word; expected: skyra"]
     assert not list(wrong_conditions({"scanner": SCANNER}, {"scanner": 1.5}, None))
     secret = "a lesion in the left zone"
     (wrong_name,) = wrong_conditions({"age": AGE}, {secret: 1.0}, told)
     assert secret not in wrong_name
-    assert "legal: age" in wrong_name
+    assert "expected: age" in wrong_name
 
 
 def test_encoded_refuses_what_it_cannot_take() -> None:

@@ -71,7 +71,7 @@ def test_names_of_files_and_folders_that_users_have() -> None:
         assert field_problem("images", {"t2w": path}) is None
     assert field_problem("extra", {"SoftwareVersions": "syngo MR E11 v 2 b"}) is None
     assert field_problem("group", "") is None
-    assert why_sentence("a b c d e") == "has 5 words, at most 4 are legal"
+    assert why_sentence("a b c d e") == "has 5 words, at most 4 are allowed"
 
 
 @pytest.mark.parametrize("report", REPORTS)

@@ -150,7 +150,10 @@ SMOKE = Path(__file__).parents[1] / "recipes" / "ccella.yaml"
     ("settings", "told"),
     [
         (["latent.scale_per=channel", "latent.scale=0.5"], "latent.scale gives one number, 0.5"),
-        (["latent.scale_per=sequence", "data.sequences=[t2w,adc]"], "is of all sequences; legal"),
+        (
+            ["latent.scale_per=sequence", "data.sequences=[t2w,adc]"],
+            "is of all sequences; expected",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_recipe(settings: list[str], told: str) -> None:

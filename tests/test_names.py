@@ -28,7 +28,9 @@ def test_a_recipes_name_stays_inside_the_folder_of_runs(name: str) -> None:
 
 
 def test_such_a_recipe_is_refused_with_the_place() -> None:
-    with pytest.raises(UserError, match=r"name: received '\.\./\.\./x'; legal: it names a folder"):
+    with pytest.raises(
+        UserError, match=r"name: received '\.\./\.\./x'; expected: it names a folder"
+    ):
         tiny_recipe("name=../../x")
 
 
@@ -39,7 +41,7 @@ def test_a_sequences_name_stays_inside_its_folder(key: str) -> None:
 
 
 def test_a_class_is_a_short_name_and_a_sentence_is_not_quoted() -> None:
-    with pytest.raises(UserError, match="has 14 words, at most 4 are legal") as raised:
+    with pytest.raises(UserError, match="has 14 words, at most 4 are allowed") as raised:
         tiny_recipe(f"data.classes=[negative, '{REPORT}']")
     assert "peripheral" not in str(raised.value)
     assert tiny_recipe("data.classes=[Gleason 3 + 3, Gleason 3 + 4]").data.classes
@@ -50,7 +52,7 @@ def test_what_steers_a_terminal_is_spelled_out(capsys: pytest.CaptureFixture[str
     complain(ESCAPES)
     make_console(width=80).print(f"[red]{ESCAPES}", ":smile:")
     captured = capsys.readouterr()
-    for told in (captured.out, captured.err, str(UserError(ESCAPES, legal=ESCAPES))):
+    for told in (captured.out, captured.err, str(UserError(ESCAPES, expected=ESCAPES))):
         assert "\x1b" not in told
         assert "\x07" not in told
         assert "\\u001b[2J" in told

@@ -744,7 +744,7 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
     assert ":2: id is not letters, digits and _ . - in quotes" in said
     assert ":3: id is missing; report is not a text in quotes" in said
     assert ":4: its report is HTML and no plain text" in said
-    assert ":5: not JSON: a key stands twice in one object" in said
+    assert ":5: not JSON: a key is duplicated in one object" in said
     assert ":6: its report holds characters that are no text" in said
     assert "Smith" not in said
     path.write_text(json.dumps({"id": "d", "report": "Lésion"}, ensure_ascii=False), "latin-1")

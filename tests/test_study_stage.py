@@ -106,7 +106,7 @@ def test_recipes_run_in_order_and_the_table_judges_them(
     assert {name for name, _ in ran} == {"radbase"}
     assert "base has not run to its end" in capsys.readouterr().out
     assert main(["study", study, *options, "--only", "rad"]) == 2
-    assert "legal: base, radbase" in capsys.readouterr().err
+    assert "expected: base, radbase" in capsys.readouterr().err
     ran.clear()
     assert main(["study", study, *options, "--table-only"]) == 0
     assert ran == []

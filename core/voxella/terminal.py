@@ -1,4 +1,4 @@
-"""The one door to the terminal: nothing that a user's name, label or path holds acts on it.
+"""The one way to the terminal: nothing that a user's name, label or path holds acts on it.
 
 Brackets are no markup, colons no emoji, and control characters are spelled out.
 """

@@ -177,6 +177,6 @@ def check_edges(settings: Adversarial, size: Sequence[int]) -> None:
         raise UserError(
             f"autoencoder_training.adversarial: {settings.layers} layers cannot judge patches of "
             f"{list(size)} voxels",
-            legal=f"edges of at least 3 * 2^layers = {shortest} voxels",
+            expected=f"edges of at least 3 * 2^layers = {shortest} voxels",
             remedy="--set autoencoder_training.adversarial.layers=N, or larger patches",
         )

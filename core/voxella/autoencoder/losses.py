@@ -66,7 +66,7 @@ def autoencoder_losses(
         if name in _NAMES:
             raise UserError(
                 f"the autoencoder's training_losses names one {name}, which is the engine's",
-                legal=f"any name but {', '.join(sorted(_NAMES))}",
+                expected=f"any name but {', '.join(sorted(_NAMES))}",
             )
         losses[name] = value.float()
         total = total + losses[name]

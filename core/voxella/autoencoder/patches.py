@@ -228,5 +228,5 @@ def _check_shapes(
     if any(width % factor for width in size):
         problems.append(f"{told}not divisible by the autoencoder's factor {factor}")
     if problems:
-        raise UserError("\n".join(problems), legal=f"multiples of {factor} up to {list(shape)}")
+        raise UserError("\n".join(problems), expected=f"multiples of {factor} up to {list(shape)}")
     return shape

@@ -128,7 +128,7 @@ class LatentCache:
         if self._statistics is None:
             raise UserError(
                 f"{self.folder} has no latent statistics: no case has the split `train`",
-                remedy=f"mend the manifest's splits, then {ENCODE}",
+                remedy=f"fix the manifest's splits, then {ENCODE}",
             )
         return LatentStatistics.from_json(self._statistics)
 

@@ -84,7 +84,7 @@ def require_one_encoder(fingerprint: str | None) -> None:
         raise UserError(
             "the text encoder of process 0 is another one than that of process "
             + ", ".join(map(str, other)),
-            legal="the same weights, tokenizer and settings on every host",
+            expected="the same weights, tokenizer and settings on every host",
             remedy="copy the model's folder from the first host to the others",
         )
 
@@ -131,7 +131,7 @@ class _HeldEncoder:
         if len(shape) != 2 or shape[0] < 1 or shape[1] != self.width:
             raise UserError(
                 f"text encoder {self._name} returned features of {shape}",
-                legal=f"(tokens, {self.width}) with at least one token",
+                expected=f"(tokens, {self.width}) with at least one token",
             )
         if not bool(torch.isfinite(features).all()):
             raise UserError(

@@ -38,7 +38,7 @@ def check_training_conditions(
             raise UserError(
                 f"none of the {len(cases)} training cases of {manifest.folder} has the condition "
                 f"{condition}, and recipe {name} learns from it",
-                legal=f"in this data set: {', '.join(_names(manifest)) or 'no conditions'}",
+                expected=f"in this data set: {', '.join(_names(manifest)) or 'no conditions'}",
                 remedy="import again with it (see docs/how-to/conditions.md), or --set "
                 f"conditions.{condition}=null",
             )

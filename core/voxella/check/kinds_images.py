@@ -20,7 +20,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "most cases have a sequence that this one lacks",
         "leave the sequence out of data.sequences, or take the case out",
     ),
-    ("image.absent", "error", "the image file is not there", "mend the path, or copy the file"),
+    ("image.absent", "error", "the image file is not there", "fix the path, or copy the file"),
     (
         "image.format",
         "error",
@@ -216,7 +216,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "mask.crop",
         "error",
         "the mask that the crop is centred on is empty or lies elsewhere",
-        "mend the mask, take the case out, or set prepare.crop_around to null",
+        "fix the mask, take the case out, or set prepare.crop_around to null",
     ),
     (
         "geometry.grids-differ",

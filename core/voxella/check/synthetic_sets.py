@@ -30,7 +30,7 @@ def data_sets_in(samples: Path) -> list[Path]:
     if not found:
         raise UserError(
             f"{samples} holds no data set",
-            legal=f"a folder with {MANIFEST}, or a folder of such folders",
+            expected=f"a folder with {MANIFEST}, or a folder of such folders",
         )
     return found
 
@@ -65,7 +65,7 @@ def check_samples(
         rest = [f"... and {more} more"] if more > 0 else []
         raise UserError(
             "\n".join([*problems[:_SHOWN], *rest]),
-            legal=f"a data set with images of {', '.join(sequences)}"
+            expected=f"a data set with images of {', '.join(sequences)}"
             + (f" of {_voxels(_size(prepare))} voxels, the prepared grid" if on_grid else ""),
             remedy="voxella sample RECIPE makes one; voxella check DATASET looks closer",
         )
@@ -87,7 +87,7 @@ def refuse_unfit(sequences: Sequence[str], twins: Manifest) -> None:
     if problems:
         raise UserError(
             "\n".join(problems),
-            legal=f"all of {', '.join(sequences)}; int16_scale above 0",
+            expected=f"all of {', '.join(sequences)}; int16_scale above 0",
             remedy="voxella sample RECIPE",
         )
 

@@ -48,7 +48,7 @@ def check_training_labels(
         raise UserError(
             f"none of the {len(cases)} training cases of {manifest.folder} has a label, and recipe "
             f"{name} learns from labels",
-            legal="recipes without a class: recipes/ellabase.yaml (reports), recipes/base.yaml",
+            expected="recipes without a class: recipes/ellabase.yaml (reports), recipes/base.yaml",
             remedy="import again with labels (see docs/how-to/importers.md), or take one of these "
             "recipes",
         )
@@ -95,7 +95,7 @@ def check_training_reports(
         raise UserError(
             f"none of the {len(cases)} training cases of {manifest.folder} has a {wanted}, and "
             f"recipe {name} learns from reports",
-            legal="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
+            expected="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
             remedy="import again with reports (see docs/how-to/importers.md), or take one of these "
             "recipes",
         )
@@ -138,7 +138,7 @@ def check_training_spacing(
             f"{len(bare)} of {len(manifest)} cases of {manifest.folder} are pictures (PNG, JPEG, "
             f"TIFF), which do not say how large a pixel is, and the vectors of recipe "
             f"{name} have spacing: {listed(bare)}",
-            legal="vectors without spacing; or images as NIfTI, MetaImage or NRRD, which say it",
+            expected="vectors without spacing; or images as NIfTI, MetaImage or NRRD, which say it",
             remedy=f'--set "vectors=[{kept}]"',
         )
 

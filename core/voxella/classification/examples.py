@@ -169,7 +169,7 @@ class _Picker:
         for label, ids in unknown.items():
             self.problems.append(
                 f"{where}: label {label!r} of {len(ids)} case(s) ({listed(ids, _SHOWN)}) is not a "
-                f"class of the recipe; legal: {', '.join(self.classes)}"
+                f"class of the recipe; expected: {', '.join(self.classes)}"
             )
         return found
 

@@ -72,7 +72,7 @@ def _reason(
     source = by_id.get(str(source_id))
     remedy = "next: voxella sample RECIPE --set sample.split=train"
     if not twin.extra.get("synthetic") or source_id is None:
-        return "do not say what they were made from; legal: a data set of voxella sample"
+        return "do not say what they were made from; expected: a data set of voxella sample"
     if source is not None and source.split != "train":
         return f"were made from cases of the split {source.split}; {remedy}"
     if twin.split != "train":

@@ -170,7 +170,7 @@ def settings_of(settings: Classify | None, name: str) -> Classify:
     if settings is None:
         raise UserError(
             f"recipe {name} has no classify block",
-            legal="recipes/downstream/*.yaml, or a recipe of yours that extends one of them",
+            expected="recipes/downstream/*.yaml, or a recipe of yours that extends one of them",
         )
     return settings
 
@@ -220,7 +220,7 @@ def samples_folder(settings: Classify, own: Path) -> Path:
         inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
         raise UserError(
             f"{folder} holds no synthetic data set ({MANIFEST} is absent)",
-            legal=f"of a sweep, one of {', '.join(inside)}" if inside else None,
+            expected=f"of a sweep, one of {', '.join(inside)}" if inside else None,
             remedy="voxella sample RECIPE --out RUN, then --set classify.samples=RUN/samples",
         )
     return folder
@@ -237,7 +237,7 @@ def _problems(settings: Classify, axes: int) -> Iterator[str]:
         yield f"classify.augment.{key}: {told}"
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
-        yield f"classify.percentiles: received {low:g}, {high:g}; legal: 0 <= low < high <= 100"
+        yield f"classify.percentiles: received {low:g}, {high:g}; expected: 0 <= low < high <= 100"
     for name, length in (("train", settings.train), ("finetune", settings.finetune)):
         if length is not None and (length.gradient_checkpointing or length.panel_every):
             yield f"classify.{name}: classifiers have no gradient_checkpointing and no panels"

@@ -24,7 +24,7 @@ _RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 a mistake that the user can mend."""
+    """Run one command and return its exit code: 0 done, 2 a mistake that the user can fix."""
     words = _normalised(sys.argv[1:] if argv is None else argv)
     arguments = _parser(words).parse()
     try:

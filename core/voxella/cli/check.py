@@ -39,7 +39,9 @@ def _check(arguments: argparse.Namespace) -> int:
     from voxella.recipe.load import load_recipe
 
     if arguments.recipe is None and (arguments.profile or arguments.set):
-        raise UserError("--profile and --set change a recipe, and none is given", legal="--recipe")
+        raise UserError(
+            "--profile and --set change a recipe, and none is given", expected="--recipe"
+        )
     if arguments.workers < 0:
         raise UserError(f"workers: {arguments.workers} is below 0 (0: all cores)")
     recipe = None

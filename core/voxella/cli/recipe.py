@@ -117,7 +117,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _without_remedy(error: UserError) -> str:
-    return str(UserError(error.problem, legal=error.legal))
+    return str(UserError(error.problem, expected=error.expected))
 
 
 def _schema(arguments: argparse.Namespace) -> int:

@@ -177,7 +177,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not arguments.compare or arguments.recipe is not None:
         raise UserError(
             "voxella classify takes a recipe, or --compare with two folders",
-            legal="voxella classify recipes/downstream/real.yaml --out RUN;  "
+            expected="voxella classify recipes/downstream/real.yaml --out RUN;  "
             "voxella classify --compare RUN/classify/real RUN/classify/synth_clinical",
         )
     from voxella.classification.compare import compare_scenarios

@@ -42,10 +42,10 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
         "--dry-run", action="store_true", help="the plan with its cost; nothing is run or written"
     )
     parser.add_argument(
-        "--cases", type=int, metavar="N", help="of a dry run: training cases to reckon with"
+        "--cases", type=int, metavar="N", help="of a dry run: training cases to estimate for"
     )
     parser.add_argument(
-        "--device", metavar="NAME", help="of a dry run: the GPU to reckon with, such as A100"
+        "--device", metavar="NAME", help="of a dry run: the GPU to estimate for, such as A100"
     )
     parser.add_argument(
         "--processes",

@@ -34,7 +34,7 @@ class Draft:
     """One case as an importer found it.
 
     Attributes:
-        id: The case's id, legal in a manifest.
+        id: The case's id, allowed in a manifest.
         group: Whose it is: its patient, its slide.
         images: Source file by sequence.
         report: Its report, or None.

@@ -59,7 +59,7 @@ def judge_cases(out: Path, problems: Mapping[str, str], *, total: int, quarantin
         lines = [f"  case {case}: {problem}" for case, problem in sorted(problems.items())]
         leave_out = "" if every else ", or leave these cases out: --quarantine"
         raise UserError(
-            "\n".join([head, *lines]), remedy=f"mend these files and run again{leave_out}"
+            "\n".join([head, *lines]), remedy=f"fix these files and run again{leave_out}"
         )
     rows = [{"case": case, "problem": problem} for case, problem in sorted(problems.items())]
     write_json_atomic(listed, rows)

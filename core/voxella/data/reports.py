@@ -58,7 +58,7 @@ def read_reports(manifest: Manifest, without: Collection[str] = ()) -> dict[str,
             else:
                 found[text_id(case.id, name)] = text
     if problems:
-        raise UserError("\n".join(problems), remedy="import again, or mend these files")
+        raise UserError("\n".join(problems), remedy="import again, or fix these files")
     return found
 
 

@@ -144,7 +144,10 @@ def misfits(name: str, schedule: str, length: int, steps: int) -> Iterator[tuple
     others = fitting(schedule)
     facts = SAMPLERS[name]
     if name not in others:
-        yield "sampler", f"{name} does not go with schedule {schedule}; legal: {', '.join(others)}"
+        yield (
+            "sampler",
+            f"{name} does not go with schedule {schedule}; expected: {', '.join(others)}",
+        )
     if not 1 <= steps <= length:
         yield "steps", f"received {steps}; the schedule has {length} timesteps"
     elif name in others and facts.why_all is not None and steps != length:
@@ -152,14 +155,16 @@ def misfits(name: str, schedule: str, length: int, steps: int) -> Iterator[tuple
         yield (
             "steps",
             f"received {steps}: {name} takes all {length} steps of the schedule: {facts.why_all}; "
-            f"legal: {length}, or sampler {' or '.join(any_number)}",
+            f"expected: {length}, or sampler {' or '.join(any_number)}",
         )
 
 
 def _check(name: str, schedule: Schedule, steps: int) -> None:
     """Refuse, all at once, what cannot be planned."""
     if name not in SAMPLERS:
-        raise UserError(f"sample.sampler: there is no sampler {name!r}", legal=", ".join(SAMPLERS))
+        raise UserError(
+            f"sample.sampler: there is no sampler {name!r}", expected=", ".join(SAMPLERS)
+        )
     found = [
         f"sample.{key}: {text}" for key, text in misfits(name, schedule.name, schedule.steps, steps)
     ]

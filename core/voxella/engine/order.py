@@ -2,7 +2,7 @@
 
 The training set is an endless stream: a fresh shuffle of all cases per epoch, one after the other.
 Step ``s`` takes positions ``s * batch`` to ``(s + 1) * batch``, so no case is ever left out, and a
-batch larger than the data set is legal. Process ``r`` takes a contiguous part of each micro batch.
+batch may be larger than the data set. Process ``r`` takes a contiguous part of each micro batch.
 """
 
 from __future__ import annotations

@@ -170,7 +170,6 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
             refuse_gradient(norm, step, checkpoints, run.rate_key)
             if ema is not None:
                 ema.update()
-
         scalars: dict[str, float] = {}
         if logged:
             scalars = {**monitor.read(), "lr": rate, **scale.scalars()}
@@ -219,8 +218,7 @@ def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None, Loss
 
 def _seed_layers(seed: int, step: int, rank: int) -> None:
     """Make the randomness inside layers (a plugin's dropout) a function of the step."""
-    # torch refuses what does not fit into 64 bits.
-    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
+    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)  # 64 bits at most
 
 
 def _due(step: int, every: int) -> bool:

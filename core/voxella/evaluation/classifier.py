@@ -171,7 +171,7 @@ def _misfits(kept: KeptClassifier, data: Data, prepare: Prepare) -> list[str]:
     if kept.settings.training_set != "real":
         problems.append(
             f"it was trained on {kept.settings.training_set} images, which cannot judge "
-            "synthetic ones; legal: real"
+            "synthetic ones; expected: real"
         )
     for key in ("classes", "sequences"):
         theirs, ours = (", ".join(getattr(one, key)) for one in (kept.recipe.data, data))

@@ -87,7 +87,7 @@ class ClassifierFeatures:
             raise UserError(
                 f"evaluate.classifier: the last linear layer of {self.name} is not given one "
                 f"vector for an image ({[tuple(rows.shape) for rows in given]}): no features",
-                legal="a network that ends in one linear layer over pooled features",
+                expected="a network that ends in one linear layer over pooled features",
                 remedy="--set evaluate.medicalnet=PATH, whose features are then taken",
             )
         return given[0].float().cpu()

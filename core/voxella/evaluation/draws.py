@@ -122,7 +122,7 @@ def require_floor(real: VectorSet) -> None:
     if patients < _SMALLEST_FLOOR:
         raise UserError(
             f"{patients} real patients make no two sets to compare",
-            legal=f"{_SMALLEST_FLOOR} and more",
+            expected=f"{_SMALLEST_FLOOR} and more",
         )
 
 

@@ -105,12 +105,12 @@ class Forecast:
 
 
 def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: int = 1) -> Forecast:
-    """Reckon with a study; nothing is run and nothing is written.
+    """Estimate what a study takes; nothing is run and nothing is written.
 
     Args:
         plan: The study.
         speed: Of the device.
-        cases: Training cases to reckon with; None: what the data say.
+        cases: Training cases to estimate for; None: what the data say.
         processes: GPUs that share a model.
 
     Raises:

@@ -15,7 +15,7 @@ __all__ = ["show_forecast"]
 
 _UNKNOWN = "?"
 _LEFT_OUT = (
-    "not reckoned with: importing, preparing, the text encoder, validation, features of the "
+    "not in the estimate: importing, preparing, the text encoder, validation, features of the "
     "evaluation; memory is without what libraries set aside; images compress, reports are shorter "
     "than the limit"
 )

@@ -225,10 +225,10 @@ def _foreign(path: Path) -> ImageError:
             return ImageError(
                 f"{problem}: {kind}",
                 code="image.format",
-                legal=", ".join(SUFFIXES),
+                expected=", ".join(SUFFIXES),
                 remedy=remedy,
             )
-    return ImageError(problem, code="image.format", legal=", ".join(SUFFIXES))
+    return ImageError(problem, code="image.format", expected=", ".join(SUFFIXES))
 
 
 def _is_file(path: Path) -> bool:

@@ -1,8 +1,8 @@
 """A NIfTI header as it stands in the file, refused where it does not say what is needed.
 
-nibabel's own loader mends a damaged header: a voxel without size becomes 1 mm, an unknown code of
-orientation becomes none. What it mends it tells the console, without the file's name. Here nibabel
-interprets the header (scaling, affine), and nothing is mended that decides a voxel or a millimetre.
+nibabel's own loader fixes a damaged header: a voxel without size becomes 1 mm, an unknown code of
+orientation becomes none. What it fixes it tells the console, without the file's name. Here nibabel
+interprets the header (scaling, affine), and nothing is fixed that decides a voxel or a millimetre.
 """
 
 from __future__ import annotations

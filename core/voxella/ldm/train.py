@@ -169,7 +169,7 @@ def _training_cases(folders: Folders) -> dict[str, Case]:
     if not cases:
         raise UserError(
             f"{folders.prepared} has no case in the split train",
-            remedy="mend the manifest's splits and run voxella prepare again",
+            remedy="fix the manifest's splits and run voxella prepare again",
         )
     return cases
 

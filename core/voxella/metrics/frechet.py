@@ -48,12 +48,12 @@ def require_covariances(
     same_width(real, synthetic)
     fewest = min(len(real), len(synthetic))
     if fewest < 2:
-        raise UserError(f"a set of {fewest} vector has no covariance", legal="two and more")
+        raise UserError(f"a set of {fewest} vector has no covariance", expected="two and more")
     problem = rank_problem(fewest, real.dim)
     if problem is not None and singular == "refuse":
         raise UserError(
             problem,
-            legal=f"more than {real.dim} vectors in each set",
+            expected=f"more than {real.dim} vectors in each set",
             remedy="report the kernel distance (KID), which is unbiased at any N",
         )
     return problem

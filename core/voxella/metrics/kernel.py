@@ -98,7 +98,9 @@ def patient_kernels(
     same_width(real, synthetic)
     few = min(len(set(real.patients)), len(set(synthetic.patients)))
     if few < _SMALLEST:
-        raise UserError(f"KID of {few} case(s)", legal=f"at least {_SMALLEST} patients in each set")
+        raise UserError(
+            f"KID of {few} case(s)", expected=f"at least {_SMALLEST} patients in each set"
+        )
     x, y = (torch.from_numpy(s.rows(slice(None))).to(device) for s in (real, synthetic))
     (names, places), (others, there) = (_numbered(s.patients) for s in (real, synthetic))
     return PatientKernels(

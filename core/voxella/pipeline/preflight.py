@@ -62,7 +62,7 @@ def check_sample_space(space: str, reader: str) -> None:
     if space != "prepared":
         raise UserError(
             f"sample.space: received {space}, and {reader} takes volumes on the prepared grid",
-            legal="prepared; source for `voxella sample` alone, into a run folder of its own",
+            expected="prepared; source for `voxella sample` alone, into a run folder of its own",
             remedy="--set sample.space=prepared",
         )
 

@@ -55,9 +55,9 @@ def run_stages(
         UserError: What a stage refuses; or another command works in one of the folders.
     """
     if until not in stage_names():
-        raise UserError(f"there is no stage {until!r}", legal=", ".join(stage_names()))
+        raise UserError(f"there is no stage {until!r}", expected=", ".join(stage_names()))
     if stop_after is not None and stop_after < 1:
-        raise UserError(f"training cannot stop after step {stop_after}", legal="1 and more")
+        raise UserError(f"training cannot stop after step {stop_after}", expected="1 and more")
     ranks = Ranks.from_environment()
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     # Before hours of preparation: what is wrong now will be wrong then.

@@ -185,7 +185,7 @@ class _Call:
                 to_json(plain(node), inf_nan_mode="constants"), strict=True
             )
         except ValidationError as error:
-            problems += self._illegal(error, node, path)
+            problems += self._not_accepted(error, node, path)
             return None
         return anchored(value, node)
 
@@ -194,10 +194,10 @@ class _Call:
         close = nearest(key, known)
         if close is not None:
             return f"{self.name} has no such argument; did you mean {close}?"
-        legal = ", ".join(known) or "no arguments"
-        return f"{self.name} has no such argument; legal: {legal}"
+        expected = ", ".join(known) or "no arguments"
+        return f"{self.name} has no such argument; expected: {expected}"
 
-    def _illegal(self, error: ValidationError, node: Node, path: KeyPath) -> list[Problem]:
+    def _not_accepted(self, error: ValidationError, node: Node, path: KeyPath) -> list[Problem]:
         wrapped: Node = node
         for part in reversed(path):
             wrapped = Node({str(part): wrapped}, node.mark)
@@ -227,5 +227,5 @@ def _accepts_none(adapter: TypeAdapter[Any]) -> bool:
 
 
 def _one_line(error: UserError) -> str:
-    legal = "" if error.legal is None else f"; legal: {error.legal}"
-    return f"{error.problem}{legal}"
+    expected = "" if error.expected is None else f"; expected: {error.expected}"
+    return f"{error.problem}{expected}"

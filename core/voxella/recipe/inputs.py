@@ -44,7 +44,7 @@ class Data(Block):
     @model_validator(mode="after")
     def _positive_is_a_class(self) -> Data:
         if self.positive is not None and self.positive not in self.classes:
-            raise ValueError(f"positive is no class; legal: {', '.join(self.classes)}")
+            raise ValueError(f"positive is no class; expected: {', '.join(self.classes)}")
         return self
 
     @property
@@ -84,7 +84,9 @@ class Intensity(Block):
             )
         low, high = self.percentiles or self.window or (0.0, 1.0)
         if not low < high or (self.percentiles and not 0 <= low < high <= 100):
-            raise ValueError(f"received {low:g}, {high:g}; legal: low < high, percentiles 0 to 100")
+            raise ValueError(
+                f"received {low:g}, {high:g}; expected: low < high, percentiles 0 to 100"
+            )
         return self
 
 

@@ -20,7 +20,7 @@ Split = Literal["train", "val", "test"]
 
 def _known(name: str) -> str:
     if name not in SAMPLERS:
-        raise ValueError(f"received {quoted(name)}; legal: {', '.join(SAMPLERS)}")
+        raise ValueError(f"received {quoted(name)}; expected: {', '.join(SAMPLERS)}")
     return name
 
 

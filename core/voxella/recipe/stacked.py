@@ -34,7 +34,7 @@ def stacked(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     if channels % count:
         yield (
             ("latent", "channels"),
-            f"received {channels}: {count} sequences are encoded one by one and stacked; legal: "
+            f"received {channels}: {count} sequences are encoded one by one and stacked; expected: "
             f"{count} x the channels of one, such as {count * channels}",
         )
 
@@ -46,11 +46,11 @@ def _scales(latent: Latent, *, mixed: bool) -> Iterator[tuple[KeyPath, str]]:
         yield (
             ("latent", "scale_per"),
             f"received {latent.scale_per}, and latent.scale gives one number, {latent.scale:g}; "
-            "legal: set, or a scale that is measured (exact, first_batch)",
+            "expected: set, or a scale that is measured (exact, first_batch)",
         )
     if latent.scale_per == "sequence" and mixed:
         yield (
             ("latent", "scale_per"),
-            "received sequence, and every channel of the latent is of all sequences; legal: set, "
-            "channel, or autoencoder.per_sequence: true",
+            "received sequence, and every channel of the latent is of all sequences; expected: "
+            "set, channel, or autoencoder.per_sequence: true",
         )

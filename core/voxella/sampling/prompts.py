@@ -83,7 +83,7 @@ class TextPrompts:
         if len(fingerprints) > 1:
             raise UserError(
                 f"{own} and {reports} hold features of two text encoders",
-                legal="one encoder for the model's reports and for prompts",
+                expected="one encoder for the model's reports and for prompts",
                 remedy=f"name the encoder of the reports in text.encoder, then: rm -r {own}",
             )
         self.fingerprint = next(iter(fingerprints), None)

@@ -164,7 +164,7 @@ def cases_to_sample(settings: Sample, prepared: Manifest, *, quiet: bool = True)
         there = [name for name in ("train", "val", "test") if prepared.split(name)]
         raise UserError(
             "\n".join(f"the split {name} has no case" for name in empty),
-            legal=f"{', '.join(there)}, or several of them" if len(there) > 1 else None,
+            expected=f"{', '.join(there)}, or several of them" if len(there) > 1 else None,
             remedy=f"--set sample.split={next(iter(there), 'train')}",
         )
     for name in empty:

@@ -76,7 +76,7 @@ class Ruling:
         difference, answer = self.verdict.difference, self.verdict.answer
         if self.margin is None:
             # The whole reason stands under the table and in table.json.
-            why = (difference.note or "no interval").partition(" (legal: ")[0].partition(";")[0]
+            why = (difference.note or "no interval").partition(" (expected: ")[0].partition(";")[0]
             return f"{self.contest.name}: {answer} ({_cut(why)}), N = {difference.n}"
         low, high = self.margin
         return f"{self.contest.name}: {answer}, {low:.3g} to {high:.3g}, N = {difference.n}"

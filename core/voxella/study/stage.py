@@ -125,7 +125,7 @@ def _chosen(plan: Plan, only: tuple[str, ...]) -> list[Step]:
     if unknown:
         raise UserError(
             f"--only {', '.join(unknown)}: the study has no such recipe",
-            legal=", ".join(step.name for step in plan.steps),
+            expected=", ".join(step.name for step in plan.steps),
         )
     return [step for step in plan.steps if not only or step.name in only]
 

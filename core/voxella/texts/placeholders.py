@@ -48,7 +48,7 @@ _NOTHING = frozenset(
 
 
 def is_nothing(cell: str) -> bool:
-    """Tell whether a cell of ids, labels or numbers is empty, or says that it is: nan, N/A, a dash.
+    """Tell whether a cell of ids, labels or numbers is empty, or says so: nan, N/A, a dash.
 
     Programs write these for empty cells; taken by the letter, all patients without a number are
     one patient called nan.

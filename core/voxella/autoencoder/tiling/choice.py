@@ -135,7 +135,7 @@ def _given(window: Sequence[int], factor: int, latent: Latent) -> Windows:
     if not fits:
         raise UserError(
             f"latent.tiling {list(window)} does not suit volumes of {list(size)} voxels",
-            legal=f"auto, never, or {len(size)} numbers: multiples of {factor} from {least}, "
+            expected=f"auto, never, or {len(size)} numbers: multiples of {factor} from {least}, "
             "or as large as the volume",
         )
     cut = None if all(w >= n for w, n in zip(window, size, strict=True)) else tuple(window)

@@ -101,7 +101,7 @@ class _Join:
         if self.problems:
             raise UserError(
                 "\n".join([f"{len(self.problems)} entries are wrong:", *self.problems]),
-                remedy="mend the lists or the spreadsheet and import again; nothing was written",
+                remedy="fix the lists or the spreadsheet and import again; nothing was written",
             )
 
     def draft(self, entry: Entry) -> Draft | None:

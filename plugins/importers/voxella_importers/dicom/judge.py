@@ -90,7 +90,7 @@ def refuse(judged: Judged, more: list[str], *, skip_bad: bool) -> None:
     elif lines or more:
         raise UserError(
             "\n".join([*lines, *more]),
-            remedy="mend them, or leave bad studies and files out: --set skip_bad=true "
+            remedy="fix them, or leave bad studies and files out: --set skip_bad=true "
             "(--set show_paths=true tells where they lie; paths may hold names)",
         )
 

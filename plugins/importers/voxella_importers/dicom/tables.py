@@ -165,9 +165,9 @@ def _labels(
             label = ""
         if label and label not in settings.classes:
             # Not quoted: an identifier's column may be mapped to it.
-            legal = ", ".join([*settings.classes, *settings.label_names])
+            expected = ", ".join([*settings.classes, *settings.label_names])
             joined.problems.append(
-                f"labels: row {row.number}: its label is none of {legal} "
+                f"labels: row {row.number}: its label is none of {expected} "
                 "(map yours: --set 'label_names={...}')"
             )
             continue

@@ -62,7 +62,7 @@ def _files(source: Path) -> Iterator[tuple[Path, str, str, str]]:
     if not matches:
         raise UserError(
             f"{source}: no PI-CAI image found",
-            legal="<patient>/<patient>_<study>_<sequence>.mha, sequence one of "
+            expected="<patient>/<patient>_<study>_<sequence>.mha, sequence one of "
             f"{', '.join(SEQUENCES)}; or <patient>_<study>_0000.nii.gz",
             remedy="give the folder that the public fold archives were unpacked into",
         )

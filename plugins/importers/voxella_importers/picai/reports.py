@@ -56,7 +56,7 @@ def add_reports(
         except ValueError as error:
             problems.append(f"case {draft.id}: its report file {error}")
     if problems:
-        raise UserError("\n".join(problems), remedy="mend the files or reports_map")
+        raise UserError("\n".join(problems), remedy="fix the files or reports_map")
     for line in [*([note] if note else []), *reader.notes()]:
         warn(line)
     _tell(len(drafts), reports, files, lying)

@@ -51,13 +51,13 @@ class Prostate158Settings:
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         found = [
-            f"{argument}: {quoted(name)} is none of {', '.join(legal)}"
-            for argument, given, legal in (
+            f"{argument}: {quoted(name)} is none of {', '.join(expected)}"
+            for argument, given, expected in (
                 ("sequences", self.sequences, _SEQUENCES),
                 ("masks", self.masks, _MASKS),
             )
             for name in given
-            if name not in legal
+            if name not in expected
         ]
         if not self.sequences:
             found.append("sequences: at least one is needed")
@@ -110,7 +110,7 @@ class Prostate158Importer:
                         *problems.lines(),
                     ]
                 ),
-                legal="train/024/t2.nii.gz or 024/t2.nii.gz there, one folder a case",
+                expected="train/024/t2.nii.gz or 024/t2.nii.gz there, one folder a case",
                 remedy="unpack both archives of Prostate158 and give their folder: --set "
                 "images=FOLDER"
                 + ("" if bad == total else ", or leave these cases out: --set skip_bad=true"),
@@ -162,7 +162,7 @@ def _read_rows(settings: Prostate158Settings) -> list[tuple[int, Row, Split]]:
                 rows.append((int(cell), row, split))
     problems += [f"{source}: no table has the column {shown([column])}" for column in lacking]
     if problems:
-        raise UserError("\n".join(problems), remedy="mend the tables and import again")
+        raise UserError("\n".join(problems), remedy="fix the tables and import again")
     return rows
 
 

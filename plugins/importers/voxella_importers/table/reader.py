@@ -59,7 +59,7 @@ class TableImporter:
             count = len(rows.problems)
             raise UserError(
                 "\n".join([f"{settings.source}: {count} problems", *rows.problems]),
-                remedy="mend the table and import again; nothing was written",
+                remedy="fix the table and import again; nothing was written",
             )
         for note in rows.notes():
             warn(note)

@@ -60,7 +60,7 @@ class TableRows:
         if missing:
             raise UserError(
                 f"{settings.source}: no column {shown(missing)}",
-                legal=shown(self.table.columns),
+                expected=shown(self.table.columns),
                 remedy="map our names to yours: --set 'columns={id: YOURS, ...}'",
             )
         if not self.table.rows:
@@ -208,8 +208,8 @@ class TableRows:
         if is_nothing(label):
             return None
         told = "" if why_no_code(cell, longest=_LONGEST_CODE, most_words=1) else f" {quoted(cell)}"
-        legal = shown([*self.settings.classes, *self.settings.labels])
-        self._note(row, f"label{told} is none of {legal} (map it: --set 'labels={{...}}')")
+        expected = shown([*self.settings.classes, *self.settings.labels])
+        self._note(row, f"label{told} is none of {expected} (map it: --set 'labels={{...}}')")
         return None
 
     def _label_source(self, row: Row) -> str:
