@@ -12,7 +12,7 @@ from tiny_run import tiny_recipe
 
 from voxella.errors import UserError
 from voxella.recipe.block import FolderName
-from voxella.terminal import complain, make_console, say
+from voxella.terminal import complain, make_console, print_line
 from voxella.wording import quoted, visible, why_no_code
 
 ESCAPES = "\x1b[2J\x1b]0;title\x07 ok"
@@ -48,7 +48,7 @@ def test_a_class_is_a_short_name_and_a_sentence_is_not_quoted() -> None:
 
 
 def test_what_steers_a_terminal_is_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
-    say(f"[bold]{ESCAPES}[/nothing]")
+    print_line(f"[bold]{ESCAPES}[/nothing]")
     complain(ESCAPES)
     make_console(width=80).print(f"[red]{ESCAPES}", ":smile:")
     captured = capsys.readouterr()

@@ -34,7 +34,7 @@ from voxella.errors import UserError
 from voxella.files import make_folder, remove
 from voxella.observers.dispatch import ObserverSet
 from voxella.plugins.contracts import Autoencoder
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import AutoencoderTraining, Recipe
 from voxella.workspace.changes import refuse_changed
@@ -92,13 +92,13 @@ def train_autoencoder(
     }
     record = StageRecord(out, "train-autoencoder", inputs)
     if agreed(record.is_current() and (out / WEIGHTS).is_file()):
-        say(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
+        print_line(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
         return out
     if (out.parent / "train" / RECORD).is_file():
         # Another autoencoder would make that training's caches, and itself, another's.
         refuse_changed(record, run=out.parent, work=None, named=key_in_recipe)
     if given is not None:
-        say(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
+        print_line(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
     barrier()  # no process may still be reading the record
     run = _training(recipe, training, plan, model, volumes, order, record, ranks)
     if ranks.is_main:
@@ -138,7 +138,7 @@ def _begin(record: StageRecord, checkpoints: Checkpoints) -> None:
     record.invalidate()
     (record.folder / WEIGHTS).unlink(missing_ok=True)
     if checkpoints.are_of_another(record.hash):
-        say("train-autoencoder: the checkpoint is of other settings or data; starting anew")
+        print_line("train-autoencoder: the checkpoint is of other settings or data; starting anew")
         remove(checkpoints.folder)
 
 

@@ -11,7 +11,7 @@ from voxella.case.texts import ANY, REPORT, text_id, texts_of
 from voxella.errors import UserError
 from voxella.imaging.headers import is_raster
 from voxella.ldm.build import build_model
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.inputs import Text
 from voxella.recipe.model import Recipe
 from voxella.recipe.training import Loss, Vector
@@ -53,7 +53,7 @@ def check_training_labels(
             "recipes",
         )
     if bare:
-        say(
+        print_line(
             f"warning: {len(bare)} of {len(cases)} training cases have no label and {lost}: "
             f"{listed(bare)}",
             quiet=quiet,
@@ -100,7 +100,7 @@ def check_training_reports(
             "recipes",
         )
     if bare:
-        say(
+        print_line(
             f"warning: {len(bare)} of {len(cases)} training cases have no {wanted} and are shown "
             f"with the empty one: {listed(bare)}",
             quiet=quiet,

@@ -15,7 +15,7 @@ from voxella.case import Case, Manifest
 from voxella.classification.identity import identity_of, leaks, unmarked_images
 from voxella.engine.hashes import shared_hashes
 from voxella.errors import UserError
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.wording import listed
@@ -229,4 +229,4 @@ def _one_class(found: Examples, classes: list[str], settings: Classify) -> None:
                 f"{problem}: nothing can be learnt from it",
                 remedy="add such cases; for synthetic ones, sample more (--set sample.count=null)",
             )
-        say(f"warning: {problem}")
+        print_line(f"warning: {problem}")

@@ -91,7 +91,7 @@ class Assembly:
         splits = {draft.id: draft.split or self._split(draft.group) for draft in drafts}
         _check_splits(drafts, splits)
         _refuse_case_only(drafts)
-        _tell_alike(drafts, splits)
+        _warn_alike(drafts, splits)
         if self.copy:
             _refuse_detached(drafts)
         manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
@@ -190,7 +190,7 @@ def _refuse_case_only(drafts: Sequence[Draft]) -> None:
         )
 
 
-def _tell_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
+def _warn_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
     """Warn of patients who may be one: then a model is tested on whom it was trained on."""
     for group in alike(draft.group for draft in drafts):
         cases = [draft.id for draft in drafts if draft.group in group]

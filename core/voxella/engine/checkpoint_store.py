@@ -15,7 +15,7 @@ from voxella.errors import UserError
 from voxella.files import make_folder, publish_folder, remove, sha256_json, sweep
 from voxella.machine import raise_if_machine
 from voxella.process import PARTIAL, ProcessMark
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 
 __all__ = ["CheckpointStore", "Marker"]
@@ -161,7 +161,7 @@ class CheckpointStore:
                 return marker
             self._damaged.add(path)
             problems.append(f"{path} is damaged: {problem}")
-            say(f"{problems[-1]}; it is passed over", quiet=not self.ranks.is_main)
+            print_line(f"{problems[-1]}; it is passed over", quiet=not self.ranks.is_main)
         if problems:
             raise UserError(
                 "no checkpoint is sound, so training cannot go on from one:\n  "
@@ -178,7 +178,7 @@ class CheckpointStore:
             return f"{_COMPLETE} is not what was written"
         size = sum(found.size for found in marker.files.values())
         quiet = size < _QUIET_BYTES or not self.ranks.is_main
-        say(f"checking {size / 1e9:.1f} GB of {path}", quiet=quiet)
+        print_line(f"checking {size / 1e9:.1f} GB of {path}", quiet=quiet)
         names = sorted(marker.files)
         mine = (names[index] for index in self.ranks.share(len(names)))
         found = [

@@ -29,7 +29,7 @@ from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results
 from voxella.metrics.declared.lookup import Chosen, chosen_metrics, identity_of
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.sampling.stage import variants
@@ -128,7 +128,7 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
     current = agreed(record.is_current() and known is not None)
     barrier()  # No process may still be looking when another begins to write.
     if current:
-        say(f"evaluate: up to date, {out}", quiet=not ranks.is_main)
+        print_line(f"evaluate: up to date, {out}", quiet=not ranks.is_main)
     else:
         if ranks.is_main:
             record.invalidate()
@@ -226,7 +226,7 @@ def _judged(data_set: _DataSet, sets: Sets) -> UserError | None:
     shares = {space: _share(metrics, space) for space in SPACES}
     passed = judge(Manifest.read(data_set.samples), limit, shares, sets.hashes)
     if passed:
-        say(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")
+        print_line(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")
         return None
     try:
         require_gate(data_set.samples)

@@ -15,7 +15,7 @@ from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other, refuse_values
 from voxella.ldm.export import ModelFacts, load_facts
 from voxella.limits import SAMPLES
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Sample
@@ -116,7 +116,7 @@ def _sample_one(
     current = agreed(record.is_current() and not missing)
     barrier()  # No process may still be looking when another begins to write.
     if current:
-        say(f"sample: up to date, {out}", quiet=not ranks.is_main)
+        print_line(f"sample: up to date, {out}", quiet=not ranks.is_main)
         if ranks.is_main:
             keep_sheet(recipe.data, out, asked=recipe.sample.xlsx, anew=False)
         barrier()
@@ -168,7 +168,7 @@ def cases_to_sample(settings: Sample, prepared: Manifest, *, quiet: bool = True)
             remedy=f"--set sample.split={next(iter(there), 'train')}",
         )
     for name in empty:
-        say(f"warning: the split {name} has no case to make volumes for", quiet=quiet)
+        print_line(f"warning: the split {name} has no case to make volumes for", quiet=quiet)
     return [case for cases in of_splits.values() for case in cases[: settings.count]]
 
 

@@ -24,7 +24,7 @@ from voxella.machine import raise_if_machine
 from voxella.pipeline.preflight import check_encoders, check_sample_space, check_training
 from voxella.pipeline.run import run_stages
 from voxella.preparation.stage import check_prepare
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.sampling.prompt_files import check_prompts
 from voxella.sampling.prompt_values import PromptRules
@@ -70,14 +70,16 @@ def _run_all(
     start_distributed(ranks)
     failures = problems_of(chosen, ranks)
     for name, why in failures.items():
-        say(f"== {name}: cannot run: {why}", quiet=not ranks.is_main)
+        print_line(f"== {name}: cannot run: {why}", quiet=not ranks.is_main)
     ready = [step for step in chosen if step.name not in failures]
     for number, step in enumerate(ready, start=1):
-        say(f"== study {plan.name}, {number} of {len(ready)}: {step.name}", quiet=not ranks.is_main)
+        print_line(
+            f"== study {plan.name}, {number} of {len(ready)}: {step.name}", quiet=not ranks.is_main
+        )
         stopped = _stopped_by(partial(run, step), ranks)
         if stopped is not None:
             failures[step.name] = stopped
-            say(f"== {step.name} failed: {stopped}", quiet=not ranks.is_main)
+            print_line(f"== {step.name} failed: {stopped}", quiet=not ranks.is_main)
         _give_back_memory()
     write_study(plan, failures, ranks)
     return failures
@@ -89,7 +91,7 @@ def write_study(plan: Plan, failures: dict[str, str], ranks: Ranks) -> None:
     tables = tables_of(plan, failures, ranks)
     if ranks.is_main:
         for path in write_tables(plan, tables):
-            say(f"study: {path}")
+            print_line(f"study: {path}")
     barrier()
 
 

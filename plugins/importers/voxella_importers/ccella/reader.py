@@ -45,7 +45,7 @@ class CcellaImporter:
         join.refuse()
         drafts = self._with_images(drafts, join.images)
         _refuse_torn_patients(drafts)
-        _tell(drafts, entries, marks)
+        _warn(drafts, entries, marks)
         for note in join.reader.notes():
             warn(note)
         return self.assembly.write(drafts, Path(out))
@@ -211,7 +211,7 @@ def _refuse_torn_patients(drafts: list[Draft]) -> None:
         )
 
 
-def _tell(drafts: list[Draft], entries: list[Entry], marks: dict[str, Marks]) -> None:
+def _warn(drafts: list[Draft], entries: list[Entry], marks: dict[str, Marks]) -> None:
     """Say what the lists and the spreadsheet do not know of each other, and what is not used."""
     folders = {entry.folder for entry in entries}
     if marks and (without := len(folders - set(marks))):

@@ -17,7 +17,7 @@ from voxella.progress import Steps
 from voxella_importers.dicom.choice import Chosen, name_series
 from voxella_importers.dicom.headers import Asked
 from voxella_importers.dicom.identity import Identity, load_identity
-from voxella_importers.dicom.judge import Judged, judge, refuse, tell
+from voxella_importers.dicom.judge import Judged, judge, refuse, warn_of_doubts
 from voxella_importers.dicom.keep import as_conditions
 from voxella_importers.dicom.pixels import write_stack
 from voxella_importers.dicom.scan import scan
@@ -73,8 +73,8 @@ class DicomImporter:
         judged = judge(found, settings)
         joined = join_tables(judged.joins, settings, identity, out)
         refuse(judged, joined.problems, skip_bad=settings.skip_bad)
-        tell(found, judged)
-        joined.tell()
+        warn_of_doubts(found, judged)
+        joined.warn()
         identity.keep()
         journal = Journal(out, identity)
         self._convert(judged, journal, out)

@@ -16,7 +16,7 @@ from voxella_importers.dicom.scan import BadFile, Scan, Study
 from voxella_importers.dicom.settings import DicomSettings
 from voxella_importers.dicom.stack import Refusal
 
-__all__ = ["Judged", "judge", "refuse", "tell"]
+__all__ = ["Judged", "judge", "refuse", "warn_of_doubts"]
 
 _NAMED = 5
 _PATHS_AT_MOST = 20
@@ -95,7 +95,7 @@ def refuse(judged: Judged, more: list[str], *, skip_bad: bool) -> None:
         )
 
 
-def tell(found: Scan, judged: Judged) -> None:
+def warn_of_doubts(found: Scan, judged: Judged) -> None:
     """Warn of what is imported and should be looked at."""
     thickness: dict[str, list[str]] = defaultdict(list)
     holes: list[str] = []

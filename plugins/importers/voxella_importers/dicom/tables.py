@@ -45,7 +45,7 @@ class Joined:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Warn of what was left over."""
         for note in self.notes:
             warn(note)

@@ -94,7 +94,7 @@ class PicaiImporter:
                 if draft.split is None:
                     problems.add(draft.id, f"not in {name}")
         if official is not None or marks is not None:
-            _tell_absent(drafts, marks or official or {})
+            _warn_absent(drafts, marks or official or {})
         drafts = self._judged(drafts, problems)
         drafts = _labelled(drafts, marks, settings)
         if settings.masks and settings.labels is not None:
@@ -126,7 +126,7 @@ class PicaiImporter:
         return [draft for draft in drafts if draft.id not in bad]
 
 
-def _tell_absent(drafts: list[Draft], known: Collection[str]) -> None:
+def _warn_absent(drafts: list[Draft], known: Collection[str]) -> None:
     """Say which studies are known and have no images here: a fold that was not unpacked, say."""
     found = {draft.id for draft in drafts}
     absent = sorted(case for case in known if case not in found)

@@ -59,11 +59,11 @@ def add_reports(
         raise UserError("\n".join(problems), remedy="fix the files or reports_map")
     for line in [*([note] if note else []), *reader.notes()]:
         warn(line)
-    _tell(len(drafts), reports, files, lying)
+    _warn(len(drafts), reports, files, lying)
     return [replace(draft, report=reports.get(draft.id)) for draft in drafts]
 
 
-def _tell(
+def _warn(
     cases: int, reports: dict[str, Report | None], files: dict[str, Path], lying: list[Path]
 ) -> None:
     """Warn of reports that no case uses and of cases without a report."""
