@@ -18,10 +18,10 @@ from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.check.conditions import check_training_conditions, condition_findings
 from voxella.conditioning import Conditioning
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import encoded, refuse_other, refuse_values, seen, wrong_conditions
 from voxella.ldm.export import load_facts
@@ -134,11 +134,15 @@ def test_a_case_keeps_numbers_and_codes_and_no_sentence() -> None:
         assert secret not in str(refused.value)
 
 
-def maker_of(recipe: Recipe, run: Path, values: Callable[[int], Mapping[str, Any]]) -> BatchMaker:
+def builder_of(
+    recipe: Recipe, run: Path, values: Callable[[int], Mapping[str, Any]]
+) -> LatentBatchBuilder:
     folders = conditioned_run(recipe, run, values)
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    return BatchMaker(BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0)
+    return LatentBatchBuilder(
+        BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0
+    )
 
 
 def conditioned_run(
@@ -158,11 +162,11 @@ def known(n: int) -> dict[str, Any]:
     return {"age": 40.0 + 5 * n, "scanner": "AB"[n % 2]} if n != 2 else {}
 
 
-VISITS = [Visit(f"case-{n}", 0) for n in range(4)]
+KEYS = [SampleKey(f"case-{n}", 0) for n in range(4)]
 
 
 def test_a_batch_holds_every_condition_of_its_cases(tmp_path: Path) -> None:
-    batch = maker_of(tiny_recipe(*BOTH, name="base"), tmp_path, known).make(VISITS)
+    batch = builder_of(tiny_recipe(*BOTH, name="base"), tmp_path, known).make(KEYS)
     expected = [[-1.0, 1.0], [-0.8, 1.0], [0.0, 0.0], [-0.4, 1.0]]
     torch.testing.assert_close(batch.conditions["age"], torch.tensor(expected))
     assert batch.conditions["scanner"].tolist() == [[1, 0], [0, 1], [0, 0], [0, 1]]
@@ -173,12 +177,12 @@ def test_dropout_takes_all_conditions_of_a_case_and_both_takes_the_text_too(
     tmp_path: Path,
 ) -> None:
     vectors = "vectors=[{name: class, scale: 1}, {name: age, scale: 1}, {name: scanner, scale: 1}]"
-    visits = [Visit(f"case-{n % 7}", epoch) for n, epoch in enumerate(range(200))]
+    keys = [SampleKey(f"case-{n % 7}", epoch) for n, epoch in enumerate(range(200))]
 
     def shown(*overrides: str) -> tuple[Tensor, Tensor, Tensor]:
         recipe = tiny_recipe(BOTH[0], vectors, *overrides)
-        maker = maker_of(recipe, tmp_path / "-".join(overrides), lambda n: known(n) or known(1))
-        batch = maker.make(visits)
+        builder = builder_of(recipe, tmp_path / "-".join(overrides), lambda n: known(n) or known(1))
+        batch = builder.make(keys)
         assert batch.drop_label is not None
         age, scanner = batch.conditions["age"][:, 1] > 0, batch.conditions["scanner"].any(dim=1)
         assert torch.equal(age, scanner), "one condition was dropped without the other"
@@ -286,7 +290,7 @@ def test_a_conditioner_is_called_with_what_it_needs_by_name(
 def test_a_condition_without_conditioner_is_joined_as_a_vector(tmp_path: Path) -> None:
     recipe = tiny_recipe(*BOTH, name="base")
     model = build_model(recipe)
-    batch = maker_of(recipe, tmp_path, known).make(VISITS)
+    batch = builder_of(recipe, tmp_path, known).make(KEYS)
     told = model.condition(
         timesteps=batch.timesteps, spacing_mm=batch.spacing_mm, conditions=batch.conditions
     )

@@ -266,7 +266,7 @@ def test_processes_share_the_draws_of_a_study(
     for rank in range(3):
         number = -1
 
-        def gathered(value: Any, rank: int = rank) -> list[Any]:
+        def all_gather_object(value: Any, rank: int = rank) -> list[Any]:
             nonlocal number
             if isinstance(value, bool):
                 return [value] * 3
@@ -277,7 +277,7 @@ def test_processes_share_the_draws_of_a_study(
             return [parts[other][number] if other <= rank else later[other] for other in range(3)]
 
         for name in ("study.cases", "evaluation.draws"):
-            monkeypatch.setattr(f"voxella.{name}.gathered", gathered)
+            monkeypatch.setattr(f"voxella.{name}.all_gather_object", all_gather_object)
         cases = StudyCases(two_runs, torch.device("cpu"))
         cases.share_draws(wanted, Ranks(rank, rank, 3))
     # Of 40 draws, in blocks of 25.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from voxella.autoencoder.adversary import Adversary, AdversaryTraining, check_edges
 from voxella.autoencoder.export import FACTS, export
 from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan, build_autoencoder, fingerprint
-from voxella.autoencoder.patches import PatchMaker, PatchOrder
+from voxella.autoencoder.patches import PatchBatchBuilder, PatchOrder
 from voxella.autoencoder.settings import (
     check_settings,
     deciding_settings,
@@ -27,7 +27,7 @@ from voxella.data.volumes import PreparedVolumes
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.ema import Masters
-from voxella.engine.runtime import agreed, barrier, gather_state, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, gather_state, start_distributed
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
@@ -91,7 +91,7 @@ def train_autoencoder(
         "seed": recipe.seed,
     }
     record = StageRecord(out, "train-autoencoder", inputs)
-    if agreed(record.is_current() and (out / WEIGHTS).is_file()):
+    if broadcast_object(record.is_current() and (out / WEIGHTS).is_file()):
         print_line(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
         return out
     if (out.parent / "train" / RECORD).is_file():
@@ -181,7 +181,7 @@ def _training(
         optimizer=optimizer(training),
         deepspeed=block,
         model=AutoencoderTask(model, training, networks, adversary),
-        maker=PatchMaker(volumes, recipe.seed, model.latent_channels, model.factor),
+        builder=PatchBatchBuilder(volumes, recipe.seed, model.latent_channels, model.factor),
         monitor=AutoencoderMonitor(ranks),
         provenance=Provenance(record.hash, ranks.world, stage, 1.0),
         checkpoints=Checkpoints(out / CHECKPOINTS, keep=_KEPT, ranks=ranks, zero_stage=stage),

@@ -21,7 +21,7 @@ from voxella.cache.text import (
 from voxella.cache.text_encoder import build_text_encoder, encoding_ranks, require_one_encoder
 from voxella.cache.text_facts import print_text_facts
 from voxella.cache.text_origin import TextOrigin
-from voxella.engine.runtime import agreed, barrier
+from voxella.engine.runtime import barrier, broadcast_object
 from voxella.files import sha256_json, stat_marks
 from voxella.plugins.contracts import TextEncoder, unknown_counts
 from voxella.progress import Steps, print_line
@@ -90,12 +90,12 @@ class TextEncoding:
                 made otherwise, hosts hold different weights, or the disk is too small.
         """
         marks = self._marks()
-        if agreed(self._is_unchanged(marks)):
+        if broadcast_object(self._is_unchanged(marks)):
             return print_line(f"text: up to date ({self.folder})", quiet=rank != 0)
         encoding = encoding_ranks(world)
         plan = self._plan() if rank in encoding else None
         require_one_encoder(None if plan is None else plan.origin.fingerprint)
-        if agreed(plan is not None and plan.is_current):
+        if broadcast_object(plan is not None and plan.is_current):
             return print_line(f"text: up to date ({self.folder})", quiet=rank != 0)
         if rank == 0 and plan is not None:
             plan.record.invalidate()

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.machine import raise_if_machine
@@ -66,7 +66,7 @@ def encoding_ranks(world: int) -> list[int]:
 
     Processes that are not connected know nothing of each other: each encodes its share.
     """
-    local_ranks = gathered(Ranks.from_environment().local_rank)
+    local_ranks = all_gather_object(Ranks.from_environment().local_rank)
     if len(local_ranks) != world:
         return list(range(world))
     return [number for number, local in enumerate(local_ranks) if number == 0 or local == 0]
@@ -78,7 +78,7 @@ def require_one_encoder(fingerprint: str | None) -> None:
     Raises:
         UserError: The hosts' folders hold different weights.
     """
-    known = {number: found for number, found in enumerate(gathered(fingerprint)) if found}
+    known = {number: found for number, found in enumerate(all_gather_object(fingerprint)) if found}
     other = [number for number, found in known.items() if found != next(iter(known.values()))]
     if other:
         raise UserError(

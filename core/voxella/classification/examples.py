@@ -1,7 +1,7 @@
 """Which images a classifier learns from and which it is measured on.
 
 Validation and test images are real, always. Synthetic ones may stand for training cases only: a
-twin of a held-out patient would carry the test into the training.
+counterpart of a held-out patient would carry the test into the training.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def select(
 
     Raises:
         UserError: Naming everything that forbids training: no validation case, no labelled case, a
-            class that is absent, labels that are no classes, twins of held-out patients.
+            class that is absent, labels that are no classes, counterparts of held-out patients.
     """
     foreign = [path for each in (prepared, samples) if each for path in unmarked_images(each)]
     picker = _Picker(classes, shared_hashes(foreign, ranks))

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from voxella.classification.batches import ImageBatch, ImageMaker
+from voxella.classification.batches import ImageBatch, ImageBatchBuilder
 from voxella.classification.examples import Example
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.files import write_text_atomic
 from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
 from voxella.ranks import Ranks
@@ -71,7 +71,7 @@ class Answer:
 @torch.no_grad()
 def predict(
     forward: Callable[[ImageBatch], dict[str, Tensor]],
-    maker: ImageMaker,
+    builder: ImageBatchBuilder,
     ranks: Ranks,
     batch_size: int,
 ) -> dict[str, Answer]:
@@ -83,17 +83,17 @@ def predict(
     Args:
         forward: A :class:`voxella.classification.task.ClassifierTask` in evaluation mode, or the
             engine around it.
-        maker: Makes batches of the cases, without random changes.
+        builder: Makes batches of the cases, without random changes.
         ranks: This process.
         batch_size: Cases per forward pass.
     """
-    ids = sorted(maker.cases)
+    ids = sorted(builder.cases)
     parts = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
     mine = [parts[index] for index in ranks.share(len(parts))]
     found: dict[str, Answer] = {}
     for index in range(-(-len(parts) // ranks.world)):
         part = mine[index] if index < len(mine) else parts[-1]
-        batch = maker.make([Visit(case_id, 0) for case_id in part]).to(ranks.device)
+        batch = builder.make([SampleKey(case_id, 0) for case_id in part]).to(ranks.device)
         outputs = forward(batch)
         if index < len(mine):
             likely = outputs["logits"].double().softmax(dim=1).tolist()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from voxella.classification.choice import BEST, read_best
+from voxella.classification.best_checkpoint import BEST, read_best
 from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.classification.store import INPUT_SETTINGS
 from voxella.classification.task import ClassifierTask, build_task

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.evaluation.networks import kind_of
 from voxella.evaluation.plan import Plan
@@ -107,7 +107,7 @@ def shared_values(
             advance=steps.advance,
         )
     values = np.empty(count)
-    for rank, part in enumerate(gathered(own.tolist())):
+    for rank, part in enumerate(all_gather_object(own.tolist())):
         values[whose == rank] = part
     return values
 

@@ -62,7 +62,7 @@ def label_agreement(
         seed: Of every draw.
         sets: Who takes part.
         answers: The classifier.
-        real: Holds its answers on held-out real cases.
+        real: Holds its predictions on held-out real cases.
         made: On synthetic cases.
     """
     known, split = held_out(data.classes, answers.kept, sets)

@@ -12,7 +12,7 @@ from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.check.synthetic_sets import data_sets_in
 from voxella.data.gate import hold, judge, require_gate
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
 from voxella.evaluation.adherence import probe_for
 from voxella.evaluation.classifier import kept_classifier
@@ -101,7 +101,7 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
             hold(data_set.samples, settings.gate)
         sets = read_sets(SetSettings.of(data_set.recipe), prepared, data_set.samples, ranks)
         _measure(data_set, folders, sets, eyes, ranks)
-        problem = agreed(_judged(data_set, sets) if ranks.is_main else None)
+        problem = broadcast_object(_judged(data_set, sets) if ranks.is_main else None)
         held_back += [problem] if problem is not None else []
     if held_back:
         raise UserError("\n".join(str(problem) for problem in held_back))
@@ -125,7 +125,7 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
     recipe, out = data_set.recipe, data_set.out
     record = StageRecord(out, "evaluate", _inputs(data_set, folders, sets, eyes))
     known = read_metrics(out)
-    current = agreed(record.is_current() and known is not None)
+    current = broadcast_object(record.is_current() and known is not None)
     barrier()  # No process may still be looking when another begins to write.
     if current:
         print_line(f"evaluate: up to date, {out}", quiet=not ranks.is_main)

@@ -13,16 +13,16 @@ from voxella.case import Case, Manifest
 from voxella.case.texts import ANY
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
@@ -66,17 +66,17 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     refuse_values(recipe.conditions, cases.values())
     latents, text = _caches(recipe.latent, recipe.text, folders, cases)
     record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents, text, cases))
-    if agreed(record.is_current() and is_whole(folders.model, record.facts)):
+    if broadcast_object(record.is_current() and is_whole(folders.model, record.facts)):
         return folders.model
 
     model = build_model(recipe)
     if text is not None:
         model.null_text = text.empty.float()[None]
-    maker = BatchMaker(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
+    builder = LatentBatchBuilder(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
     batch_size = int(recipe.deepspeed["train_batch_size"])
     passes = recipe.autoencoder.passes(recipe.data.sequences)
-    model.latent_scale = latent_scale(recipe.latent, maker, batch_size, passes)
-    maker = replace(maker, scale=model.latent_scale)
+    model.latent_scale = latent_scale(recipe.latent, builder, batch_size, passes)
+    builder = replace(builder, scale=model.latent_scale)
     stage = zero_stage(recipe.deepspeed)
     provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
     checkpoints = Checkpoints(
@@ -99,9 +99,9 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     if recipe.train.panel_every:
         generation, plan = GenerationSettings.of(recipe), AutoencoderPlan.of(recipe)
         steps = recipe.train.panel_steps
-        panel = make_panel(steps, generation, plan, folders, maker, ranks, observers)
+        panel = make_panel(steps, generation, plan, folders, builder, ranks, observers)
     if recipe.train.validate_every:
-        validation = _validation(recipe.deepspeed, folders, maker, ranks)
+        validation = _validation(recipe.deepspeed, folders, builder, ranks)
     training = Training(
         recipe=recipe,
         stage="train",
@@ -112,7 +112,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         optimizer=recipe.optimizer,
         deepspeed=recipe.deepspeed,
         model=model,
-        maker=maker,
+        builder=builder,
         monitor=Monitor(ranks, recipe.diffusion.steps, class_weight=recipe.loss.class_weight),
         provenance=provenance,
         checkpoints=checkpoints,
@@ -135,7 +135,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         observers.run_end(status)
     if stopped:
         return None
-    export(folders, training, maker, engine, ema)
+    export(folders, training, builder, engine, ema)
     if ranks.is_main:
         record.complete(
             steps=training.total_steps,
@@ -146,7 +146,9 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     return folders.model
 
 
-def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int, passes: int = 1) -> Scale:
+def latent_scale(
+    latent: Latent, builder: LatentBatchBuilder, batch_size: int, passes: int = 1
+) -> Scale:
     """Return the factor on latents: a statistic of the training set, the same on every process.
 
     ``exact`` is of what is learnt from: means where ``latent.draw`` is ``mean``, else draws.
@@ -156,11 +158,11 @@ def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int, passes: int
     """
     wanted = latent.scale
     if wanted == "exact":
-        return exact_scale(latent, passes, maker.latents.statistics)
+        return exact_scale(latent, passes, builder.latents.statistics)
     if wanted == "first_batch":
-        seed = maker.settings.seed
-        first = Order(list(maker.cases), seed=seed, batch_size=batch_size).step(0)
-        return scale_of_draws(latent, passes, maker.make(first).latents)
+        seed = builder.settings.seed
+        first = DataOrder(list(builder.cases), seed=seed, batch_size=batch_size).step(0)
+        return scale_of_draws(latent, passes, builder.make(first).latents)
     return float(wanted)
 
 
@@ -187,22 +189,22 @@ def _caches(
 
 
 def _validation(
-    block: dict[str, Any], folders: Folders, maker: BatchMaker, ranks: Ranks
+    block: dict[str, Any], folders: Folders, builder: LatentBatchBuilder, ranks: Ranks
 ) -> Validation | None:
     """Return the validation loss of the split val, or None when it is empty."""
     held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
     if not held_out:
         return None
-    refuse_values(maker.settings.conditions, held_out.values())
-    maker.latents.require(held_out)
-    if maker.text is not None:
-        maker.text.require(held_out)
+    refuse_values(builder.settings.conditions, held_out.values())
+    builder.latents.require(held_out)
+    if builder.text is not None:
+        builder.text.require(held_out)
     config = deepspeed_config(block, world=ranks.world, device=None)
     size = int(config["train_micro_batch_size_per_gpu"])
     # Held-out cases keep their conditions and their first text: what is measured must not be a
     # matter of chance.
-    kept = replace(maker.settings, dropout=Dropout())
-    held = replace(maker, settings=kept, cases=held_out, draws_text=False)
+    kept = replace(builder.settings, dropout=Dropout())
+    held = replace(builder, settings=kept, cases=held_out, draws_text=False)
     return Validation(held, ranks, size)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from voxella.case import MANIFEST, Case, Manifest
 from voxella.case.texts import texts_of
 from voxella.data.pseudonyms import Pseudonyms
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other, refuse_values
@@ -113,7 +113,7 @@ def _sample_one(
     )
     data_set = SampleSet(recipe, folders, out, origin, Scans(folders), names)
     missing = {job.sample_id for job in jobs if not is_done(out, job)}
-    current = agreed(record.is_current() and not missing)
+    current = broadcast_object(record.is_current() and not missing)
     barrier()  # No process may still be looking when another begins to write.
     if current:
         print_line(f"sample: up to date, {out}", quiet=not ranks.is_main)
@@ -124,7 +124,7 @@ def _sample_one(
     if ranks.is_main:
         record.invalidate()
     # Shared by what rank 0 sees to be missing: over a network another may see it later.
-    missing = agreed(missing)
+    missing = broadcast_object(missing)
     if ranks.is_main:
         drop_real_names(out, jobs)
     if missing:

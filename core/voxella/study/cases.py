@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.evaluation.distances import thinned
 from voxella.evaluation.draws import shared_values
@@ -92,7 +92,7 @@ class StudyCases:
             if number_of(contest.metric).family == "fid"
         }
         for name, kind in sorted(of):
-            if all(gathered(self._has_draws(name, kind))):
+            if all(all_gather_object(self._has_draws(name, kind))):
                 real, synthetic = self._vectors(name, kind)
                 asked = self._asked(name, kind)
                 draws = shared_draws(real, synthetic, **asked)

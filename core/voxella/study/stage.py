@@ -16,7 +16,7 @@ import torch
 
 from voxella.check.training import check_model
 from voxella.classification.stage import check_classify, classify
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
 from voxella.evaluation.networks import check_evaluation
 from voxella.evaluation.stage import evaluate
@@ -107,7 +107,7 @@ def tables_of(plan: Plan, failures: dict[str, str], ranks: Ranks) -> list[Filled
         The tables; none on the other processes.
     """
     results = {step.name: read_result(step, failures.get(step.name)) for step in plan.steps}
-    results = agreed(results)
+    results = broadcast_object(results)
     cases = StudyCases(plan, ranks.device)
     every = (contest for table in plan.tables for contest in contests(table.study))
     cases.share_draws((one for one in every if _is_measured(one, results)), ranks)

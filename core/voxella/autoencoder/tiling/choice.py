@@ -19,7 +19,7 @@ from voxella.autoencoder.load import AutoencoderPlan, LoadedAutoencoder
 from voxella.autoencoder.tiling.autoencoder import HALO, TiledAutoencoder, Windows
 from voxella.autoencoder.tiling.memory import available_bytes, pass_bytes
 from voxella.autoencoder.tiling.windows import window_sizes
-from voxella.engine.runtime import agreed
+from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.machine import raise_if_machine
@@ -81,7 +81,7 @@ def tiled(
     count = _known_count(known, found, batch_size)
     number = _decoded_at_once(coder, plan, device, batch_size) if count is None else count
     # One choice for all processes: those of other hosts may have less memory, or more.
-    windows, at_once = (found, number) if alone else agreed((found, number))
+    windows, at_once = (found, number) if alone else broadcast_object((found, number))
     if record is not None and (count is None or (plan.latent.tiling == "auto" and not known)):
         kept = {"batch_size": batch_size, "decode_batch": at_once}
         write_json_atomic(record, sealed({"settings": settings, **windows.as_json(), **kept}))

@@ -16,8 +16,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from voxella.case import Case, Manifest
-from voxella.classification.batches import ImageBatch, ImageMaker
-from voxella.classification.choice import EpochChoice, read_best
+from voxella.classification.batches import ImageBatch, ImageBatchBuilder
+from voxella.classification.best_checkpoint import BestCheckpoint, read_best
 from voxella.classification.compare import compare_scenarios
 from voxella.classification.examples import Example, require_validation
 from voxella.classification.outcome import curves, over_seeds
@@ -216,11 +216,11 @@ def test_the_best_auc_wins_then_the_lowest_loss_then_the_first(
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     examples = chosen(recipe, real, None)
     store.build(examples.all.values(), ALONE)
-    maker = ImageMaker(examples.val, store, ["negative", "positive"], "positive", seed=0)
+    builder = ImageBatchBuilder(examples.val, store, ["negative", "positive"], "positive", seed=0)
 
-    def choice(first: int = 0, training: str = "a") -> EpochChoice:
-        return EpochChoice(
-            tmp_path / "fit", maker, ALONE, 1, every=1, last=9, training=training, first=first
+    def choice(first: int = 0, training: str = "a") -> BestCheckpoint:
+        return BestCheckpoint(
+            tmp_path / "fit", builder, ALONE, 1, every=1, last=9, training=training, first=first
         )
 
     engine, chooser = _Engine(), choice()
