@@ -38,13 +38,13 @@ def builder(kind: str, name: str) -> Callable[..., Any]:
     return build_it
 
 
-def build(kind: str, component: Component, **wired: Any) -> Any:  # noqa: ANN401 - any plugin's object
+def build(kind: str, component: Component, **injected: Any) -> Any:  # noqa: ANN401 - any plugin's object
     """Build a recipe's component.
 
     Args:
         kind: The plugin's kind.
         component: Its block in the recipe: a name and the builder's arguments.
-        wired: What the engine supplies; passed on where the builder declares it, else dropped.
+        injected: What the engine supplies; passed on where the builder declares it, else dropped.
 
     Raises:
         UserError: As :func:`builder`; or the recipe gives an unknown argument, leaves out a
@@ -55,15 +55,15 @@ def build(kind: str, component: Component, **wired: Any) -> Any:  # noqa: ANN401
     problems = [
         f"{kind}: {component.name}: the engine supplies {quoted(key)}, so a recipe cannot set it"
         for key in component.arguments
-        if key in wired
+        if key in injected
     ]
-    expected = [key for key in signature.parameters if key not in wired]
+    expected = [key for key in signature.parameters if key not in injected]
     problems += [
         f"{kind}: {component.name}: no argument {quoted(key)}{nearest(key, expected)}"
         for key in component.arguments
         if key not in signature.parameters
     ]
-    given = component.arguments | {k: v for k, v in wired.items() if k in signature.parameters}
+    given = component.arguments | {k: v for k, v in injected.items() if k in signature.parameters}
     problems += [
         f"{kind}: {component.name}: argument {quoted(key)} is missing"
         for key, parameter in signature.parameters.items()

@@ -81,7 +81,7 @@ def dicom(
         val_share: Share of patients held out for validation.
         test_share: Share of patients held out for testing.
     """
-    from voxella.data.drafts import Assembly
+    from voxella.data.drafts import DatasetWriter
     from voxella_importers.dicom.importer import DicomImporter
     from voxella_importers.dicom.settings import DicomSettings
 
@@ -105,8 +105,10 @@ def dicom(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(copy=False, seed=seed, val_share=val_share, test_share=test_share)
-    return DicomImporter(settings, assembly)
+    dataset_writer = DatasetWriter(
+        copy=False, seed=seed, val_share=val_share, test_share=test_share
+    )
+    return DicomImporter(settings, dataset_writer)
 
 
 @hookimpl

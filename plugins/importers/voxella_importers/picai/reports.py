@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from voxella.data.drafts import Draft, warn
+from voxella.data.drafts import CaseDraft, warn
 from voxella.data.report_map import read_report_map, reports_in
 from voxella.data.reports import Report, ReportReader
 from voxella.errors import UserError
@@ -18,14 +18,14 @@ __all__ = ["add_reports"]
 
 
 def add_reports(
-    drafts: Sequence[Draft],
+    drafts: Sequence[CaseDraft],
     folder: Path | None,
     reports_map: Path | None,
     reader: ReportReader,
     *,
     encoding: str | None = None,
     visible_only: bool = False,
-) -> list[Draft]:
+) -> list[CaseDraft]:
     """Return the drafts with their reports; say how many reports and cases are left over.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from voxella.case import Manifest, Split
 from voxella.data.cells import number_or_text
-from voxella.data.drafts import Assembly, Draft, warn
+from voxella.data.drafts import CaseDraft, DatasetWriter, warn
 from voxella.data.grouping import Problems, image_problem
 from voxella.data.mask_grids import off_grid, read_grid
 from voxella.data.rows.read import Row, read_table, shown
@@ -73,12 +73,12 @@ class Prostate158Importer:
         UserError: On construction, naming everything wrong with the settings.
     """
 
-    def __init__(self, settings: Prostate158Settings, assembly: Assembly) -> None:
+    def __init__(self, settings: Prostate158Settings, dataset_writer: DatasetWriter) -> None:
         problems = settings.problems()
         if problems:
             raise UserError("\n".join(f"importer prostate158: {problem}" for problem in problems))
         self.settings = settings
-        self.assembly = assembly
+        self.dataset_writer = dataset_writer
 
     def __call__(self, out: Path) -> Manifest:
         """Write the manifest (and images, where they are copied) under ``out``.
@@ -97,7 +97,7 @@ class Prostate158Importer:
         if join.masks.cases:
             told = "\n".join(join.masks.lines())
             warn(f"{len(join.masks.cases)} of {len(drafts)} cases lack a mask:\n{told}")
-        return self.assembly.write(drafts, Path(out))
+        return self.dataset_writer.write(drafts, Path(out))
 
     def _judge(self, bad: int, total: int, problems: Problems) -> None:
         """Refuse cases without images, or say that they are left out."""
@@ -175,11 +175,11 @@ class _Join:
         self.problems = Problems()
         self.masks = Problems()
 
-    def draft(self, number: int, row: Row, split: Split) -> Draft:
+    def draft(self, number: int, row: Row, split: Split) -> CaseDraft:
         """Return a case's draft; what is wrong with its files is noted."""
         case = f"{number:03d}"
         drawn = any(_drawn(row.cells.get(column, "")) for column in _TUMOR)
-        draft = Draft(
+        draft = CaseDraft(
             id=case,
             group=case,
             images=dict(self._images(case, number, row)),
@@ -209,7 +209,7 @@ class _Join:
                 self.problems.add(case, problem)
             yield sequence, path
 
-    def _add_mask(self, draft: Draft, number: int, row: Row, mask: str) -> None:
+    def _add_mask(self, draft: CaseDraft, number: int, row: Row, mask: str) -> None:
         cells = [row.cells.get(column, "") for column in _MASKS[mask]]
         cell = next((cell for cell in cells if cell), "")
         path = self.folders.locate(number, cell)

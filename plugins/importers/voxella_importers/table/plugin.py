@@ -82,7 +82,7 @@ def table(
         parquet_above: More cases than these become ``manifest.parquet``, which no process reads
             whole, in place of ``manifest.jsonl``.
     """
-    from voxella.data.drafts import Assembly
+    from voxella.data.drafts import DatasetWriter
     from voxella_importers.table.reader import TableImporter
     from voxella_importers.table.settings import TableSettings, columns_as_now, text_columns
 
@@ -104,14 +104,14 @@ def table(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(
+    dataset_writer = DatasetWriter(
         copy=copy,
         seed=seed,
         val_share=val_share,
         test_share=test_share,
         parquet_above=parquet_above,
     )
-    return TableImporter(settings, assembly)
+    return TableImporter(settings, dataset_writer)
 
 
 @hookimpl
