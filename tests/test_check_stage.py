@@ -18,10 +18,10 @@ from voxella.check.cases import CheckReport
 from voxella.check.catalogue import CATALOGUE
 from voxella.check.examine import CaseFacts, examine
 from voxella.check.finding import SEVERITIES, Finding
+from voxella.check.printing import print_quick_check
 from voxella.check.quick import quick_check, read_leniently
 from voxella.check.settings import CaseImages, CheckSettings
 from voxella.check.stage import check
-from voxella.check.tell import print_quick_check
 from voxella.cli import main
 from voxella.data.importing import importer_component
 from voxella.errors import UserError

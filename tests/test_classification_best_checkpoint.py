@@ -65,14 +65,14 @@ def ids(examples: dict[str, Example]) -> set[str]:
 
 def test_the_scenarios_train_on_what_their_names_say(real: Manifest, tmp_path: Path) -> None:
     made = synthetic_cases(tmp_path / "made", real)
-    own, twins = {c.id for c in real.split("train")}, {c.id for c in made}
+    own, counterparts = {c.id for c in real.split("train")}, {c.id for c in made}
     expected = {
         "real": [own],
-        "synth_clinical": [twins],
-        "synth_predicted": [twins],
-        "real_synth_clinical": [own | twins],
-        "real_synth_predicted": [own | twins],
-        "pretrain_finetune": [twins, own],
+        "synth_clinical": [counterparts],
+        "synth_predicted": [counterparts],
+        "real_synth_clinical": [own | counterparts],
+        "real_synth_predicted": [own | counterparts],
+        "pretrain_finetune": [counterparts, own],
     }
     for name, phases in expected.items():
         found = chosen(blob_recipe(name), real, None if name == "real" else made)
@@ -154,7 +154,7 @@ def test_of_twins_of_all_splits_those_of_training_cases_are_meant(
     held_out = made.cases[0].id
     found = chosen(blob_recipe("real_synth_clinical"), real, with_cases(made, split="test"))
     (_, trained_on), *_ = found.phases
-    assert found.held_out_twins == 1
+    assert found.held_out_counterparts == 1
     assert held_out not in trained_on
     assert {case.id for case in made} - {held_out} <= set(trained_on)
 

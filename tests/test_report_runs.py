@@ -55,7 +55,7 @@ def test_a_synthetic_case_without_its_twin_is_shown_alone(copy: Path) -> None:
     numbers, pixels = strips(page, 0)["axial"]
     assert numbers["real"] == 0
     assert pixels[:, : numbers["width"] - 4].max() < 8
-    assert "case-00-s000, without a real twin" in page
+    assert "case-00-s000, without a real counterpart" in page
 
 
 def change_recipe(run: Path, old: str, new: str) -> None:
@@ -64,7 +64,7 @@ def change_recipe(run: Path, old: str, new: str) -> None:
     (run / "recipe.yaml").write_text(text.replace(old, new))
 
 
-def test_on_the_scans_own_grid_the_scan_itself_is_the_twin(copy: Path) -> None:
+def test_on_the_scans_own_grid_the_scan_itself_is_the_counterpart(copy: Path) -> None:
     change_recipe(copy, "space: prepared", "space: source")
     for path in (copy / "prepared" / "images").iterdir():
         scan = read_volume(path)
@@ -195,7 +195,7 @@ def test_prompts_of_a_file_have_no_twins_and_their_text_only_when_asked_for(copy
     change_recipe(copy, "  prompts: null", f"  prompts: {path}")
     shutil.rmtree(copy / "dataset")
     page = run_page(RunFolder.open(copy))
-    assert "without real twins" in page
+    assert "without real counterparts" in page
     assert "secret-marker" not in page
     asked = run_page(RunFolder.open(copy), with_reports=True)
     assert f"{SECRET} case-01" in Elements(asked).text

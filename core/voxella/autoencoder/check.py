@@ -74,7 +74,7 @@ class Criterion:
 
     @property
     def met(self) -> bool:
-        """Tell whether the number is as asked."""
+        """Return whether the number is as asked."""
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     def __str__(self) -> str:

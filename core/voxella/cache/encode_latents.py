@@ -173,7 +173,7 @@ class LatentEncoding:
             )
 
     def _complete(self, key: str) -> bool:
-        """Tell whether every case is encoded; processes that are not connected may lag."""
+        """Return whether every case is encoded; processes that are not connected may lag."""
         sources = self.sources
         missing = sorted(set(sources) - whole_entries(self.folder, key=key, wanted=sources))
         if missing:

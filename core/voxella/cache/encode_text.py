@@ -221,7 +221,7 @@ class TextEncoding:
         return sum(storage.nbytes((tokens, width)) for tokens in kept)
 
     def _complete(self, key: str, texts: dict[str, str]) -> bool:
-        """Tell whether every text is encoded; processes that are not connected may lag."""
+        """Return whether every text is encoded; processes that are not connected may lag."""
         missing = set(texts) - whole_texts(self.folder, key=key, texts=texts)
         print_line(f"text: {len(missing)} reports are left to other ranks", quiet=not missing)
         return not missing

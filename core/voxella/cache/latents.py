@@ -111,7 +111,7 @@ class LatentCache:
 
     @staticmethod
     def is_whole(folder: Path) -> bool:
-        """Tell whether index and shards are there; a damaged shard may have been removed."""
+        """Return whether index and shards are there; a damaged shard may have been removed."""
         index = _INDEX_FILE.read_or_remake(folder / INDEX)
         if index is None:
             return False

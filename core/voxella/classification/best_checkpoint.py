@@ -94,13 +94,13 @@ class BestCheckpoint:
         """Measure the weights as they are and keep them where they are the best; collective."""
         _same_buffers(engine.module, self.ranks)
         engine.eval()
-        answers = predict(engine, self.builder, self.ranks, self.batch_size)
+        predicted = predict(engine, self.builder, self.ranks, self.batch_size)
         engine.train()
         found = as_predictions(
-            self.builder.cases, answers, self.builder.classes, self.builder.positive
+            self.builder.cases, predicted, self.builder.classes, self.builder.positive
         )
         auc = auc_of(found)
-        loss = float(np.mean([answer.loss for answer in answers.values()]))
+        loss = float(np.mean([prediction.loss for prediction in predicted.values()]))
         rank = _rank(auc, loss)
         if self._best is None or rank > self._best:
             self._best = rank

@@ -56,14 +56,14 @@ class Examples:
         val: Real cases that choose the epoch.
         test: Real cases that are looked at once.
         left_out: Cases without a label, by where they were looked for.
-        held_out_twins: Synthetic cases that stand for val and test cases, and are not trained on.
+        held_out_counterparts: Synthetic cases of val and test cases; they are not trained on.
     """
 
     phases: list[tuple[str, dict[str, Example]]]
     val: dict[str, Example]
     test: dict[str, Example]
     left_out: dict[str, int] = field(default_factory=dict)
-    held_out_twins: int = 0
+    held_out_counterparts: int = 0
 
     @property
     def all(self) -> dict[str, Example]:
@@ -73,7 +73,7 @@ class Examples:
 
 
 def needs_samples(settings: Classify) -> bool:
-    """Tell whether the run's own synthetic images are trained on."""
+    """Return whether the run's own synthetic images are trained on."""
     return settings.training_set != "real" and settings.samples is None
 
 
@@ -116,8 +116,8 @@ def select(
     held_out = 0
     if samples is not None:
         label = _clinical if settings.label == "clinical" else _predicted
-        # Where there are twins of several splits, those of training cases are meant; where there
-        # are none of these, that is said below.
+        # Of counterparts of several splits, those of training cases are meant; where there are none
+        # of these, that is said below.
         meant = samples.split("train") or samples.cases
         held_out = len(samples) - len(meant)
         made = picker.pick("synthetic", samples, meant, label)

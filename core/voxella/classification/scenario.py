@@ -80,7 +80,7 @@ class Scenario:
         for split, cases in (("val", self.examples.val), ("test", self.examples.test)):
             if cases:
                 builder = self.builder(cases, seed, training=False)
-                answers = predict(model, builder, self.ranks, self.micro_batch)
-                found[split] = as_predictions(cases, answers, builder.classes, builder.positive)
+                predicted = predict(model, builder, self.ranks, self.micro_batch)
+                found[split] = as_predictions(cases, predicted, builder.classes, builder.positive)
         if self.ranks.is_main:
             write_predictions(trained / PREDICTIONS, found)

@@ -151,10 +151,9 @@ def _print_summary(data: Data, examples: Examples) -> None:
         print_line(f"classify: {name or 'train'}: {len(cases)} cases, {counts}")
     for where, count in examples.left_out.items():
         print_line(f"classify: {count} case(s) without a label left out ({where})")
-    if examples.held_out_twins:
-        print_line(
-            f"classify: {examples.held_out_twins} synthetic twins of val and test cases left out"
-        )
+    if examples.held_out_counterparts:
+        count = examples.held_out_counterparts
+        print_line(f"classify: {count} synthetic counterparts of val and test cases left out")
     if not examples.test:
         print_line("warning: no labelled case in the split test: there will be no numbers")
 

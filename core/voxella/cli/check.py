@@ -62,7 +62,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=True))
         return _ERRORS if report.counts["error"] else 0
-    from voxella.check.tell import print_findings, tally
+    from voxella.check.printing import print_findings, tally
     from voxella.progress import print_line
 
     print_findings(report.findings)

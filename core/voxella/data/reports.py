@@ -161,7 +161,7 @@ class _Misplaced(ValueError):
 
 
 def _is_writable(text: str) -> bool:
-    """Tell whether UTF-8 can write a text: JSON can spell halves of surrogates."""
+    """Return whether UTF-8 can write a text: JSON can spell halves of surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -229,7 +229,7 @@ def _seed_layers(seed: int, step: int, rank: int) -> None:
 
 
 def _due(step: int, every: int) -> bool:
-    """Tell whether something is due at a step; an interval of 0 means never."""
+    """Return whether something is due at a step; an interval of 0 means never."""
     return every > 0 and step % every == 0
 
 

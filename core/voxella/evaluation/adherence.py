@@ -21,8 +21,8 @@ from voxella.autoencoder.load import AutoencoderPlan
 from voxella.case import Manifest
 from voxella.detection import Detection, Facts
 from voxella.errors import UserError
+from voxella.evaluation.detections import DetectionJob, detections, reconstructed_detections
 from voxella.evaluation.sets import Sets, Subject
-from voxella.evaluation.sightings import Look, reconstructed_sightings, sightings
 from voxella.metrics.adherence import FACTS, Pair, no_better_than_chance
 from voxella.metrics.adherence import adherence as agreement
 from voxella.metrics.declared.measured import Measured, reason
@@ -132,7 +132,7 @@ def _reconstructed(
     """Return what the probe finds of the real cases after the autoencoder."""
     plan, channel = asked.autoencoder, asked.channel
     try:
-        seen = reconstructed_sightings(probe, plan, trained, real, channel, kept, device)
+        seen = reconstructed_detections(probe, plan, trained, real, channel, kept, device)
     except UserError as problem:
         return dict.fromkeys(FACTS, Estimate.undefined(len(real), reason(problem)))
     pairs = _told_and_found(real, truths, seen)
@@ -204,7 +204,7 @@ def _pairs(
     truths: dict[str, Facts],
 ) -> tuple[list[Pair], str | None]:
     """Return what is told and seen of each, and a remark where some show no gland."""
-    seen = sightings([Look(probe, subject, channel, kept) for subject in subjects])
+    seen = detections([DetectionJob(probe, subject, channel, kept) for subject in subjects])
     return _told_and_found(subjects, truths, seen), _blind(seen)
 
 

@@ -66,7 +66,7 @@ class FeatureStore:
         return self.folder / extractor.name / f"{key[:32]}.safetensors"
 
     def has(self, extractor: Extractor, subject: Subject) -> bool:
-        """Tell whether the rows are there."""
+        """Return whether the rows are there."""
         return self.path(extractor, subject).is_file()
 
     def write(self, extractor: Extractor, subject: Subject, rows: Tensor) -> None:

@@ -180,7 +180,7 @@ def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
     settings = step.recipe.classify
     assert settings is not None, "the plan has looked"
     counted = count_classifier(settings, step.recipe.image_channels, len(step.recipe.data.classes))
-    # Whatever else is sampled, it learns from twins of training cases.
+    # Whatever else is sampled, it learns from counterparts of training cases.
     steps = classifier_steps(settings, cases, sampled(step.recipe.sample, cases, ("train",)))
     if counted is None:
         return StepForecast(step, None, steps, 0, None, None, None, 0)

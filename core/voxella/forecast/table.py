@@ -6,7 +6,7 @@ from rich.table import Table
 
 from voxella.forecast.forecast import Forecast, StepForecast
 from voxella.progress import print_line
-from voxella.study.claims import contests
+from voxella.study.claims import comparisons
 from voxella.study.plan import Plan
 from voxella.terminal import make_console
 from voxella.wording import human_bytes
@@ -63,7 +63,7 @@ def _print_summary(plan: Plan, found: Forecast) -> None:
         print_line(f"  {line}")
     print_line(_LEFT_OUT)
     for table in plan.tables:
-        claims = sum(1 for _ in contests(table.study))
+        claims = sum(1 for _ in comparisons(table.study))
         columns = ", ".join(table.study.columns)
         print_line(
             f"table {table.study.name}: {len(table.rows)} rows; {columns}; {claims} verdicts"

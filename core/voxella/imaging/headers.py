@@ -103,7 +103,7 @@ class TextHeader:
 
     @property
     def deflated(self) -> bool:
-        """Tell whether the voxels are a zlib or gzip stream."""
+        """Return whether the voxels are a zlib or gzip stream."""
         encoding = self.fields.get("encoding", "").lower()
         flag = self.fields.get("compresseddata", "").lower()
         return encoding in {"gzip", "gz"} or flag == "true"

@@ -102,7 +102,7 @@ def read_nifti_header(stream: BinaryIO) -> NiftiHeader:
 
 
 def is_rgb_vector(header: Any, shape: tuple[int, ...]) -> bool:  # noqa: ANN401 - as below
-    """Tell whether a header declares red, green and blue along its fifth axis."""
+    """Return whether a header declares red, green and blue along its fifth axis."""
     return int(header["intent_code"]) == _RGB_VECTOR and len(shape) == 5 and shape[3:] == (1, 3)
 
 

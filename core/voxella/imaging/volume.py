@@ -91,7 +91,7 @@ class Image:
 
     @property
     def is_colour(self) -> bool:
-        """Tell whether it has red, green and blue."""
+        """Return whether it has red, green and blue."""
         return len(self.channels) == COLOURS
 
     @property

@@ -23,7 +23,7 @@ _GREY_WHITE, _COLOUR_WHITE = 65535, 255
 
 
 def is_picture(array: NDArray[Any], spacing_mm: Sequence[float] | None) -> bool:
-    """Tell whether a generated ``(C, *spatial)`` is written as PNG: two axes, of no size in mm."""
+    """Return whether a generated ``(C, *spatial)`` becomes a PNG: two axes, of no size in mm."""
     return array.ndim == 3 and spacing_mm is None
 
 

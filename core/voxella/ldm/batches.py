@@ -146,7 +146,7 @@ class LatentBatchBuilder:
         return bool(both or draw[1] < dropout.text), bool(both or draw[2] < dropout.label)
 
     def _counts(self, key: SampleKey) -> bool:
-        """Tell whether the visit takes part in the class loss: its report is there and seen."""
+        """Return whether the visit takes part in the class loss: its report is there and seen."""
         if self.text is None:
             return False
         return self.text.has_report(key.case_id) and not self._drops(key)[0]

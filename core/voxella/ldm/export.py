@@ -149,7 +149,7 @@ def facts_sha256(folder: Path) -> str:
 
 
 def is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Tell whether a model is exported, and its small files are as they were written.
+    """Return whether a model is exported, and its small files are as they were written.
 
     Args:
         folder: ``RUN/model``.

@@ -39,7 +39,9 @@ class Validation:
         one that has run out of cases repeats its last and does not count it.
         """
         keys = [
-            SampleKey(case, look) for look in range(_EPOCHS) for case in sorted(self.builder.cases)
+            SampleKey(case, epoch)
+            for epoch in range(_EPOCHS)
+            for case in sorted(self.builder.cases)
         ]
         parts = [
             keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)

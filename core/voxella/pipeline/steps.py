@@ -12,8 +12,8 @@ from voxella.cache.stage import encode
 from voxella.case import Manifest
 from voxella.case.texts import text_id
 from voxella.check.conditions import check_training_conditions
+from voxella.check.printing import print_quick_check
 from voxella.check.settings import CheckSettings
-from voxella.check.tell import print_quick_check
 from voxella.check.training import (
     check_training_labels,
     check_training_reports,

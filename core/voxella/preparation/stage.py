@@ -196,7 +196,7 @@ def _inputs(
 
 
 def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
-    """Tell whether the stage is complete, its files are there and no case was left out unasked."""
+    """Return whether the stage is complete, with all files and no case left out unasked."""
     previous = record.previous()
     if previous is None or not record.is_current() or manifest_file(record.folder) is None:
         return False

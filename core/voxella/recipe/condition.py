@@ -102,7 +102,7 @@ class Condition(Block):
         return f"one of {', '.join(self.words)}"
 
     def is_missing(self, value: ConditionValue) -> bool:
-        """Tell whether a value counts as not known, by itself or because it is outside."""
+        """Return whether a value counts as not known, by itself or because it is outside."""
         return value in (None, "") or (self.outside == "missing" and not self._is_inside(value))
 
     def problem(self, value: ConditionValue) -> str | None:

@@ -147,7 +147,7 @@ class Prepare(Block):
         return rules.get(sequence.lower(), percentiles)
 
     def is_colour(self, sequence: str) -> bool:
-        """Tell whether a sequence has red, green and blue, three channels of the image."""
+        """Return whether a sequence has red, green and blue, three channels of the image."""
         return self.intensity_of(sequence).rule == "colour"
 
     def channels_of(self, sequence: str) -> int:

@@ -220,7 +220,7 @@ def _ranges(
 
 
 def _null(sample: Sample, conditions: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
-    """What the null twin lacks: names that the recipe's models have."""
+    """What the unconditional prediction lacks: names that the recipe's models have."""
     expected = ["text", "label", "conditions", *conditions]
     for index, name in enumerate(sample.guidance_null):
         if name not in expected:

@@ -119,7 +119,7 @@ def keep_volume(
         name = f"volumes/{job.name}_{sequence}"
         array, affine = np.stack([part for part, _ in parts]), parts[0][1]
         images[sequence] = _write(recipe.sample, out, name, array, affine, picture=picture)
-    twin = Case(
+    counterpart = Case(
         id=job.name,
         group=_patient(data_set.names, job.case),
         images=images,
@@ -140,7 +140,7 @@ def keep_volume(
     )
     write_json_atomic(
         _sidecar(out, job),
-        sealed({"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")}),
+        sealed({"decides_sha256": job.decides_sha256, "case": counterpart.model_dump(mode="json")}),
     )
 
 
@@ -199,7 +199,7 @@ def _sidecar(samples: Path, job: SampleJob) -> Path:
 
 
 def is_done(samples: Path, job: SampleJob) -> bool:
-    """Tell whether a volume is there, whole, and made of what it would be made of now."""
+    """Return whether a volume is there, whole, and made of what it would be made of now."""
     known = _MADE.read_or_remake(_sidecar(samples, job))
     if known is None or known["decides_sha256"] != job.decides_sha256:
         return False

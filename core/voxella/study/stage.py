@@ -29,7 +29,7 @@ from voxella.ranks import Ranks
 from voxella.sampling.prompt_files import check_prompts
 from voxella.sampling.prompt_values import PromptRules
 from voxella.study.cases import StudyCases
-from voxella.study.claims import Contest, contests
+from voxella.study.claims import Comparison, comparisons
 from voxella.study.plan import Plan, Step
 from voxella.study.results import Result, read_result
 from voxella.study.table import Filled, fill
@@ -109,17 +109,17 @@ def tables_of(plan: Plan, failures: dict[str, str], ranks: Ranks) -> list[Filled
     results = {step.name: read_result(step, failures.get(step.name)) for step in plan.steps}
     results = broadcast_object(results)
     cases = StudyCases(plan, ranks.device)
-    every = (contest for table in plan.tables for contest in contests(table.study))
+    every = (comparison for table in plan.tables for comparison in comparisons(table.study))
     cases.share_draws((one for one in every if _is_measured(one, results)), ranks)
     if not ranks.is_main:
         return []
     return [fill(table, results, cases.difference) for table in plan.tables]
 
 
-def _is_measured(contest: Contest, results: Mapping[str, Result]) -> bool:
-    """Tell whether both sides have a number, so that their cases will be compared."""
-    sides = [results[name] for name in (contest.left, contest.right) if name in results]
-    return all(side.number(contest.metric).estimate.value is not None for side in sides)
+def _is_measured(comparison: Comparison, results: Mapping[str, Result]) -> bool:
+    """Return whether both sides have a number, so that their cases will be compared."""
+    sides = [results[name] for name in (comparison.left, comparison.right) if name in results]
+    return all(side.number(comparison.metric).estimate.value is not None for side in sides)
 
 
 def _chosen(plan: Plan, only: tuple[str, ...]) -> list[Step]:

@@ -65,7 +65,7 @@ class StageRecord:
         return found
 
     def is_current(self) -> bool:
-        """Tell whether the stage ran to its end on exactly these inputs, and its files stand yet.
+        """Return whether the stage ran to its end on exactly these inputs, and its files stand yet.
 
         A file that is not as the stage wrote it is told, for the stage is then done again.
         """

@@ -170,7 +170,7 @@ def hashes_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
 
 
 def is_as_written(path: Path, data: bytes | None = None) -> bool:
-    """Tell whether a file is as the record beside it says; where none says anything, it is."""
+    """Return whether a file is as the record beside it says; where none says anything, it is."""
     if path.name == RECORD:
         return True
     known = _hashes(path.parent).get(path.name)

@@ -53,7 +53,7 @@ class StoredWeights:
 
 
 def is_streamed(outline: Any, part: nn.Module, settings: TextSettings) -> bool:  # noqa: ANN401 - untyped library
-    """Tell whether the blocks are to come and go: as told, or where the whole does not fit.
+    """Return whether the blocks are to come and go: as told, or where the whole does not fit.
 
     Args:
         outline: The model without weights.

@@ -165,7 +165,7 @@ class ResumeLog:
         self._done = self._read()
 
     def has(self, relative: str, volume: Stack) -> bool:
-        """Tell whether the image lies there, unharmed and made from these very files."""
+        """Return whether the image lies there, unharmed and made from these very files."""
         made_from, digest = self._done.get(relative, ("", ""))
         path = self._out / relative
         same = made_from == self._source(volume) and path.is_file()

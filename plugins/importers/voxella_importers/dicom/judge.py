@@ -132,8 +132,8 @@ def _alike(found: Scan, judged: Judged) -> list[list[str]]:
     """Return the cases of patients who may be one; by hashes, for nothing else is kept of ids."""
     groups: dict[str, list[str]] = defaultdict(list)
     for case in judged.patients:
-        if (likeness := found.studies[case].likeness) is not None:
-            groups[likeness].append(case)
+        if (comparable_hash := found.studies[case].comparable_hash) is not None:
+            groups[comparable_hash].append(case)
     return [cases for cases in groups.values() if len({judged.patients[c] for c in cases}) > 1]
 
 

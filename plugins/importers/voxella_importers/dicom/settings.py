@@ -59,7 +59,7 @@ class SeriesRule(Block):
         return value
 
     def fits(self, description: str) -> bool:
-        """Tell whether a series of this description is meant."""
+        """Return whether a series of this description is meant."""
         found = re.search(self.description, description, re.IGNORECASE)
         barred = self.exclude and re.search(self.exclude, description, re.IGNORECASE)
         return found is not None and not barred

@@ -154,7 +154,7 @@ def fraction(seed: int, *names: str) -> float:
 
 
 def in_share(seed: int, question: str, index: int, share: float) -> bool:
-    """Tell whether case ``index`` is among the ``share`` of cases a question selects.
+    """Return whether case ``index`` is among the ``share`` of cases a question selects.
 
     A Weyl sequence, ``frac(offset + index * sqrt(n))``: its discrepancy falls as log(N) / N, so
     even a few dozen cases hold close to the share that was asked for, which independent coins do

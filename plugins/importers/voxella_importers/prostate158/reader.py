@@ -232,5 +232,5 @@ class _Join:
 
 
 def _drawn(cell: str) -> bool:
-    """Tell whether a cell names a lesion: blank and ``empty.nii.gz`` both say there is none."""
+    """Return whether a cell names a lesion: blank and ``empty.nii.gz`` both say there is none."""
     return not is_nothing(cell) and PurePosixPath(cell.replace("\\", "/")).name != _EMPTY

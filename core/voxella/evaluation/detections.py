@@ -33,12 +33,12 @@ from voxella.progress import Steps
 from voxella.workspace.pool import processes_for, run_in_processes
 from voxella.workspace.state import StateFile, sealed
 
-__all__ = ["Look", "reconstructed_sightings", "sightings", "take_all", "unseen"]
+__all__ = ["DetectionJob", "detections", "reconstructed_detections", "take_all", "unseen"]
 
 # Starting a process costs about as much as looking at this many volumes.
 _VOLUMES_PER_PROCESS = 12
 
-# Volumes given back before they are looked at: what lies in memory at a time.
+# Volumes reconstructed before they are looked at: what lies in memory at a time.
 _AT_A_TIME = 24
 
 
@@ -59,7 +59,7 @@ _SEEN: StateFile[dict[str, Any]] = StateFile(_Seen, "rm {path}, then voxella eva
 
 
 @dataclass(frozen=True)
-class Look:
+class DetectionJob:
     """One volume to look at, as it travels to another process.
 
     Attributes:
@@ -67,8 +67,8 @@ class Look:
         subject: Whose it is.
         channel: Which of its images.
         folder: Where what is seen is kept.
-        through: Fingerprint of the autoencoder that gave the volume back; None: the volume itself.
-        given_back: That image; None where it is not at hand, or the volume itself is looked at.
+        through: Fingerprint of the autoencoder that reconstructed it; None: the volume itself.
+        reconstruction: That image; None where it is not at hand, or the volume itself is looked at.
     """
 
     probe: Probe
@@ -76,7 +76,7 @@ class Look:
     channel: int
     folder: Path
     through: str | None = None
-    given_back: NDArray[np.float32] | None = None
+    reconstruction: NDArray[np.float32] | None = None
 
     @property
     def path(self) -> Path:
@@ -98,9 +98,9 @@ class Look:
         Raises:
             UserError: As :func:`read_subject`.
         """
-        image = self.given_back
+        image = self.reconstruction
         if image is None:
-            assert self.through is None, "only the autoencoder's user can give a volume back"
+            assert self.through is None, "only the autoencoder's user can reconstruct a volume"
             image = read_subject(self.subject)[self.channel].numpy()
         edges = tuple(float(edge) for edge in self.subject.case.extra["spacing_mm"])
         seen = self.probe.look(image, edges)
@@ -108,45 +108,47 @@ class Look:
         return seen
 
 
-def sightings(looks: Sequence[Look]) -> list[Detection]:
+def detections(jobs: Sequence[DetectionJob]) -> list[Detection]:
     """Return what each volume shows, in their order.
 
     Raises:
         UserError: A volume cannot be read, or the process that looked at it died.
     """
-    missing = unseen(looks)
+    missing = unseen(jobs)
     with Steps("evaluate: lesions", len(missing)) as steps:
         for _ in take_all(missing):
             steps.advance()
-    return [seen for look in looks if (seen := look.known()) is not None]
+    return [seen for job in jobs if (seen := job.known()) is not None]
 
 
-def unseen(looks: Sequence[Look]) -> list[Look]:
-    """Return the looks that are still to be taken, each once."""
-    return list({look.path: look for look in looks if look.known() is None}.values())
+def unseen(jobs: Sequence[DetectionJob]) -> list[DetectionJob]:
+    """Return the jobs that are still to be done, each once."""
+    return list({job.path: job for job in jobs if job.known() is None}.values())
 
 
-def take_all(looks: Sequence[Look]) -> Iterator[Look]:
-    """Look at every volume, in as many processes as are worth it; yield each look when it is kept.
+def take_all(jobs: Sequence[DetectionJob]) -> Iterator[DetectionJob]:
+    """Look at every volume, in as many processes as are worth it; yield each job when it is kept.
 
     Raises:
         UserError: A volume cannot be read, or the process that looked at it died.
     """
-    for look, taken in _taken(looks):
+    for job, taken in _taken(jobs):
         if isinstance(taken, BrokenProcessPool):
             raise UserError(
-                f"the process that looked at case {look.subject.id} died",
+                f"the process that looked at case {job.subject.id} died",
                 remedy="run it again: what was seen of the other volumes is kept",
             )
-        yield look
+        yield job
 
 
-def _taken(looks: Sequence[Look]) -> Iterator[tuple[Look, Detection | BrokenProcessPool]]:
-    processes = processes_for(len(looks), 0, _VOLUMES_PER_PROCESS)
+def _taken(
+    jobs: Sequence[DetectionJob],
+) -> Iterator[tuple[DetectionJob, Detection | BrokenProcessPool]]:
+    processes = processes_for(len(jobs), 0, _VOLUMES_PER_PROCESS)
     if processes == 1:
-        yield from ((look, look.take()) for look in looks)
+        yield from ((job, job.take()) for job in jobs)
     else:
-        yield from run_in_processes(Look.take, looks, processes, initializer=_alone)
+        yield from run_in_processes(DetectionJob.take, jobs, processes, initializer=_alone)
 
 
 def _alone() -> None:
@@ -154,7 +156,7 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def reconstructed_sightings(
+def reconstructed_detections(
     probe: Probe,
     plan: AutoencoderPlan,
     trained: Path,
@@ -181,16 +183,16 @@ def reconstructed_sightings(
         UserError: The autoencoder has no weights, or a volume cannot be read.
     """
     coder = load_autoencoder(plan, trained, device)
-    looks = [Look(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
-    missing = unseen(looks)
+    jobs = [DetectionJob(probe, subject, channel, kept, coder.fingerprint) for subject in subjects]
+    missing = unseen(jobs)
     if missing:
         model = tiled(coder, plan, device, alone=True, quiet=True)
         with Steps("evaluate: lesions after the autoencoder", len(missing)) as steps:
             for start in range(0, len(missing), _AT_A_TIME):
                 ready = []
-                for look in missing[start : start + _AT_A_TIME]:
-                    given_back = reconstruct(model, read_subject(look.subject)[None], device)
-                    ready.append(replace(look, given_back=given_back[0, channel].numpy()))
+                for job in missing[start : start + _AT_A_TIME]:
+                    reconstruction = reconstruct(model, read_subject(job.subject)[None], device)
+                    ready.append(replace(job, reconstruction=reconstruction[0, channel].numpy()))
                 for _ in take_all(ready):
                     steps.advance()
-    return [seen for look in looks if (seen := look.known()) is not None]
+    return [seen for job in jobs if (seen := job.known()) is not None]
