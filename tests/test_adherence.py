@@ -165,13 +165,13 @@ class Bench:
         return Subject(case, case.group, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
 
     @staticmethod
-    def _sighting(truth: Truth, right: bool) -> Detection:
+    def _detection(truth: Truth, right: bool) -> Detection:
         told = told_by(truth)
         return Detection(replace(told, present=told.present == right), details={"score": 0.0})
 
     def see(self, subject: Subject, truth: Truth, right: bool) -> None:
         """Keep a sighting as if the detector had looked, so that nothing needs to be rendered."""
-        seen = self._sighting(truth, right)
+        seen = self._detection(truth, right)
         real = subject in self.sets.real
         home = self.folders.work if real else self.folders.run
         job = DetectionJob(phantom_probe(), subject, 0, home / "evaluation" / "detector")
@@ -189,7 +189,7 @@ class Bench:
         """Keep sightings of the real volumes after an autoencoder."""
         home = self.folders.work / "evaluation" / "detector"
         for n, subject in enumerate(self.sets.real):
-            seen = self._sighting(self.truths[subject.id], n < right)
+            seen = self._detection(self.truths[subject.id], n < right)
             write_json_atomic(
                 DetectionJob(phantom_probe(), subject, 0, home, fingerprint).path, seen.as_json()
             )

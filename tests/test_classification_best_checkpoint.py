@@ -115,7 +115,7 @@ def test_cases_without_a_label_are_left_out_and_counted(real: Manifest) -> None:
         ({"synthetic": False}, "do not say what they were made from"),
     ],
 )
-def test_twins_of_held_out_cases_are_refused(
+def test_counterparts_of_held_out_cases_are_refused(
     real: Manifest, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     made = synthetic_cases(tmp_path / "made", real)
@@ -147,7 +147,7 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
     assert chosen(blob_recipe("synth_clinical"), Manifest(real.folder, known), free).phases
 
 
-def test_of_twins_of_all_splits_those_of_training_cases_are_meant(
+def test_of_counterparts_of_all_splits_those_of_training_cases_are_meant(
     real: Manifest, tmp_path: Path
 ) -> None:
     made = synthetic_cases(tmp_path / "made", real)

@@ -328,7 +328,7 @@ def awake(recipe: Recipe) -> Any:
         ("[text]", {"age": [10, 10], "scanner": [0, 3]}),
     ],
 )
-def test_the_null_twin_lacks_the_conditions_that_the_recipe_says(
+def test_the_unconditional_prediction_lacks_the_conditions_that_the_recipe_says(
     lacks: str, null: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(*BOTH, "sample.guidance=2", f"sample.guidance_null={lacks}", name="base")

@@ -209,7 +209,7 @@ NULLS = [
 
 
 @pytest.mark.parametrize(("name", "lacks", "other_context", "no_class"), NULLS)
-def test_the_null_twin_lacks_what_it_should(
+def test_the_unconditional_prediction_lacks_what_it_should(
     name: str,
     lacks: str,
     other_context: bool,

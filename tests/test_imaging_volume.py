@@ -243,7 +243,7 @@ def test_git_lfs_pointers_and_foreign_formats_are_named_with_what_to_do(tmp_path
         ("srow_x", [1e4, 0, 0, 0], "a voxel of 10000 x 0.75 x 3 mm"),
     ],
 )
-def test_nifti_headers_are_not_mended_but_named(
+def test_nifti_headers_are_not_repaired_but_named(
     tmp_path: Path, field: str, value: Any, words: str
 ) -> None:
     image = nib.Nifti1Image(values(), np.diag([0.5, 0.75, 3.0, 1.0]))

@@ -133,7 +133,7 @@ def test_without_the_key_a_set_is_another_hospitals(hospital: Hospital, tmp_path
     assert f"key of their run is not beside them ({KEY})" in said
 
 
-def test_twins_of_held_out_cases_are_found_behind_pseudonyms(
+def test_counterparts_of_held_out_cases_are_found_behind_pseudonyms(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     samples = renamed(synthetic(hospital, give_key(tmp_path) / "samples", hospital.cases("test")))

@@ -244,7 +244,7 @@ def test_no_setting_is_endless_or_no_number(write: Write, key: str, value: str) 
         ["diffusion={schedule: rectified_flow, prediction: flow}", "sample.sampler=dpmpp_2m"],
     ],
 )
-def test_every_sampler_has_its_legal_schedule(write: Write, sets: list[str]) -> None:
+def test_every_sampler_has_its_allowed_schedule(write: Write, sets: list[str]) -> None:
     assert load_recipe(write(MINI), (), sets).name == "mini"
 
 

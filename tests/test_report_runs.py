@@ -49,7 +49,7 @@ def test_volumes_that_are_gone_are_left_out_with_the_command(copy: Path) -> None
     assert "voxella sample the-run/recipe.yaml" in text
 
 
-def test_a_synthetic_case_without_its_twin_is_shown_alone(copy: Path) -> None:
+def test_a_synthetic_case_without_its_counterpart_is_shown_alone(copy: Path) -> None:
     (copy / "prepared" / "images" / "case-00_t2w.nii.gz").unlink()
     page = run_page(RunFolder.open(copy))
     numbers, pixels = strips(page, 0)["axial"]
@@ -188,7 +188,9 @@ def test_commands_are_shown_as_given_with_the_stages_they_did(copy: Path) -> Non
     assert "someone" not in page
 
 
-def test_prompts_of_a_file_have_no_twins_and_their_text_only_when_asked_for(copy: Path) -> None:
+def test_prompts_of_a_file_have_no_counterparts_and_their_text_only_when_asked_for(
+    copy: Path,
+) -> None:
     prompts = [{"id": f"case-{k:02d}", "report": f"{SECRET} case-{k:02d}"} for k in range(3)]
     path = copy / "prompts.jsonl"
     path.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))

@@ -428,7 +428,7 @@ def _flipped(case: Case) -> Case:
     return case.model_copy(update={"label": "positive"})
 
 
-def test_twins_of_a_case_differ(bench: Bench, sampled: Path) -> None:
+def test_counterparts_of_a_case_differ(bench: Bench, sampled: Path) -> None:
     out = sample(bench.recipe("sample.per_case=2", "sample.count=2"), bench.run("twins"))
     found = volumes(out)
     assert set(found) == {S[n][:-1] + str(counterpart) for n in (0, 1) for counterpart in (0, 1)}

@@ -71,7 +71,7 @@ def dicom(
         columns: Its columns where they are not called so: ``{id: YOURS, label: YOURS}``.
         label_names: Class by what the table writes, such as ``{"0": negative}``.
         label_source: Recorded with each label.
-        classes: Legal labels; the recipe's ``data.classes``.
+        classes: Allowed labels; the recipe's ``data.classes``.
         skip_bad: Leave bad studies and unreadable files out instead of refusing.
         show_paths: Tell where bad studies and files lie. Paths often hold patients' names.
         encoding: Of tables and reports that are not UTF-8 and have no byte-order mark, such as

@@ -58,7 +58,7 @@ def table(
             statistics count groups. Without it (or a column that is called ``patient``) each case
             is a group of its own; without ``split`` a hash of the group decides.
         sequences: The image columns, by sequence name.
-        classes: Legal labels; the recipe's ``data.classes``.
+        classes: Allowed labels; the recipe's ``data.classes``.
         labels: Class by what the table writes, such as ``{"0": negative}``. A cell that is empty
             means that the label is unknown.
         label_source: Recorded with each label, where no column says it.
