@@ -1,4 +1,4 @@
-"""Cases per second that the caches and the batch maker give, and bytes per case on the disk.
+"""Cases per second that the caches and the batch builder give, and bytes per case on the disk.
 
     python bench/loader.py --json bench/results/loader-cpu.json
 
@@ -28,10 +28,10 @@ from voxella.cache.join_latents import merge_latents
 from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key
 from voxella.case import Case
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.engine.task import prefetch
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.provenance import versions
 from voxella.recipe.model import Recipe
 
@@ -110,12 +110,12 @@ def _measure(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> dic
     latents = _latents(recipe, folder / "latents", list(cases))
     text = _text(recipe, folder / "text", list(cases), arguments.tokens)
     stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    maker = BatchMaker(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
-    order = Order(list(cases), seed=recipe.seed, batch_size=arguments.batch)
-    makers = [partial(maker.make, order.step(step)) for step in range(arguments.repeats)]
+    builder = LatentBatchBuilder(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
+    order = DataOrder(list(cases), seed=recipe.seed, batch_size=arguments.batch)
+    builders = [partial(builder.make, order.step(step)) for step in range(arguments.repeats)]
     _forget(folder)
-    cold = _rate(makers, arguments.batch)
-    warm = _rate(makers, arguments.batch)
+    cold = _rate(builders, arguments.batch)
+    warm = _rate(builders, arguments.batch)
     reads = [partial(_read, latents, text, name) for name in cases]
     return {
         "text": recipe.text.dtype if recipe.text else None,
@@ -129,10 +129,10 @@ def _measure(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> dic
     }
 
 
-def _rate(makers: Sequence[Callable[[], Any]], cases_each: int) -> float:
+def _rate(builders: Sequence[Callable[[], Any]], cases_each: int) -> float:
     """Return cases per second through the training loop's prefetching thread."""
     start = time.perf_counter()
-    count = sum(1 for _ in prefetch(iter(makers)))
+    count = sum(1 for _ in prefetch(iter(builders)))
     return count * cases_each / (time.perf_counter() - start)
 
 

@@ -54,8 +54,8 @@ def real_cases(folder: Path, splits: Mapping[Split, int], **changes: Any) -> Man
 
 
 def synthetic_cases(folder: Path, real: Manifest, **changes: Any) -> Manifest:
-    """A twin of every training case, as `voxella sample` leaves it: int16 and its origin."""
-    twins = []
+    """A counterpart of every training case, as `voxella sample` leaves it: int16 and its origin."""
+    counterparts = []
     for number, source in enumerate(real.split("train")):
         extra = {
             "synthetic": True,
@@ -65,10 +65,10 @@ def synthetic_cases(folder: Path, real: Manifest, **changes: Any) -> Manifest:
             "predicted_label": source.label,
         }
         target = _LABELS.index(source.label or "")
-        twin = _case(folder, f"{source.id}-s000", target, 100 + number, scale=962.0)
+        counterpart = _case(folder, f"{source.id}-s000", target, 100 + number, scale=962.0)
         known = {"group": f"synthetic-{source.group}", "extra": extra, "label_source": "given"}
-        twins.append(twin.model_copy(update={**known, **changes}))
-    manifest = Manifest(folder, twins)
+        counterparts.append(counterpart.model_copy(update={**known, **changes}))
+    manifest = Manifest(folder, counterparts)
     manifest.write()
     return manifest
 

@@ -71,7 +71,7 @@ class Clinic:
         return Manifest.read(self.prepared).split(split)
 
 
-def twins(
+def counterparts(
     folder: Path, sources: Sequence[Case], shows: Sequence[bool], labels: Sequence[str | None]
 ) -> Path:
     """A synthetic case of each source that shows what it is told to, with any label."""

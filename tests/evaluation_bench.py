@@ -97,11 +97,11 @@ def synthetic(
 ) -> Path:
     """Write a synthetic data set, one volume for each source; by default of patients never seen."""
     make = make or (lambda case: anatomy(5000 + int(case.id[-2:])))
-    twins = []
+    counterparts = []
     for source in sources:
         name = f"{source.id}-s000"
         write_volume(folder / "volumes" / f"{name}.nii.gz", make(source), affine(spacing_mm))
-        twins.append(
+        counterparts.append(
             Case(
                 id=name,
                 group=f"synthetic-{source.group}",
@@ -116,5 +116,5 @@ def synthetic(
                 },
             )
         )
-    Manifest(folder, twins).write()
+    Manifest(folder, counterparts).write()
     return folder

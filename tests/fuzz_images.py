@@ -91,7 +91,7 @@ def attempt(path: Path, kind: str, parts: list[Path], intact: Volume) -> str:
 
 
 def _sealed(path: Path, kind: str, parts: list[Path]) -> bool:
-    """Tell whether a checksum holds every voxel of the damaged file."""
+    """Return whether a checksum holds every voxel of the damaged file."""
     if path.name == "packed.nii.gz":
         return kind not in REWRITTEN
     if path.name.split(".")[0] not in {"packed", "zipped"}:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
-from voxella.engine.runtime import gathered, start_distributed
+from voxella.engine.runtime import all_gather_object, start_distributed
 from voxella.errors import UserError
 from voxella.ranks import Ranks
 
@@ -20,6 +20,6 @@ if __name__ == "__main__":
         start_distributed(ranks)
     except UserError as error:
         sys.exit(str(error))
-    print("met", gathered(ranks.rank), flush=True)
+    print("met", all_gather_object(ranks.rank), flush=True)
     if len(sys.argv) > 1 and ranks.is_main:
         time.sleep(float(sys.argv[1]))

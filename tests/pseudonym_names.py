@@ -27,6 +27,6 @@ def hidden(case: str) -> str:
     return "c" + mark("case", case)
 
 
-def twin(case: str, number: int = 0) -> str:
+def counterpart(case: str, number: int = 0) -> str:
     """The id of what was made for a case."""
     return f"{hidden(case)}-s{number:03d}"

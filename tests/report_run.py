@@ -96,16 +96,16 @@ def _images(folders: Folders, real: list[Case], make: Maker, synthetic: int) -> 
     StageRecord(folders.prepared, "prepare", {"cases_sha256": "c" * 64}).complete(
         cases=len(real), quarantined=1, padded=2, oblique=0
     )
-    twins = []
+    counterparts = []
     for index, case in enumerate(prepared[:synthetic]):
         array, spacing = make(index, True)
-        twin = f"{case.id}-s000"
-        path = f"volumes/{twin}_t2w.nii.gz"
+        counterpart = f"{case.id}-s000"
+        path = f"volumes/{counterpart}_t2w.nii.gz"
         stored = np.rint(array * 962).astype(np.int64)
         write_volume(folders.samples / path, stored, np.diag([*spacing, 1.0]))
-        twins.append(
+        counterparts.append(
             Case(
-                id=twin,
+                id=counterpart,
                 group=f"synthetic-{case.group}",
                 images={"t2w": path},
                 label=case.label,
@@ -127,10 +127,10 @@ def _images(folders: Folders, real: list[Case], make: Maker, synthetic: int) -> 
                 },
             )
         )
-    Manifest(folders.samples, twins).write()
+    Manifest(folders.samples, counterparts).write()
     gate = {"limit": 0.01, "share": 0.05, "high": 0.17, "passed": False, "space": "latent"}
     write_json_atomic(folders.samples / "gate.json", gate)
-    StageRecord(folders.samples, "sample", {}).complete(volumes=len(twins))
+    StageRecord(folders.samples, "sample", {}).complete(volumes=len(counterparts))
 
 
 def _training(folders: Folders) -> None:

@@ -20,11 +20,11 @@ import torch
 from tiny_run import tiny_recipe
 from torch import Tensor, nn
 
-from voxella.classification.choice import _present
+from voxella.classification.best_checkpoint import _present
 from voxella.engine import precision
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.ema import Masters
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.engine.runtime import barrier, gather_state, start_distributed
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
@@ -63,16 +63,16 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Maker:
+class Builder:
     """Draws each case's numbers from its name."""
 
     spoilt: list[str]
     cases: Mapping[str, Any]
 
     def make(
-        self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None
+        self, keys: Sequence[SampleKey], *, global_keys: Sequence[SampleKey] | None = None
     ) -> Batch:
-        ids = tuple(visit.case_id for visit in visits)
+        ids = tuple(key.case_id for key in keys)
         drawn = [torch.randn(5, generator=torch.Generator().manual_seed(int(case))) for case in ids]
         return Batch(ids, torch.stack(drawn), any(case in self.spoilt for case in ids))
 
@@ -117,7 +117,7 @@ class Validation:
     @torch.no_grad()
     def measure(self, engine: Any, step: int) -> dict[str, float]:
         engine.eval()
-        losses = engine(Maker([], {}).make([Visit(case, 0) for case in HELD_OUT]))
+        losses = engine(Builder([], {}).make([SampleKey(case, 0) for case in HELD_OUT]))
         engine.train()
         return {"validation": float(losses["total"])}
 
@@ -137,7 +137,7 @@ def run(folder: Path, ranks: Ranks, plan: dict[str, Any], stop: int | None) -> d
         optimizer=Optimizer(lr=1e-3, decay_power=1.0),
         deepspeed=block,
         model=task,
-        maker=Maker(plan.get("spoilt", []), dict.fromkeys(CASES)),
+        builder=Builder(plan.get("spoilt", []), dict.fromkeys(CASES)),
         monitor=Monitor(),
         provenance=Provenance("tiny", ranks.world, stage, 1.0),
         checkpoints=Checkpoints(folder / "checkpoints", keep=2, ranks=ranks, zero_stage=stage),

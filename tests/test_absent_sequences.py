@@ -17,11 +17,11 @@ from voxella.case import Manifest
 from voxella.check.quick import quick_check
 from voxella.check.settings import CheckSettings
 from voxella.diffusion.losses import reconstruction_loss
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.errors import UserError
 from voxella.ldm.batch import Batch
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import build_model
 from voxella.ldm.export import load_model
 from voxella.ldm.module import LatentDiffusion
@@ -38,10 +38,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Folders]:
     return stacked_run(tmp_path_factory.mktemp("stacked"))
 
 
-def maker_of(recipe: Recipe, folders: Folders) -> BatchMaker:
+def builder_of(recipe: Recipe, folders: Folders) -> LatentBatchBuilder:
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     latents = LatentCache.open(folders.latents, recipe.latent)
-    return BatchMaker(BatchSettings.of(recipe), cases, latents, None, scale=1.0)
+    return LatentBatchBuilder(BatchSettings.of(recipe), cases, latents, None, scale=1.0)
 
 
 def test_a_case_without_it_is_prepared_and_encoded_as_it_is(run: tuple[Recipe, Folders]) -> None:
@@ -108,7 +108,7 @@ class Seen(torch.nn.Module):
 
 
 def batch_and_model(recipe: Recipe, folders: Folders) -> tuple[Batch, LatentDiffusion, Seen]:
-    batch = maker_of(recipe, folders).make([Visit("c0", 0), Visit("c1", 0)])
+    batch = builder_of(recipe, folders).make([SampleKey("c0", 0), SampleKey("c1", 0)])
     model = build_model(recipe)
     backbone = Seen(tuple(batch.latents.shape))
     model.backbone = backbone
@@ -143,7 +143,7 @@ def test_the_network_sees_zeros_there_and_learns_nothing_from_there(
 
 def test_without_an_absent_sequence_nothing_is_masked(tmp_path: Path) -> None:
     recipe = tiny_recipe(name="base")
-    batch = maker_of(recipe, encoded_run(recipe, tmp_path)).make([Visit("case-0", 0)])
+    batch = builder_of(recipe, encoded_run(recipe, tmp_path)).make([SampleKey("case-0", 0)])
     assert batch.present is None
 
 
@@ -176,9 +176,12 @@ def test_the_check_counts_them_and_refuses_what_none_has(run: tuple[Recipe, Fold
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (["data.optional=[t2w]"], "optional: t2w; legal: adc (the first of data.sequences decides"),
-        (["autoencoder.per_sequence=false"], "legal: with autoencoder.per_sequence: true"),
-        (["evaluate.sequence=adc"], "received adc, which real cases may lack; legal: t2w"),
+        (
+            ["data.optional=[t2w]"],
+            "optional: t2w; expected: adc (the first of data.sequences decides",
+        ),
+        (["autoencoder.per_sequence=false"], "expected: with autoencoder.per_sequence: true"),
+        (["evaluate.sequence=adc"], "received adc, which real cases may lack; expected: t2w"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_recipe(settings: list[str], told: str) -> None:

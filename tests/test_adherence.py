@@ -18,11 +18,11 @@ from tiny_run import REPOSITORY
 from voxella.autoencoder.load import AutoencoderPlan, LoadedAutoencoder, load_autoencoder
 from voxella.case import Case, Manifest
 from voxella.detection import Detection, Facts
-from voxella.evaluation import sightings
+from voxella.evaluation import detections
 from voxella.evaluation.adherence import AdherenceSettings
 from voxella.evaluation.adherence import adherence as stage_adherence
+from voxella.evaluation.detections import DetectionJob, reconstructed_detections
 from voxella.evaluation.sets import Sets, Subject
-from voxella.evaluation.sightings import Look, reconstructed_sightings
 from voxella.evaluation.table import show_metrics
 from voxella.evaluation.volumes import read_subject
 from voxella.files import write_json_atomic
@@ -155,11 +155,11 @@ class Bench:
         ]
         Manifest(home, cases).write()
         real = [self._subject(case, case) for case in cases]
-        twins = [self._subject(self._twin(case), case) for case in cases]
-        self.sets = Sets("train", twins, twins, real, [], [], None, paired=True)
+        counterparts = [self._subject(self._counterpart(case), case) for case in cases]
+        self.sets = Sets("train", counterparts, counterparts, real, [], [], None, paired=True)
 
     @staticmethod
-    def _twin(case: Case) -> Case:
+    def _counterpart(case: Case) -> Case:
         extra = {"source_case": case.id, "prompt_sha256": None if case.id.endswith("7") else "f"}
         return case.model_copy(update={"id": f"{case.id}-s000", "truth": None, "extra": extra})
 
@@ -168,23 +168,23 @@ class Bench:
         return Subject(case, case.group, source, (), 1.0, (8, 8, 8), None, f"content {case.id}")
 
     @staticmethod
-    def _sighting(truth: Truth, right: bool) -> Detection:
+    def _detection(truth: Truth, right: bool) -> Detection:
         told = told_by(truth)
         return Detection(replace(told, present=told.present == right), details={"score": 0.0})
 
     def see(self, subject: Subject, truth: Truth, right: bool) -> None:
         """Keep a sighting as if the detector had looked, so that nothing needs to be rendered."""
-        seen = self._sighting(truth, right)
+        seen = self._detection(truth, right)
         real = subject in self.sets.real
         home = self.folders.work if real else self.folders.run
-        look = Look(phantom_probe(), subject, 0, home / "evaluation" / "detector")
-        look.path.parent.mkdir(parents=True, exist_ok=True)
-        look.path.write_text(json.dumps(seen.as_json()))
+        job = DetectionJob(phantom_probe(), subject, 0, home / "evaluation" / "detector")
+        job.path.parent.mkdir(parents=True, exist_ok=True)
+        job.path.write_text(json.dumps(seen.as_json()))
 
-    def found(self, right_of_real: int, right_of_twins: int) -> dict[str, dict[str, Any]]:
+    def found(self, right_of_real: int, right_of_counterparts: int) -> dict[str, dict[str, Any]]:
         for n, truth in enumerate(self.truths.values()):
             self.see(self.sets.real[n], truth, n < right_of_real)
-            self.see(self.sets.synthetic[n], truth, n < right_of_twins)
+            self.see(self.sets.synthetic[n], truth, n < right_of_counterparts)
         numbers = stage_adherence(asked(self.recipe), self.folders, self.sets, CPU)
         return {name: number.as_json() for name, number in numbers.items()}
 
@@ -192,9 +192,9 @@ class Bench:
         """Keep sightings of the real volumes after an autoencoder."""
         home = self.folders.work / "evaluation" / "detector"
         for n, subject in enumerate(self.sets.real):
-            seen = self._sighting(self.truths[subject.id], n < right)
+            seen = self._detection(self.truths[subject.id], n < right)
             write_json_atomic(
-                Look(phantom_probe(), subject, 0, home, fingerprint).path, seen.as_json()
+                DetectionJob(phantom_probe(), subject, 0, home, fingerprint).path, seen.as_json()
             )
 
 
@@ -204,7 +204,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def test_only_volumes_made_from_a_report_count_beside_what_real_ones_reach(bench: Bench) -> None:
-    found = bench.found(right_of_real=36, right_of_twins=20)
+    found = bench.found(right_of_real=36, right_of_counterparts=20)
     assert set(found) == {f"{start}{fact}" for start in ("adherence_", AFTER) for fact in FACTS}
     presence = found["adherence_presence"]
     # Cases 7, 17, 27 and 37 had no report; 7 and 17 are among the first 20.
@@ -218,14 +218,14 @@ def test_what_the_autoencoder_leaves_stands_beside_what_the_model_shows(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = LoadedAutoencoder(model=None, fingerprint="a" * 64)  # type: ignore[arg-type]
-    monkeypatch.setattr(sightings, "load_autoencoder", lambda *_: made)
+    monkeypatch.setattr(detections, "load_autoencoder", lambda *_: made)
     bench.sees_after(34, made.fingerprint)
-    kept = bench.found(right_of_real=36, right_of_twins=20)[f"{AFTER}presence"]
+    kept = bench.found(right_of_real=36, right_of_counterparts=20)[f"{AFTER}presence"]
     assert kept["value"] == pytest.approx(34 / 40)
     assert kept["floor"]["value"] == pytest.approx(36 / 40)
     assert "no better than chance" not in kept["note"]
     bench.sees_after(21, made.fingerprint)
-    lost = bench.found(right_of_real=36, right_of_twins=20)[f"{AFTER}presence"]
+    lost = bench.found(right_of_real=36, right_of_counterparts=20)[f"{AFTER}presence"]
     assert lost["value"] == pytest.approx(21 / 40)
     assert "no better than chance after the autoencoder" in lost["note"]
 
@@ -254,7 +254,7 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
     plan = AutoencoderPlan.of(recipe)
     common = (plan, folders.autoencoder, subjects, (0, 1), tmp_path / "kept", CPU)
     probe = phantom_probe()
-    seen = reconstructed_sightings(probe, *common)
+    seen = reconstructed_detections(probe, *common)
     coder = load_autoencoder(plan, folders.autoencoder)
     for subject, detection in zip(subjects, seen, strict=True):
         with torch.no_grad():
@@ -262,13 +262,13 @@ def test_the_detector_looks_at_what_the_decoder_gives_back(
             image = coder.model.decode(mean).clamp(0, 1)[0, 0].numpy()
         r, a, s = subject.case.extra["spacing_mm"]
         assert detection == probe.look(image, (r, a, s))
-    # Kept: nothing is given back or looked at again.
-    monkeypatch.setattr(sightings, "reconstruct", None)
-    assert reconstructed_sightings(probe, *common) == seen
+    # Kept: nothing is reconstructed or looked at again.
+    monkeypatch.setattr(detections, "reconstruct", None)
+    assert reconstructed_detections(probe, *common) == seen
 
 
 def test_a_blind_detector_gives_no_number_and_the_reason(bench: Bench) -> None:
-    found = bench.found(right_of_real=22, right_of_twins=40)
+    found = bench.found(right_of_real=22, right_of_counterparts=40)
     assert f"{AFTER}presence" in found
     assert all(number["value"] is None for number in found.values())
     assert "55% of 40 real phantoms on this grid" in found["adherence_presence"]["note"]
@@ -300,10 +300,10 @@ def test_the_terminal_shows_what_the_autoencoder_leaves_in_a_table_of_its_own(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = LoadedAutoencoder(model=None, fingerprint="b" * 64)  # type: ignore[arg-type]
-    monkeypatch.setattr(sightings, "load_autoencoder", lambda *_: made)
+    monkeypatch.setattr(detections, "load_autoencoder", lambda *_: made)
     bench.sees_after(34, made.fingerprint)
     paper = {"model": "ccella", "accuracy": 0.81}
-    found = bench.found(right_of_real=36, right_of_twins=20)
+    found = bench.found(right_of_real=36, right_of_counterparts=20)
     show_metrics({"metrics": found, "networks": [], "paper": paper}, "ours")
     ours, after = capsys.readouterr().out.split("after the autoencoder alone")
     assert "adherence_presence" in ours
@@ -390,15 +390,18 @@ def _tile(folder: Path, name: str, extra: dict[str, Any], source: Case | None) -
 def test_a_probe_of_tiles_sees_all_colours_and_the_pixels_edges(tmp_path: Path) -> None:
     """A picture says no spacing: the data set's mpp times the pixels that became one."""
     real = _tile(tmp_path, "real", {"mpp": 0.5, "spacing_pixels": [2.0, 4.0]}, None)
-    twin = _tile(tmp_path, "twin", {"source_case": "real"}, real.case)
+    counterpart = _tile(tmp_path, "twin", {"source_case": "real"}, real.case)
     probe = Seer()
-    looks = [Look(probe, subject, 0, tmp_path / "kept", count=3) for subject in (real, twin)]
-    assert [one.found for one in sightings.sightings(looks)] == [HIGH_LOW, HIGH_LOW]
+    looks = [
+        DetectionJob(probe, subject, 0, tmp_path / "kept", count=3)
+        for subject in (real, counterpart)
+    ]
+    assert [one.found for one in detections.detections(looks)] == [HIGH_LOW, HIGH_LOW]
     assert [shape for shape, _ in probe.seen] == [(3, 8, 8)] * 2
     assert [edges for _, edges in probe.seen] == [(0.001, 0.002)] * 2
 
 
 def test_pixels_whose_size_nothing_says_are_not_guessed(tmp_path: Path) -> None:
     unknown = _tile(tmp_path, "real", {"spacing_pixels": [1.0, 1.0]}, None)
-    with pytest.raises(sightings.UnknownEdgesError, match="nothing says how large its pixels are"):
-        sightings.sightings([Look(Seer(), unknown, 0, tmp_path / "kept", count=3)])
+    with pytest.raises(detections.UnknownEdgesError, match="nothing says how large its pixels are"):
+        detections.detections([DetectionJob(Seer(), unknown, 0, tmp_path / "kept", count=3)])

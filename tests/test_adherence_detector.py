@@ -67,7 +67,7 @@ def test_the_gland_is_found_where_it_was_drawn(
     drawn = plain.scan.rotation_deg[0] - plain.scan.tilt_deg
     assert abs(drawn) > 3
     assert pose.tilt_deg == pytest.approx(drawn, abs=5)
-    assert pose.likeness > 0.55
+    assert pose.similarity > 0.55
 
 
 def test_a_plain_lesion_is_seen_with_its_side_zone_and_size(

@@ -44,8 +44,8 @@ LAYERS = (
 # Modules beside the folders: what every layer may use, itself in two floors.
 NOUNS = ("case", "case_fields", "conditioning", "detection", "weights")
 WORDS = (
-    *("errors", "files", "limits", "machine", "philox", "plain_json", "process", "progress"),
-    *("provenance", "ranks", "stopping", "terminal", "wording"),
+    *("errors", "files", "limits", "machine", "old_names", "philox", "plain_json", "process"),
+    *("progress", "provenance", "ranks", "stopping", "terminal", "wording"),
 )
 # The package's own door and `python -m voxella` stand above everything.
 DOORS = ("", "__main__")
@@ -189,7 +189,7 @@ def _takers(node: ast.AST, place: str) -> Iterator[str]:
 
 
 def _is_recipe(argument: ast.arg) -> bool:
-    """Tell whether an argument is a recipe by its type, or is called one and may be anything."""
+    """Return whether an argument is a recipe by its type, or is called one and may be anything."""
     if argument.annotation is None:
         return argument.arg == "recipe"
     words = set(re.findall(r"\w+", ast.unparse(argument.annotation)))

@@ -197,10 +197,10 @@ def test_the_picture_shows_worst_median_and_best(prepared: Path, tmp_path: Path)
     # Three columns of three planes of 128 pixels; three rows with captions of 12.
     column = 3 * 128 + 2 * 2
     assert picture.shape == (3 * (12 + 128) + 2 * 2, 3 * column + 2 * 2)
-    # The lower left corner is dark ground, given back a quarter brighter: an error shown as white.
-    original, given_back, error = (int(picture[row, 0]) for row in (139, 281, 423))
+    # The lower left corner is dark ground, reconstructed a quarter brighter: an error in white.
+    original, reconstruction, error = (int(picture[row, 0]) for row in (139, 281, 423))
     assert original < 5
-    assert given_back == pytest.approx(original + 255 / 4, abs=1)
+    assert reconstruction == pytest.approx(original + 255 / 4, abs=1)
     assert error == 255
 
 
@@ -269,7 +269,7 @@ def test_the_verb_shows_the_numbers_and_exits_by_the_verdict(
     code, out, err = run("check-autoencoder", *strict, "--set", "autoencoder_check.on_failure=stop")
     assert code == 2
     assert "not trusted: PSNR in dB" in err
-    assert "next:  look at" in err
+    assert "next:     look at" in err
     assert "at least 99" in out
     assert "NOT MET" in out
     assert "noise share" in out

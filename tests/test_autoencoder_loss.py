@@ -85,17 +85,17 @@ def test_a_black_patch_has_a_finite_gradient() -> None:
 
 def test_the_total_weighs_its_terms() -> None:
     weights = {"kl_weight": 0.5, "gradient_weight": 0.25, "spectral_weight": 0.125}
-    images, given_back = noise(2, 1, 8, 8), noise(2, 1, 8, 8, seed=1)
+    images, reconstruction = noise(2, 1, 8, 8), noise(2, 1, 8, 8, seed=1)
     mean, log_sigma = noise(2, 3, 4, 4), noise(2, 3, 4, 4, seed=1)
     training = AutoencoderTraining.model_validate(weights)
-    found = autoencoder_losses(training, images, given_back, mean, log_sigma)
+    found = autoencoder_losses(training, images, reconstruction, mean, log_sigma)
     assert set(found) == {"loss", "l1", "kl", "gradient", "spectral"}
-    assert float(found["l1"]) == pytest.approx(float((images - given_back).abs().mean()))
+    assert float(found["l1"]) == pytest.approx(float((images - reconstruction).abs().mean()))
     expected = (
         found["l1"] + 0.5 * found["kl"] + 0.25 * found["gradient"] + 0.125 * found["spectral"]
     )
     assert float(found["loss"]) == pytest.approx(float(expected))
-    plain = autoencoder_losses(AutoencoderTraining(), images, given_back, mean, log_sigma)
+    plain = autoencoder_losses(AutoencoderTraining(), images, reconstruction, mean, log_sigma)
     assert set(plain) == {"loss", "l1", "kl"}
 
 

@@ -323,7 +323,7 @@ def test_the_test_split_is_never_looked_at(tmp_path: Path) -> None:
 def test_a_network_without_weights_is_refused(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not trained") as caught:
         load_autoencoder(AutoencoderPlan.of(recipe()), tmp_path)
-    assert "next:  voxella train-autoencoder" in str(caught.value)
+    assert "next:     voxella train-autoencoder" in str(caught.value)
     with pytest.raises(UserError, match="latents would be those of a random network"):
         load_autoencoder(AutoencoderPlan.of(recipe(autoencoder_training=None)))
     out = train_autoencoder(recipe({"steps": 1}), prepared, tmp_path)

@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from voxella.autoencoder.adversary import Adversary, AdversaryTraining
 from voxella.autoencoder.load import AutoencoderPlan, build_autoencoder, load_autoencoder
 from voxella.autoencoder.losses import autoencoder_losses
-from voxella.autoencoder.patches import PatchMaker, PatchOrder, PatchVisit
+from voxella.autoencoder.patches import PatchBatchBuilder, PatchKey, PatchOrder
 from voxella.autoencoder.settings import engine_block
 from voxella.autoencoder.task import AutoencoderTask, autocast
 from voxella.autoencoder.train import train_autoencoder
 from voxella.cache.latents import LatentCache
 from voxella.cache.stage import encode
 from voxella.engine.checkpoint_store import CheckpointStore
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ranks import Ranks
 from voxella.recipe.autoencoder import Adversarial, AutoencoderTraining
 from voxella.testing.autoencoders import AutoencoderContract
@@ -149,7 +149,7 @@ def test_gradients_of_any_cut_are_those_of_the_whole_step(prepared: Path, step: 
     training = AutoencoderTraining.model_validate(UNEVEN)
     settings = Adversarial.model_validate(ADVERSARY)
     order = PatchOrder(training, volumes_of(prepared), 2, seed=0)
-    maker = PatchMaker(volumes_of(prepared), 0, 2, 2)
+    builder = PatchBatchBuilder(volumes_of(prepared), 0, 2, 2)
 
     def gradients(world: int, accumulation: int) -> list[Tensor]:
         adversary = Adversary(settings, spatial_dims=3, in_channels=1, lr=1.0, seed=0, device=CPU)
@@ -163,8 +163,8 @@ def test_gradients_of_any_cut_are_those_of_the_whole_step(prepared: Path, step: 
         parts = world * accumulation
         for rank in range(world):
             cut = order.micro_batches(step, rank=rank, world=world, accumulation=accumulation)
-            for visits in cut:
-                batch = maker.make(visits)
+            for keys in cut:
+                batch = builder.make(keys)
                 losses = task(batch)
                 (losses["total"] / parts).backward()
                 second.backward(batch, losses, micro_batches=parts)
@@ -223,7 +223,7 @@ def test_micro_batches_are_the_step_and_weigh_one_together(
 ) -> None:
     training = AutoencoderTraining.model_validate(UNEVEN)
     order = PatchOrder(training, volumes_of(prepared), 2, seed=3)
-    plain = Order(volumes_of(prepared).ids_of("train"), seed=3, batch_size=3)
+    plain = DataOrder(volumes_of(prepared).ids_of("train"), seed=3, batch_size=3)
     for step in (0, 7, 10):
         parts = [
             part
@@ -240,14 +240,14 @@ def test_micro_batches_are_the_step_and_weigh_one_together(
         assert all(part for part in parts), "every process computes every time"
         shares: dict[tuple[str, int], float] = {}
         for part in parts:
-            for visit in part:
-                assert isinstance(visit, PatchVisit)
-                assert visit.size == ((16, 16, 8) if step >= 9 else (8, 8, 8))
-                key = (visit.case_id, visit.epoch)
-                share = visit.weight / len(part) / len(parts)
+            for sample in part:
+                assert isinstance(sample, PatchKey)
+                assert sample.size == ((16, 16, 8) if step >= 9 else (8, 8, 8))
+                key = (sample.case_id, sample.epoch)
+                share = sample.weight / len(part) / len(parts)
                 shares[key] = shares.get(key, 0.0) + share
         count = 1 if step >= 9 else 3
-        expected = [(visit.case_id, visit.epoch) for visit in plain.step(step)[:count]]
+        expected = [(sample.case_id, sample.epoch) for sample in plain.step(step)[:count]]
         assert {k for k, v in shares.items() if v} == set(expected)
         assert [shares[key] for key in expected] == pytest.approx([1 / count] * count)
 
@@ -343,8 +343,8 @@ def test_latents_without_sigma_are_encoded_measured_and_drawn_as_means(
         latent = wanted.latent.model_copy(update={"draw": draw})
         drawing = wanted.model_copy(update={"latent": latent})
         cases = {case.id: case for case in volumes_of(prepared).manifest}
-        maker = BatchMaker(BatchSettings.of(drawing), cases, cache, None, scale=2.0)
-        batch = maker.make(Order(["c2"], seed=0, batch_size=1).step(5))
+        builder = LatentBatchBuilder(BatchSettings.of(drawing), cases, cache, None, scale=2.0)
+        batch = builder.make(DataOrder(["c2"], seed=0, batch_size=1).step(5))
         assert torch.equal(batch.latents[0], 2.0 * mean[0])
 
 

@@ -366,7 +366,7 @@ def test_a_codebook_and_its_network_learn_an_image() -> None:
 def test_sizes_that_do_not_fit() -> None:
     with pytest.raises(UserError, match=r"vq: channels \[6, 8\] with norm_groups 4"):
         _vq(channels=[6, 8])
-    with pytest.raises(UserError, match=r"kl2d: 3 spatial dimensions\n  legal: 2"):
+    with pytest.raises(UserError, match=r"kl2d: 3 spatial dimensions\n  expected: 2"):
         _kl(dims=3)
     with pytest.raises(UserError, match="channels has 3 levels, attention 1"):
         _vq(attention=[True])

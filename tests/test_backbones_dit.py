@@ -187,7 +187,7 @@ def test_bfloat16_by_cast_and_by_autocast() -> None:
         assert 0 < (out - exact).abs().max() < 0.1 * exact.abs().max()
 
 
-def test_wrong_sizes_name_the_legal_patches() -> None:
+def test_wrong_sizes_name_the_allowed_patches() -> None:
     with pytest.raises(
         UserError, match=r"patch_size 4 does not divide input_size \(4, 6, 4\)"
     ) as e:

@@ -262,7 +262,7 @@ def test_sizes_that_do_not_fit_are_named_at_once() -> None:
     assert "6 is not a multiple of norm_groups 4" in text
     assert "heads: 3 do not divide the width 16" in text
     assert "'a b' cannot name a vector" in text
-    with pytest.raises(UserError, match=r"3 spatial dimensions\n  legal: 2"):
+    with pytest.raises(UserError, match=r"3 spatial dimensions\n  expected: 2"):
         _unet(dims=3)
     with pytest.raises(UserError, match=r"\(6, 8\) cannot be halved 2 times"):
         _unet()(torch.zeros(1, 3, 6, 8), torch.tensor([1]), Conditioning())
@@ -292,8 +292,8 @@ def test_it_can_be_copied_and_pickled_with_checkpointing_on() -> None:
     x, timesteps, context = _inputs()
     told = Conditioning(context=context)
     expected = module(x, timesteps, told)
-    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert torch.equal(twin(x, timesteps, told), expected)
+    for counterpart in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(counterpart(x, timesteps, told), expected)
 
 
 def test_a_cast_model_takes_float_latents() -> None:

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from voxella.plugins.specs import WIRED
+from voxella.plugins.specs import INJECTED
 
 PLUGINS = [
     ("voxella_backbones.plugin", "backbones", ["maisi_unet", "dit3d", "ldm_unet"]),
@@ -35,7 +35,7 @@ def test_a_builder_can_be_bound_from_a_recipe(module: str, kind: str, name: str)
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, parameter.name
         assert parameter.name in hints
     required = {p.name for p in signature.parameters.values() if p.default is p.empty}
-    assert required <= set(WIRED[kind]), "the engine supplies whatever has no default"
+    assert required <= set(INJECTED[kind]), "the engine supplies whatever has no default"
 
 
 @pytest.mark.parametrize(("module", "kind", "names"), PLUGINS)

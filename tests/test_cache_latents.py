@@ -279,7 +279,7 @@ def test_missing_cases_are_listed_with_the_next_command(tmp_path: Path) -> None:
         cache.require(["case-00", "lost-1", "lost-2"])
     assert "2 cases have no latent" in str(caught.value)
     assert "lost-1, lost-2" in str(caught.value)
-    assert "next:  voxella encode" in str(caught.value)
+    assert "next:     voxella encode" in str(caught.value)
     with pytest.raises(UserError, match="lost-1"):
         cache.read("lost-1")
 

@@ -104,7 +104,7 @@ def test_other_settings_are_refused_with_the_reason(
     with pytest.raises(UserError) as caught:
         TextCache.open(tmp_path, settings(**changes))
     assert told in str(caught.value)
-    assert "next:  voxella encode" in str(caught.value)
+    assert "next:     voxella encode" in str(caught.value)
     # Options make the recipe ask for what is there, but for another encoder or width.
     (name, _), *_ = changes.items()
     offered = f"to take them as they are: --set text.{name}={getattr(settings(), name)}"

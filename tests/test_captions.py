@@ -38,7 +38,7 @@ def test_caption_without_summary_has_no_loose_end() -> None:
 
 
 @given(probabilities, st.integers(2, 4))
-def test_even_levels_are_the_floor_of_p_times_levels(p: float, levels: int) -> None:
+def test_even_levels_are_the_baseline_of_p_times_levels(p: float, levels: int) -> None:
     # The released floor(p x levels) has an index too many at 1.0; and it rounds below a step that
     # is no binary fraction, where ours does not.
     expected = min(math.floor(p * levels), levels - 1)

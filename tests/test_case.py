@@ -62,7 +62,7 @@ def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
     assert f"{MANIFEST}:2: id:" in said
     # A key may be a report's text as well.
     assert f"{MANIFEST}:3: case a: a field that no case has:" in said
-    assert f"{MANIFEST}:6: case b: its id stands twice" in said
+    assert f"{MANIFEST}:6: case b: its id is duplicated" in said
     assert "case b: in train, and its group (patient) has other cases in test" in said
     assert "case c: its path has '..' in it" in said
     assert f"{MANIFEST}:8: not a JSON object: nested more than" in said

@@ -21,16 +21,16 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.check.cases import CheckReport
 from voxella.check.catalogue import CATALOGUE
-from voxella.check.copies import Picture, near_copies
+from voxella.check.duplicates import Picture, near_duplicates
 from voxella.check.examine import examine
 from voxella.check.finding import Finding
 from voxella.check.geometry import Placement
 from voxella.check.grids import case_grids, odd_planes
 from voxella.check.headers import read_header
-from voxella.check.likeness import ALIGNED, CANDIDATE, Floats, aligned, signature, thumbnail
 from voxella.check.page import chosen_cases, page_html
 from voxella.check.quick import read_leniently
 from voxella.check.settings import CaseImages, CheckSettings
+from voxella.check.similarity import ALIGNED, CANDIDATE, Floats, aligned, signature, thumbnail
 from voxella.check.stage import check
 from voxella.check.voxels import content_hash
 from voxella.errors import UserError
@@ -152,14 +152,14 @@ def test_copies_are_found_across_splits_only(phantoms: list[Floats]) -> None:
     ]
     small = dict(zip(pictures, map(thumbnail, arrays), strict=True))
     rows = np.stack([signature(one) for one in small.values()])
-    found = list(near_copies(pictures, rows, small.__getitem__))
+    found = list(near_duplicates(pictures, rows, small.__getitem__))
     copy = f"case-{len(phantoms)}"
     assert [finding.case for finding in found] == ["case-3", copy]
     assert f"{copy} t2w in test" in found[0].message
     assert "case-3 t2w in train" in found[1].message
     # Equal voxels are said once, by another finding.
     same = [Picture(p.case, p.sequence, p.split, "same") for p in pictures]
-    assert list(near_copies(same, rows, lambda picture: small[pictures[0]])) == []
+    assert list(near_duplicates(same, rows, lambda picture: small[pictures[0]])) == []
 
 
 def test_the_majority_decides_the_plane() -> None:

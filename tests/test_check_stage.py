@@ -18,10 +18,10 @@ from voxella.check.cases import CheckReport
 from voxella.check.catalogue import CATALOGUE
 from voxella.check.examine import CaseFacts, examine
 from voxella.check.finding import SEVERITIES, Finding
+from voxella.check.printing import print_quick_check
 from voxella.check.quick import quick_check, read_leniently
 from voxella.check.settings import CaseImages, CheckSettings
 from voxella.check.stage import check
-from voxella.check.tell import tell_quick_check
 from voxella.cli import main
 from voxella.data.importing import importer_component
 from voxella.errors import UserError
@@ -335,7 +335,7 @@ def test_the_quick_form_is_told_and_stops_nothing(
     data.write()
     recipe = tiny_recipe(*CROP)
     settings = CheckSettings.of(recipe.data, recipe.prepare)
-    findings = tell_quick_check(data.folder, settings)
+    findings = print_quick_check(data.folder, settings)
     assert pairs(findings) == {("bad", "image.empty")}
     said = capsys.readouterr().out
     assert "error image.empty: 1 case (bad)" in said
@@ -349,8 +349,8 @@ def test_the_quick_form_is_told_and_stops_nothing(
     assert "1 of 2 cases cannot be prepared" in told.err
     manifest = data.folder / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes() * 2)
-    with pytest.raises(UserError, match="stands twice"):
-        tell_quick_check(data.folder, settings)
+    with pytest.raises(UserError, match="is duplicated"):
+        print_quick_check(data.folder, settings)
 
 
 @pytest.mark.skipif(

@@ -123,7 +123,7 @@ def test_the_rule_of_the_positive_class() -> None:
     # What changes nothing makes no finished stage anew.
     assert Data(positive="positive").named_positive == Data().named_positive == {}
     assert Data(positive="negative").named_positive == {"positive": "negative"}
-    with pytest.raises(UserError, match="positive is no class; legal: negative, positive"):
+    with pytest.raises(UserError, match="positive is no class; expected: negative, positive"):
         blob_recipe("real", "data.positive=malignant")
 
 

@@ -12,10 +12,10 @@ from blob_scenarios import SIZE, blob_recipe, chosen, real_cases, synthetic_case
 from monai.losses import FocalLoss
 from torch import Tensor, nn
 
-from voxella.classification.batches import ImageMaker
+from voxella.classification.batches import ImageBatchBuilder
 from voxella.classification.store import InputStore, as_input, read_image
 from voxella.classification.task import ClassifierTask
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.errors import UserError
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify, Focal
@@ -173,22 +173,22 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
     cases = examples.phases[0][1]
-    maker = ImageMaker(
+    builder = ImageBatchBuilder(
         cases, store, ["negative", "positive"], "positive", seed=5, augment=recipe.classify.augment
     )
-    order = Order(list(cases), seed=5, batch_size=4)
-    whole = maker.make(order.step(2))
+    order = DataOrder(list(cases), seed=5, batch_size=4)
+    whole = builder.make(order.step(2))
     parts = [
-        maker.make(visits)
+        builder.make(keys)
         for micro in range(2)
         for rank in range(2)
-        for visits in [order.micro_batches(2, rank=rank, world=2, accumulation=2)[micro]]
+        for keys in [order.micro_batches(2, rank=rank, world=2, accumulation=2)[micro]]
     ]
     assert sum((part.case_ids for part in parts), ()) == whole.case_ids
     for name in ("images", "target"):
         joined = torch.cat([getattr(part, name) for part in parts])
         assert torch.equal(joined, getattr(whole, name)), name
-    later = maker.make([*order.step(0), *order.step(40)])
+    later = builder.make([*order.step(0), *order.step(40)])
     assert len({image.numpy().tobytes() for image in later.images}) == 8
 
 
@@ -199,8 +199,10 @@ def test_the_loss_is_monais_focal_loss(alpha: float | None, tmp_path: Path) -> N
     examples = chosen(recipe, real_cases(tmp_path / "prepared", {"train": 4, "val": 2}), None)
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     store.build(examples.all.values(), Ranks(0, 0, 1))
-    maker = ImageMaker(examples.phases[0][1], store, ["negative", "positive"], "positive", seed=0)
-    batch = maker.make(Order(list(maker.cases), seed=0, batch_size=4).step(0))
+    builder = ImageBatchBuilder(
+        examples.phases[0][1], store, ["negative", "positive"], "positive", seed=0
+    )
+    batch = builder.make(DataOrder(list(builder.cases), seed=0, batch_size=4).step(0))
 
     class Mean(nn.Module):
         def __init__(self) -> None:

@@ -18,14 +18,14 @@ from tensorboard.plugins.hparams.metadata import (
 from tiny_run import REPOSITORY
 
 from voxella.case import Manifest
-from voxella.classification.batches import ImageMaker
-from voxella.classification.choice import read_best
+from voxella.classification.batches import ImageBatchBuilder
+from voxella.classification.best_checkpoint import read_best
 from voxella.classification.predict import read_predictions
 from voxella.classification.stage import classify
 from voxella.classification.store import InputStore
 from voxella.classification.task import build_task
 from voxella.cli import main
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
@@ -203,8 +203,8 @@ def test_the_second_training_starts_from_the_best_of_the_first(run: Path) -> Non
     # Its first step's loss is that of the first training's best weights on real images.
     cases = chosen(recipe, Manifest.read(run / "prepared"), made).phases
     store = InputStore(run / "classifier_inputs", recipe.classify, ["t2w"])
-    maker = ImageMaker(cases[1][1], store, ["negative", "positive"], "positive", seed=0)
-    batch = maker.make(Order(list(maker.cases), seed=0, batch_size=2).step(0))
+    builder = ImageBatchBuilder(cases[1][1], store, ["negative", "positive"], "positive", seed=0)
+    batch = builder.make(DataOrder(list(builder.cases), seed=0, batch_size=2).step(0))
     model = build_task(recipe.classify, recipe.image_channels, len(recipe.data.classes), 0)
     untrained = float(model(batch)["total"].detach())
     model.load_state_dict(read_best(seed / "pretrain")[0])

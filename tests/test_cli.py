@@ -96,7 +96,7 @@ MISTAKES = [
         "train_batch_size 2 does not divide among 1 processes",
     ),
     (["train", CCELLA, *SMOKE, "--set", "deepspeed.optimizer={}"], "the recipe's optimizer: block"),
-    (["run", CCELLA, *SMOKE, "--set", "sample.sampler=ddpm"], "legal: 1000"),
+    (["run", CCELLA, *SMOKE, "--set", "sample.sampler=ddpm"], "expected: 1000"),
     (
         ["run", CCELLA, *SMOKE, "--set", "diffusion.steps=10"],
         "still holds 0.96 of the signal at its last step",

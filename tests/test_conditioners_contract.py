@@ -1,4 +1,4 @@
-"""Our own plugins are held to the suites that strangers' plugins are held to."""
+"""Built-in plugins are held to the suites of third-party plugins."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def test_listing_imports_neither_torch_nor_transformers() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("ella", {"heads": 7}, r"ella: 7 heads do not divide width 16\n  legal: heads: 1, 2, 4"),
-        ("first", {"blocks": 0}, r"first: blocks=0\n  legal: 1 or more"),
+        ("ella", {"heads": 7}, r"ella: 7 heads do not divide width 16\n  expected: heads: 1, 2, 4"),
+        ("first", {"blocks": 0}, r"first: blocks=0\n  expected: 1 or more"),
         ("ccella", {"head_hidden": -1}, "ccella: head_hidden=-1"),
         ("shared", {"num_classes": 0, "text_dim": 3}, "shared: num_classes=0"),
         ("last", {"text_dim": None}, "last reads reports, and the recipe has no text block"),

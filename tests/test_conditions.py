@@ -18,10 +18,10 @@ from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.check.conditions import check_training_conditions, condition_findings
 from voxella.conditioning import Conditioning
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import encoded, refuse_other, refuse_values, seen, wrong_conditions
 from voxella.ldm.export import load_facts
@@ -93,7 +93,7 @@ def test_what_is_outside_is_refused_clipped_or_missing() -> None:
         ({"kind": "number", "range": [90, 40]}, "low < high"),
         ({"kind": "category", "range": [40, 90]}, "a category has values"),
         ({"kind": "category", "values": []}, "at least 1"),
-        ({"kind": "category", "values": ["3", 3]}, "stands twice"),
+        ({"kind": "category", "values": ["3", 3]}, "is duplicated"),
         ({"kind": "category", "values": ["a"], "outside": "clip"}, "no ends to clip to"),
         ({"kind": "category", "values": ["a sentence of far more words than four"]}, "words"),
     ],
@@ -105,7 +105,7 @@ def test_a_block_that_makes_no_sense_is_refused(block: dict[str, Any], told: str
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("text", "meaning of its own"), ("spacing", "meaning"), ("a-b", "legal: letters")],
+    [("text", "meaning of its own"), ("spacing", "meaning"), ("a-b", "expected: letters")],
 )
 def test_a_name_that_is_taken_or_no_argument_is_refused(name: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
@@ -134,11 +134,15 @@ def test_a_case_keeps_numbers_and_codes_and_no_sentence() -> None:
         assert secret not in str(refused.value)
 
 
-def maker_of(recipe: Recipe, run: Path, values: Callable[[int], Mapping[str, Any]]) -> BatchMaker:
+def builder_of(
+    recipe: Recipe, run: Path, values: Callable[[int], Mapping[str, Any]]
+) -> LatentBatchBuilder:
     folders = conditioned_run(recipe, run, values)
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    return BatchMaker(BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0)
+    return LatentBatchBuilder(
+        BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0
+    )
 
 
 def conditioned_run(
@@ -158,11 +162,11 @@ def known(n: int) -> dict[str, Any]:
     return {"age": 40.0 + 5 * n, "scanner": "AB"[n % 2]} if n != 2 else {}
 
 
-VISITS = [Visit(f"case-{n}", 0) for n in range(4)]
+KEYS = [SampleKey(f"case-{n}", 0) for n in range(4)]
 
 
 def test_a_batch_holds_every_condition_of_its_cases(tmp_path: Path) -> None:
-    batch = maker_of(tiny_recipe(*BOTH, name="base"), tmp_path, known).make(VISITS)
+    batch = builder_of(tiny_recipe(*BOTH, name="base"), tmp_path, known).make(KEYS)
     expected = [[-1.0, 1.0], [-0.8, 1.0], [0.0, 0.0], [-0.4, 1.0]]
     torch.testing.assert_close(batch.conditions["age"], torch.tensor(expected))
     assert batch.conditions["scanner"].tolist() == [[1, 0], [0, 1], [0, 0], [0, 1]]
@@ -173,12 +177,12 @@ def test_dropout_takes_all_conditions_of_a_case_and_both_takes_the_text_too(
     tmp_path: Path,
 ) -> None:
     vectors = "vectors=[{name: class, scale: 1}, {name: age, scale: 1}, {name: scanner, scale: 1}]"
-    visits = [Visit(f"case-{n % 7}", epoch) for n, epoch in enumerate(range(200))]
+    keys = [SampleKey(f"case-{n % 7}", epoch) for n, epoch in enumerate(range(200))]
 
     def shown(*overrides: str) -> tuple[Tensor, Tensor, Tensor]:
         recipe = tiny_recipe(BOTH[0], vectors, *overrides)
-        maker = maker_of(recipe, tmp_path / "-".join(overrides), lambda n: known(n) or known(1))
-        batch = maker.make(visits)
+        builder = builder_of(recipe, tmp_path / "-".join(overrides), lambda n: known(n) or known(1))
+        batch = builder.make(keys)
         assert batch.drop_label is not None
         age, scanner = batch.conditions["age"][:, 1] > 0, batch.conditions["scanner"].any(dim=1)
         assert torch.equal(age, scanner), "one condition was dropped without the other"
@@ -286,7 +290,7 @@ def test_a_conditioner_is_called_with_what_it_needs_by_name(
 def test_a_condition_without_conditioner_is_joined_as_a_vector(tmp_path: Path) -> None:
     recipe = tiny_recipe(*BOTH, name="base")
     model = build_model(recipe)
-    batch = maker_of(recipe, tmp_path, known).make(VISITS)
+    batch = builder_of(recipe, tmp_path, known).make(KEYS)
     told = model.condition(
         timesteps=batch.timesteps, spacing_mm=batch.spacing_mm, conditions=batch.conditions
     )
@@ -324,7 +328,7 @@ def awake(recipe: Recipe) -> Any:
         ("[text]", {"age": [10, 10], "scanner": [0, 3]}),
     ],
 )
-def test_the_null_twin_lacks_the_conditions_that_the_recipe_says(
+def test_the_unconditional_prediction_lacks_the_conditions_that_the_recipe_says(
     lacks: str, null: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe(*BOTH, "sample.guidance=2", f"sample.guidance_null={lacks}", name="base")
@@ -405,12 +409,12 @@ def test_a_model_is_held_to_the_conditions_it_was_trained_with() -> None:
     with pytest.raises(UserError, match="as trained: none"):
         refuse_other({"age": AGE}, {})
     wrong = list(wrong_conditions({"scanner": SCANNER}, {"scanner": 1.5}, told))
-    assert wrong == ["condition scanner: no training case had this word; legal: skyra"]
+    assert wrong == ["condition scanner: no training case had this word; expected: skyra"]
     assert not list(wrong_conditions({"scanner": SCANNER}, {"scanner": 1.5}, None))
     secret = "a lesion in the left zone"
     (wrong_name,) = wrong_conditions({"age": AGE}, {secret: 1.0}, told)
     assert secret not in wrong_name
-    assert "legal: age" in wrong_name
+    assert "expected: age" in wrong_name
 
 
 def test_encoded_refuses_what_it_cannot_take() -> None:

@@ -126,7 +126,7 @@ def errors(sampler: Sampler) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_exact_solution_is_the_data(name: ScheduleName) -> None:
-    """The start N(0, I) is off the path by alpha_T; this bounds what no sampler can mend."""
+    """The start N(0, I) is off the path by alpha_T; this bounds what no sampler can fix."""
     mean, spread = exact_moments(paper(name))
     torch.testing.assert_close(mean, MU, rtol=0, atol=0.012)
     torch.testing.assert_close(spread, covariance(), rtol=0, atol=2e-4)
@@ -288,7 +288,7 @@ def test_leading_ddim_is_the_published_plan() -> None:
     assert list(misfits("ddim_leading", "cosine", 1000, 500)) == []
     ((key, words),) = misfits("ddim_leading", "cosine", 1000, 501)
     assert key == "steps"
-    assert "legal: 1 to 500" in words
+    assert "expected: 1 to 500" in words
 
 
 def test_flow_euler_equals_monai() -> None:
@@ -473,7 +473,7 @@ def test_ddpm_below_full_length_would_lose_variance_and_is_refused() -> None:
     message = str(caught.value)
     assert "received 50: ddpm takes all 1000 steps of the schedule" in message
     assert "too little variance" in message
-    assert "legal: 1000, or sampler ddim or ddim_leading or dpmpp_2m" in message
+    assert "expected: 1000, or sampler ddim or ddim_leading or dpmpp_2m" in message
     assert "--set sample.sampler=dpmpp_2m --set sample.steps=20" in message
 
 
@@ -482,7 +482,7 @@ def test_ddpm_below_full_length_would_lose_variance_and_is_refused() -> None:
     [
         ("euler", "scaled_linear", 20, "euler does not go with schedule scaled_linear"),
         ("ddpm", "rectified_flow", 1000, "ddpm does not go with schedule rectified_flow"),
-        ("ddim", "rectified_flow", 20, "schedule rectified_flow; legal: dpmpp_2m, euler"),
+        ("ddim", "rectified_flow", 20, "schedule rectified_flow; expected: dpmpp_2m, euler"),
         (
             "ddim",
             "scaled_linear",
@@ -491,7 +491,7 @@ def test_ddpm_below_full_length_would_lose_variance_and_is_refused() -> None:
         ),
         ("ddim", "cosine", 0, "sample.steps: received 0; the schedule has 1000 timesteps"),
         ("plms", "cosine", 20, "there is no sampler 'plms'"),
-        ("plms", "cosine", 20, "legal: ddpm, ddim, ddim_leading, dpmpp_2m, euler"),
+        ("plms", "cosine", 20, "expected: ddpm, ddim, ddim_leading, dpmpp_2m, euler"),
     ],
 )
 def test_plans_that_cannot_be_are_refused(
@@ -522,7 +522,7 @@ def test_a_new_sampler_is_one_new_entry(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(SAMPLERS, "heun", fresh)
     ours = load_recipe(CCELLA, ["smoke"], [*FLOW, "sample.sampler=heun"])
     assert "heun" in recipe_schema()["$defs"]["Sample"]["properties"]["sampler"]["enum"]
-    with pytest.raises(UserError, match="legal: dpmpp_2m, euler, heun"):
+    with pytest.raises(UserError, match="expected: dpmpp_2m, euler, heun"):
         load_recipe(CCELLA, ["smoke"], [*FLOW, "sample.sampler=ddim"])
     assert quickest("rectified_flow") == ("heun", 7)
     assert quickest("cosine") == ("dpmpp_2m", 20)

@@ -38,7 +38,7 @@ def table() -> dict[str, str]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         names = re.findall(r"`([^`]*)`", cells[0]) if len(cells) == 3 else []
         for name in (name for name in names if name.split("/")[0] in FOLDERS):
-            assert name not in ends, f"{name} stands twice"
+            assert name not in ends, f"{name} is duplicated"
             ends[name] = cells[2]
     return ends
 

@@ -235,7 +235,7 @@ def test_paper_mode_needs_text_and_a_float32_encoder(capfd: pytest.CaptureFixtur
     half = ("--set", "text.encoder.dtype=bfloat16")
     said = refused(capfd, "encode", str(recipes / "ccella.yaml"), "--paper-mode", *half)
     assert "in float32, the recipe in bfloat16" in said
-    assert "next:  --set text.encoder.dtype=float32" in said
+    assert "next:     --set text.encoder.dtype=float32" in said
     with pytest.raises(SystemExit):
         main(["train", str(recipes / "ccella.yaml"), "--paper-mode"])
 

@@ -13,33 +13,33 @@ from voxella.cache.join_latents import merge_latents
 from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
-from voxella.engine.order import Order, Visit
+from voxella.engine.order import DataOrder, SampleKey
 from voxella.engine.task import prefetch
 from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker, pad_features
+from voxella.ldm.batches import LatentBatchBuilder, pad_features
 from voxella.ldm.build import build_model
 from voxella.ldm.train import latent_scale
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
 
 
-def maker_of(recipe: Recipe, folders: Folders, scale: float = 1.0) -> BatchMaker:
+def builder_of(recipe: Recipe, folders: Folders, scale: float = 1.0) -> LatentBatchBuilder:
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text) if recipe.text else None
-    return BatchMaker(
+    return LatentBatchBuilder(
         BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, scale
     )
 
 
 def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
     recipe = tiny_recipe("dropout.text=0.5", "dropout.label=0.5")
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
-    order = Order(list(maker.cases), seed=recipe.seed, batch_size=4)
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path))
+    order = DataOrder(list(builder.cases), seed=recipe.seed, batch_size=4)
     for step in range(4):
-        whole = maker.make(order.step(step))
+        whole = builder.make(order.step(step))
         parts = [
-            maker.make(part, global_visits=order.step(step))
+            builder.make(part, global_keys=order.step(step))
             for rank in range(2)
             for part in order.micro_batches(step, rank=rank, world=2, accumulation=1)
         ]
@@ -52,13 +52,13 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
 def test_losses_do_not_depend_on_the_cut(tmp_path: Path) -> None:
     """Also where reports are spread unevenly: the mean of parts is the mean over all reports."""
     recipe = tiny_recipe("loss.class_weight=1.0")
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path))
     model = build_model(recipe)
-    assert maker.text is not None
-    model.null_text = maker.text.empty.float()[None]
-    visits = [Visit(f"case-{index}", 0) for index in (0, 1, 2, 5)]  # 2 and 5 have no report
-    whole = model(maker.make(visits))
-    parts = [model(maker.make(visits[a : a + 2], global_visits=visits)) for a in (0, 2)]
+    assert builder.text is not None
+    model.null_text = builder.text.empty.float()[None]
+    keys = [SampleKey(f"case-{index}", 0) for index in (0, 1, 2, 5)]  # 2 and 5 have no report
+    whole = model(builder.make(keys))
+    parts = [model(builder.make(keys[a : a + 2], global_keys=keys)) for a in (0, 2)]
     for name in ("total", "reconstruction", "class"):
         mean = (parts[0][name] + parts[1][name]) / 2
         torch.testing.assert_close(whole[name], mean, rtol=1e-5, atol=1e-6)
@@ -69,8 +69,8 @@ def test_each_visit_draws_anew_unless_told_otherwise(tmp_path: Path) -> None:
     folders = encoded_run(tiny_recipe(), tmp_path)
     draws = {}
     for draw in ("resample", "mean", "fixed"):
-        maker = maker_of(tiny_recipe(f"latent.draw={draw}"), folders)
-        draws[draw] = [maker.make([Visit("case-0", epoch)]) for epoch in (0, 1)]
+        builder = builder_of(tiny_recipe(f"latent.draw={draw}"), folders)
+        draws[draw] = [builder.make([SampleKey("case-0", epoch)]) for epoch in (0, 1)]
         assert not torch.equal(draws[draw][0].noise, draws[draw][1].noise)
     mean, log_sigma = LatentCache.open(folders.latents).read("case-0")
     first, second = draws["resample"]
@@ -86,7 +86,7 @@ def test_a_visit_sees_its_case_or_one_of_its_variations(tmp_path: Path) -> None:
     """One in three each, by (seed, case, epoch); a case without variations always itself."""
     recipe = tiny_recipe("latent.draw=mean")
     folders = encoded_run(recipe, tmp_path)
-    maker = maker_of(recipe, folders)
+    builder = builder_of(recipe, folders)
     first = LatentCache.open(folders.latents)
     entries = {"case-0": ("case-0", "case-0+1", "case-0+2")}
     values = {"case-0": 0.0, "case-0+1": 1.0, "case-0+2": 2.0}
@@ -108,10 +108,10 @@ def test_a_visit_sees_its_case_or_one_of_its_variations(tmp_path: Path) -> None:
         variations=told,
     )
     assert {case_id: varied.entries(case_id) for case_id in ("case-0",)} == entries
-    maker = replace(maker, latents=LatentCache.open(tmp_path / "varied"))
+    builder = replace(builder, latents=LatentCache.open(tmp_path / "varied"))
 
     def seen(case_id: str, epoch: int) -> float:
-        return float(maker.make([Visit(case_id, epoch)]).latents.mean())
+        return float(builder.make([SampleKey(case_id, epoch)]).latents.mean())
 
     drawn = [seen("case-0", epoch) for epoch in range(300)]
     for value in (0.0, 1.0, 2.0):
@@ -122,18 +122,18 @@ def test_a_visit_sees_its_case_or_one_of_its_variations(tmp_path: Path) -> None:
 
 def test_dropped_text_is_the_empty_report_and_leaves_the_class_loss(tmp_path: Path) -> None:
     recipe = tiny_recipe("dropout.text=1.0")
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
-    batch = maker.make([Visit("case-0", 0), Visit("case-1", 0)])
-    assert maker.text is not None
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path))
+    batch = builder.make([SampleKey("case-0", 0), SampleKey("case-1", 0)])
+    assert builder.text is not None
     assert batch.text_features is not None
-    assert torch.equal(batch.text_features[1], maker.text.empty)
+    assert torch.equal(batch.text_features[1], builder.text.empty)
     assert not batch.has_report.any()
 
 
 def test_dropout_shares_are_as_asked(tmp_path: Path) -> None:
     recipe = tiny_recipe("dropout.both=0.1", "dropout.label=0.2")
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
-    drops = [maker._drops(Visit("case-0", epoch)) for epoch in range(2000)]
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path))
+    drops = [builder._drops(SampleKey("case-0", epoch)) for epoch in range(2000)]
     text, label = (sum(drop[i] for drop in drops) / 2000 for i in (0, 1))
     assert text == pytest.approx(0.1, abs=0.03)
     assert label == pytest.approx(0.1 + 0.9 * 0.2, abs=0.04)
@@ -142,8 +142,8 @@ def test_dropout_shares_are_as_asked(tmp_path: Path) -> None:
 def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     folders = encoded_run(recipe, tmp_path)
-    maker = maker_of(recipe, folders)
-    exact = latent_scale(recipe.latent, maker, 4)
+    builder = builder_of(recipe, folders)
+    exact = latent_scale(recipe.latent, builder, 4)
     assert isinstance(exact, float)
     # The fixture's latents: mean ~ N(0, 2^2), sigma e^-1, so the variance is near 4 + e^-2.
     assert exact == pytest.approx((4 + 2.718281828**-2) ** -0.5, rel=0.05)
@@ -152,26 +152,26 @@ def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:
     variance = (means**2 + (2 * logs).exp()).mean() - means.mean() ** 2
     assert exact == pytest.approx(float(variance**-0.5), rel=1e-6)
     # Where means alone are learnt from, the encoder's noise is no part of them.
-    of_means = latent_scale(tiny_recipe("latent.draw=mean").latent, maker, 4)
+    of_means = latent_scale(tiny_recipe("latent.draw=mean").latent, builder, 4)
     assert isinstance(of_means, float)
     assert of_means == pytest.approx(float(means.var(correction=0) ** -0.5), rel=1e-6)
     assert of_means > 1.01 * exact
-    seen = maker_of(tiny_recipe("latent.draw=mean"), folders).make(
-        [Visit(case_id, 0) for case_id in cache.ids]
+    seen = builder_of(tiny_recipe("latent.draw=mean"), folders).make(
+        [SampleKey(case_id, 0) for case_id in cache.ids]
     )
     assert float(seen.latents.double().std(correction=0)) == pytest.approx(1 / of_means, rel=1e-5)
-    assert latent_scale(tiny_recipe("latent.draw=fixed").latent, maker, 4) == exact
-    assert latent_scale(tiny_recipe("latent.scale=0.25").latent, maker, 4) == 0.25
-    first = latent_scale(tiny_recipe("latent.scale=first_batch").latent, maker, 4)
+    assert latent_scale(tiny_recipe("latent.draw=fixed").latent, builder, 4) == exact
+    assert latent_scale(tiny_recipe("latent.scale=0.25").latent, builder, 4) == 0.25
+    first = latent_scale(tiny_recipe("latent.scale=first_batch").latent, builder, 4)
     assert first == pytest.approx(exact, rel=0.3)
     assert first != exact
 
 
 def test_unknown_label_is_a_clear_error(tmp_path: Path) -> None:
     folders = encoded_run(tiny_recipe(), tmp_path)
-    maker = maker_of(tiny_recipe("data.classes=[benign, malignant]"), folders)
+    builder = builder_of(tiny_recipe("data.classes=[benign, malignant]"), folders)
     with pytest.raises(UserError, match="case case-0: label 'negative' is not a class"):
-        maker.make([Visit("case-0", 0)])
+        builder.make([SampleKey("case-0", 0)])
 
 
 def test_padding_and_prefetch() -> None:

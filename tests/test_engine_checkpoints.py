@@ -206,7 +206,7 @@ def test_a_damaged_state_is_always_a_message(tmp_path: Path) -> None:
         except UserError as error:
             said.append(str(error))
     assert len(said) > 150
-    assert all("next:  train anew" in text for text in said)
+    assert all("next:     train anew" in text for text in said)
 
 
 def test_what_fp16_saves_beside_tensors_is_read_back(tmp_path: Path) -> None:

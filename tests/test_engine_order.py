@@ -5,19 +5,19 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 
 sizes = st.integers(1, 30)
 
 
 @given(count=sizes, batch=sizes, seed=st.integers(0, 10), epochs=st.integers(1, 4))
 def test_every_case_is_seen_equally_often(count: int, batch: int, seed: int, epochs: int) -> None:
-    order = Order([f"c{i}" for i in range(count)], seed=seed, batch_size=batch)
+    order = DataOrder([f"c{i}" for i in range(count)], seed=seed, batch_size=batch)
     steps = order.steps(epochs)
-    visits = [visit for step in range(steps) for visit in order.step(step)]
-    whole = visits[: count * epochs]
+    keys = [key for step in range(steps) for key in order.step(step)]
+    whole = keys[: count * epochs]
     assert Counter(v.case_id for v in whole) == {f"c{i}": epochs for i in range(count)}
-    assert len(set(visits)) == len(visits)  # a case never meets the same noise twice
+    assert len(set(keys)) == len(keys)  # a case never meets the same noise twice
     assert (steps - 1) * batch < count * epochs <= steps * batch
 
 
@@ -25,7 +25,7 @@ def test_every_case_is_seen_equally_often(count: int, batch: int, seed: int, epo
 def test_processes_and_accumulation_only_cut_the_step(
     data: st.DataObject, world: int, accumulation: int
 ) -> None:
-    order = Order([f"c{i}" for i in range(11)], seed=3, batch_size=8)
+    order = DataOrder([f"c{i}" for i in range(11)], seed=3, batch_size=8)
     step = data.draw(st.integers(0, 20))
     parts = [
         order.micro_batches(step, rank=rank, world=world, accumulation=accumulation)
@@ -39,9 +39,9 @@ def test_processes_and_accumulation_only_cut_the_step(
 
 def test_the_order_of_the_input_does_not_matter_and_the_seed_does() -> None:
     ids = [f"c{i}" for i in range(20)]
-    order = Order(ids, seed=1, batch_size=20)
-    assert order.step(0) == Order(ids[::-1], seed=1, batch_size=20).step(0)
-    assert order.step(0) != Order(ids, seed=2, batch_size=20).step(0)
+    order = DataOrder(ids, seed=1, batch_size=20)
+    assert order.step(0) == DataOrder(ids[::-1], seed=1, batch_size=20).step(0)
+    assert order.step(0) != DataOrder(ids, seed=2, batch_size=20).step(0)
     first, second = ([v.case_id for v in order.step(s)] for s in (0, 1))
     assert first != second
     assert sorted(first) == sorted(second) == sorted(ids)
@@ -49,6 +49,6 @@ def test_the_order_of_the_input_does_not_matter_and_the_seed_does() -> None:
 
 def test_removing_a_case_leaves_the_others_in_order() -> None:
     ids = [f"c{i}" for i in range(20)]
-    order = [v.case_id for v in Order(ids, seed=1, batch_size=20).step(0)]
-    without = [v.case_id for v in Order(ids[1:], seed=1, batch_size=19).step(0)]
+    order = [v.case_id for v in DataOrder(ids, seed=1, batch_size=20).step(0)]
+    without = [v.case_id for v in DataOrder(ids[1:], seed=1, batch_size=19).step(0)]
     assert without == [case for case in order if case != "c0"]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine_batches import maker_of
+from test_engine_batches import builder_of
 from test_engine_training import launch
 from tiny_run import encoded_run, tiny_recipe
 
 from voxella.cache.text import TextCache
 from voxella.engine.log import NonFiniteLossError
-from voxella.engine.order import Visit
-from voxella.engine.runtime import agreed, gather_state
+from voxella.engine.order import SampleKey
+from voxella.engine.runtime import broadcast_object, gather_state
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.train import _seed_layers
 from voxella.errors import UserError
@@ -57,7 +57,7 @@ def test_counting_reports_reads_no_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny_recipe()
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path))
     read: list[str] = []
     genuine = TextCache.read
 
@@ -66,8 +66,8 @@ def test_counting_reports_reads_no_features(
         return genuine(cache, case_id, name)
 
     monkeypatch.setattr(TextCache, "read", reading)
-    everyone = [Visit(f"case-{index}", 0) for index in range(6)]  # 2 and 5 have no report
-    batch = maker.make(everyone[:3], global_visits=everyone)
+    everyone = [SampleKey(f"case-{index}", 0) for index in range(6)]  # 2 and 5 have no report
+    batch = builder.make(everyone[:3], global_keys=everyone)
     assert read == ["case-0", "case-1", "case-2"]
     assert batch.has_report.tolist() == [True, True, False]
     assert batch.class_count is not None
@@ -76,11 +76,11 @@ def test_counting_reports_reads_no_features(
 
 def test_a_non_finite_loss_of_any_micro_batch_stops_the_step_once(tmp_path: Path) -> None:
     recipe = tiny_recipe()
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path))
     monitor = Monitor(Ranks(0, 0, 1), recipe.diffusion.steps, class_weight=1.0)
     for pair in (("case-0", "case-1"), ("case-3", "case-4")):
         per_case = torch.tensor([1.0, float("inf") if "case-4" in pair else 2.0])
-        batch = maker.make([Visit(case, 0) for case in pair])
+        batch = builder.make([SampleKey(case, 0) for case in pair])
         monitor.add(batch, {"reconstruction_per_case": per_case})
     with pytest.raises(NonFiniteLossError, match=r"step 7 is not finite, at cases case-4$"):
         monitor.check(7)
@@ -122,4 +122,4 @@ def test_zero_3_refuses_weights_beside_their_partition(more: dict[str, object], 
 
 
 def test_alone_a_process_agrees_with_itself() -> None:
-    assert agreed((3, "x")) == (3, "x")
+    assert broadcast_object((3, "x")) == (3, "x")

@@ -63,19 +63,22 @@ def test_the_gpu_profiles_cut_the_papers_batch(
         ({"train_batch_size": 4, **FLOAT16}, "fp16 needs a CUDA device"),
         (
             {"train_batch_size": 4, "fp16": {"enabled": True}},
-            "legal: torch_autocast: {enabled: true, dtype: float16}",
+            "expected: torch_autocast: {enabled: true, dtype: float16}",
         ),
-        ({"train_batch_size": 4, "torch_autocast": {"dtype": "int8"}}, "legal: bfloat16, float16"),
+        (
+            {"train_batch_size": 4, "torch_autocast": {"dtype": "int8"}},
+            "expected: bfloat16, float16",
+        ),
         (
             {"train_batch_size": 4, "torch_autocast": {"lower_precision_safe_modules": ["os.x"]}},
             "torch_autocast.lower_precision_safe_modules is not supported",
         ),
         (
             {"train_batch_size": 4, "bf16": {"enabled": True, "immediate_grad_update": True}},
-            "bf16.immediate_grad_update is not supported; legal: enabled",
+            "bf16.immediate_grad_update is not supported; expected: enabled",
         ),
-        ({"train_batch_size": 4, "bf16": True}, "bf16 is true; legal: {enabled: ...}"),
-        ({"train_batch_size": 4, "communication_data_type": "fp16"}, "legal: fp32, bf16"),
+        ({"train_batch_size": 4, "bf16": True}, "bf16 is true; expected: {enabled: ...}"),
+        ({"train_batch_size": 4, "communication_data_type": "fp16"}, "expected: fp32, bf16"),
         (
             {
                 "train_batch_size": 4,
@@ -91,15 +94,15 @@ def test_the_gpu_profiles_cut_the_papers_batch(
         ({"train_batch_size": 4, "comms_logger": {}}, "messages are switched off"),
         ({"train_batch_size": 4, "steps_per_print": 1}, "train.log_every"),
         ({"train_batch_size": 4, "flops_profiler": {"output_file": "x"}}, "profile_step"),
-        ({"train_batch_size": 4, "zero_optimization": True}, "legal: {stage: 0, 1, 2 or 3"),
+        ({"train_batch_size": 4, "zero_optimization": True}, "expected: {stage: 0, 1, 2 or 3"),
         ({"train_batch_size": 4, "zero_optimization": {"stge": 1}}, "did you mean stage?"),
         (
             {"train_batch_size": 4, "zero_optimization": {"reduce_bucket_size": "auto"}},
-            "zero_optimization.reduce_bucket_size is 'auto'; legal: a whole number",
+            "zero_optimization.reduce_bucket_size is 'auto'; expected: a whole number",
         ),
         (
             {"train_batch_size": 4, "zero_optimization": {"overlap_comm": 1}},
-            "overlap_comm is 1; legal: true, false",
+            "overlap_comm is 1; expected: true, false",
         ),
         (
             {
@@ -129,7 +132,7 @@ def test_the_gpu_profiles_cut_the_papers_batch(
             },
             "offload_optimizer.ratio is not supported",
         ),
-        ({"train_batch_size": 4, "zero_optimization": {"stage": 4}}, "legal: 0, 1, 2, 3"),
+        ({"train_batch_size": 4, "zero_optimization": {"stage": 4}}, "expected: 0, 1, 2, 3"),
         ({"train_batch_size": 4, "gradient_accumulation_steps": 0}, "at least 1"),
         (
             {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 3},
@@ -243,7 +246,7 @@ def test_stage_and_precision_are_read() -> None:
 
 
 def test_deepspeed_accepts_what_we_pass() -> None:
-    """The legal keys are DeepSpeed's: its own configuration class takes every one as its own."""
+    """The allowed keys are DeepSpeed's: its own configuration class takes every one as its own."""
     from deepspeed.runtime.config import DeepSpeedConfig
 
     zero = {**dict.fromkeys(sharding._SWITCHES, True), **dict.fromkeys(sharding._SIZES, 8)}

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from sharding_driver import BATCH, CASES, HELD_OUT, SEED, STEPS, Maker, Task
+from sharding_driver import BATCH, CASES, HELD_OUT, SEED, STEPS, Builder, Task
 
 from voxella.engine import ema, runtime, sharding
-from voxella.engine.order import Order, Visit
+from voxella.engine.order import DataOrder, SampleKey
 from voxella.recipe.model import Optimizer
 
 DRIVER = Path(__file__).parent / "sharding_driver.py"
@@ -38,7 +38,7 @@ OFFLOADS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # What one process does otherwise than two.
 ALONE = ("half-1", "half-3", "spoilt-0", "spoilt-2", "cast-3op", "sent-0", "fp32-told")
-ORDER = Order(CASES, seed=SEED, batch_size=BATCH)
+ORDER = DataOrder(CASES, seed=SEED, batch_size=BATCH)
 # The last case of the third step: on two processes it is the second one's. Two of these runs stop
 # after it, and continue with the scale that it left.
 SPOILT_STEP = 2
@@ -91,10 +91,10 @@ def _by_hand(*, skipped: int | None) -> dict[str, Any]:
         trained, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
     )
     average = {name: value.clone() for name, value in task.state_dict().items()}
-    maker, norms, updates = Maker([], {}), [], 0
+    builder, norms, updates = Builder([], {}), [], 0
     for step in range(STEPS):
         optimizer.zero_grad()
-        task(maker.make(ORDER.step(step)))["total"].backward()
+        task(builder.make(ORDER.step(step)))["total"].backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(trained, CLIPPED["gradient_clipping"])))
         if step == skipped:
             continue
@@ -106,7 +106,7 @@ def _by_hand(*, skipped: int | None) -> dict[str, Any]:
             average[name].lerp_(value, 1 - decay)
     weights = {name: value.clone() for name, value in task.state_dict().items()}
     task.load_state_dict(average)
-    held_out = task(maker.make([Visit(case, 0) for case in HELD_OUT]))["total"].item()
+    held_out = task(builder.make([SampleKey(case, 0) for case in HELD_OUT]))["total"].item()
     return {"weights": weights, "average": average, "norms": norms, "validation": held_out}
 
 
@@ -200,6 +200,6 @@ def test_every_tensor_goes_where_the_collective_reaches(monkeypatch: pytest.Monk
     )
     parameter = torch.nn.Parameter(torch.empty(0))
     parameter.ds_shape = torch.Size((3, 2))  # type: ignore[attr-defined]  # as DeepSpeed sets it
-    whole = ema.joined(parameter, torch.ones(3))
+    whole = ema.full_tensor(parameter, torch.ones(3))
     assert reached == ["meta"] * 3
     assert whole.shape == (3, 2)

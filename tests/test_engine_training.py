@@ -18,11 +18,11 @@ from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.engine.log import LossLog
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.train import train
 from voxella.observers.dispatch import ObserverSet
 
@@ -222,16 +222,16 @@ def test_validation_measures_the_average_on_held_out_cases_only(
     # By hand, from the exported average: three cases, four looks each.
     model = voxella.load_model(tmp_path / "model")
     cases = {case.id: case for case in Manifest.read(tmp_path / "prepared").split("val")}
-    maker = BatchMaker(
+    builder = LatentBatchBuilder(
         BatchSettings.of(recipe),
         cases,
         LatentCache.open(tmp_path / "latents"),
         TextCache.open(tmp_path / "text"),
         model.latent_scale,
     )
-    visits = [Visit(case, look) for case in cases for look in range(4)]
+    keys = [SampleKey(case, look) for case in cases for look in range(4)]
     with torch.no_grad():
-        by_hand = [model(maker.make([visit]))["reconstruction"].item() for visit in visits]
+        by_hand = [model(builder.make([key]))["reconstruction"].item() for key in keys]
     assert seen[4] == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
     # Measuring changes nothing that is trained.
     blind = tmp_path / "blind"

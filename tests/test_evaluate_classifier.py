@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from classifier_bench import Clinic, by_hand, kept, knowing_weights, trunk, twins, volumes
+from classifier_bench import Clinic, by_hand, counterparts, kept, knowing_weights, trunk, volumes
 from evaluation_bench import affine
 from torch import Tensor, nn
 
@@ -20,8 +20,8 @@ from voxella.classification.stage import classify
 from voxella.classification.task import ClassifierTask
 from voxella.errors import UserError
 from voxella.evaluation import classifier as evaluate_classifier
-from voxella.evaluation.classifier import kept_classifier
-from voxella.evaluation.classifier_features import classifier_answers
+from voxella.evaluation.classifier import frozen_classifier
+from voxella.evaluation.classifier_features import classifier_predictions
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.label_agreement import NAMES, no_better_than_chance
 from voxella.evaluation.networks import check_evaluation, networks_of, seen_by
@@ -64,7 +64,7 @@ def knowing(
 def run(clinic: Clinic, knowing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose volumes show their labels, evaluated with the classifier; not to be changed."""
     folder = tmp_path_factory.mktemp("evaluated")
-    twins(folder / "samples", clinic.cases("train"), SHOWS, RIGHT)
+    counterparts(folder / "samples", clinic.cases("train"), SHOWS, RIGHT)
     evaluate(clinic.recipe(f"evaluate.classifier={knowing}"), folder)
     return folder
 
@@ -133,7 +133,7 @@ def test_its_distances_bear_its_name_and_its_caveat(
 def test_cases_that_it_kept_apart_carry_no_caveat(
     clinic: Clinic, knowing: Path, tmp_path: Path
 ) -> None:
-    twins(tmp_path / "samples", clinic.cases("test"), SHOWS, RIGHT)
+    counterparts(tmp_path / "samples", clinic.cases("test"), SHOWS, RIGHT)
     found = measured(clinic, tmp_path, knowing)
     assert found["kid_3d"]["split"] == "test"
     assert "learnt" not in (found["kid_3d"]["note"] or "")
@@ -158,7 +158,7 @@ def test_labels_by_chance_are_not_agreed_with_and_absent_ones_not_counted(
 ) -> None:
     """Of eight volumes six have a label; four of these say what is shown, two the contrary."""
     labels = [RIGHT[1], RIGHT[0], *RIGHT[2:6], None, None]
-    twins(tmp_path / "samples", clinic.cases("train"), SHOWS, labels)
+    counterparts(tmp_path / "samples", clinic.cases("train"), SHOWS, labels)
     found = measured(clinic, tmp_path, knowing)
     numbers = {name: found[f"adherence_label_{name}"] for name in NAMES}
     assert {name: number["value"] for name, number in numbers.items() if name != "auc"} == {
@@ -172,7 +172,7 @@ def test_labels_by_chance_are_not_agreed_with_and_absent_ones_not_counted(
         assert number["floor"]["value"] == 1.0
     # Labels in pairs, volumes in turn: half of each agree, and no order tells the classes apart.
     halves = ["negative", "negative", "positive", "positive"] * 2
-    twins(tmp_path / "samples", clinic.cases("train"), SHOWS, halves)
+    counterparts(tmp_path / "samples", clinic.cases("train"), SHOWS, halves)
     found = measured(clinic, tmp_path, knowing)
     assert found["adherence_label_accuracy"]["value"] == 0.5
     assert 0.25 <= found["adherence_label_auc"]["value"] <= 0.75
@@ -266,10 +266,10 @@ def test_it_answers_as_the_stage_that_trained_it_has_written(
     folder = classify(clinic.training(), tmp_path)
     assert folder is not None
     recipe = clinic.recipe()
-    found = kept_classifier(folder, recipe.data, recipe.prepare)
+    found = frozen_classifier(folder, recipe.data, recipe.prepare)
     assert found is not None
-    answers = classifier_answers(found, "cpu")
-    twins(tmp_path / "samples", clinic.cases("train"), SHOWS, RIGHT)
+    predicted = classifier_predictions(found, "cpu")
+    counterparts(tmp_path / "samples", clinic.cases("train"), SHOWS, RIGHT)
     sets = read_sets(SetSettings.of(recipe), Manifest.read(clinic.prepared), tmp_path / "samples")
     said = [read_predictions(folder / f"seed-{s}" / "predictions.jsonl", "test") for s in (0, 1)]
     assert said[0] is not None
@@ -277,7 +277,7 @@ def test_it_answers_as_the_stage_that_trained_it_has_written(
     assert said[0].ids == tuple(subject.id for subject in sets.unseen)
     for number, subject in enumerate(sets.unseen):
         mean = (said[0].scores[number] + said[1].scores[number]) / 2
-        assert float(answers.features(read_images(subject))) == pytest.approx(mean, abs=1e-6)
+        assert float(predicted.features(read_images(subject))) == pytest.approx(mean, abs=1e-6)
 
 
 def refusal(recipe: Recipe) -> str:
@@ -378,7 +378,7 @@ def _both(folder: Path, weights: Path) -> tuple[tuple[str, Path], ...]:
 def test_a_volume_that_it_cannot_look_at_is_named(
     clinic: Clinic, knowing: Path, tmp_path: Path
 ) -> None:
-    twins(tmp_path / "samples", clinic.cases("train"), SHOWS, RIGHT)
+    counterparts(tmp_path / "samples", clinic.cases("train"), SHOWS, RIGHT)
     flat = np.full((16, 16, 16), 0.5, dtype=np.float32)
     write_volume(tmp_path / "samples" / "case-03-s000-adc.nii.gz", flat, affine())
     with pytest.raises(UserError) as caught:

@@ -336,7 +336,7 @@ def test_each_process_hashes_its_share_of_the_volumes(
     # The other process's part, as it would send it: it knows all hashes beforehand.
     real = [prepared.image_path(case, "t2w") for case in prepared]
     every = {path: sha256_file(path) for path in (*alone.hashes, *real)}
-    monkeypatch.setattr(module, "gathered", lambda value: [(every, []), value])
+    monkeypatch.setattr(module, "all_gather_object", lambda value: [(every, []), value])
     shares = []
     for rank in range(3):
         sets = read_sets(

@@ -89,7 +89,7 @@ def test_bad_volumes_are_named_all_at_once(hospital: Hospital, tmp_path: Path) -
     assert "case-03-s000: 16 x 16 x 12 voxels, where the prepared cases have 16 x 16 x 16" in said
     assert "case-04-s000: intensities from" in said
     assert "case-00-s000" not in said
-    # What was found of the good ones is kept; once the others are mended, all is measured.
+    # What was found of the good ones is kept; once the others are fixed, all is measured.
     for case in hospital.cases("train"):
         good = synthetic(hospital, tmp_path / "good", [case])
         name = f"volumes/{case.id}-s000.nii.gz"

@@ -1,4 +1,4 @@
-"""The example that conditions on the age: installed as a stranger would, trained, asked for ages.
+"""The example that conditions on the age: installed as third parties do, trained, asked for ages.
 
 Core is as it is: that the example needs no line of it is what is tested.
 """

@@ -14,7 +14,7 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.case_fields import GUARDED, field_problem
 from voxella.cli import main
-from voxella.data.drafts import Assembly, Draft
+from voxella.data.drafts import CaseDraft, DatasetWriter
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
 from voxella.imaging.volume import write_volume
@@ -71,7 +71,7 @@ def test_names_of_files_and_folders_that_users_have() -> None:
         assert field_problem("images", {"t2w": path}) is None
     assert field_problem("extra", {"SoftwareVersions": "syngo MR E11 v 2 b"}) is None
     assert field_problem("group", "") is None
-    assert why_sentence("a b c d e") == "has 5 words, at most 4 are legal"
+    assert why_sentence("a b c d e") == "has 5 words, at most 4 are allowed"
 
 
 @pytest.mark.parametrize("report", REPORTS)
@@ -168,11 +168,13 @@ def test_a_key_of_json_that_is_a_report_is_not_listed(tmp_path: Path) -> None:
 
 def test_every_importer_ends_at_the_same_rule(tmp_path: Path) -> None:
     drafts = [
-        Draft(id=f"c{n}", group=REPORTS[0], images={"t2w": tmp_path / "a.nii"}, label=REPORTS[1])
+        CaseDraft(
+            id=f"c{n}", group=REPORTS[0], images={"t2w": tmp_path / "a.nii"}, label=REPORTS[1]
+        )
         for n in range(3)
     ]
     with pytest.raises(UserError, match=r"group has .* \(cases c0, c1, c2\)") as caught:
-        Assembly(**KEEP).write(drafts, tmp_path / "out")
+        DatasetWriter(**KEEP).write(drafts, tmp_path / "out")
     assert "label has several lines (cases c0, c1, c2)" in str(caught.value)
     assert "Jansen" not in str(caught.value)
     assert not (tmp_path / "out").exists()

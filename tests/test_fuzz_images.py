@@ -48,7 +48,7 @@ def test_two_thousand_damaged_files_end_in_a_volume_or_a_named_problem(tmp_path:
         ("plain.mha", "NDims = 3", "NDims = 1e300 1e300", "no sound field ndims"),
         ("packed.mha", "CompressedDataSize = ", "CompressedDataSize = -", "compresseddatasize"),
         ("plain.mha", "DimSize = 12 10 6", "DimSize = 12 10", "dimsize is malformed"),
-        ("plain.mha", "ElementSpacing", "DimSize = 1 1 1\nElementSpacing", "stands twice"),
+        ("plain.mha", "ElementSpacing", "DimSize = 1 1 1\nElementSpacing", "is duplicated"),
         ("plain.nrrd", "(0,0,1.39", "(0,0,x1.39", "space directions is malformed"),
         ("plain.nrrd", "dimension: 3\n", "", "no sound field dimension"),
         ("apart.nhdr", "encoding: raw\n", "encoding: raw\n" + "9" * 5000, "5012 characters"),
@@ -75,7 +75,7 @@ def test_a_last_line_may_lack_its_end(tmp_path: Path) -> None:
 
 
 def test_text_headers_as_other_programs_write_them(tmp_path: Path) -> None:
-    """Forms that are legal and not SimpleITK's own, with SimpleITK to say what they mean."""
+    """Forms that are allowed and not SimpleITK's own, with SimpleITK to say what they mean."""
     bases = make_bases(tmp_path)
     changes = {
         "plain.mha": {

@@ -1,4 +1,4 @@
-"""From conditions to latents: independence of the batch, guidance, null twins, what is reported."""
+"""From conditions to latents: independence of the batch, guidance, what is reported."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_guidance_is_null_plus_w_times_the_difference(weight: float) -> None:
 
 
 NULLS = [
-    # recipe, what the null twin lacks: is its context another one, its class vector zero?
+    # recipe, what goes: is the context another one, the class vector zero?
     ("ccella", "[text]", True, False),
     ("ccella", "[label]", False, True),
     ("ccella", "[text, label]", True, True),
@@ -209,7 +209,7 @@ NULLS = [
 
 
 @pytest.mark.parametrize(("name", "lacks", "other_context", "no_class"), NULLS)
-def test_the_null_twin_lacks_what_it_should(
+def test_the_unconditional_prediction_lacks_what_it_should(
     name: str,
     lacks: str,
     other_context: bool,
@@ -253,7 +253,8 @@ def test_an_unknown_label_is_a_zero_vector(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_guidance_without_text_or_label_changes_nothing() -> None:
-    # `base` is told neither: its null twin is itself, and null + w (cond - null) = cond.
+    # `base` is told neither: its unconditional prediction is the same, so
+    # null + w (cond - null) = cond.
     model = trained(tiny_recipe(name="base"))
     plain = make(tiny_recipe(*DDIM, name="base"), [request("a")], model).latents
     guided = make(tiny_recipe(*DDIM, "sample.guidance=4", name="base"), [request("a")], model)

@@ -151,7 +151,7 @@ def test_an_image_is_saved_with_its_provenance_and_no_text(
         ({"conditions": {"age": 30}}, "condition age is not a number from 40 to 90"),
         ({"conditions": {"age": "old"}}, "condition age is a word, not a number"),
         ({"conditions": {"age": True}}, "conditions is not numbers and words"),
-        ({"conditions": {"height": 180}}, "a name that the recipe has not; legal: age, site"),
+        ({"conditions": {"height": 180}}, "a name that the recipe has not; expected: age, site"),
         ({"conditions": {"site": "A"}}, "condition site: no training case had this word"),
         ({"spacing_mm": [1, 1]}, "spacing_mm has 2 entries, and there are 3 axes"),
         ({"spacing_mm": [80, 8, 6]}, "far from what the model was trained on"),
@@ -219,7 +219,7 @@ def test_prompts_with_conditions_are_judged_by_line(
         sample(recipe_of(smoke_workspace, f"sample.prompts={path}"), run)
     told = str(refused.value)
     assert f"{path}:2: condition age is not a number from 40 to 90" in told
-    assert f"{path}:3: conditions: a name that the recipe has not; legal: age, site" in told
+    assert f"{path}:3: conditions: a name that the recipe has not; expected: age, site" in told
     assert f"{path}:4: conditions" in told
     assert f"{path}:5: condition site: no training case had this word" in told
     assert ":1:" not in told

@@ -154,7 +154,7 @@ def test_prompts_give_files_beside_them(root: Path, tmp_path: Path) -> None:
     ("line", "told"),
     [
         ({"given": {"dwi": "a.nii.gz"}},
-         "names that are no sequence of the recipe; legal: t2w, adc"),
+         "names that are no sequence of the recipe; expected: t2w, adc"),
         ({"given": {"t2w": "absent.nii.gz"}}, "absent.nii.gz"),
         ({"given": {"t2w": "images/c0_t2w.nii.gz", "adc": "images/c0_adc.nii.gz"}},
          "every sequence is given, so there is nothing to generate"),

@@ -303,8 +303,8 @@ def test_what_cannot_work_is_named() -> None:
     )
     assert list(settings.problems(3, "classify.size")) == [
         ("translate_share", "has 1 numbers, classify.size has 3 axes"),
-        ("zoom", "received 1.2, 0.8; legal: 0 < low <= high"),
-        ("blur.std_mm", "received 2, 1; legal: low <= high"),
+        ("zoom", "received 1.2, 0.8; expected: 0 < low <= high"),
+        ("blur.std_mm", "received 2, 1; expected: low <= high"),
     ]
 
 

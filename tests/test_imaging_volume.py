@@ -207,7 +207,7 @@ def test_names_and_places_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.mha").write_text("Case,Age\n1,2\n")
     refused(tmp_path / "t.mha", "no MetaImage header")
     (tmp_path / "t.gif").write_text("x")
-    refused(tmp_path / "t.gif", "legal: .nii.gz, .nii, .mha")
+    refused(tmp_path / "t.gif", "expected: .nii.gz, .nii, .mha")
 
 
 def test_git_lfs_pointers_and_foreign_formats_are_named_with_what_to_do(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_git_lfs_pointers_and_foreign_formats_are_named_with_what_to_do(tmp_path
         ("a.webp", "save it as PNG"),
     ):
         (tmp_path / name).write_bytes(b"x")
-        refused(tmp_path / name, "not an image format that is read", words, "legal: .nii.gz")
+        refused(tmp_path / name, "not an image format that is read", words, "expected: .nii.gz")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_git_lfs_pointers_and_foreign_formats_are_named_with_what_to_do(tmp_path
         ("srow_x", [1e4, 0, 0, 0], "a voxel of 10000 x 0.75 x 3 mm"),
     ],
 )
-def test_nifti_headers_are_not_mended_but_named(
+def test_nifti_headers_are_not_repaired_but_named(
     tmp_path: Path, field: str, value: Any, words: str
 ) -> None:
     image = nib.Nifti1Image(values(), np.diag([0.5, 0.75, 3.0, 1.0]))

@@ -139,7 +139,7 @@ def test_official_splits(source: Path) -> None:
         "1_11": "train",
         "2_20": "val",
     }
-    with pytest.raises(UserError, match=r"there is no fold 2\n  legal: 0 to 1"):
+    with pytest.raises(UserError, match=r"there is no fold 2\n  expected: 0 to 1"):
         picai(source=source, splits=path, fold=2)(out)
 
 
@@ -377,7 +377,9 @@ def test_mask_settings_are_checked(masked: Path) -> None:
     assert "gland and Guerbet23 are both a mask of the gland" in message
     assert "masks: they need labels" in message
     importer = picai(source=masked, labels=masked / "picai_labels", masks=["zones"], **KEEP)
-    with pytest.raises(UserError, match=r"Yuan23: no such folder\n  next:  give labels the whole"):
+    with pytest.raises(
+        UserError, match=r"Yuan23: no such folder\n  next:     give labels the whole"
+    ):
         importer(masked / "out")
 
 

@@ -162,7 +162,7 @@ def test_of_a_json_key_that_stands_twice_neither_value_is_taken(
 ) -> None:
     record = '{"id": "a", "report": "left", "report": "right"}'
     (tmp_path / name).write_text(record if name.endswith("l") else f"[{record}]")
-    with pytest.raises(UserError, match=f"{place}: not JSON.*a key stands twice") as told_so:
+    with pytest.raises(UserError, match=f"{place}: not JSON.*a key is duplicated") as told_so:
         read_table(tmp_path / name, ["id"])
     assert "left" not in str(told_so.value)
     assert "right" not in str(told_so.value)

@@ -216,8 +216,8 @@ def test_all_problems_of_all_rows_are_named_at_once(source: Path, tmp_path: Path
     [
         ("", "the table is empty"),
         ("id,t2w\n", "columns but no row"),
-        ("id,image\na,b\n", "no column t2w\n  legal: id, image"),
-        ("id,t2w,id\na,b,c\n", "columns stand twice: id"),
+        ("id,image\na,b\n", "no column t2w\n  expected: id, image"),
+        ("id,t2w,id\na,b,c\n", "columns are duplicated: id"),
         ("id,t2w\na,b,c\nd\n", "row 2: 3 cells under 2 columns"),
         ('id,t2w\na,"open\n', "not CSV"),
         (

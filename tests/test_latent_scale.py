@@ -17,10 +17,10 @@ from voxella.cache.join_latents import merge_latents
 from voxella.cache.latents import LatentCache, LatentWriter
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.export import FACTS, load_facts, load_model
 from voxella.ldm.generate import GenerationSettings, Request, generate
 from voxella.ldm.scale import exact_scale, over_channels, scale_of_draws
@@ -104,10 +104,10 @@ def test_batches_have_unit_spread_in_every_channel(tmp_path: Path) -> None:
 
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text)
-    maker = BatchMaker(BatchSettings.of(recipe), cases, cache, text, scale=1.0)
-    scale = latent_scale(recipe.latent, maker, 4)
+    builder = LatentBatchBuilder(BatchSettings.of(recipe), cases, cache, text, scale=1.0)
+    scale = latent_scale(recipe.latent, builder, 4)
     assert isinstance(scale, tuple)
-    seen = replace(maker, scale=scale).make([Visit(case_id, 0) for case_id in ids]).latents
+    seen = replace(builder, scale=scale).make([SampleKey(case_id, 0) for case_id in ids]).latents
     spread = seen.double().transpose(0, 1).flatten(1).std(dim=1, correction=0)
     assert spread.tolist() == pytest.approx([1.0] * recipe.latent.channels, rel=1e-5)
     assert max(scale) > 2 * min(scale)
@@ -151,7 +151,10 @@ SMOKE = Path(__file__).parents[1] / "recipes" / "ccella.yaml"
     ("settings", "told"),
     [
         (["latent.scale_per=channel", "latent.scale=0.5"], "latent.scale gives one number, 0.5"),
-        (["latent.scale_per=sequence", "data.sequences=[t2w,adc]"], "is of all sequences; legal"),
+        (
+            ["latent.scale_per=sequence", "data.sequences=[t2w,adc]"],
+            "is of all sequences; expected",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_recipe(settings: list[str], told: str) -> None:

@@ -96,7 +96,7 @@ def test_a_limit_is_raised_by_its_name(
 ) -> None:
     nib.save(nib.Nifti1Image(np.ones((4, 5, 6), np.int16), np.eye(4)), tmp_path / "small.nii")
     monkeypatch.setenv("VOXELLA_MAX_VOXELS", "119")
-    with pytest.raises(UserError, match=r"4 x 5 x 6 = 120 voxels\n  legal: at most 119"):
+    with pytest.raises(UserError, match=r"4 x 5 x 6 = 120 voxels\n  expected: at most 119"):
         read_volume(tmp_path / "small.nii")
     monkeypatch.setenv("VOXELLA_MAX_VOXELS", "120")
     assert read_volume(tmp_path / "small.nii").array.size == 120
@@ -226,7 +226,7 @@ def test_text_files_of_terabytes(tmp_path: Path, what: str) -> None:
     }
     error = little_memory(acts[what])
     limit = RECIPE_BYTES if what == "recipe" else TEXT_BYTES
-    assert f"at most {limit.usual:,}" in str(error.legal)
+    assert f"at most {limit.usual:,}" in str(error.expected)
 
 
 ABSURD = [
@@ -271,7 +271,7 @@ def test_numbers_that_nobody_means(setting: str) -> None:
         load_recipe(REPOSITORY / "recipes" / "ccella.yaml", ["smoke"], [setting])
     said, key = str(caught.value), setting.partition("=")[0]
     assert f"--set {setting}: {key}" in said.replace("...", setting.partition("=")[2])
-    assert re.search(r"legal: |less than|at most|more than 64 bits|greater than", said)
+    assert re.search(r"expected: |less than|at most|more than 64 bits|greater than", said)
 
 
 def test_every_limit_is_told_on_the_page_of_limits() -> None:

@@ -1,4 +1,4 @@
-"""Intervals against scipy, closed forms and simulated coverage; draws by patient; the floor."""
+"""Intervals against scipy, closed forms and simulated coverage; draws by patient; the baseline."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from voxella.errors import UserError
-from voxella.metrics.bootstrap import bootstrap, real_floor
+from voxella.metrics.bootstrap import bootstrap, real_baseline
 from voxella.metrics.estimate import Estimate, clopper_pearson, joined, wilson
-from voxella.metrics.resampling import Decks, Rows, halves
+from voxella.metrics.resampling import ClusterResampler, Rows, halves
 from voxella.philox import keyed_generator
 
 
@@ -165,14 +165,14 @@ def test_rows_of_one_patient_are_drawn_together() -> None:
 
 
 def test_paired_samples_are_drawn_by_their_common_unit() -> None:
-    shared = Decks([names(8), names(8)], paired=True).draw(keyed_generator(0, "p"))
+    shared = ClusterResampler([names(8), names(8)], paired=True).draw(keyed_generator(0, "p"))
     np.testing.assert_array_equal(shared[0], shared[1])
-    apart = Decks([names(8), names(8)], paired=False).draw(keyed_generator(0, "p"))
+    apart = ClusterResampler([names(8), names(8)], paired=False).draw(keyed_generator(0, "p"))
     assert not np.array_equal(apart[0], apart[1])
     with pytest.raises(UserError, match="no case in common"):
-        Decks([names(3), names(3, "d")], paired=True)
+        ClusterResampler([names(3), names(3, "d")], paired=True)
     with pytest.raises(UserError, match="empty"):
-        Decks([names(3), []], paired=False)
+        ClusterResampler([names(3), []], paired=False)
 
 
 def test_recentring_takes_the_draws_excess_out() -> None:
@@ -228,18 +228,18 @@ def test_halves_share_no_patient() -> None:
         halves(patients, keyed_generator(0, "h"), size=6)
 
 
-def test_the_floor_is_what_real_cases_score_against_real_cases() -> None:
+def test_the_baseline_is_what_real_cases_score_against_real_cases() -> None:
     values = np.random.default_rng(0).normal(size=80)
 
     def apart(first: Rows, second: Rows) -> float:
         return float(abs(values[first].mean() - values[second].mean()))
 
-    floor = real_floor(apart, names(80), seed=0, name="apart", repeats=200)
+    floor = real_baseline(apart, names(80), seed=0, name="apart", repeats=200)
     # Two halves of one finite set: the difference of means has variance 4 s^2 / n.
     expected = stats.halfnorm.ppf(0.5) * 2 * values.std(ddof=1) / math.sqrt(80)
     assert floor.value == pytest.approx(expected, rel=0.2)
     assert floor.n == 40
-    smaller = real_floor(apart, names(80), seed=0, name="apart", repeats=200, size=10)
+    smaller = real_baseline(apart, names(80), seed=0, name="apart", repeats=200, size=10)
     assert floor.value is not None
     assert smaller.value is not None
     assert smaller.value > floor.value

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from voxella.errors import UserError
 from voxella.metrics import frechet_draws
-from voxella.metrics.bootstrap import floor_draws, replicate_draws
-from voxella.metrics.frechet import frechet_estimate, frechet_floor, rank_problem
+from voxella.metrics.bootstrap import baseline_draws, replicate_draws
+from voxella.metrics.frechet import frechet_baseline, frechet_estimate, rank_problem
 from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.gaussians import Moments, frechet_distance, moments
 from voxella.metrics.vectors import VectorSet
@@ -117,7 +117,7 @@ def test_many_draws_at_once_have_the_values_of_each_alone(
     real, made = slices(cases, each, dim, 0), slices(cases, each, dim, 1, shift=50.0)
     groups = (real.patients, made.patients)
     replicates = replicate_draws(groups, seed=3, name="fid", paired=paired, replicates=10)
-    splits = floor_draws(real.patients, seed=0, name="f", repeats=2, size=4)
+    splits = baseline_draws(real.patients, seed=0, name="f", repeats=2, size=4)
     draws = [*replicates, *(list(split) for split in splits)]
     together = frechet_values(real, made, draws)
     alone = [
@@ -191,9 +191,9 @@ def test_too_few_cases_for_the_features_are_refused_with_the_reason() -> None:
         frechet_estimate(real, vectors(drawn(1, 30, 0)), seed=0, name="fid", singular="note")
 
 
-def test_the_floor_is_what_real_cases_score_and_a_moved_set_scores_more() -> None:
+def test_the_baseline_is_what_real_cases_score_and_a_moved_set_scores_more() -> None:
     real, moved = vectors(drawn(80, 3, 0)), vectors(drawn(40, 3, 0, shift=0.8), "synthetic")
-    floor = frechet_floor(real, seed=0, name="fid", repeats=10, size=40)
+    floor = frechet_baseline(real, seed=0, name="fid", repeats=10, size=40)
     assert floor.n == 40
     assert floor.low is not None
     assert floor.high is not None
@@ -202,7 +202,7 @@ def test_the_floor_is_what_real_cases_score_and_a_moved_set_scores_more() -> Non
     assert beyond.value is not None
     assert beyond.value > floor.high
     assert beyond.low is None
-    small = frechet_floor(vectors(drawn(40, 30, 0)), seed=0, name="fid", repeats=3)
+    small = frechet_baseline(vectors(drawn(40, 30, 0)), seed=0, name="fid", repeats=3)
     assert "20 vectors of 30 features" in (small.note or "")
 
 

@@ -10,8 +10,8 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from voxella.errors import UserError
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.kernel import (
+    patient_kernel_baseline,
     patient_kernel_estimate,
-    patient_kernel_floor,
     patient_kernels,
 )
 from voxella.metrics.vectors import VectorSet
@@ -118,9 +118,9 @@ def test_few_patients_with_many_slices_are_not_biased() -> None:
     assert 0.85 * 150 < covered
 
 
-def test_the_floor_is_of_halves_of_the_real_patients() -> None:
+def test_the_baseline_is_of_halves_of_the_real_patients() -> None:
     x = vectors(slices(10, 2, 0), 2)
-    floor = patient_kernel_floor(patient_kernels(x, x), seed=0, name="f", repeats=7, size=4)
+    floor = patient_kernel_baseline(patient_kernels(x, x), seed=0, name="f", repeats=7, size=4)
     assert (floor.n, floor.how) == (4, "7 splits of real cases into two sets of 4 patients")
     assert floor.low is not None
     assert floor.high is not None

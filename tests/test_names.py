@@ -12,7 +12,7 @@ from tiny_run import tiny_recipe
 
 from voxella.errors import UserError
 from voxella.recipe.block import FolderName
-from voxella.terminal import complain, make_console, say
+from voxella.terminal import complain, make_console, print_line
 from voxella.wording import quoted, visible, why_no_code
 
 ESCAPES = "\x1b[2J\x1b]0;title\x07 ok"
@@ -28,7 +28,9 @@ def test_a_recipes_name_stays_inside_the_folder_of_runs(name: str) -> None:
 
 
 def test_such_a_recipe_is_refused_with_the_place() -> None:
-    with pytest.raises(UserError, match=r"name: received '\.\./\.\./x'; legal: it names a folder"):
+    with pytest.raises(
+        UserError, match=r"name: received '\.\./\.\./x'; expected: it names a folder"
+    ):
         tiny_recipe("name=../../x")
 
 
@@ -39,18 +41,18 @@ def test_a_sequences_name_stays_inside_its_folder(key: str) -> None:
 
 
 def test_a_class_is_a_short_name_and_a_sentence_is_not_quoted() -> None:
-    with pytest.raises(UserError, match="has 14 words, at most 4 are legal") as raised:
+    with pytest.raises(UserError, match="has 14 words, at most 4 are allowed") as raised:
         tiny_recipe(f"data.classes=[negative, '{REPORT}']")
     assert "peripheral" not in str(raised.value)
     assert tiny_recipe("data.classes=[Gleason 3 + 3, Gleason 3 + 4]").data.classes
 
 
 def test_what_steers_a_terminal_is_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
-    say(f"[bold]{ESCAPES}[/nothing]")
+    print_line(f"[bold]{ESCAPES}[/nothing]")
     complain(ESCAPES)
     make_console(width=80).print(f"[red]{ESCAPES}", ":smile:")
     captured = capsys.readouterr()
-    for told in (captured.out, captured.err, str(UserError(ESCAPES, legal=ESCAPES))):
+    for told in (captured.out, captured.err, str(UserError(ESCAPES, expected=ESCAPES))):
         assert "\x1b" not in told
         assert "\x07" not in told
         assert "\\u001b[2J" in told

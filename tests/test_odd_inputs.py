@@ -67,7 +67,10 @@ def test_nesting_up_to_the_limit_is_read() -> None:
         ('description: "\\ud800"', "r.yaml:2: holds half of a character"),
         ('description: {"\\udfff": 1}', "r.yaml:2: holds half of a character"),
         ('workspace: "a\\0b"', "r.yaml:2: holds half of a character (a lone surrogate), or a null"),
-        ("optimizer: {lr: .nan}", "r.yaml:2: optimizer.lr: received nan; legal: a finite number"),
+        (
+            "optimizer: {lr: .nan}",
+            "r.yaml:2: optimizer.lr: received nan; expected: a finite number",
+        ),
         ("extends: " + "a" * 5000, "File name too long"),
         ("extends: [" + "a/" * 3000 + "]", "File name too long"),
     ],
@@ -124,8 +127,8 @@ def test_a_study_s_mistakes_have_a_place(text: str, told: str, tmp_path: Path) -
         ('"\\ud800"', "half of a character"),
         ('{"\\uDFFF": 1}', "half of a character"),
         ("{", "line 1, column 2"),
-        ('{"report": "one", "report": "two"}', "a key stands twice in one object"),
-        ('[{"a": {"b": 1, "c": 2, "b": 1}}]', "a key stands twice in one object"),
+        ('{"report": "one", "report": "two"}', "a key is duplicated in one object"),
+        ('[{"a": {"b": 1, "c": 2, "b": 1}}]', "a key is duplicated in one object"),
     ],
 )
 def test_json_that_cannot_be_used_is_one_kind_of_error(text: str, told: str) -> None:

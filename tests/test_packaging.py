@@ -17,7 +17,7 @@ import yaml
 
 from voxella.observers.specs import ObserverSpec
 from voxella.plugins.registry import builder
-from voxella.plugins.specs import KINDS, WIRED
+from voxella.plugins.specs import INJECTED, KINDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
@@ -135,7 +135,7 @@ def test_the_engine_cannot_import_a_plugin(package: str) -> None:
 
 def test_docs_name_every_kind_argument_and_hook() -> None:
     text = (ROOT / "docs" / "how-to" / "plugins.md").read_text()
-    words = {*KINDS, *(name for wired in WIRED.values() for name in wired)}
+    words = {*KINDS, *(name for injected in INJECTED.values() for name in injected)}
     assert {word for word in words if f"`{word}`" not in text} == set()
     for name, hook in vars(ObserverSpec).items():
         if name.startswith("voxella_"):

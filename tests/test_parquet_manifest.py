@@ -223,7 +223,7 @@ def test_a_group_of_rows_beyond_the_limit_is_refused(
 ) -> None:
     write_table(tmp_path / TABLE, [one(n) for n in range(100)])
     monkeypatch.setenv("VOXELLA_MAX_TEXT_BYTES", "100")
-    assert "legal: at most 100" in refused(tmp_path)
+    assert "expected: at most 100" in refused(tmp_path)
 
 
 def test_an_import_of_many_rows_writes_a_table(tmp_path: Path) -> None:

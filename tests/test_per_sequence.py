@@ -159,7 +159,7 @@ SMOKE = Path(__file__).parents[1] / "recipes" / "ccella.yaml"
     [
         (["data.sequences=[t2w,adc]", "autoencoder_training=null", "latent.channels=3"],
          r"latent.channels: received 3: 2 sequences are encoded one by one and stacked; "
-         "legal: 2 x the channels of one, such as 6"),
+         "expected: 2 x the channels of one, such as 6"),
         (["latent.channels=4"], "takes a frozen autoencoder, and autoencoder_training would train"),
         (["autoencoder_training=null", "autoencoder.per_sequense=true"],
          "kl has no such argument; did you mean per_sequence?"),

@@ -253,20 +253,20 @@ def test_settings_that_cannot_be_are_all_named_at_once() -> None:
         )
     message = str(raised.value)
     for part in (
-        "cases is 0; legal: 1 to 99999",
-        "seed is -1; legal: 0 to 2^63 - 1",
-        "positive_share is 1.5; legal: 0 to 1",
+        "cases is 0; expected: 1 to 99999",
+        "seed is -1; expected: 0 to 2^63 - 1",
+        "positive_share is 1.5; expected: 0 to 1",
         "leave nothing to train on",
-        "lesion_size_mm is [3, 40]; legal: smallest and largest, whole mm from 5 to 25",
-        "size is [32, 32, 4]; legal: whole numbers of voxels, 8 or more",
-        "along R is 32 mm; legal: at least 84 mm",
+        "lesion_size_mm is [3, 40]; expected: smallest and largest, whole mm from 5 to 25",
+        "size is [32, 32, 4]; expected: whole numbers of voxels, 8 or more",
+        "along R is 32 mm; expected: at least 84 mm",
         "workers is 0",
     ):
         assert part in message
 
 
 def test_voxels_that_would_miss_the_gland_are_refused() -> None:
-    with pytest.raises(UserError, match=r"spacing_mm is .*; legal: above 0 and up to 20 mm"):
+    with pytest.raises(UserError, match=r"spacing_mm is .*; expected: above 0 and up to 20 mm"):
         phantom(spacing_mm=[80, 8, 8], size=[20, 20, 12])
 
 

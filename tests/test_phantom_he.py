@@ -307,13 +307,13 @@ def test_a_summary_of_another_slide_leaves_levels_and_image(tmp_path: Path) -> N
     other = PhantomHEImporter(settings(slides=2, summary_of="another"))(tmp_path / "another")
     rule = CaptionRule()
     told = set()
-    for case, twin in zip(own, other, strict=True):
-        text, swapped = own.read_report(case), other.read_report(twin)
+    for case, counterpart in zip(own, other, strict=True):
+        text, swapped = own.read_report(case), other.read_report(counterpart)
         assert levels_told(text, rule) == levels_told(swapped, rule)
         assert text.partition("til; ")[2] != swapped.partition("til; ")[2]
         told.add(swapped.partition("til; ")[2])
-        assert case.label == twin.label
-        same = (m.image_path(c, "he").read_bytes() for m, c in ((own, case), (other, twin)))
+        assert case.label == counterpart.label
+        same = (m.image_path(c, "he").read_bytes() for m, c in ((own, case), (other, counterpart)))
         assert len(set(same)) == 1
     # Drawn for each tile, not for each slide.
     assert len(told) == len(own.cases)

@@ -10,7 +10,7 @@ import pytest
 
 from voxella.errors import UserError
 from voxella.plugins.registry import PluginInfo, builder, list_plugins
-from voxella.plugins.specs import KINDS, WIRED
+from voxella.plugins.specs import INJECTED, KINDS
 from voxella.testing import CONTRACTS, CheckResult, run_contract
 from voxella.testing.contract import Contract
 from voxella.testing.runner import suite_for
@@ -142,7 +142,7 @@ def test_vague_builders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_contract_for_every_kind() -> None:
-    assert set(CONTRACTS) == set(KINDS) == set(WIRED)
+    assert set(CONTRACTS) == set(KINDS) == set(INJECTED)
 
 
 def test_no_contract_without_a_plugin() -> None:
@@ -154,7 +154,7 @@ def missing(plugin: PluginInfo) -> set[str]:
     """Return the arguments that only a user can give, such as a weights file."""
     parameters = inspect.signature(builder(plugin.kind, plugin.name)).parameters.values()
     required = {p.name for p in parameters if p.default is p.empty}
-    return required - set(WIRED[plugin.kind])
+    return required - set(INJECTED[plugin.kind])
 
 
 @pytest.mark.parametrize(

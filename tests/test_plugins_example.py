@@ -1,4 +1,4 @@
-"""The example distribution, installed as a stranger would: found, held to the contract, trained."""
+"""The example distribution, installed as third parties do: found, held to the contract, trained."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def test_build_collects_a_recipes_mistakes(install: Install) -> None:
     assert "no argument 'widht'; did you mean 'width'?" in message
     assert "the engine supplies 'num_classes'" in message
     assert "argument 'width' is missing" in message
-    assert "legal: width, depth" in message
+    assert "expected: width, depth" in message
 
 
 def test_a_builders_own_type_error_passes(install: Install) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from evaluation_bench import Hospital, synthetic
-from pseudonym_names import SECRET, give_key, hidden, mark, twin
+from pseudonym_names import SECRET, counterpart, give_key, hidden, mark
 from report_run import write_run
 
 from voxella.case import Case, Manifest
@@ -30,10 +30,10 @@ def renamed(samples: Path) -> Path:
         source = str(case.extra["source_case"])
         images = {}
         for sequence, path in case.images.items():
-            images[sequence] = path.replace(case.id, twin(source))
+            images[sequence] = path.replace(case.id, counterpart(source))
             (samples / path).rename(samples / images[sequence])
         known = {
-            "id": twin(source),
+            "id": counterpart(source),
             "group": f"synthetic-{mark('patient', case.group.removeprefix('synthetic-'))}",
             "images": images,
             "extra": {**case.extra, "source_case": hidden(source)},
@@ -133,7 +133,7 @@ def test_without_the_key_a_set_is_another_hospitals(hospital: Hospital, tmp_path
     assert f"key of their run is not beside them ({KEY})" in said
 
 
-def test_twins_of_held_out_cases_are_found_behind_pseudonyms(
+def test_counterparts_of_held_out_cases_are_found_behind_pseudonyms(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     samples = renamed(synthetic(hospital, give_key(tmp_path) / "samples", hospital.cases("test")))
@@ -148,8 +148,8 @@ def test_a_page_and_an_export_show_pseudonyms(tmp_path: Path) -> None:
     renamed(run / "samples")
     page = write_report(run).read_text(encoding="utf-8")
     assert "case-0" not in page
-    assert f"{hidden('case-00')} beside {twin('case-00')}" in page
+    assert f"{hidden('case-00')} beside {counterpart('case-00')}" in page
     out = tmp_path / "export"
     export_ccella(Manifest.read(run / "samples"), out, CcellaExport(copy=True))
     assert mentions(out, ["case-0", "patient-"]) == []
-    assert (out / "images" / twin("case-00")).is_dir()
+    assert (out / "images" / counterpart("case-00")).is_dir()

@@ -63,7 +63,7 @@ def test_a_unit_needs_a_window() -> None:
         "ct": {"window": [-100.0, 300.0], "unit": "HU"},
     }
     for rule in ({"percentiles": (1.0, 99.0)}, {"rule": "none"}):
-        with pytest.raises(ValueError, match=r"differs by case: it cannot be undone; legal: a"):
+        with pytest.raises(ValueError, match=r"differs by case: it cannot be undone; expected: a"):
             Intensity.model_validate({**rule, "unit": "HU"})
     untold = Prepare.model_validate({"intensity": {"hbv": {"window": [0, 500]}}})
     assert untold.quantities(["hbv"]) == {}

@@ -476,9 +476,14 @@ def test_the_papers_sampler_makes_volumes(paper: Path, monkeypatch: pytest.Monke
     assert say(SAMPLE_PAPER, *PAPER_SIZES) == 0
     run = paper / "runs" / "ccella"
     assert [image.shape for image in made(run / "samples")] == [(16, 32, 16)] * 2
-    twins = Manifest.read(run / "samples").cases
-    assert {(twin.extra["sampler"], twin.extra["steps"]) for twin in twins} == {("ddpm", 100)}
-    assert all(twin.extra["predicted_label"] in ("negative", "positive") for twin in twins)
+    counterparts = Manifest.read(run / "samples").cases
+    assert {
+        (counterpart.extra["sampler"], counterpart.extra["steps"]) for counterpart in counterparts
+    } == {("ddpm", 100)}
+    assert all(
+        counterpart.extra["predicted_label"] in ("negative", "positive")
+        for counterpart in counterparts
+    )
     assert load_model(run / "model").vectors == {"class": 100.0, "spacing": 100.0}
 
 
@@ -511,7 +516,7 @@ def test_guidance_is_trained_for_and_sampled_with(home: Path) -> None:
     assert say(RUN_GUIDED, *SMOKE) == 0
     samples = home / "runs" / "guided" / "samples"
     assert len(made(samples)) == 2
-    assert [twin.extra["guidance"] for twin in Manifest.read(samples)] == [2.0, 2.0]
+    assert [counterpart.extra["guidance"] for counterpart in Manifest.read(samples)] == [2.0, 2.0]
     assert load_recipe(str(home / "runs" / "guided" / "recipe.yaml")).dropout.both == 0.1
 
 

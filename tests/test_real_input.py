@@ -146,12 +146,12 @@ def test_volumes_are_generated(run: Path) -> None:
     samples = run / "run" / "samples"
     (raw,) = Manifest.read(samples)
     assert "10795" not in raw.model_dump_json()
-    (twin,) = read_synthetic(samples, Manifest.read(run / "run" / "prepared"))
-    assert twin.id == "10795_1000811-s000"
-    assert twin.label == "positive"
-    assert twin.extra["predicted_label"] in ("negative", "positive")
-    assert twin.extra["prompt_sha256"] == sha256_file(REPORTS / CASES["10795_1000811"])
-    image = nib.load(samples / twin.images["t2w"])
+    (counterpart,) = read_synthetic(samples, Manifest.read(run / "run" / "prepared"))
+    assert counterpart.id == "10795_1000811-s000"
+    assert counterpart.label == "positive"
+    assert counterpart.extra["predicted_label"] in ("negative", "positive")
+    assert counterpart.extra["prompt_sha256"] == sha256_file(REPORTS / CASES["10795_1000811"])
+    image = nib.load(samples / counterpart.images["t2w"])
     assert image.shape == (64, 64, 32)
     assert image.header.get_zooms() == pytest.approx(prepared(run)[0][1].header.get_zooms())
     assert np.unique(np.asarray(image.dataobj)).size > 100

@@ -59,7 +59,7 @@ BUILDERS: dict[tuple[str, str], Callable[..., Any]] = {
 
 def lookup(kind: str, name: str) -> Callable[..., Any]:
     if (kind, name) not in BUILDERS:
-        raise UserError(f"no plugin {name!r} among the {kind}", legal="text")
+        raise UserError(f"no plugin {name!r} among the {kind}", expected="text")
     return BUILDERS[kind, name]
 
 
@@ -98,22 +98,25 @@ def test_legal_arguments_arrive_with_their_declared_types() -> None:
     ("argument", "message"),
     [
         ("widht: 4", "conditioner.widht: text has no such argument; did you mean width?"),
-        ("zzz: 4", "conditioner.zzz: text has no such argument; legal: width, rate, mode,"),
+        ("zzz: 4", "conditioner.zzz: text has no such argument; expected: width, rate, mode,"),
         (
             "width: '4'",
-            "conditioner.width: received '4'; legal: a whole number (text declares int)",
+            "conditioner.width: received '4'; expected: a whole number (text declares int)",
         ),
-        ("width: true", "conditioner.width: received true; legal: a whole number"),
-        ("width: 4.5", "conditioner.width: received 4.5; legal: a whole number"),
-        ("width: null", "conditioner.width: received null; legal: a whole number"),
-        ("rate: fast", "conditioner.rate: received 'fast'; legal: a number (text declares float)"),
-        ("flag: 1", "conditioner.flag: received 1; legal: true or false"),
+        ("width: true", "conditioner.width: received true; expected: a whole number"),
+        ("width: 4.5", "conditioner.width: received 4.5; expected: a whole number"),
+        ("width: null", "conditioner.width: received null; expected: a whole number"),
+        (
+            "rate: fast",
+            "conditioner.rate: received 'fast'; expected: a number (text declares float)",
+        ),
+        ("flag: 1", "conditioner.flag: received 1; expected: true or false"),
         (
             "mode: eahc",
-            "conditioner.mode: received 'eahc'; legal: 'each' or 'last'; did you mean each?",
+            "conditioner.mode: received 'eahc'; expected: 'each' or 'last'; did you mean each?",
         ),
-        ("sizes: [1, b]", "conditioner.sizes.1: received 'b'; legal: a whole number"),
-        ("sizes: 3", "conditioner.sizes: received 3; legal: "),
+        ("sizes: [1, b]", "conditioner.sizes.1: received 'b'; expected: a whole number"),
+        ("sizes: 3", "conditioner.sizes: received 3; expected: "),
         (
             "text_dim: 4",
             "conditioner.text_dim: the engine supplies it (width of the text features (int)); "
@@ -169,7 +172,7 @@ def test_every_slot_asks_for_its_own_kind() -> None:
     ]
     kinds = ["importers", "autoencoders", "text_encoders", "conditioners", "backbones", "observers"]
     for line, kind in zip(got, kinds, strict=True):
-        assert f"no plugin 'x' among the {kind}; legal: text" in line
+        assert f"no plugin 'x' among the {kind}; expected: text" in line
 
 
 def test_a_conditioner_that_reads_reports_needs_a_text_block() -> None:

@@ -105,7 +105,7 @@ def test_a_missing_base_names_the_line_and_the_nearest_file(write: Write) -> Non
 @pytest.mark.parametrize("text", ["extends: 3\n", "extends: {a: b}\n", "extends: [[a]]\n"])
 def test_extends_takes_paths_only(write: Write, text: str) -> None:
     folder = write(r=text)
-    with pytest.raises(UserError, match=r"r\.yaml:1: extends: received .*\n  legal: a path"):
+    with pytest.raises(UserError, match=r"r\.yaml:1: extends: received .*\n  expected: a path"):
         merged(folder / "r.yaml")
 
 
@@ -172,7 +172,7 @@ def test_an_unknown_profile_names_the_known_ones(write: Write) -> None:
     folder = write(r="seed: 0\n", profiles__demo="seed: 1\n", profiles__smoke="seed: 1\n")
     with pytest.raises(UserError, match=r"--profile smok: no smok\.yaml in ") as caught:
         merged(folder / "r.yaml", ["smok"])
-    assert caught.value.legal == "demo, smoke, or the path of a .yaml file"
+    assert caught.value.expected == "demo, smoke, or the path of a .yaml file"
     assert caught.value.remedy == "--profile smoke"
 
 

@@ -76,18 +76,18 @@ def test_all_problems_come_at_once_with_file_and_line(write: Write) -> None:
         f"{path}:1: deepspeed: missing (DeepSpeed's configuration, in its own words)",
         f"{base}:3: optimizer.wieght_decay: unknown key; did you mean optimizer.weight_decay?",
         f"{path}:2: autoencoder.name: no plugin 'kll' among the autoencoders; did you mean 'kl'?; "
-        "legal: kl, kl2d, maisi, vq",
-        f"{path}:3: conditioner.width: none has no such argument; legal: no arguments",
+        "expected: kl, kl2d, maisi, vq",
+        f"{path}:3: conditioner.width: none has no such argument; expected: no arguments",
         f"{path}:6: backbone.widht: dit3d has no such argument; did you mean width?",
         f"{path}:7: train: give exactly one of epochs and steps (null removes an inherited one)",
-        f"{path}:8: epochs: unknown key here; legal as train.epochs",
-        f"{path}:9: latent.draw: received 'resampel'; legal: 'resample', 'mean' or 'fixed'; "
+        f"{path}:8: epochs: unknown key here; expected as train.epochs",
+        f"{path}:9: latent.draw: received 'resampel'; expected: 'resample', 'mean' or 'fixed'; "
         "did you mean resample?",
-        f"{path}:9: latent.scale: received 'exct'; legal: 'exact' or 'first_batch' or a number; "
+        f"{path}:9: latent.scale: received 'exct'; expected: 'exact' or 'first_batch' or a number; "
         "did you mean exact?",
-        f"{path}:9: latent.channels: received '4'; legal: a whole number",
+        f"{path}:9: latent.channels: received '4'; expected: a whole number",
         f"{path}:10: prepare.percentiles.1: missing",
-        f"{path}:11: sample: received 3; legal: a block of keys",
+        f"{path}:11: sample: received 3; expected: a block of keys",
     }
     assert {line.strip() for line in lines[1:-1]} == expected
     assert "voxella recipe schema" in lines[-1]
@@ -101,9 +101,9 @@ def test_a_profile_or_an_override_is_named_as_the_culprit(write: Write) -> None:
     message = str(caught.value)
     assert "p.yaml:1: train.setps: unknown key; did you mean train.steps?" in message
     assert f"{path}:1: name: missing" in message
-    assert "--set optimizer.lr=-1: optimizer.lr: received -1; legal: greater than 0" in message
+    assert "--set optimizer.lr=-1: optimizer.lr: received -1; expected: greater than 0" in message
     assert (
-        "--set latent.dtype=float16: latent.dtype: received 'float16'; legal: 'bfloat16', "
+        "--set latent.dtype=float16: latent.dtype: received 'float16'; expected: 'bfloat16', "
         "'float32' or 'compact'" in message
     )
 
@@ -160,12 +160,12 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
         (
             ["sample.sampler=euler"],
             "--set sample.sampler=euler: sample.sampler: euler does not go with schedule "
-            "scaled_linear; legal: ddpm, ddim, ddim_leading, dpmpp_2m",
+            "scaled_linear; expected: ddpm, ddim, ddim_leading, dpmpp_2m",
         ),
         (
             ["diffusion.schedule=rectified_flow", "diffusion.prediction=flow"],
             "r.yaml:9: sample.sampler: ddim does not go with schedule rectified_flow; "
-            "legal: dpmpp_2m, euler",
+            "expected: dpmpp_2m, euler",
         ),
         (
             ["sample.sampler=ddpm", "sample.steps=999"],
@@ -190,7 +190,7 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
         ),
         (
             ["sample.sampler=plms"],
-            "received 'plms'; legal: ddpm, ddim, ddim_leading, dpmpp_2m, euler",
+            "received 'plms'; expected: ddpm, ddim, ddim_leading, dpmpp_2m, euler",
         ),
         (
             ["diffusion.schedule=rectified_flow"],
@@ -205,11 +205,14 @@ def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatc
         (["latent.size=[3, 3, 3]", "prepare.size=[8, 8, 8]"], "one whole multiple of it"),
         (
             ["prepare.percentiles=[99, 1]"],
-            "prepare.percentiles: received 99.0, 1.0; legal: 0 <= low",
+            "prepare.percentiles: received 99.0, 1.0; expected: 0 <= low",
         ),
-        (["diffusion.beta_start=0.5"], "diffusion.beta_start: received 0.5; legal: below beta_end"),
+        (
+            ["diffusion.beta_start=0.5"],
+            "diffusion.beta_start: received 0.5; expected: below beta_end",
+        ),
         (["dropout={text: 0.5, label: 0.4, both: 0.2}"], "dropout: the three shares add up to 1.1"),
-        (["vectors=[{name: a}, {name: a}]"], "vectors: a vector stands twice"),
+        (["vectors=[{name: a}, {name: a}]"], "vectors: a vector is duplicated"),
     ],
 )
 def test_blocks_that_contradict_each_other_are_refused(
@@ -244,7 +247,7 @@ def test_no_setting_is_endless_or_no_number(write: Write, key: str, value: str) 
         ["diffusion={schedule: rectified_flow, prediction: flow}", "sample.sampler=dpmpp_2m"],
     ],
 )
-def test_every_sampler_has_its_legal_schedule(write: Write, sets: list[str]) -> None:
+def test_every_sampler_has_its_allowed_schedule(write: Write, sets: list[str]) -> None:
     assert load_recipe(write(MINI), (), sets).name == "mini"
 
 

@@ -76,9 +76,11 @@ def test_every_key_remembers_its_line() -> None:
 
 
 def test_a_key_that_stands_twice_is_refused_with_both_lines() -> None:
-    with pytest.raises(UserError, match=r"r\.yaml:3: the key 'a' stands twice, first in r\.yaml:1"):
+    with pytest.raises(
+        UserError, match=r"r\.yaml:3: the key 'a' is duplicated, first in r\.yaml:1"
+    ):
         parse("a: 1\nb: 2\na: 3\n")
-    with pytest.raises(UserError, match=r"r\.yaml:2: the key 'x' stands twice"):
+    with pytest.raises(UserError, match=r"r\.yaml:2: the key 'x' is duplicated"):
         parse("a: {x: 1,\n  x: 2}\n")
 
 

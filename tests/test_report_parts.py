@@ -243,7 +243,7 @@ def test_a_study_has_its_tables_and_a_chapter_for_every_run(study: Path) -> None
     assert "secret-marker" not in page
     assert str(study) not in page
     ids = [part.split('"')[0] for part in page.split(' id="')[1:]]
-    assert len(ids) == len(set(ids)), "an anchor stands twice"
+    assert len(ids) == len(set(ids)), "an anchor is duplicated"
 
 
 def test_a_studys_paper_column_follows_the_table(study: Path) -> None:

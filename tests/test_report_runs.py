@@ -49,13 +49,13 @@ def test_volumes_that_are_gone_are_left_out_with_the_command(copy: Path) -> None
     assert "voxella sample the-run/recipe.yaml" in text
 
 
-def test_a_synthetic_case_without_its_twin_is_shown_alone(copy: Path) -> None:
+def test_a_synthetic_case_without_its_counterpart_is_shown_alone(copy: Path) -> None:
     (copy / "prepared" / "images" / "case-00_t2w.nii.gz").unlink()
     page = run_page(RunFolder.open(copy))
     numbers, pixels = strips(page, 0)["axial"]
     assert numbers["real"] == 0
     assert pixels[:, : numbers["width"] - 4].max() < 8
-    assert "case-00-s000, without a real twin" in page
+    assert "case-00-s000, without a real counterpart" in page
 
 
 def change_recipe(run: Path, old: str, new: str) -> None:
@@ -64,7 +64,7 @@ def change_recipe(run: Path, old: str, new: str) -> None:
     (run / "recipe.yaml").write_text(text.replace(old, new))
 
 
-def test_on_the_scans_own_grid_the_scan_itself_is_the_twin(copy: Path) -> None:
+def test_on_the_scans_own_grid_the_scan_itself_is_the_counterpart(copy: Path) -> None:
     change_recipe(copy, "space: prepared", "space: source")
     for path in (copy / "prepared" / "images").iterdir():
         scan = read_volume(path)
@@ -188,14 +188,16 @@ def test_commands_are_shown_as_given_with_the_stages_they_did(copy: Path) -> Non
     assert "someone" not in page
 
 
-def test_prompts_of_a_file_have_no_twins_and_their_text_only_when_asked_for(copy: Path) -> None:
+def test_prompts_of_a_file_have_no_counterparts_and_their_text_only_when_asked_for(
+    copy: Path,
+) -> None:
     prompts = [{"id": f"case-{k:02d}", "report": f"{SECRET} case-{k:02d}"} for k in range(3)]
     path = copy / "prompts.jsonl"
     path.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
     change_recipe(copy, "  prompts: null", f"  prompts: {path}")
     shutil.rmtree(copy / "dataset")
     page = run_page(RunFolder.open(copy))
-    assert "without real twins" in page
+    assert "without real counterparts" in page
     assert "secret-marker" not in page
     asked = run_page(RunFolder.open(copy), with_reports=True)
     assert f"{SECRET} case-01" in Elements(asked).text

@@ -104,10 +104,10 @@ def test_a_recipe_runs_from_its_data_to_tiles_and_numbers(
 
     dataset = Manifest.read(shared / "dataset")
     assert len(dataset.cases[0].texts) == (5 if name == "five-summaries" else 1)
-    twins = read_synthetic(tmp_path / "samples", Manifest.read(shared / "prepared"))
-    assert [twin.split for twin in twins] == ["train", "test"]
-    for twin in twins:
-        with Image.open(twins.image_path(twin, "he")) as picture:
+    counterparts = read_synthetic(tmp_path / "samples", Manifest.read(shared / "prepared"))
+    assert [counterpart.split for counterpart in counterparts] == ["train", "test"]
+    for counterpart in counterparts:
+        with Image.open(counterparts.image_path(counterpart, "he")) as picture:
             assert (picture.mode, picture.size) == ("RGB", (32, 32))
             assert np.unique(np.asarray(picture)).size > 10
 

@@ -80,13 +80,15 @@ def test_a_recipe_runs_from_its_data_to_volumes(
     model = load_model(tmp_path / "model")
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
-    twins = read_synthetic(tmp_path / "samples", Manifest.read(workspace / "prepared"))
+    counterparts = read_synthetic(tmp_path / "samples", Manifest.read(workspace / "prepared"))
     # One held-out case, which is measured, and one of training.
-    sources = [(twin.extra["source_case"], twin.split) for twin in twins]
+    sources = [
+        (counterpart.extra["source_case"], counterpart.split) for counterpart in counterparts
+    ]
     assert sources == [("phantom-00002", "test"), ("phantom-00000", "train")]
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["split"] == "test"
-    assert (twins.cases[0].extra.get("predicted_label") is not None) == (name in WITH_HEAD)
-    image = nib.load(twins.image_path(twins.cases[0], "t2w"))
+    assert (counterparts.cases[0].extra.get("predicted_label") is not None) == (name in WITH_HEAD)
+    image = nib.load(counterparts.image_path(counterparts.cases[0], "t2w"))
     assert image.shape == (16, 16, 16)
     assert np.unique(np.asarray(image.dataobj)).size > 10
     assert np.unique(np.asarray(Image.open(tmp_path / "samples" / "montage.png"))).size > 10

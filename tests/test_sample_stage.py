@@ -112,14 +112,18 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
 ) -> None:
     sources = {NAMES.case(case.id): case for case in Manifest.read(bench.workspace / "dataset")}
     facts = json.loads((bench.folder / "first" / "model" / "model.json").read_text())
-    twins = Manifest.read(sampled)
-    assert [twin.id for twin in twins] == [S[n] for n in (0, 1, 5)]
-    for twin in twins:
-        source = sources[twin.extra["source_case"]]
-        assert twin.id == f"{twin.extra['source_case']}-s000"
-        assert twin.group == NAMES.patient(source.group)
-        assert (twin.label, twin.label_source, twin.split) == (source.label, "phantom", "train")
-        assert (twin.report, twin.truth) == (None, None)
+    counterparts = Manifest.read(sampled)
+    assert [counterpart.id for counterpart in counterparts] == [S[n] for n in (0, 1, 5)]
+    for counterpart in counterparts:
+        source = sources[counterpart.extra["source_case"]]
+        assert counterpart.id == f"{counterpart.extra['source_case']}-s000"
+        assert counterpart.group == NAMES.patient(source.group)
+        assert (counterpart.label, counterpart.label_source, counterpart.split) == (
+            source.label,
+            "phantom",
+            "train",
+        )
+        assert (counterpart.report, counterpart.truth) == (None, None)
         expected: dict[str, Any] = {
             "synthetic": True,
             "prompt_sha256": NAMES.report(source.report_sha256),
@@ -131,12 +135,12 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
             "int16_scale": 962.0,
             "spacing_mm": [8.0, 8.0, 6.0],
         }
-        assert {key: twin.extra[key] for key in expected} == expected
-        assert twin.extra["prompt_sha256"] is not None
-        assert twin.extra["predicted_label"] in ("negative", "positive")
-        assert 0.5 <= twin.extra["predicted_probability"] <= 1.0
-        shares = twin.extra["predicted_probabilities"]
-        assert max(shares, key=shares.get) == twin.extra["predicted_label"]
+        assert {key: counterpart.extra[key] for key in expected} == expected
+        assert counterpart.extra["prompt_sha256"] is not None
+        assert counterpart.extra["predicted_label"] in ("negative", "positive")
+        assert 0.5 <= counterpart.extra["predicted_probability"] <= 1.0
+        shares = counterpart.extra["predicted_probabilities"]
+        assert max(shares, key=shares.get) == counterpart.extra["predicted_label"]
         assert sum(shares.values()) == pytest.approx(1.0, abs=1e-5)
     assert facts["weights_sha256"] == sha256_file(
         bench.folder / "first" / "model" / "model.safetensors"
@@ -145,8 +149,8 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
 
 def test_volumes_open_elsewhere_with_their_geometry(sampled: Path) -> None:
     manifest = Manifest.read(sampled)
-    for twin in manifest:
-        image = nib.load(manifest.image_path(twin, "t2w"))
+    for counterpart in manifest:
+        image = nib.load(manifest.image_path(counterpart, "t2w"))
         assert image.shape == (16, 16, 16)
         # 128 x 128 x 96 mm over 16 voxels an axis.
         assert image.header.get_zooms() == pytest.approx((8.0, 8.0, 6.0))
@@ -245,14 +249,15 @@ def test_the_batch_size_changes_no_volume_but_for_rounding(bench: Bench, sampled
         for folder in (sample(bench.recipe("sample.batch_size=3"), bench.run("batched")), sampled)
     )
     for mine, its in zip(batched, single, strict=True):
-        shares = [twin.extra.pop("predicted_probabilities") for twin in (mine, its)]
+        shares = [counterpart.extra.pop("predicted_probabilities") for counterpart in (mine, its)]
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
-        likely = [twin.extra.pop("predicted_probability") for twin in (mine, its)]
+        likely = [counterpart.extra.pop("predicted_probability") for counterpart in (mine, its)]
         assert likely[0] == pytest.approx(likely[1], abs=1e-5)
     assert batched.cases == single.cases
-    for twin in batched:
+    for counterpart in batched:
         ours, theirs = (
-            np.asarray(nib.load(m.image_path(twin, "t2w")).dataobj) for m in (batched, single)
+            np.asarray(nib.load(m.image_path(counterpart, "t2w")).dataobj)
+            for m in (batched, single)
         )
         # int16 of [0, 962]: a rounding error in the last bit may tip a voxel over by one.
         assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
@@ -268,7 +273,10 @@ def test_settings_that_decide_a_volume_make_it_anew(bench: Bench, sampled: Path)
         assert len(made_anew(before, times(out))) == 3, override
         before = times(out)
         key, _, value = override.removeprefix("sample.").partition("=")
-        assert {str(twin.extra[key]) for twin in Manifest.read(out)} <= {value, f"{value}.0"}
+        assert {str(counterpart.extra[key]) for counterpart in Manifest.read(out)} <= {
+            value,
+            f"{value}.0",
+        }
     assert all(volumes(out)[name] != digest for name, digest in known.items())
     # Back to the first settings: the record of the last ones must not stand for them.
     sample(bench.recipe(), out.parent)
@@ -319,7 +327,10 @@ def test_a_volume_without_its_record_is_not_taken_for_the_old_one(
     assert not (out / "manifest.jsonl").exists(), "it would tell of the old volume"
     sample(bench.recipe(), bench.folder / "halfway")
     assert volumes(out) == volumes(sampled)
-    told = {(twin.extra["guidance"], twin.extra["seed"]) for twin in Manifest.read(out)}
+    told = {
+        (counterpart.extra["guidance"], counterpart.extra["seed"])
+        for counterpart in Manifest.read(out)
+    }
     assert told == {(1.0, 0)}
 
 
@@ -409,7 +420,7 @@ def test_a_changed_case_is_sampled_anew(bench: Bench, tmp_path: Path) -> None:
     Manifest(prepared.folder, cases).write()
     sample(recipe, bench.folder / "relabelled")
     assert made_anew(before, times(out)) == {f"{S[1]}_t2w.nii.gz"}
-    labels = {twin.id: twin.label for twin in Manifest.read(out)}
+    labels = {counterpart.id: counterpart.label for counterpart in Manifest.read(out)}
     assert labels[S[1]] == "positive"
 
 
@@ -417,22 +428,22 @@ def _flipped(case: Case) -> Case:
     return case.model_copy(update={"label": "positive"})
 
 
-def test_twins_of_a_case_differ(bench: Bench, sampled: Path) -> None:
+def test_counterparts_of_a_case_differ(bench: Bench, sampled: Path) -> None:
     out = sample(bench.recipe("sample.per_case=2", "sample.count=2"), bench.run("twins"))
     found = volumes(out)
-    assert set(found) == {S[n][:-1] + str(twin) for n in (0, 1) for twin in (0, 1)}
+    assert set(found) == {S[n][:-1] + str(counterpart) for n in (0, 1) for counterpart in (0, 1)}
     assert len(set(found.values())) == 4
-    # The first twin is the one that would be made alone.
+    # The first counterpart is the one that would be made alone.
     assert found[S[0]] == volumes(sampled)[S[0]]
 
 
 def test_other_splits(bench: Bench, tmp_path: Path) -> None:
     out = sample(bench.recipe("sample.split=val"), bench.run("val"))
-    twins = Manifest.read(out)
-    assert [twin.id for twin in twins] == [S[3], S[4]]
-    assert {twin.split for twin in twins} == {"val"}
+    counterparts = Manifest.read(out)
+    assert [counterpart.id for counterpart in counterparts] == [S[3], S[4]]
+    assert {counterpart.split for counterpart in counterparts} == {"val"}
     # phantom-00003 has no report: it sees the empty one.
-    assert twins.cases[0].extra.get("prompt_sha256") is None
+    assert counterparts.cases[0].extra.get("prompt_sha256") is None
 
     workspace = tmp_path / "workspace"
     shutil.copytree(bench.workspace, workspace, ignore=shutil.ignore_patterns("run"))
@@ -446,15 +457,17 @@ def test_other_splits(bench: Bench, tmp_path: Path) -> None:
 
 def test_several_splits(bench: Bench, sampled: Path, tmp_path: Path) -> None:
     several = ("sample.split=[val, train]", "sample.count=2")
-    twins = Manifest.read(sample(bench.recipe(*several), bench.run("several")))
+    counterparts = Manifest.read(sample(bench.recipe(*several), bench.run("several")))
     # So many of each, in the order in which the recipe names the splits.
-    assert [(twin.id, twin.split) for twin in twins] == [
+    assert [(counterpart.id, counterpart.split) for counterpart in counterparts] == [
         *((S[n], "val") for n in (3, 4)),
         *((S[n], "train") for n in (0, 1)),
     ]
     known = volumes(sampled)
-    assert {k: v for k, v in volumes(twins.folder).items() if k in known}.items() <= known.items()
-    picture = Image.open(twins.folder / "montage.png")
+    assert {
+        k: v for k, v in volumes(counterparts.folder).items() if k in known
+    }.items() <= known.items()
+    picture = Image.open(counterparts.folder / "montage.png")
     assert picture.size[1] / 10 == 4 * 21 + 3 * 2, "a row for each of the four"
     # Prompts stand for no case, so they are of the first split.
     path = tmp_path / "prompts.jsonl"
@@ -602,8 +615,10 @@ def test_a_sweep_is_one_data_set_for_each_combination(bench: Bench, sampled: Pat
     names = sorted(path.name for path in out.iterdir())
     assert names == [f"steps-{s}_guidance-{g}" for s in (2, 3) for g in ("1", "2.5")]
     for name in names:
-        (twin,) = Manifest.read(out / name)
-        assert name == f"steps-{twin.extra['steps']}_guidance-{twin.extra['guidance']:g}"
+        (counterpart,) = Manifest.read(out / name)
+        assert (
+            name == f"steps-{counterpart.extra['steps']}_guidance-{counterpart.extra['guidance']:g}"
+        )
     # The combination that is the plain call's gives the plain call's volume.
     same = volumes(out / "steps-2_guidance-1")
     assert same == {k: v for k, v in volumes(sampled).items() if k in same}
@@ -612,18 +627,20 @@ def test_a_sweep_is_one_data_set_for_each_combination(bench: Bench, sampled: Pat
 def test_on_the_grid_of_the_scan(bench: Bench, sampled: Path) -> None:
     settings = ("sample.space=source", "sample.int16_scale=null", "sample.count=1")
     out = sample(bench.recipe(*settings), bench.run("source"))
-    (twin,) = Manifest.read(out)
-    image = nib.load(out / twin.images["t2w"])
+    (counterpart,) = Manifest.read(out)
+    image = nib.load(out / counterpart.images["t2w"])
     dataset = Manifest.read(bench.workspace / "dataset")
-    source = next(case for case in dataset if NAMES.case(case.id) == twin.extra["source_case"])
+    source = next(
+        case for case in dataset if NAMES.case(case.id) == counterpart.extra["source_case"]
+    )
     scan = nib.load(dataset.image_path(source, "t2w"))
     # The phantom's files are in RAS order already.
     assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")
     assert image.shape == scan.shape == (40, 40, 16)
     np.testing.assert_allclose(image.affine, scan.affine, atol=1e-4)
-    # A voxel's place in the scan, in the prepared volume of the same twin, by hand: both grids
-    # have the same middle, 4 x 4 x 6 mm there and 8 x 8 x 6 mm here.
-    coarse = nib.load(sampled / "volumes" / f"{twin.id}_t2w.nii.gz").get_fdata() / 962
+    # A voxel's place in the scan, in the prepared volume of the same counterpart, by hand: both
+    # grids have the same middle, 4 x 4 x 6 mm there and 8 x 8 x 6 mm here.
+    coarse = nib.load(sampled / "volumes" / f"{counterpart.id}_t2w.nii.gz").get_fdata() / 962
     fine = image.get_fdata()
     blocks = fine[4:36, 4:36].reshape(16, 2, 16, 2, 16).mean(axis=(1, 3))
     inner = (slice(2, -2),) * 3
@@ -673,15 +690,15 @@ def test_a_file_of_prompts(bench: Bench, tmp_path: Path) -> None:
     # As Windows saves it, with a byte-order mark.
     path.write_text("\n".join(json.dumps(prompt) for prompt in prompts), encoding="utf-8-sig")
     out = sample(bench.recipe(f"sample.prompts={path}"), bench.run("prompted"))
-    twin, nothing = Manifest.read(out)
-    assert (twin.id, nothing.id) == ("twin-s000", "nothing-s000")
-    assert twin.extra["prompt_sha256"] == NAMES.report(source.report_sha256)
+    counterpart, nothing = Manifest.read(out)
+    assert (counterpart.id, nothing.id) == ("twin-s000", "nothing-s000")
+    assert counterpart.extra["prompt_sha256"] == NAMES.report(source.report_sha256)
     assert nothing.extra["prompt_sha256"] is None
-    assert twin.extra["spacing_mm"] == [8.0, 8.0, 6.0]  # what the model was trained on
+    assert counterpart.extra["spacing_mm"] == [8.0, 8.0, 6.0]  # what the model was trained on
     assert nothing.extra["spacing_mm"] == [2.0, 2.0, 3.0]
     # Same text and label, so the head says the same as of the case itself: one cache for both.
     (own,) = Manifest.read(sample(bench.recipe("sample.count=1"), bench.run("own")))
-    assert twin.extra["predicted_probability"] == own.extra["predicted_probability"]
+    assert counterpart.extra["predicted_probability"] == own.extra["predicted_probability"]
 
 
 def test_an_encoder_is_loaded_for_new_prompts_alone_and_gone_before_memory_is_measured(
@@ -744,7 +761,7 @@ def test_bad_prompts_are_named_by_line_and_never_quoted(bench: Bench, tmp_path: 
     assert ":2: id is not letters, digits and _ . - in quotes" in said
     assert ":3: id is missing; report is not a text in quotes" in said
     assert ":4: its report is HTML and no plain text" in said
-    assert ":5: not JSON: a key stands twice in one object" in said
+    assert ":5: not JSON: a key is duplicated in one object" in said
     assert ":6: its report holds characters that are no text" in said
     assert "Smith" not in said
     path.write_text(json.dumps({"id": "d", "report": "Lésion"}, ensure_ascii=False), "latin-1")
@@ -827,19 +844,19 @@ def test_the_released_spreadsheet_beside_the_volumes(
         command += ["--set", setting]
     assert main([*command, "--xlsx"]) == 0
     out, sheet = run / "samples", run / "samples" / "cases.xlsx"
-    twins = {twin.id: twin for twin in Manifest.read(out)}
+    counterparts = {counterpart.id: counterpart for counterpart in Manifest.read(out)}
     rows = read_sheet(sheet)
-    assert rows.keys() == twins.keys()
+    assert rows.keys() == counterparts.keys()
     assert {name: row.pirads for name, row in rows.items()} == {
-        name: twin.label == "positive" for name, twin in twins.items()
+        name: counterpart.label == "positive" for name, counterpart in counterparts.items()
     }
     assert {row.label_source for row in rows.values()} == {"phantom"}
     header, *cells = load_workbook(sheet)["cases"].iter_rows(values_only=True)
     assert header[-2:] == ("predicted_label", "predicted_probability")
     predicted = {row[0]: row[-2:] for row in cells}
     assert predicted == {
-        name: (twin.extra["predicted_label"], twin.extra["predicted_probability"])
-        for name, twin in twins.items()
+        name: (counterpart.extra["predicted_label"], counterpart.extra["predicted_probability"])
+        for name, counterpart in counterparts.items()
     }
     # Judged and found to hold copies: no sheet, whatever was there; judged again and passed: one.
     judge(Manifest.read(out), 0.1, {"latent": (0.5, 0.8)})

@@ -27,12 +27,12 @@ from voxella.case.texts import draw_text, in_order, split_text_id, text_id, text
 from voxella.check.reports.texts import check_texts
 from voxella.check.training import check_training_reports
 from voxella.data.reports import read_reports
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json
 from voxella.imaging.volume import write_volume
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.plugins import registry
 from voxella.recipe.model import Recipe, Text
 from voxella.sampling.stage import _asked_of
@@ -190,10 +190,12 @@ def test_every_text_is_encoded_and_the_recipe_says_which_is_read(
     assert text_settings(with_source(settings, "x")) == text_settings(settings)
 
 
-def maker_of(recipe: Recipe, folders: Folders) -> BatchMaker:
+def builder_of(recipe: Recipe, folders: Folders) -> LatentBatchBuilder:
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     text = TextCache.open(folders.text, recipe.text)
-    return BatchMaker(BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0)
+    return LatentBatchBuilder(
+        BatchSettings.of(recipe), cases, LatentCache.open(folders.latents), text, 1.0
+    )
 
 
 def test_training_draws_and_validation_does_not(tmp_path: Path, settings: Text) -> None:
@@ -206,10 +208,10 @@ def test_training_draws_and_validation_does_not(tmp_path: Path, settings: Text) 
     texts |= read_reports(dataset(tmp_path / "dataset"))
     TextEncoding(given, texts, tmp_path / "text").run(rank=0, world=1)
     text = TextCache.open(tmp_path / "text", given)
-    maker = replace(maker_of(recipe, folders), text=text)
+    builder = replace(builder_of(recipe, folders), text=text)
     seen = []
     for epoch in range(64):
-        batch = maker.make([Visit(case, epoch) for case in ("case-0", "case-1", "case-3")])
+        batch = builder.make([SampleKey(case, epoch) for case in ("case-0", "case-1", "case-3")])
         assert batch.text_features is not None
         name = draw_text(text.names("case-0"), seed=recipe.seed, case_id="case-0", epoch=epoch)
         seen.append(name)
@@ -218,9 +220,9 @@ def test_training_draws_and_validation_does_not(tmp_path: Path, settings: Text) 
         assert shown[1:] == [len(TEXTS["case-1"]["report"]), 0]
         assert batch.has_report.tolist() == [True, True, False]
     assert set(seen) == {"report", "impression"}
-    fixed = replace(maker, draws_text=False)
+    fixed = replace(builder, draws_text=False)
     for epoch in range(8):
-        batch = fixed.make([Visit("case-0", epoch)])
+        batch = fixed.make([SampleKey("case-0", epoch)])
         assert batch.text_features is not None
         assert int(batch.text_features[0, 0, 0]) == len(TEXTS["case-0"]["report"])
 
@@ -328,10 +330,10 @@ def test_a_volume_is_made_anew_where_one_of_its_texts_changes(tmp_path: Path) ->
 
 def test_with_one_text_a_case_batches_are_those_of_before(tmp_path: Path) -> None:
     recipe = tiny_recipe("dropout.text=0.3")
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path, held_out=2))
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path, held_out=2))
     digest = sha256()
     for epoch in range(6):
-        batch = maker.make([Visit(case, epoch) for case in sorted(maker.cases)])
+        batch = builder.make([SampleKey(case, epoch) for case in sorted(builder.cases)])
         for name in ("text_features", "text_mask", "has_report", "drop_label"):
             tensor = getattr(batch, name)
             digest.update(name.encode())

@@ -41,7 +41,7 @@ def test_run_names_all_stages_in_their_order() -> None:
     assert places == sorted(places)
     with pytest.raises(UserError, match="there is no stage 'teach'") as refusal:
         run_stages(tiny_recipe(), Path("nowhere"), until="teach")
-    assert "legal: import, prepare, " in str(refusal.value)
+    assert "expected: import, prepare, " in str(refusal.value)
 
 
 def test_the_summary_names_what_is_there(

@@ -80,7 +80,7 @@ def test_the_length_of_training_is_the_papers() -> None:
     recipe = paper()
     # 400 epochs of 5,071 cases in batches of 16.
     assert steps_of(recipe.train, PAPER.train, 16) == 126_775
-    # A twin of every test case and of every training case.
+    # A counterpart of every test case and of every training case.
     assert sampled(recipe.sample, PAPER) == 740 + 5071
     assert sampled(recipe.sample, PAPER, ("train",)) == 5071
     assert sampled(paper("ccella", "sample.count=8", "sample.per_case=2").sample, PAPER) == 2 * 16

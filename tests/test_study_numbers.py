@@ -25,7 +25,7 @@ from voxella.metrics.kernel import patient_kernels
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.load import load_recipe
-from voxella.study.claims import Contest, contests, rule
+from voxella.study.claims import Comparison, compare, comparisons
 from voxella.study.differences import (
     frechet_difference,
     frechet_draws,
@@ -70,8 +70,8 @@ def result(name: str, folder: Path, entries: Mapping[str, Any], *, phantom: bool
     return Result(own, entries, published=published)
 
 
-def contest(side: Side = "below", metric: str = "kid_3d") -> Contest:
-    return Contest("the paper says so", metric, "ccella", side, "base")
+def comparison(side: Side = "below", metric: str = "kid_3d") -> Comparison:
+    return Comparison("the paper says so", metric, "ccella", side, "base")
 
 
 def test_the_difference_of_two_intervals_is_newcombes_for_proportions() -> None:
@@ -182,12 +182,12 @@ def test_a_verdict_reads_as_the_claim_does(
 ) -> None:
     runs = [result(name, tmp_path, {"kid_3d": entry(1.0, 0.5, 1.5)}) for name in ("ccella", "base")]
     difference = Estimate((low + high) / 2, low, high, 240)
-    ruling = rule(contest(side), runs[0], runs[1], lambda asked: difference)
+    outcome = compare(comparison(side), runs[0], runs[1], lambda asked: difference)
     ends = (0 - high, 0 - low) if side == "below" else (low, high)
-    assert str(ruling) == (
+    assert str(outcome) == (
         f"ccella {side} base in 3D KID: {answer}, {ends[0]:.3g} to {ends[1]:.3g}, N = 240"
     )
-    assert ruling.paired
+    assert outcome.paired
 
 
 def test_without_the_cases_the_intervals_decide_and_few_patients_do_not(tmp_path: Path) -> None:
@@ -196,23 +196,27 @@ def test_without_the_cases_the_intervals_decide_and_few_patients_do_not(tmp_path
         result("ccella", tmp_path, {"kid_3d": close}),
         result("base", tmp_path, {"kid_3d": far}),
     ]
-    ruling = rule(contest(), runs[0], runs[1], lambda asked: None)
-    assert (ruling.verdict.answer, ruling.paired) == ("yes", False)
-    assert ruling.margin == pytest.approx((1 - 0.1 * 2**0.5, 1 + 0.1 * 2**0.5))
+    outcome = compare(comparison(), runs[0], runs[1], lambda asked: None)
+    assert (outcome.verdict.answer, outcome.paired) == ("yes", False)
+    assert outcome.margin == pytest.approx((1 - 0.1 * 2**0.5, 1 + 0.1 * 2**0.5))
     few = result("base", tmp_path, {"kid_3d": far | {"n": 9}})
-    assert "undecided (fewer than 10 patients" in str(rule(contest(), runs[0], few))
+    assert "undecided (fewer than 10 patients" in str(compare(comparison(), runs[0], few))
     other = result("base", tmp_path, {"kid_3d": far | {"network": "random"}})
-    assert "undecided (features of None and of random)" in str(rule(contest(), runs[0], other))
+    assert "undecided (features of None and of random)" in str(
+        compare(comparison(), runs[0], other)
+    )
     undefined = result("base", tmp_path, {"kid_3d": entry(None)})
-    assert "undecided (base: too few cases), N = 240" in str(rule(contest(), runs[0], undefined))
+    assert "undecided (base: too few cases), N = 240" in str(
+        compare(comparison(), runs[0], undefined)
+    )
     missing = Result(step("base", tmp_path))
-    assert "undecided (base: not run yet), N = 0" in str(rule(contest(), runs[0], missing))
+    assert "undecided (base: not run yet), N = 0" in str(compare(comparison(), runs[0], missing))
 
 
 def test_lists_of_a_claim_are_every_pair() -> None:
     claim = Claim(text="t", metric=["fid_3d", "kid_3d"], left=["a", "b"], side="above", right=["b"])
     study = Study(name="s", recipes=[Path("a"), Path("b")], columns=["fid_3d"], claims=[claim])
-    assert [c.name for c in contests(study)] == ["a above b in 3D FID", "a above b in 3D KID"]
+    assert [c.name for c in comparisons(study)] == ["a above b in 3D FID", "a above b in 3D KID"]
 
 
 def tabled(tmp_path: Path, *, comparable: bool, phantom: bool = False) -> Path:

@@ -26,7 +26,7 @@ from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.study import stage
 from voxella.study.cases import StudyCases
-from voxella.study.claims import Contest
+from voxella.study.claims import Comparison
 from voxella.study.load import load_studies
 from voxella.study.plan import Plan, Step, make_plan
 from voxella.study.recipes import Layers
@@ -106,7 +106,7 @@ def test_recipes_run_in_order_and_the_table_judges_them(
     assert {name for name, _ in ran} == {"radbase"}
     assert "base has not run to its end" in capsys.readouterr().out
     assert main(["study", study, *options, "--only", "rad"]) == 2
-    assert "legal: base, radbase" in capsys.readouterr().err
+    assert "expected: base, radbase" in capsys.readouterr().err
     ran.clear()
     assert main(["study", study, *options, "--table-only"]) == 0
     assert ran == []
@@ -184,8 +184,8 @@ def run_with_features(step: Step, shift: float, cases: int = 12) -> None:
     """Leave what an evaluated run has: manifests, volumes (never read here) and features."""
     folders = Folders.of(step.folder, step.recipe.workspace, step.recipe.data.dataset)
     real = [_real(n) for n in range(cases)]
-    twins = [_twin(case, shift) for case in real]
-    for folder, held in ((folders.prepared, real), (folders.samples, twins)):
+    counterparts = [_counterpart(case, shift) for case in real]
+    for folder, held in ((folders.prepared, real), (folders.samples, counterparts)):
         folder.mkdir(parents=True, exist_ok=True)
         Manifest(folder, held).write()
         for case in held:
@@ -215,7 +215,7 @@ def _real(number: int) -> Case:
     )
 
 
-def _twin(case: Case, shift: float) -> Case:
+def _counterpart(case: Case, shift: float) -> Case:
     positive = 0.9 if (case.label == "positive") == (shift < 1) else 0.1
     extra = {
         "source_case": case.id,
@@ -240,7 +240,7 @@ def two_runs(tmp_path: Path) -> Plan:
 @pytest.mark.parametrize("metric", ["kid_3d", "fid_3d", "text_accuracy", "text_auc_with_report"])
 def test_two_runs_are_compared_by_the_cases_that_they_kept(metric: str, two_runs: Plan) -> None:
     cases = StudyCases(two_runs, torch.device("cpu"))
-    found = cases.difference(Contest("", metric, "radbase", "below", "base"))
+    found = cases.difference(Comparison("", metric, "radbase", "below", "base"))
     assert found is not None
     assert found.n == 12
     assert found.value is not None
@@ -251,7 +251,7 @@ def test_two_runs_are_compared_by_the_cases_that_they_kept(metric: str, two_runs
     assert found.low is not None
     assert found.high is not None
     assert found.low <= found.value <= found.high < 0
-    turned = cases.difference(Contest("", metric, "base", "above", "radbase"))
+    turned = cases.difference(Comparison("", metric, "base", "above", "radbase"))
     assert turned is not None
     assert turned.value == pytest.approx(-found.value)
 
@@ -260,13 +260,13 @@ def test_processes_share_the_draws_of_a_study(
     two_runs: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three processes, one after the other; the third one sees what all have found."""
-    wanted = [Contest("", "fid_3d", "radbase", "below", "base")]
+    wanted = [Comparison("", "fid_3d", "radbase", "below", "base")]
     alone = StudyCases(two_runs, torch.device("cpu")).difference(wanted[0])
     parts: list[list[list[float]]] = [[], [], []]
     for rank in range(3):
         number = -1
 
-        def gathered(value: Any, rank: int = rank) -> list[Any]:
+        def all_gather_object(value: Any, rank: int = rank) -> list[Any]:
             nonlocal number
             if isinstance(value, bool):
                 return [value] * 3
@@ -277,7 +277,7 @@ def test_processes_share_the_draws_of_a_study(
             return [parts[other][number] if other <= rank else later[other] for other in range(3)]
 
         for name in ("study.cases", "evaluation.draws"):
-            monkeypatch.setattr(f"voxella.{name}.gathered", gathered)
+            monkeypatch.setattr(f"voxella.{name}.all_gather_object", all_gather_object)
         cases = StudyCases(two_runs, torch.device("cpu"))
         cases.share_draws(wanted, Ranks(rank, rank, 3))
     # Of 40 draws, in blocks of 25.
@@ -291,7 +291,7 @@ def test_processes_share_the_draws_of_a_study(
 def test_what_the_runs_have_not_kept_is_not_compared_by_cases(two_runs: Plan) -> None:
     cases = StudyCases(two_runs, torch.device("cpu"))
     for metric in ("kid_2d_axial", "ms_ssim", "accuracy", "text_accuracy_heldout"):
-        assert cases.difference(Contest("", metric, "radbase", "below", "base")) is None
+        assert cases.difference(Comparison("", metric, "radbase", "below", "base")) is None
 
 
 @pytest.fixture(scope="module")
@@ -348,8 +348,8 @@ def test_table_3_runs_at_smoke_size_and_again_without_work(
     found = smoke("table3", workspace, out)
     positive = {row["recipe"]: row["cells"]["percent_positive"] for row in found["rows"]}
     assert [cell["n"] for cell in positive.values()] == [3, 2, 2, 5, 5]
-    twins = Manifest.read(out / "ccella" / "samples")
-    assert len(twins) == 2
+    counterparts = Manifest.read(out / "ccella" / "samples")
+    assert len(counterparts) == 2
     before = {
         path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors") if path.is_file()
     }

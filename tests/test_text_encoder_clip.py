@@ -140,9 +140,17 @@ def test_a_text_that_fits_is_encoded_the_same_with_and_without_turns(folder: Pat
 @pytest.mark.parametrize(
     ("max_tokens", "cyclic", "words"),
     [
-        (154, False, r"max_tokens=154, and the model has 77 positions\n  legal: 3 to 77\n.*cyclic"),
-        (155, True, r"max_tokens=155, .*\n  legal: 3 to 154\n  next:  --set text\.max_tokens=154"),
-        (2, True, "legal: 3 to 154"),
+        (
+            154,
+            False,
+            r"max_tokens=154, and the model has 77 positions\n  expected: 3 to 77\n.*cyclic",
+        ),
+        (
+            155,
+            True,
+            r"max_tokens=155, .*\n  expected: 3 to 154\n  next:     --set text\.max_tokens=154",
+        ),
+        (2, True, "expected: 3 to 154"),
     ],
 )
 def test_more_tokens_than_positions_are_refused_with_the_remedy(

@@ -276,12 +276,12 @@ def test_hf_takes_the_text_encoder_of_other_families(
         expected = part(input_ids=torch.tensor([_ids(text, "hf")])).last_hidden_state[0]
     torch.testing.assert_close(encoder.encode(["", text])[1], expected, rtol=1e-4, atol=1e-5)
     assert encoder.width == WIDTH
-    with pytest.raises(UserError, match=r"max_tokens=13\n  legal: 3 to 12, its positions"):
+    with pytest.raises(UserError, match=r"max_tokens=13\n  expected: 3 to 12, its positions"):
         _build("hf", tmp_path, max_tokens=13)
 
 
 def test_bert_refuses_more_tokens_than_it_has_positions(bert_folder: Path) -> None:
-    with pytest.raises(UserError, match=r"hf: max_tokens=11\n  legal: 3 to 10, its positions"):
+    with pytest.raises(UserError, match=r"hf: max_tokens=11\n  expected: 3 to 10, its positions"):
         _build("hf", bert_folder, max_tokens=11)
 
 

@@ -59,7 +59,7 @@ def test_a_missing_folder_says_what_is_expected_and_how_to_get_it(
     with pytest.raises(UserError) as caught:
         _build(name, path=tmp_path / "nowhere")
     assert str(caught.value).startswith(f"text encoder {name}: {tmp_path / 'nowhere'}: no folder")
-    assert "config.json; model.safetensors" in str(caught.value.legal)
+    assert "config.json; model.safetensors" in str(caught.value.expected)
     assert "hf download NAME --local-dir" in str(caught.value.remedy)
 
 
@@ -182,12 +182,12 @@ def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_tokens": 0}, r"t5: max_tokens=0\n  legal: 1 or more"),
-        ({"batch_size": 0}, r"t5: batch_size=0\n  legal: 1 or more"),
-        ({"dtype": "int8"}, r"dtype=int8\n  legal: float32, bfloat16, float16"),
-        ({"truncation": "middle"}, r"truncation=middle\n  legal: right, left"),
-        ({"padding": "longest"}, r"padding=longest\n  legal: none, max"),
-        ({"device": "elephant"}, r"device=elephant\n  legal: auto, cpu, cuda"),
+        ({"max_tokens": 0}, r"t5: max_tokens=0\n  expected: 1 or more"),
+        ({"batch_size": 0}, r"t5: batch_size=0\n  expected: 1 or more"),
+        ({"dtype": "int8"}, r"dtype=int8\n  expected: float32, bfloat16, float16"),
+        ({"truncation": "middle"}, r"truncation=middle\n  expected: right, left"),
+        ({"padding": "longest"}, r"padding=longest\n  expected: none, max"),
+        ({"device": "elephant"}, r"device=elephant\n  expected: auto, cpu, cuda"),
     ],
 )
 def test_impossible_settings_are_refused(

@@ -271,13 +271,13 @@ def test_one_process_of_a_host_loads_the_encoder(tmp_path: Path) -> None:
 def test_the_first_process_of_every_host_encodes(
     monkeypatch: pytest.MonkeyPatch, local_ranks: list[int], world: int, encoding: list[int]
 ) -> None:
-    monkeypatch.setattr(text_encoder, "gathered", lambda own: local_ranks)
+    monkeypatch.setattr(text_encoder, "all_gather_object", lambda own: local_ranks)
     assert text_encoder.encoding_ranks(world) == encoding
 
 
 def test_hosts_with_different_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_encoder, "gathered", lambda own: [own, None, own, None])
+    monkeypatch.setattr(text_encoder, "all_gather_object", lambda own: [own, None, own, None])
     text_encoder.require_one_encoder("a")
-    monkeypatch.setattr(text_encoder, "gathered", lambda own: [own, None, "b", None])
+    monkeypatch.setattr(text_encoder, "all_gather_object", lambda own: [own, None, "b", None])
     with pytest.raises(UserError, match="another one than that of process 2"):
         text_encoder.require_one_encoder("a")

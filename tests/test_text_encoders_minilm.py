@@ -71,7 +71,7 @@ def test_an_empty_report_is_two_tokens(minilm: TextEncoder) -> None:
 
 
 def test_more_tokens_than_positions_are_refused() -> None:
-    with pytest.raises(UserError, match=r"minilm: max_tokens=513\n  legal: 3 to 512"):
+    with pytest.raises(UserError, match=r"minilm: max_tokens=513\n  expected: 3 to 512"):
         _build(max_tokens=513)
 
 

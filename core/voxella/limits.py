@@ -56,7 +56,7 @@ class Limit:
         if not (told.isascii() and told.isdecimal() and len(told) < 20):
             raise UserError(
                 f"the environment variable {self.name} is no whole number",
-                legal=f"{self.unit}, such as {self.usual}",
+                expected=f"{self.unit}, such as {self.usual}",
             )
         return int(told)
 
@@ -73,7 +73,7 @@ class Limit:
         if asked > self.most:
             raise UserError(
                 f"{what}: {asked:,} {self.unit}",
-                legal=f"at most {self.most:,}",
+                expected=f"at most {self.most:,}",
                 remedy=self.remedy(asked),
             )
 

@@ -18,13 +18,13 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
     """Parse JSON.
 
     Raises:
-        ValueError: It is none; a key stands twice in an object; it is nested too deep, holds a
+        ValueError: It is none; a key is duplicated in an object; it is nested too deep, holds a
             number of thousands of digits, or half of a character. The message quotes nothing of it.
     """
     try:
         value = json.loads(text, object_pairs_hook=_once)
     except _Twice:
-        raise ValueError("a key stands twice in one object") from None
+        raise ValueError("a key is duplicated in one object") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
@@ -58,7 +58,7 @@ class _Twice(ValueError):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; of a key that stands twice, the decoder would keep the last unasked."""
+    """Return an object; of a key that is duplicated, the decoder would keep the last unasked."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _Twice

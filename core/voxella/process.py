@@ -54,7 +54,7 @@ class ProcessMark:
         return f"{self.space}.{self.pid}.{self.started}"
 
     def is_gone(self) -> bool | None:
-        """Tell whether the process has ended; None where that cannot be seen from here."""
+        """Return whether the process has ended; None where that cannot be seen from here."""
         if self.space != _space():
             return None
         try:

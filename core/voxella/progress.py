@@ -14,9 +14,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from voxella.terminal import make_console, say
+from voxella.terminal import make_console, print_line
 
-__all__ = ["Steps", "live_bar", "say"]
+__all__ = ["Steps", "live_bar", "print_line"]
 
 _PLAIN_EVERY_SECONDS = 10.0
 
@@ -67,7 +67,7 @@ class Steps:
             time_told = (
                 f"took {self._clock(now, last)}" if last else f"{self._clock(now, last)} left"
             )
-            say(f"{self._what} {self._done}/{self._total}, {time_told}  {note}".rstrip())
+            print_line(f"{self._what} {self._done}/{self._total}, {time_told}  {note}".rstrip())
 
     def __enter__(self) -> Steps:
         if self._console.is_terminal and not self._quiet:

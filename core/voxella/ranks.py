@@ -46,7 +46,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Tell whether this process speaks for the job."""
+        """Return whether this process speaks for the job."""
         return self.rank == 0
 
     @property
@@ -60,7 +60,7 @@ class Ranks:
 
     @property
     def on_one_host(self) -> bool:
-        """Tell whether all processes of the job are on this host, by what its launcher has said."""
+        """Return whether all processes of the job are on this host, as its launcher has said."""
         if self.world == 1:
             return True
         here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE")

@@ -1,4 +1,4 @@
-"""The one door to the terminal: nothing that a user's name, label or path holds acts on it.
+"""The one way to the terminal: nothing that a user's name, label or path holds acts on it.
 
 Brackets are no markup, colons no emoji, and control characters are spelled out.
 """
@@ -13,7 +13,7 @@ from rich.segment import Segment
 
 from voxella.wording import visible
 
-__all__ = ["complain", "make_console", "say"]
+__all__ = ["complain", "make_console", "print_line"]
 
 
 class _PlainConsole(Console):
@@ -50,7 +50,7 @@ def make_console(
     return console if pipe_width is None or console.is_terminal else made(pipe_width)
 
 
-def say(line: str, *, quiet: bool = False) -> None:
+def print_line(line: str, *, quiet: bool = False) -> None:
     """Print one line, as it is: nothing in it is markup, nothing is wrapped or coloured."""
     if not quiet:
         make_console().print(line, soft_wrap=True)

@@ -49,7 +49,7 @@ def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
         raise_if_machine(error, path)
         raise UserError(
             f"{path} cannot be read as weights of {what} ({type(error).__name__})",
-            legal=".safetensors, or tensors by name written by torch.save",
+            expected=".safetensors, or tensors by name written by torch.save",
         ) from error
     for key in _KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -57,7 +57,7 @@ def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
     if not _is_state(content):
         raise UserError(
             f"{path} holds no weights of {what}",
-            legal=f"tensors by name, bare or under one of {', '.join(_KEYS)}",
+            expected=f"tensors by name, bare or under one of {', '.join(_KEYS)}",
         )
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 

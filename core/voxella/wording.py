@@ -94,9 +94,9 @@ def why_sentence(
     if "\n" in value or "\r" in value:
         return "has several lines"
     if len(value) > longest:
-        return f"has {len(value)} characters, at most {longest} are legal"
+        return f"has {len(value)} characters, at most {longest} are allowed"
     if (words := _words(value)) > most_words:
-        return f"has {words} words, at most {most_words} are legal"
+        return f"has {words} words, at most {most_words} are allowed"
     return None
 
 

@@ -79,7 +79,7 @@ class Outcome:
 
     @property
     def is_told(self) -> bool:
-        """Tell whether it ended well, or with one message of ours."""
+        """Return whether it ended well, or with one message of ours."""
         return self.code in (0, 2) and "Traceback" not in self.said
 
 

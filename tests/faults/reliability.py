@@ -78,7 +78,7 @@ class Ended:
 
     @property
     def is_told(self) -> bool:
-        """Tell whether it ended well or with one message of ours, as a user would have it."""
+        """Return whether it ended well or with one message of ours, as a user would have it."""
         return self.code in (0, 2) and "Traceback (most" not in self.said
 
 
@@ -106,7 +106,7 @@ class Trial:
 
     @property
     def is_told(self) -> bool:
-        """Tell whether the fault ended the command as it should."""
+        """Return whether the fault ended the command as it should."""
         if self.fault == "killed":
             return True
         if self.fault in ("terminated", "interrupted"):
@@ -117,7 +117,7 @@ class Trial:
 
     @property
     def is_sound(self) -> bool:
-        """Tell whether nothing was lost."""
+        """Return whether nothing was lost."""
         return self.is_told and self.again.code == 0 and self.equal
 
 

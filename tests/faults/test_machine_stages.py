@@ -153,7 +153,7 @@ def test_it_is_one_message_and_exit_code_2(
     said = capfd.readouterr().err
     assert "Traceback" not in said
     assert said.count("\n") == 2
-    assert "next:  " in said
+    assert "next:     " in said
 
 
 def test_a_full_disk_behind_the_standard_output(

@@ -166,7 +166,7 @@ def _study(folder: Path) -> list[Path]:
 
 
 def _plan_study(folder: Path) -> int:
-    """Take the part of ``voxella study --dry-run`` before anything is reckoned."""
+    """Take the part of ``voxella study --dry-run`` before anything is estimated."""
     make_plan(load_studies(folder / "study.yaml"), folder / "out", Layers((), (), None, None))
     return 0
 

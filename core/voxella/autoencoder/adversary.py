@@ -67,19 +67,19 @@ class Adversary:
         )
 
     def active(self, step: int) -> bool:
-        """Tell whether its turn has come at a step (from 0)."""
+        """Return whether its turn has come at a step (from 0)."""
         return step >= self.settings.from_step
 
-    def generator_loss(self, given_back: Tensor) -> Tensor:
+    def generator_loss(self, reconstruction: Tensor) -> Tensor:
         """Return how far ``(B, C, *spatial)`` are from being taken for originals, unweighted."""
         self.network.requires_grad_(requires_grad=False)
-        judged = self.network(given_back)[-1]
+        judged = self.network(reconstruction)[-1]
         self.network.requires_grad_(requires_grad=True)
         return self._loss(judged, real=True, own=False)
 
-    def discriminator_loss(self, images: Tensor, given_back: Tensor) -> Tensor:
+    def discriminator_loss(self, images: Tensor, reconstruction: Tensor) -> Tensor:
         """Return how badly originals and reconstructions are told apart; 0 is perfectly."""
-        fake = self._loss(self.network(given_back.detach())[-1], real=False, own=True)
+        fake = self._loss(self.network(reconstruction.detach())[-1], real=False, own=True)
         real = self._loss(self.network(images)[-1], real=True, own=True)
         return 0.5 * (fake + real)
 
@@ -177,6 +177,6 @@ def check_edges(settings: Adversarial, size: Sequence[int]) -> None:
         raise UserError(
             f"autoencoder_training.adversarial: {settings.layers} layers cannot judge patches of "
             f"{list(size)} voxels",
-            legal=f"edges of at least 3 * 2^layers = {shortest} voxels",
+            expected=f"edges of at least 3 * 2^layers = {shortest} voxels",
             remedy="--set autoencoder_training.adversarial.layers=N, or larger patches",
         )

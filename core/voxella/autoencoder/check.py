@@ -22,7 +22,7 @@ from voxella.autoencoder.tiling.choice import tiled
 from voxella.data.volumes import PreparedVolumes
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.model import AutoencoderCheck, Recipe
 from voxella.workspace.state import StateFile, sealed
 
@@ -74,7 +74,7 @@ class Criterion:
 
     @property
     def met(self) -> bool:
-        """Tell whether the number is as asked."""
+        """Return whether the number is as asked."""
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     def __str__(self) -> str:
@@ -129,7 +129,7 @@ def check_autoencoder(
         keep_bytes=0,
     )
     if not (volumes.ids_of("val") or volumes.ids_of("train")):
-        say("check-autoencoder: there is neither a val nor a train case to measure on")
+        print_line("check-autoencoder: there is neither a val nor a train case to measure on")
         (folder / CHECK).unlink(missing_ok=True)
         return None
     place = choose_device(device)
@@ -142,7 +142,7 @@ def check_autoencoder(
     if found is None or found.get("key") != key or not (folder / PICTURE).is_file():
         found = {"key": key, **_examine(settings, plan, coder, volumes, folder / PICTURE, place)}
         write_json_atomic(folder / CHECK, sealed(found))
-    _tell(found, folder)
+    _print_summary(found, folder)
     if settings.on_failure == "stop":
         require_trusted(folder)
     return found
@@ -175,7 +175,7 @@ def _examine(
     model = tiled(coder, plan, device, alone=True)
     report = evaluate_autoencoder(model, volumes, device=device, settings=settings)
     latents = report_latents(report.measures)
-    say(str(report))
+    print_line(str(report))
     write_panel(picture, report, model, volumes, device, plan.shown)
     return {
         "fingerprint": coder.fingerprint,
@@ -200,16 +200,16 @@ def _verdict(criteria: list[Criterion]) -> dict[str, Any]:
     return {"trusted": all(c.met for c in criteria) if criteria else None, "criteria": rows}
 
 
-def _tell(found: dict[str, Any], folder: Path) -> None:
+def _print_summary(found: dict[str, Any], folder: Path) -> None:
     if found.get("trusted") is None:
-        say(f"check-autoencoder: the recipe asks for nothing; numbers in {folder / CHECK}")
+        print_line(f"check-autoencoder: the recipe asks for nothing; numbers in {folder / CHECK}")
     elif found.get("trusted"):
         told = "; ".join(row["told"] for row in found["criteria"])
-        say(f"check-autoencoder: trusted. {told}")
+        print_line(f"check-autoencoder: trusted. {told}")
     else:
-        say(f"WARNING: the autoencoder is NOT TRUSTED: {'; '.join(_failed(found))}")
-        say("WARNING: no model trained on its latents can be better than this: see")
-        say(f"WARNING:   {folder / PICTURE}")
+        print_line(f"WARNING: the autoencoder is NOT TRUSTED: {'; '.join(_failed(found))}")
+        print_line("WARNING: no model trained on its latents can be better than this: see")
+        print_line(f"WARNING:   {folder / PICTURE}")
 
 
 def _failed(found: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from voxella.autoencoder.tiling.choice import tiled
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.log import LOSSES
 from voxella.files import atomic_path, sha256_file, write_json_atomic
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.autoencoder import AutoencoderCheck
 
 __all__ = ["FACTS", "LOG", "PANEL", "export"]
@@ -49,7 +49,7 @@ def export(
     # A training on patches may have no memory for whole volumes.
     model = tiled(coder, plan, device, alone=True)
     report = evaluate_autoencoder(model, volumes, device=device, settings=check)
-    say(str(report))
+    print_line(str(report))
     write_panel(out / PANEL, report, model, volumes, device, plan.shown)
     history = _losses(out)
     facts = {
@@ -60,7 +60,7 @@ def export(
         "reconstruction": report.as_json(),
     }
     write_json_atomic(out / FACTS, facts)
-    say(f"autoencoder: {out / WEIGHTS}, picture {out / PANEL}")
+    print_line(f"autoencoder: {out / WEIGHTS}, picture {out / PANEL}")
     return facts | {"losses": history[-1:]}
 
 

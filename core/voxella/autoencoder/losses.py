@@ -33,7 +33,7 @@ _NAMES = frozenset(
 def autoencoder_losses(
     training: AutoencoderTraining,
     images: Tensor,
-    given_back: Tensor,
+    reconstruction: Tensor,
     mean: Tensor,
     log_sigma: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
@@ -43,7 +43,7 @@ def autoencoder_losses(
     Args:
         training: Names the weights; a term whose weight is 0 is left out, but for L1 and KL.
         images: ``(B, C, *spatial)``.
-        given_back: Like ``images``.
+        reconstruction: Like ``images``.
         mean: ``(B, L, *spatial / factor)``.
         log_sigma: Like ``mean``; None where the latent is no distribution: there is no KL then.
         own: Scalars that the autoencoder brings itself, weighed by it.
@@ -51,22 +51,22 @@ def autoencoder_losses(
     Raises:
         UserError: The autoencoder gives a loss of its own one of these names.
     """
-    losses = {"l1": (given_back - images).abs().mean()}
+    losses = {"l1": (reconstruction - images).abs().mean()}
     total = losses["l1"]
     if log_sigma is not None:
         losses["kl"] = kl_per_voxel(mean, log_sigma)
         total = total + training.kl_weight * losses["kl"]
     if training.gradient_weight > 0:
-        losses["gradient"] = gradient_l1(given_back, images)
+        losses["gradient"] = gradient_l1(reconstruction, images)
         total = total + training.gradient_weight * losses["gradient"]
     if training.spectral_weight > 0:
-        losses["spectral"] = log_spectral_l1(given_back, images)
+        losses["spectral"] = log_spectral_l1(reconstruction, images)
         total = total + training.spectral_weight * losses["spectral"]
     for name, value in (own or {}).items():
         if name in _NAMES:
             raise UserError(
                 f"the autoencoder's training_losses names one {name}, which is the engine's",
-                legal=f"any name but {', '.join(sorted(_NAMES))}",
+                expected=f"any name but {', '.join(sorted(_NAMES))}",
             )
         losses[name] = value.float()
         total = total + losses[name]

@@ -20,7 +20,7 @@ __all__ = ["CaseMeasure", "held_out", "measure_cases", "reconstruct"]
 
 @dataclass(frozen=True)
 class CaseMeasure:
-    """One case, given back from the latent's mean and clipped to [0, 1].
+    """One case, reconstructed from the latent's mean and clipped to [0, 1].
 
     Attributes:
         case_id: The case.
@@ -93,14 +93,14 @@ def measure_cases(
         for start in range(0, len(cases), batch_size):
             chosen = cases[start : start + batch_size]
             images = torch.stack([volumes.read(case_id) for case_id in chosen])
-            given_back, mean, log_sigma = _encode_decode(model, images, device)
-            sums, voxels = band_errors(given_back, images, bands)
-            by_case = zip(psnr(given_back, images), ssim(given_back, images), strict=True)
-            error = mae(given_back, images)
+            reconstruction, mean, log_sigma = _encode_decode(model, images, device)
+            sums, voxels = band_errors(reconstruction, images, bands)
+            by_case = zip(psnr(reconstruction, images), ssim(reconstruction, images), strict=True)
+            error = mae(reconstruction, images)
             for k, (case_id, (p, s)) in enumerate(zip(chosen, by_case, strict=True)):
                 sigma = None if log_sigma is None else log_sigma[k]
                 _refuse_unless_finite(case_id, "latent", mean[k], sigma)
-                _refuse_unless_finite(case_id, "reconstruction", given_back[k])
+                _refuse_unless_finite(case_id, "reconstruction", reconstruction[k])
                 yield CaseMeasure(
                     case_id,
                     psnr=float(p),
@@ -123,15 +123,15 @@ def reconstruct(model: Autoencoder, images: Tensor, device: torch.device) -> Ten
 def _encode_decode(
     model: Autoencoder, images: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the images given back, the latent's mean and its log sigma, float32 on the CPU."""
+    """Return the reconstructed images, the latent's mean and its log sigma, float32 on the CPU."""
     module = cast("nn.Module", model)
     was_training = module.training
     module.eval()
     mean, log_sigma = model.encode(images.to(device))
-    given_back = model.decode(mean).clamp(0, 1)
+    reconstruction = model.decode(mean).clamp(0, 1)
     module.train(was_training)
     sigma = None if log_sigma is None else log_sigma.float().cpu()
-    return given_back.float().cpu(), mean.float().cpu(), sigma
+    return reconstruction.float().cpu(), mean.float().cpu(), sigma
 
 
 def _refuse_unless_finite(case_id: str, what: str, *values: Tensor | None) -> None:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from voxella.data.volumes import PreparedVolumes
 from voxella.diffusion.noise import seeded_noise, seeded_uniform
-from voxella.engine.order import Order, Visit
+from voxella.engine.order import DataOrder, SampleKey
 from voxella.errors import UserError
 from voxella.recipe.model import AutoencoderTraining
 
-__all__ = ["PatchBatch", "PatchMaker", "PatchOrder", "PatchVisit"]
+__all__ = ["PatchBatch", "PatchBatchBuilder", "PatchKey", "PatchOrder"]
 
 _WARMUP_SHARE = 0.05
 # Group norms see other statistics in a patch than in a whole volume. Measured on 64 x 64 x 32
@@ -32,7 +32,7 @@ _WHOLE_RATE = 1 / 3
 
 
 @dataclass(frozen=True)
-class PatchVisit(Visit):
+class PatchKey(SampleKey):
     """One case at one of its visits, and how it is looked at.
 
     Attributes:
@@ -47,7 +47,7 @@ class PatchVisit(Visit):
     weight: float = 1.0
 
 
-class PatchOrder(Order):
+class PatchOrder(DataOrder):
     """The order of the training split, with a size for every visit, and the learning rate.
 
     A step's cases need not divide by the processes: a process may have fewer than another, or
@@ -79,28 +79,28 @@ class PatchOrder(Order):
         self.whole_steps = math.ceil(_WHOLE_SHARE * training.steps) if on_patches else 0
         super().__init__(cases, seed=seed, batch_size=training.batch_size)
 
-    def step(self, index: int) -> Sequence[Visit]:
-        """Return the visits of a step (from 0), over all processes."""
-        visits, size = super().step(index), self.size
+    def step(self, index: int) -> Sequence[SampleKey]:
+        """Return the sample keys of a step (from 0), over all processes."""
+        keys, size = super().step(index), self.size
         if index >= self.training.steps - self.whole_steps:
             # As many volumes as make up the voxels of the patches, one at least.
             share = math.prod(size) / math.prod(self.shape)
-            visits, size = visits[: max(1, round(len(visits) * share))], self.shape
-        return [PatchVisit(visit.case_id, visit.epoch, index, size) for visit in visits]
+            keys, size = keys[: max(1, round(len(keys) * share))], self.shape
+        return [PatchKey(key.case_id, key.epoch, index, size) for key in keys]
 
     def micro_batches(
         self, index: int, *, rank: int, world: int, accumulation: int
-    ) -> Sequence[Sequence[Visit]]:
+    ) -> Sequence[Sequence[SampleKey]]:
         """Return this process's micro batches of a step, one per accumulation step."""
-        visits = cast("list[PatchVisit]", self.step(index))
-        parts, count = world * accumulation, len(visits)
+        keys = cast("list[PatchKey]", self.step(index))
+        parts, count = world * accumulation, len(keys)
         found = []
         for micro in range(accumulation):
             place = micro * world + rank
-            part = visits[count * place // parts : count * (place + 1) // parts]
+            part = keys[count * place // parts : count * (place + 1) // parts]
             weight = len(part) * parts / count
             # Every process computes in every micro batch: under ZeRO each pass is a meeting.
-            found.append([replace(visit, weight=weight) for visit in part or visits[:1]])
+            found.append([replace(key, weight=weight) for key in part or keys[:1]])
         return found
 
     def factor(self, step: int) -> float:
@@ -117,7 +117,7 @@ class PatchBatch:
         images: ``(B, C, *spatial)``.
         noise: Standard normal, ``(B, L, *spatial / factor)``.
         step: Optimizer step, from 0.
-        weight: Of this micro batch, see :class:`PatchVisit`.
+        weight: Of this micro batch, see :class:`PatchKey`.
     """
 
     case_ids: tuple[str, ...]
@@ -132,7 +132,7 @@ class PatchBatch:
 
 
 @dataclass(frozen=True)
-class PatchMaker:
+class PatchBatchBuilder:
     """Makes a :class:`PatchBatch` of visits. Any process makes the same batch.
 
     Attributes:
@@ -153,33 +153,33 @@ class PatchMaker:
         return dict.fromkeys(self.volumes.ids_of("train"))
 
     def make(
-        self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None
+        self, keys: Sequence[SampleKey], *, global_keys: Sequence[SampleKey] | None = None
     ) -> PatchBatch:
-        """Return the batch of ``visits``, which a :class:`PatchOrder` gave."""
-        wanted = cast("Sequence[PatchVisit]", visits)
+        """Return the batch of ``keys``, which a :class:`PatchOrder` gave."""
+        wanted = cast("Sequence[PatchKey]", keys)
         latent = (self.latent_channels, *(width // self.factor for width in wanted[0].size))
         return PatchBatch(
-            case_ids=tuple(visit.case_id for visit in wanted),
-            images=torch.stack([self._patch(visit) for visit in wanted]),
-            noise=torch.stack([self._noise(visit, latent) for visit in wanted]),
+            case_ids=tuple(key.case_id for key in wanted),
+            images=torch.stack([self._patch(key) for key in wanted]),
+            noise=torch.stack([self._noise(key, latent) for key in wanted]),
             step=wanted[0].step,
             weight=wanted[0].weight,
         )
 
-    def _noise(self, visit: PatchVisit, shape: Sequence[int]) -> Tensor:
+    def _noise(self, key: PatchKey, shape: Sequence[int]) -> Tensor:
         return seeded_noise(
-            shape, seed=self.seed, case_id=visit.case_id, step=visit.epoch, purpose="autoencoder"
+            shape, seed=self.seed, case_id=key.case_id, step=key.epoch, purpose="autoencoder"
         )
 
-    def _patch(self, visit: PatchVisit) -> Tensor:
-        volume, size = self.volumes.read(visit.case_id), visit.size
+    def _patch(self, key: PatchKey) -> Tensor:
+        volume, size = self.volumes.read(key.case_id), key.size
         if tuple(volume.shape[1:]) == tuple(size):
             return volume
         draws = seeded_uniform(
             (len(size),),
             seed=self.seed,
-            case_id=visit.case_id,
-            step=visit.epoch,
+            case_id=key.case_id,
+            step=key.epoch,
             purpose="patch",
         ).tolist()
         for axis, (width, draw) in enumerate(zip(size, draws, strict=True), start=1):
@@ -228,5 +228,5 @@ def _check_shapes(
     if any(width % factor for width in size):
         problems.append(f"{told}not divisible by the autoencoder's factor {factor}")
     if problems:
-        raise UserError("\n".join(problems), legal=f"multiples of {factor} up to {list(shape)}")
+        raise UserError("\n".join(problems), expected=f"multiples of {factor} up to {list(shape)}")
     return shape

@@ -1,4 +1,4 @@
-"""Cases beside what an autoencoder gives back of them, as one picture, grey or in colours."""
+"""Cases beside their reconstructions, as one picture, grey or in colours."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Column:
         case_id: The case.
         caption: Of its reconstruction.
         image: ``(C, *spatial)``, one channel or three in colours.
-        given_back: Like ``image``.
+        reconstruction: Like ``image``.
         spacing_mm: Of a voxel, along each axis.
     """
 
     case_id: str
     caption: str
     image: Tensor
-    given_back: Tensor
+    reconstruction: Tensor
     spacing_mm: Sequence[float]
 
     def rows(self) -> list[tuple[Tensor, list[float]]]:
         """Return original, reconstruction and error, each with its spacing."""
-        image, given_back = self.image, self.given_back
-        error = ((image - given_back).abs() * _ERROR_GAIN).clamp(0, 1)
+        image, reconstruction = self.image, self.reconstruction
+        error = ((image - reconstruction).abs() * _ERROR_GAIN).clamp(0, 1)
         zoom = max(1, round(_PANEL_VOXELS / max(error.shape[1:])))
         spacing = [mm / zoom for mm in self.spacing_mm[: error.ndim - 1]]
-        return [(_enlarged(row, zoom), spacing) for row in (image, given_back, error)]
+        return [(_enlarged(row, zoom), spacing) for row in (image, reconstruction, error)]
 
 
 def reconstruction_picture(columns: Sequence[Column]) -> NDArray[np.uint8]:

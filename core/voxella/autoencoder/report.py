@@ -48,7 +48,7 @@ class ReconstructionReport:
 
     @property
     def psnr(self) -> float:
-        """Return the mean PSNR in dB; infinite where a case is given back exactly."""
+        """Return the mean PSNR in dB; infinite where a case is reconstructed exactly."""
         return fmean(measure.psnr for measure in self.measures)
 
     @property
@@ -174,7 +174,7 @@ def write_panel(
         columns.append(
             Column(
                 measure.case_id,
-                f"given back, {measure.psnr:.1f} dB",
+                f"reconstruction, {measure.psnr:.1f} dB",
                 image[:channels],
                 reconstruct(model, image.unsqueeze(0), device)[0, :channels],
                 volumes.spacing_mm(measure.case_id),
@@ -190,5 +190,5 @@ def _worst_median_best(measures: Sequence[CaseMeasure]) -> list[CaseMeasure]:
 
 
 def _finite(value: float) -> float | None:
-    """Return None for what JSON cannot say: the PSNR of a case that is given back exactly."""
+    """Return None for what JSON cannot say: the PSNR of a case that is reconstructed exactly."""
     return value if math.isfinite(value) else None

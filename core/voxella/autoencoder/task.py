@@ -69,19 +69,19 @@ class AutoencoderTask(nn.Module):
             mean = mean.float()
             log_sigma = None if log_sigma is None else log_sigma.float()
             drawn = mean if log_sigma is None else mean + log_sigma.exp() * batch.noise
-            given_back = model.decode(drawn).float()
-            own = training_losses(model, images, mean, given_back)
-        losses = autoencoder_losses(self.settings, images, given_back, mean, log_sigma, own)
+            reconstruction = model.decode(drawn).float()
+            own = training_losses(model, images, mean, reconstruction)
+        losses = autoencoder_losses(self.settings, images, reconstruction, mean, log_sigma, own)
         if self.adversary is not None and self.adversary.active(batch.step):
             with self.networks():
-                losses["adversarial"] = self.adversary.generator_loss(given_back)
+                losses["adversarial"] = self.adversary.generator_loss(reconstruction)
             weight = self.adversary.settings.weight
             losses["loss"] = losses["loss"] + weight * losses["adversarial"]
         return {
             **{name: value.detach() for name, value in losses.items()},
             "total": losses["loss"] * batch.weight,
-            "reconstruction": given_back.detach(),
-            "l1_per_case": (given_back - images).detach().abs().flatten(1).mean(1),
+            "reconstruction": reconstruction.detach(),
+            "l1_per_case": (reconstruction - images).detach().abs().flatten(1).mean(1),
         }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from voxella.autoencoder.adversary import Adversary, AdversaryTraining, check_edges
 from voxella.autoencoder.export import FACTS, export
 from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan, build_autoencoder, fingerprint
-from voxella.autoencoder.patches import PatchMaker, PatchOrder
+from voxella.autoencoder.patches import PatchBatchBuilder, PatchOrder
 from voxella.autoencoder.settings import (
     check_settings,
     deciding_settings,
@@ -27,14 +27,14 @@ from voxella.data.volumes import PreparedVolumes
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.ema import Masters
-from voxella.engine.runtime import agreed, barrier, gather_state, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, gather_state, start_distributed
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
 from voxella.files import make_folder, remove
 from voxella.observers.dispatch import ObserverSet
 from voxella.plugins.contracts import Autoencoder
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import AutoencoderTraining, Recipe
 from voxella.workspace.changes import refuse_changed
@@ -91,14 +91,14 @@ def train_autoencoder(
         "seed": recipe.seed,
     }
     record = StageRecord(out, "train-autoencoder", inputs)
-    if agreed(record.is_current() and (out / WEIGHTS).is_file()):
-        say(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
+    if broadcast_object(record.is_current() and (out / WEIGHTS).is_file()):
+        print_line(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
         return out
     if (out.parent / "train" / RECORD).is_file():
         # Another autoencoder would make that training's caches, and itself, another's.
         refuse_changed(record, run=out.parent, work=None, named=key_in_recipe)
     if given is not None:
-        say(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
+        print_line(f"train-autoencoder: fine-tuning {given}", quiet=not ranks.is_main)
     barrier()  # no process may still be reading the record
     run = _training(recipe, training, plan, model, volumes, order, record, ranks)
     if ranks.is_main:
@@ -138,7 +138,7 @@ def _begin(record: StageRecord, checkpoints: Checkpoints) -> None:
     record.invalidate()
     (record.folder / WEIGHTS).unlink(missing_ok=True)
     if checkpoints.are_of_another(record.hash):
-        say("train-autoencoder: the checkpoint is of other settings or data; starting anew")
+        print_line("train-autoencoder: the checkpoint is of other settings or data; starting anew")
         remove(checkpoints.folder)
 
 
@@ -181,7 +181,7 @@ def _training(
         optimizer=optimizer(training),
         deepspeed=block,
         model=AutoencoderTask(model, training, networks, adversary),
-        maker=PatchMaker(volumes, recipe.seed, model.latent_channels, model.factor),
+        builder=PatchBatchBuilder(volumes, recipe.seed, model.latent_channels, model.factor),
         monitor=AutoencoderMonitor(ranks),
         provenance=Provenance(record.hash, ranks.world, stage, 1.0),
         checkpoints=Checkpoints(out / CHECKPOINTS, keep=_KEPT, ranks=ranks, zero_stage=stage),

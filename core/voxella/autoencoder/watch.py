@@ -66,9 +66,9 @@ class HeldOut:
         for index in range(-(-len(self.cases) // self.ranks.world)):
             case_id = mine[index] if index < len(mine) else self.cases[-1]
             image = self._image(case_id)[None]
-            given_back = reconstruct(model, image, self.ranks.device)
+            reconstruction = reconstruct(model, image, self.ranks.device)
             if index < len(mine):
-                error, ratio = mae(given_back, image), psnr(given_back, image)
+                error, ratio = mae(reconstruction, image), psnr(reconstruction, image)
                 sums += torch.tensor([float(error[0]), float(ratio[0]), 1.0], dtype=torch.float64)
         if self.ranks.world > 1:
             sums = sums.to(self.ranks.device)
@@ -81,12 +81,12 @@ class HeldOut:
         model = cast("Autoencoder", task.autoencoder)
         for number, case_id in enumerate(self.cases[:_SHOWN]):
             image = self._image(case_id)
-            given_back = reconstruct(model, image[None], self.ranks.device)[0]
+            reconstruction = reconstruct(model, image[None], self.ranks.device)[0]
             if not self.ranks.is_main:
                 continue
             spacing = self.volumes.spacing_mm(case_id)
-            pair = image[: self.channels], given_back[: self.channels]
-            column = Column(case_id, f"given back at {step}", *pair, spacing)
+            pair = image[: self.channels], reconstruction[: self.channels]
+            column = Column(case_id, f"reconstruction at {step}", *pair, spacing)
             picture = reconstruction_picture([column])
             self.observers.images(step, f"reconstruction/{number}", picture)
             name = f"step-{step:08d}-{number}.png"

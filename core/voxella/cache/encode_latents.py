@@ -26,7 +26,7 @@ from voxella.data.volumes import PreparedVolumes
 from voxella.engine.runtime import barrier
 from voxella.errors import UserError
 from voxella.files import sha256_json
-from voxella.progress import Steps, say
+from voxella.progress import Steps, print_line
 from voxella.wording import human_bytes, listed
 from voxella.workspace.record import StageRecord
 from voxella.workspace.space import require_space
@@ -93,11 +93,11 @@ class LatentEncoding:
             inputs["variations"] = sha256_json(made_from)
         record = StageRecord(self.folder, "encode latents", inputs)
         if record.is_current() and LatentCache.is_whole(self.folder):
-            say(f"latents: up to date ({self.folder})", quiet=quiet)
+            print_line(f"latents: up to date ({self.folder})", quiet=quiet)
             return
         barrier()  # No process may still be reading the record when rank 0 removes it.
         if rank == 0:
-            _tell_changes(record, inputs)
+            _print_changes(record, inputs)
             record.invalidate()
         self._encode_share(autoencoder, key, rank, world, place)
         barrier()
@@ -142,7 +142,7 @@ class LatentEncoding:
             done = writer.done
             if rank == 0:
                 forecast = self._bytes_per_case() * len([c for c in ids if c not in done])
-                say(require_space(self.folder, forecast, f"latents of {self._told()}"))
+                print_line(require_space(self.folder, forecast, f"latents of {self._told()}"))
             share = [case_id for case_id in ids[rank::world] if case_id not in done]
             with Steps("encode latents", len(share), quiet=rank != 0) as steps:
                 for case_id in share:
@@ -183,11 +183,11 @@ class LatentEncoding:
             )
 
     def _complete(self, key: str) -> bool:
-        """Tell whether every case is encoded; processes that are not connected may lag."""
+        """Return whether every case is encoded; processes that are not connected may lag."""
         sources = self.sources
         missing = sorted(set(sources) - whole_entries(self.folder, key=key, wanted=sources))
         if missing:
-            say(f"latents: {len(missing)} cases are left to other ranks: {listed(missing)}")
+            print_line(f"latents: {len(missing)} cases are left to other ranks: {listed(missing)}")
         return not missing
 
     def _told(self) -> str:
@@ -208,14 +208,14 @@ class LatentEncoding:
             "statistics": None,
         }
         shape = "x".join(str(n) for n in cache.shape)
-        say(
+        print_line(
             f"latents: {self._told()} of {shape} {cache.dtype}, "
             f"{human_bytes(facts['bytes_per_case'])} a case"
         )
         if self.volumes.ids_of("train"):
             found = cache.statistics
             facts["statistics"] = found.as_json()
-            say(
+            print_line(
                 f"latents: standard deviation {found.std:.4g} over {found.cases} training cases, "
                 f"scale {found.scale:.6g}; noise share sigma^2 {found.noise_share:.2%}, "
                 f"of rounding {found.rounding_share:.2g}"
@@ -223,10 +223,12 @@ class LatentEncoding:
         return facts
 
 
-def _tell_changes(record: StageRecord, inputs: Mapping[str, Any]) -> None:
+def _print_changes(record: StageRecord, inputs: Mapping[str, Any]) -> None:
     """Say why latents that are there are not good enough."""
     previous = (record.previous() or {}).get("inputs")
     if previous is not None:
         names = sorted(inputs.keys() | previous.keys())
         changed = [name for name in names if inputs.get(name) != previous.get(name)]
-        say(f"latents: made again where they depend on what has changed: {', '.join(changed)}")
+        print_line(
+            f"latents: made again where they depend on what has changed: {', '.join(changed)}"
+        )

@@ -19,12 +19,12 @@ from voxella.cache.text import (
     whole_texts,
 )
 from voxella.cache.text_encoder import build_text_encoder, encoding_ranks, require_one_encoder
-from voxella.cache.text_facts import tell_text_facts
+from voxella.cache.text_facts import print_text_facts
 from voxella.cache.text_origin import TextOrigin
-from voxella.engine.runtime import agreed, barrier
+from voxella.engine.runtime import barrier, broadcast_object
 from voxella.files import sha256_json, stat_marks
 from voxella.plugins.contracts import TextEncoder, unknown_counts
-from voxella.progress import Steps, say
+from voxella.progress import Steps, print_line
 from voxella.recipe.model import Text
 from voxella.workspace.record import StageRecord
 from voxella.workspace.space import require_space
@@ -90,13 +90,13 @@ class TextEncoding:
                 made otherwise, hosts hold different weights, or the disk is too small.
         """
         marks = self._marks()
-        if agreed(self._is_unchanged(marks)):
-            return say(f"text: up to date ({self.folder})", quiet=rank != 0)
+        if broadcast_object(self._is_unchanged(marks)):
+            return print_line(f"text: up to date ({self.folder})", quiet=rank != 0)
         encoding = encoding_ranks(world)
         plan = self._plan() if rank in encoding else None
         require_one_encoder(None if plan is None else plan.origin.fingerprint)
-        if agreed(plan is not None and plan.is_current):
-            return say(f"text: up to date ({self.folder})", quiet=rank != 0)
+        if broadcast_object(plan is not None and plan.is_current):
+            return print_line(f"text: up to date ({self.folder})", quiet=rank != 0)
         if rank == 0 and plan is not None:
             plan.record.invalidate()
         barrier()
@@ -137,7 +137,7 @@ class TextEncoding:
             cases=plan.survey.cases,
         )
         plan.record.complete(
-            [INDEX], marks=marks, **tell_text_facts(cache, plan.survey.cases, self.settings)
+            [INDEX], marks=marks, **print_text_facts(cache, plan.survey.cases, self.settings)
         )
 
     def _marks(self) -> str | None:
@@ -201,7 +201,7 @@ class TextEncoding:
                 missing = [name for name in texts if name not in done]
                 forecast = self._bytes(encoder.width, [plan.survey.tokens[n] for n in missing])
                 what = f"features of {len(texts)} texts"
-                say(require_space(self.folder, forecast, what, then_bytes=then_bytes))
+                print_line(require_space(self.folder, forecast, what, then_bytes=then_bytes))
             mine = list(texts)[encoding.index(rank) :: len(encoding)]
             share = [name for name in mine if name not in done]
             # As many as the encoder takes in a pass, which may read all its weights.
@@ -221,7 +221,7 @@ class TextEncoding:
         return sum(storage.nbytes((tokens, width)) for tokens in kept)
 
     def _complete(self, key: str, texts: dict[str, str]) -> bool:
-        """Tell whether every text is encoded; processes that are not connected may lag."""
+        """Return whether every text is encoded; processes that are not connected may lag."""
         missing = set(texts) - whole_texts(self.folder, key=key, texts=texts)
-        say(f"text: {len(missing)} reports are left to other ranks", quiet=not missing)
+        print_line(f"text: {len(missing)} reports are left to other ranks", quiet=not missing)
         return not missing

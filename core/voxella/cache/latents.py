@@ -114,7 +114,7 @@ class LatentCache:
 
     @staticmethod
     def is_whole(folder: Path) -> bool:
-        """Tell whether index and shards are there; a damaged shard may have been removed."""
+        """Return whether index and shards are there; a damaged shard may have been removed."""
         index = _INDEX_FILE.read_or_remake(folder / INDEX)
         if index is None:
             return False
@@ -131,7 +131,7 @@ class LatentCache:
         if self._statistics is None:
             raise UserError(
                 f"{self.folder} has no latent statistics: no case has the split `train`",
-                remedy=f"mend the manifest's splits, then {ENCODE}",
+                remedy=f"fix the manifest's splits, then {ENCODE}",
             )
         return LatentStatistics.from_json(self._statistics)
 
@@ -145,7 +145,7 @@ class LatentCache:
 
     @property
     def has_absent(self) -> bool:
-        """Tell whether any case lacks a sequence."""
+        """Return whether any case lacks a sequence."""
         return bool(self._absent)
 
     def present(self, entry: str) -> Tensor:

@@ -23,7 +23,7 @@ from voxella.autoencoder.tiling.choice import tiled
 from voxella.cache.index import require_known
 from voxella.data.volumes import PreparedVolumes
 from voxella.diffusion.noise import seeded_uniform
-from voxella.engine.runtime import agreed
+from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.progress import Steps
@@ -106,7 +106,7 @@ class OnlineLatents:
 
     @property
     def has_absent(self) -> bool:
-        """Tell whether any case lacks a sequence."""
+        """Return whether any case lacks a sequence."""
         return any(self.volumes.absent(case_id) for case_id in self.volumes.ids)
 
     @property
@@ -121,7 +121,7 @@ class OnlineLatents:
         """
         ranks = Ranks.from_environment()
         found = self._measured() if ranks.is_main else None
-        kept = agreed(found)
+        kept = broadcast_object(found)
         assert kept is not None, "the first process has measured"
         return LatentStatistics.from_json(kept)
 

@@ -61,7 +61,7 @@ class ShardReader:
         self._process = os.getpid()
 
     def has(self, entry: str, part: str) -> bool:
-        """Tell whether an entry has a part.
+        """Return whether an entry has a part.
 
         Raises:
             UserError: The file is damaged or gone.

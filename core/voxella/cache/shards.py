@@ -22,7 +22,7 @@ from voxella.files import atomic_path, make_folder, sweep
 from voxella.machine import raise_if_machine
 from voxella.plain_json import json_or_none
 from voxella.process import PARTIAL
-from voxella.progress import say
+from voxella.progress import print_line
 
 __all__ = ["ShardWriter", "collect_shards", "keys_of", "stored_bytes", "whole_entries"]
 
@@ -137,7 +137,7 @@ def collect_shards(folder: Path, *, key: str, wanted: Mapping[str, str]) -> dict
 
 def _discard(path: Path) -> None:
     if _metadata(path) is None and path.is_file():
-        say(f"warning: {path} is damaged; what was in it is made again")
+        print_line(f"warning: {path} is damaged; what was in it is made again")
     path.unlink(missing_ok=True)
 
 

@@ -14,7 +14,7 @@ from voxella.data.quarantine import quarantined
 from voxella.data.reports import read_reports
 from voxella.errors import UserError
 from voxella.machine import raise_if_machine
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.model import Recipe, Text
 
 __all__ = ["LATENTS", "TEXT", "encode"]
@@ -79,7 +79,7 @@ def encode(
     if latents is not None:
         latents.run(rank=rank, world=world, device=device)
     else:
-        say("latents: none are cached, training encodes them as it goes", quiet=rank != 0)
+        print_line("latents: none are cached, training encodes them as it goes", quiet=rank != 0)
 
 
 def _text(settings: Text, dataset: Path, without: Collection[str], folder: Path) -> TextEncoding:

@@ -151,7 +151,7 @@ class TextCache:
 
     @staticmethod
     def is_whole(folder: Path) -> bool:
-        """Tell whether index and shards are there; a damaged shard may have been removed."""
+        """Return whether index and shards are there; a damaged shard may have been removed."""
         index = _INDEX_FILE.read_or_remake(folder / INDEX)
         if index is None:
             return False
@@ -164,7 +164,7 @@ class TextCache:
         return self.read_text(self._empty)
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether the features of a text are here, by its key (:func:`text_key`)."""
+        """Return whether the features of a text are here, by its key (:func:`text_key`)."""
         return key in self._lengths
 
     def read_text(self, key: str) -> Tensor:
@@ -189,7 +189,7 @@ class TextCache:
         return self._lengths[self._key(case_id, name)]
 
     def has_report(self, case_id: str) -> bool:
-        """Tell whether a case has a text, without reading its features."""
+        """Return whether a case has a text, without reading its features."""
         return bool(self.names(case_id))
 
     def read(self, case_id: str, name: str | None = None) -> tuple[Tensor, bool]:

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.machine import raise_if_machine
@@ -66,7 +66,7 @@ def encoding_ranks(world: int) -> list[int]:
 
     Processes that are not connected know nothing of each other: each encodes its share.
     """
-    local_ranks = gathered(Ranks.from_environment().local_rank)
+    local_ranks = all_gather_object(Ranks.from_environment().local_rank)
     if len(local_ranks) != world:
         return list(range(world))
     return [number for number, local in enumerate(local_ranks) if number == 0 or local == 0]
@@ -78,13 +78,13 @@ def require_one_encoder(fingerprint: str | None) -> None:
     Raises:
         UserError: The hosts' folders hold different weights.
     """
-    known = {number: found for number, found in enumerate(gathered(fingerprint)) if found}
+    known = {number: found for number, found in enumerate(all_gather_object(fingerprint)) if found}
     other = [number for number, found in known.items() if found != next(iter(known.values()))]
     if other:
         raise UserError(
             "the text encoder of process 0 is another one than that of process "
             + ", ".join(map(str, other)),
-            legal="the same weights, tokenizer and settings on every host",
+            expected="the same weights, tokenizer and settings on every host",
             remedy="copy the model's folder from the first host to the others",
         )
 
@@ -131,7 +131,7 @@ class _HeldEncoder:
         if len(shape) != 2 or shape[0] < 1 or shape[1] != self.width:
             raise UserError(
                 f"text encoder {self._name} returned features of {shape}",
-                legal=f"(tokens, {self.width}) with at least one token",
+                expected=f"(tokens, {self.width}) with at least one token",
             )
         if not bool(torch.isfinite(features).all()):
             raise UserError(

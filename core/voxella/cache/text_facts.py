@@ -9,14 +9,14 @@ from voxella.cache.index import INDEX
 from voxella.cache.shards import stored_bytes
 from voxella.cache.text import CaseText, TextCache
 from voxella.case.texts import split_text_id
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.model import Text
 from voxella.wording import human_bytes
 
-__all__ = ["cut_end", "tell_text_facts"]
+__all__ = ["cut_end", "print_text_facts"]
 
 
-def tell_text_facts(
+def print_text_facts(
     cache: TextCache, cases: Mapping[str, CaseText], settings: Text
 ) -> dict[str, Any]:
     """Tell how many reports there are, what was cut and what an encoder did not know.
@@ -44,19 +44,19 @@ def tell_text_facts(
         "bytes": stored,
         "bytes_per_case": round(stored / len(cache.ids)) if cases else 0,
     }
-    say(
+    print_line(
         f"text: {with_report} of {len(cache.ids)} cases have a report, {facts['distinct']} "
         f"distinct; longest kept {facts['tokens_longest']} tokens; "
         f"{human_bytes(facts['bytes_per_case'])} a case"
     )
     if cache.truncated["reports"]:
-        say(
+        print_line(
             f"text: {cache.truncated['reports']} reports exceed {settings.max_tokens} "
             f"tokens; {cache.truncated['tokens']} tokens were cut from their "
             f"{cut_end(settings.truncation)} (by case: {cache.folder / INDEX})"
         )
     if unknown:
-        say(
+        print_line(
             f"text: {len(unknown)} of {texts} reports lose words or signs that the encoder "
             f"does not know (<unk>), {sum(unknown)} in all (by case: {cache.folder / INDEX})"
         )

@@ -17,7 +17,7 @@ from voxella.cache.shards import keys_of
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.recipe.inputs import Text, computed_in
-from voxella.workspace.state import DamagedError, StateFile, sealed, tell_once
+from voxella.workspace.state import DamagedError, StateFile, print_once, sealed
 
 __all__ = ["TextOrigin", "differences", "settings_as_made"]
 
@@ -86,7 +86,7 @@ class TextOrigin:
             # The shards say it, too, though not in words.
             if not keys_of(folder) <= {self.key}:
                 raise
-            tell_once(f"{damage.problem}; it is made again")
+            print_once(f"{damage.problem}; it is made again")
             return
         if found is None or found.key == self.key:
             return

@@ -33,7 +33,7 @@ def read_lines(path: Path) -> tuple[list[Case], list[Fault]]:
             continue
         case = _case(line, number, faults)
         if case is not None and case.id in cases:
-            faults.append(Fault("manifest.duplicate-id", "its id stands twice", number, case.id))
+            faults.append(Fault("manifest.duplicate-id", "its id is duplicated", number, case.id))
         elif case is not None:
             cases[case.id] = case
     return list(cases.values()), [*faults, *relations(cases.values())]

@@ -97,7 +97,7 @@ class Manifest:
         if faults:
             raise UserError(
                 "\n".join(fault.told(path) for fault in faults),
-                remedy="mend these lines, or import again; voxella check tells more",
+                remedy="fix these lines, or import again; voxella check tells more",
             )
         return cls(Path(folder), cases)
 
@@ -125,7 +125,7 @@ def manifest_file(folder: Path) -> Path | None:
     if len(there) > 1:
         raise UserError(
             f"{shown_path(folder)} holds {MANIFEST} and {TABLE}; which of them counts?",
-            legal="one manifest in a data set",
+            expected="one manifest in a data set",
             remedy="remove the one that is out of date, or import again",
         )
     return there[0] if there else None

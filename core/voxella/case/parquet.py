@@ -181,7 +181,7 @@ class CaseTable(Sequence[Case]):
         return case_of(entry, place + 1, faults)
 
     def _between(self) -> Iterator[Fault]:
-        """Yield ids that stand twice and groups in two splits, by columns: no case is made."""
+        """Yield ids that are duplicated and groups in two splits, by columns: no case is made."""
         import pyarrow
         import pyarrow.compute as pc
 

@@ -78,7 +78,7 @@ class CheckJob:
         return sha256_json([_METHOD, self.settings.as_json(), own])
 
     def is_done(self) -> bool:
-        """Tell whether the case was looked at, with the same files and settings."""
+        """Return whether the case was looked at, with the same files and settings."""
         return self._kept(lambda record, kept: True) is True
 
     def facts(self) -> CaseFacts | None:

@@ -17,13 +17,13 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "manifest.line",
         "error",
         "a line of manifest.jsonl is no JSON object in UTF-8",
-        "mend the line, or import again",
+        "fix the line, or import again",
     ),
     (
         "manifest.field",
         "error",
         "a field of a case is absent, unknown or of the wrong form",
-        "mend the field, or import again",
+        "fix the field, or import again",
     ),
     (
         "manifest.duplicate-id",
@@ -54,8 +54,8 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     (
         "duplicate.image",
         "warning",
-        "the same voxels stand twice in one split, or twice in one case",
-        "take one of the two out, or mend the path that points to the wrong series",
+        "the same voxels appear twice in one split, or twice in one case",
+        "take one of the two out, or fix the path that points to the wrong series",
     ),
     (
         "duplicate.near",

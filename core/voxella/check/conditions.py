@@ -9,7 +9,7 @@ from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.errors import UserError
 from voxella.ldm.conditions import problems, refuse_values
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.condition import Condition
 from voxella.wording import listed
 
@@ -38,12 +38,12 @@ def check_training_conditions(
             raise UserError(
                 f"none of the {len(cases)} training cases of {manifest.folder} has the condition "
                 f"{condition}, and recipe {name} learns from it",
-                legal=f"in this data set: {', '.join(_names(manifest)) or 'no conditions'}",
+                expected=f"in this data set: {', '.join(_names(manifest)) or 'no conditions'}",
                 remedy="import again with it (see docs/how-to/conditions.md), or --set "
                 f"conditions.{condition}=null",
             )
         if bare:
-            say(
+            print_line(
                 f"warning: {len(bare)} of {len(cases)} training cases have no {condition} and are "
                 f"shown "
                 f"as of none: {listed(bare)}",

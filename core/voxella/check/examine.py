@@ -12,15 +12,15 @@ from voxella.check.geometry import Placement
 from voxella.check.grids import PADDING_MM
 from voxella.check.headers import without_path
 from voxella.check.image_header import ImageHeader
-from voxella.check.likeness import Floats
 from voxella.check.quick import case_headers
 from voxella.check.settings import CaseImages, CheckSettings
+from voxella.check.similarity import Floats
 from voxella.check.voxels import (
     content_hash,
-    likeness,
     picture,
     scan_problems,
     stream_problem,
+    thumbnail_of,
 )
 from voxella.errors import UserError
 from voxella.imaging.geometry import Grid, centred_grid, padding_mm
@@ -46,7 +46,7 @@ class CaseFacts:
         places: Where the images lie, by sequence.
         planes: Plane of acquisition by sequence, of those that are no masks.
         contents: Hash of the voxels, by sequence.
-        thumbnails: For :mod:`voxella.check.likeness`, by sequence.
+        thumbnails: For :mod:`voxella.check.similarity`, by sequence.
         pictures: Mid-slices as JPEG, by sequence.
     """
 
@@ -106,7 +106,7 @@ class _Case:
             rule = self.settings.prepare.intensity_of(name)
             self._intensities(name, image, self.grid, rule)
         facts.contents[name] = content_hash(image)
-        small = likeness(image)
+        small = thumbnail_of(image)
         if small is not None:
             facts.thumbnails[name] = small
 

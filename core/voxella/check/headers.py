@@ -1,8 +1,8 @@
 """An image's header, read without a voxel: by its format, or why there is none to be had.
 
-A MetaImage's or NRRD's header as it stands in the file: SimpleITK mends spacings on the way.
+A MetaImage's or NRRD's header as it stands in the file: SimpleITK fixes spacings on the way.
 
-A NIfTI header as it stands in the file: nibabel mends spacings on the way, a check must not.
+A NIfTI header as it stands in the file: nibabel fixes spacings on the way, a check must not.
 """
 
 from __future__ import annotations
@@ -185,11 +185,11 @@ def _nifti_forms(header: Any, scale: float) -> dict[str, Affine]:  # noqa: ANN40
 
 
 def _with_abs_spacing(header: Any) -> Any:  # noqa: ANN401 - untyped nibabel
-    """Mend the spacing as nibabel does on reading; that it was wrong is a finding of its own."""
-    mended = header.copy()
-    edges = np.abs(mended["pixdim"][1:4])
-    mended["pixdim"][1:4] = np.where(edges == 0, 1.0, edges)
-    return mended
+    """Fix the spacing as nibabel does on reading; that it was wrong is a finding of its own."""
+    fixed = header.copy()
+    edges = np.abs(fixed["pixdim"][1:4])
+    fixed["pixdim"][1:4] = np.where(edges == 0, 1.0, edges)
+    return fixed
 
 
 def _base_affine(header: Any, shape: tuple[int, ...]) -> Affine:  # noqa: ANN401 - untyped nibabel

@@ -26,7 +26,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "cases lack a sequence that the recipe calls optional",
         "nothing to do: they are trained on the sequences that they have",
     ),
-    ("image.absent", "error", "the image file is not there", "mend the path, or copy the file"),
+    ("image.absent", "error", "the image file is not there", "fix the path, or copy the file"),
     (
         "image.format",
         "error",
@@ -222,7 +222,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "mask.crop",
         "error",
         "the mask that the crop is centred on is empty or lies elsewhere",
-        "mend the mask, take the case out, or set prepare.crop_around to null",
+        "fix the mask, take the case out, or set prepare.crop_around to null",
     ),
     (
         "geometry.grids-differ",

@@ -91,7 +91,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "report.tokens",
         "error",
         "the text encoder failed on the report",
-        "try the text encoder on another report, then mend it",
+        "try the text encoder on another report, then fix it",
     ),
     (
         "report.identifier",
@@ -193,7 +193,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "patient.form",
         "warning",
         "a patient's id says nothing, holds what cannot be seen, or lost digits",
-        "mend it in the source and import again",
+        "fix it in the source and import again",
     ),
     ("split.balance", "note", "classes of a split, by site", "nothing to do"),
     (

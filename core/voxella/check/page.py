@@ -17,7 +17,7 @@ from voxella.case import Case
 from voxella.check.balance import site_of
 from voxella.check.finding import SEVERITIES, Finding
 from voxella.check.geometry import Placement
-from voxella.check.tell import Group, grouped, tally
+from voxella.check.printing import Group, grouped, tally
 from voxella.files import write_text_atomic
 from voxella.wording import counted
 

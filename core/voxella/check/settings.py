@@ -65,11 +65,11 @@ class CheckSettings:
 
     @property
     def flat(self) -> bool:
-        """Tell whether the recipe takes images of one slice."""
+        """Return whether the recipe takes images of one slice."""
         return len(self.prepare.size) == 2
 
     def wants_colour(self, name: str) -> bool | None:
-        """Tell whether a sequence has to be in colours, or grey; None: no recipe says it."""
+        """Return whether a sequence has to be in colours, or grey; None: no recipe says it."""
         return self.prepare.is_colour(name) if self.sequences is not None else None
 
     def wanted(self, case: Case) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class CheckSettings:
         return (*there, *([around] if around and around not in there else []))
 
     def is_mask(self, case: Case, name: str) -> bool:
-        """Tell whether an image of a case is a mask: it may be empty, and equal another's."""
+        """Return whether an image of a case is a mask: it may be empty, and equal another's."""
         if name == self.prepare.crop_around:
             return True
         if self.sequences is not None and name in self.sequences:

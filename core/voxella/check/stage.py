@@ -15,13 +15,13 @@ import numpy as np
 
 from voxella.case import Manifest
 from voxella.check.cases import CheckJob, CheckReport, look_at_cases
-from voxella.check.copies import Picture, by_sequence, copies, near_copies
+from voxella.check.duplicates import Picture, by_sequence, duplicates, near_duplicates
 from voxella.check.finding import SEVERITIES, Finding
-from voxella.check.likeness import Floats, signature
 from voxella.check.page import write_page
 from voxella.check.quick import across_cases, read_leniently
 from voxella.check.reports.findings import text_findings, untrainable
 from voxella.check.settings import CheckSettings, images_of
+from voxella.check.similarity import Floats, signature
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.recipe.model import Recipe
@@ -133,7 +133,7 @@ def _look(
             if name in facts.thumbnails:
                 signatures[picture] = signature(facts.thumbnails[name])
     yield from across_cases(manifest, planes, settings)
-    yield from copies(pictures)
+    yield from duplicates(pictures)
 
     def thumbnail_of(picture: Picture) -> Floats:
         facts = jobs[picture.case].facts()
@@ -146,4 +146,4 @@ def _look(
 
     for group in by_sequence(list(signatures)).values():
         rows = np.stack([signatures[picture] for picture in group])
-        yield from near_copies(group, rows, thumbnail_of)
+        yield from near_duplicates(group, rows, thumbnail_of)

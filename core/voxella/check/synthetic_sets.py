@@ -30,7 +30,7 @@ def data_sets_in(samples: Path) -> list[Path]:
     if not found:
         raise UserError(
             f"{samples} holds no data set",
-            legal=f"a folder with {MANIFEST}, or a folder of such folders",
+            expected=f"a folder with {MANIFEST}, or a folder of such folders",
         )
     return found
 
@@ -52,53 +52,54 @@ def check_samples(
     problems: list[str] = []
     for folder in data_sets_in(Path(samples)):
         try:
-            twins = Manifest.read(folder)
-            refuse_unfit(sequences, twins)
+            counterparts = Manifest.read(folder)
+            refuse_unfit(sequences, counterparts)
         except UserError as error:
             problems += error.problem.splitlines()
             continue
         problems += [
-            f"{folder}: {line}" for line in _wrong_headers(sequences, prepare, twins, on_grid)
+            f"{folder}: {line}"
+            for line in _wrong_headers(sequences, prepare, counterparts, on_grid)
         ]
     if problems:
         more = len(problems) - _SHOWN
         rest = [f"... and {more} more"] if more > 0 else []
         raise UserError(
             "\n".join([*problems[:_SHOWN], *rest]),
-            legal=f"a data set with images of {', '.join(sequences)}"
+            expected=f"a data set with images of {', '.join(sequences)}"
             + (f" of {_voxels(_size(prepare))} voxels, the prepared grid" if on_grid else ""),
             remedy="voxella sample RECIPE makes one; voxella check DATASET looks closer",
         )
 
 
-def refuse_unfit(sequences: Sequence[str], twins: Manifest) -> None:
+def refuse_unfit(sequences: Sequence[str], counterparts: Manifest) -> None:
     """Refuse a manifest of synthetic cases that lacks what they are measured by.
 
     Raises:
         UserError: There is no case; or naming all cases without an image, or of which a fact that
             decides how voxels are read is no number.
     """
-    if len(twins) == 0:
-        raise UserError(f"{twins.folder} holds no case", remedy="voxella sample RECIPE")
+    if len(counterparts) == 0:
+        raise UserError(f"{counterparts.folder} holds no case", remedy="voxella sample RECIPE")
     problems = [
-        *_without_images(sequences, twins),
-        *(p for case in twins for p in _wrong_facts(case)),
+        *_without_images(sequences, counterparts),
+        *(p for case in counterparts for p in _wrong_facts(case)),
     ]
     if problems:
         raise UserError(
             "\n".join(problems),
-            legal=f"all of {', '.join(sequences)}; int16_scale above 0",
+            expected=f"all of {', '.join(sequences)}; int16_scale above 0",
             remedy="voxella sample RECIPE",
         )
 
 
-def _without_images(sequences: Sequence[str], twins: Manifest) -> Iterator[str]:
+def _without_images(sequences: Sequence[str], counterparts: Manifest) -> Iterator[str]:
     for sequence in sequences:
-        ids = [case.id for case in twins if sequence not in case.images]
+        ids = [case.id for case in counterparts if sequence not in case.images]
         if ids:
             yield f"{len(ids)} synthetic case(s) have no {sequence} image: {listed(ids, 6)}"
-        for case in twins:
-            path = twins.image_path(case, sequence) if sequence in case.images else None
+        for case in counterparts:
+            path = counterparts.image_path(case, sequence) if sequence in case.images else None
             if path is not None and not path.is_file():
                 yield f"case {case.id}: {path} is absent"
 
@@ -132,12 +133,12 @@ def _is_above_zero(value: object) -> bool:
 
 
 def _wrong_headers(
-    sequences: Sequence[str], prepare: Prepare, twins: Manifest, on_grid: bool
+    sequences: Sequence[str], prepare: Prepare, counterparts: Manifest, on_grid: bool
 ) -> Iterator[str]:
     settings = CheckSettings.to_prepare(sequences, prepare)
     wanted = _size(prepare)
-    for case in twins:
-        headers = case_headers(images_of(twins, case, settings)[0], settings)
+    for case in counterparts:
+        headers = case_headers(images_of(counterparts, case, settings)[0], settings)
         for found in headers.findings:
             if found.severity == "error":
                 yield f"case {case.id}: {found.where}: {found.message} ({found.code})"

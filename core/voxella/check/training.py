@@ -11,7 +11,7 @@ from voxella.case.texts import ANY, REPORT, text_id, texts_of
 from voxella.errors import UserError
 from voxella.imaging.headers import is_raster
 from voxella.ldm.build import build_model
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.inputs import Text
 from voxella.recipe.model import Recipe
 from voxella.recipe.training import Loss, Vector
@@ -48,12 +48,12 @@ def check_training_labels(
         raise UserError(
             f"none of the {len(cases)} training cases of {manifest.folder} has a label, and recipe "
             f"{name} learns from labels",
-            legal="recipes without a class: recipes/ellabase.yaml (reports), recipes/base.yaml",
+            expected="recipes without a class: recipes/ellabase.yaml (reports), recipes/base.yaml",
             remedy="import again with labels (see docs/how-to/importers.md), or take one of these "
             "recipes",
         )
     if bare:
-        say(
+        print_line(
             f"warning: {len(bare)} of {len(cases)} training cases have no label and {lost}: "
             f"{listed(bare)}",
             quiet=quiet,
@@ -95,12 +95,12 @@ def check_training_reports(
         raise UserError(
             f"none of the {len(cases)} training cases of {manifest.folder} has a {wanted}, and "
             f"recipe {name} learns from reports",
-            legal="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
+            expected="recipes without text: recipes/radbase.yaml (labels), recipes/base.yaml",
             remedy="import again with reports (see docs/how-to/importers.md), or take one of these "
             "recipes",
         )
     if bare:
-        say(
+        print_line(
             f"warning: {len(bare)} of {len(cases)} training cases have no {wanted} and are shown "
             f"with the empty one: {listed(bare)}",
             quiet=quiet,
@@ -138,7 +138,7 @@ def check_training_spacing(
             f"{len(bare)} of {len(manifest)} cases of {manifest.folder} are pictures (PNG, JPEG, "
             f"TIFF), which do not say how large a pixel is, and the vectors of recipe "
             f"{name} have spacing: {listed(bare)}",
-            legal="vectors without spacing; or images as NIfTI, MetaImage or NRRD, which say it",
+            expected="vectors without spacing; or images as NIfTI, MetaImage or NRRD, which say it",
             remedy=f'--set "vectors=[{kept}]"',
         )
 

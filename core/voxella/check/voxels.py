@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from voxella.check.image_header import ImageHeader
-from voxella.check.likeness import Floats, thumbnail
+from voxella.check.similarity import Floats, thumbnail
 from voxella.imaging.headers import image_suffix, is_raster, read_text_header
 from voxella.imaging.intensity import finite
 from voxella.imaging.montage import three_planes
 from voxella.imaging.problem import Problem
 from voxella.imaging.volume import Image, Volume
 
-__all__ = ["content_hash", "likeness", "picture", "scan_problems", "stream_problem"]
+__all__ = ["content_hash", "picture", "scan_problems", "stream_problem", "thumbnail_of"]
 
 # As many distinct values as a label map may have; a scan has hundreds.
 _FEW_VALUES = 16
@@ -75,7 +75,7 @@ def content_hash(image: Volume | Image) -> str:
     return digest.hexdigest()
 
 
-def likeness(image: Volume | Image) -> Floats | None:
+def thumbnail_of(image: Volume | Image) -> Floats | None:
     """Return what near-duplicates are found by; None where the image has no contrast."""
     array = finite(Image.of(image).grey())[0].array
     try:

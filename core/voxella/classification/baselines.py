@@ -16,7 +16,7 @@ from torch import nn
 
 from voxella.classification.examples import Example, Examples
 from voxella.classification.outcome import seed_metrics
-from voxella.classification.predict import Answer, as_predictions
+from voxella.classification.predict import Prediction, as_predictions
 from voxella.classification.store import InputStore
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.multiclass import auc_of
@@ -133,8 +133,8 @@ def _predictions(
     likely[:, model.classes_] = model.predict_proba(features)
     rows = zip(sorted(cases), likely.clip(0, 1).tolist(), strict=True)
     # The loss of a training is no number of a baseline.
-    answers = {case_id: Answer(tuple(row), math.nan) for case_id, row in rows}
-    return as_predictions(cases, answers, data.classes, data.positive_class)
+    predicted = {case_id: Prediction(tuple(row), math.nan) for case_id, row in rows}
+    return as_predictions(cases, predicted, data.classes, data.positive_class)
 
 
 def _features(cases: Mapping[str, Example], store: InputStore) -> Matrix:

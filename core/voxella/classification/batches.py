@@ -1,4 +1,4 @@
-"""From visits to batches of images and labels, all functions of (seed, case, epoch)."""
+"""From sample keys to batches of images and labels, all functions of (seed, case, epoch)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from voxella.classification.examples import Example
 from voxella.classification.store import InputStore
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.imaging.augment import augmented, draw
 from voxella.recipe.augment import Augment
 
-__all__ = ["ImageBatch", "ImageMaker"]
+__all__ = ["ImageBatch", "ImageBatchBuilder"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ImageBatch:
 
 
 @dataclass(frozen=True)
-class ImageMaker:
+class ImageBatchBuilder:
     """Makes an :class:`ImageBatch` of visits. Any process makes the same batch.
 
     Attributes:
@@ -63,22 +63,22 @@ class ImageMaker:
     augment: Augment | None = None
 
     def make(
-        self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None
+        self, keys: Sequence[SampleKey], *, global_keys: Sequence[SampleKey] | None = None
     ) -> ImageBatch:
-        """Return the batch of ``visits``; every one weighs the same, whatever the others are."""
-        examples = [self.cases[visit.case_id] for visit in visits]
+        """Return the batch of ``keys``; every one weighs the same, whatever the others are."""
+        examples = [self.cases[key.case_id] for key in keys]
         targets = torch.tensor([example.target for example in examples])
-        images = [self._image(e, visit) for e, visit in zip(examples, visits, strict=True)]
+        images = [self._image(e, key) for e, key in zip(examples, keys, strict=True)]
         return ImageBatch(
-            case_ids=tuple(visit.case_id for visit in visits),
+            case_ids=tuple(key.case_id for key in keys),
             images=torch.stack(images),
             target=torch.nn.functional.one_hot(targets, len(self.classes)).float(),
         )
 
-    def _image(self, example: Example, visit: Visit) -> Tensor:
+    def _image(self, example: Example, key: SampleKey) -> Tensor:
         image, spacing_mm = self.store.read(example)
         if self.augment is None:
             return image
-        case, epoch = visit.case_id, visit.epoch
+        case, epoch = key.case_id, key.epoch
         change = draw(self.augment, image.ndim - 1, seed=self.seed, case_id=case, epoch=epoch)
         return augmented(image, change, spacing_mm.tolist())

@@ -98,7 +98,7 @@ def _by_seed(folder: Path) -> dict[int, Predictions]:
     if not known:
         raise UserError(
             f"{folder}: no predictions of test cases",
-            legal="RUN/classify/NAME of a finished voxella classify whose data have a test split",
+            expected="RUN/classify/NAME of a finished voxella classify with a test split",
         )
     return known
 

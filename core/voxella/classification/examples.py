@@ -1,7 +1,7 @@
 """Which images a classifier learns from and which it is measured on.
 
 Validation and test images are real, always. Synthetic ones may stand for training cases only: a
-twin of a held-out patient would carry the test into the training.
+counterpart of a held-out patient would carry the test into the training.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from voxella.case import Case, Manifest
 from voxella.classification.identity import identity_of, leaks, unmarked_images
 from voxella.engine.hashes import shared_hashes
 from voxella.errors import UserError
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.wording import listed
@@ -56,14 +56,14 @@ class Examples:
         val: Real cases that choose the epoch.
         test: Real cases that are looked at once.
         left_out: Cases without a label, by where they were looked for.
-        held_out_twins: Synthetic cases that stand for val and test cases, and are not trained on.
+        held_out_counterparts: Synthetic cases of val and test cases; they are not trained on.
     """
 
     phases: list[tuple[str, dict[str, Example]]]
     val: dict[str, Example]
     test: dict[str, Example]
     left_out: dict[str, int] = field(default_factory=dict)
-    held_out_twins: int = 0
+    held_out_counterparts: int = 0
 
     @property
     def all(self) -> dict[str, Example]:
@@ -73,7 +73,7 @@ class Examples:
 
 
 def needs_samples(settings: Classify) -> bool:
-    """Tell whether the run's own synthetic images are trained on."""
+    """Return whether the run's own synthetic images are trained on."""
     return settings.training_set != "real" and settings.samples is None
 
 
@@ -105,7 +105,7 @@ def select(
 
     Raises:
         UserError: Naming everything that forbids training: no validation case, no labelled case, a
-            class that is absent, labels that are no classes, twins of held-out patients.
+            class that is absent, labels that are no classes, counterparts of held-out patients.
     """
     foreign = [path for each in (prepared, samples) if each for path in unmarked_images(each)]
     picker = _Picker(classes, shared_hashes(foreign, ranks))
@@ -116,8 +116,8 @@ def select(
     held_out = 0
     if samples is not None:
         label = _clinical if settings.label == "clinical" else _predicted
-        # Where there are twins of several splits, those of training cases are meant; where there
-        # are none of these, that is said below.
+        # Of counterparts of several splits, those of training cases are meant; where there are none
+        # of these, that is said below.
         meant = samples.split("train") or samples.cases
         held_out = len(samples) - len(meant)
         made = picker.pick("synthetic", samples, meant, label)
@@ -169,7 +169,7 @@ class _Picker:
         for label, ids in unknown.items():
             self.problems.append(
                 f"{where}: label {label!r} of {len(ids)} case(s) ({listed(ids, _SHOWN)}) is not a "
-                f"class of the recipe; legal: {', '.join(self.classes)}"
+                f"class of the recipe; expected: {', '.join(self.classes)}"
             )
         return found
 
@@ -229,4 +229,4 @@ def _one_class(found: Examples, classes: list[str], settings: Classify) -> None:
                 f"{problem}: nothing can be learnt from it",
                 remedy="add such cases; for synthetic ones, sample more (--set sample.count=null)",
             )
-        say(f"warning: {problem}")
+        print_line(f"warning: {problem}")

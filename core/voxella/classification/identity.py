@@ -48,7 +48,8 @@ def leaks(real: Manifest, synthetic: Iterable[Case]) -> Iterator[str]:
     """Yield why synthetic cases may not be trained on; nothing where they may.
 
     A volume is generated from a case's report, label and spacing by a model that has learnt from
-    training cases. Made from a held-out case it is a twin of what the classifier is measured on.
+    training cases. Made from a held-out case it is a counterpart of what the classifier is tested
+    on.
 
     Args:
         real: The prepared data set, all splits.
@@ -58,26 +59,26 @@ def leaks(real: Manifest, synthetic: Iterable[Case]) -> Iterator[str]:
     held_out = {case.group for case in real if case.split != "train"}
     reports = {sha for c in real if c.split != "train" for sha in c.texts_sha256.values()}
     found: dict[str, list[str]] = {}
-    for twin in synthetic:
-        if (why := _reason(twin, by_id, held_out, reports)) is not None:
-            found.setdefault(why, []).append(twin.id)
+    for counterpart in synthetic:
+        if (why := _reason(counterpart, by_id, held_out, reports)) is not None:
+            found.setdefault(why, []).append(counterpart.id)
     for why, ids in found.items():
         yield f"leak: {len(ids)} synthetic case(s) {why} ({listed(ids, _SHOWN)})"
 
 
 def _reason(
-    twin: Case, by_id: dict[str, Case], held_out: set[str], reports: set[str]
+    counterpart: Case, by_id: dict[str, Case], held_out: set[str], reports: set[str]
 ) -> str | None:
-    source_id = twin.extra.get("source_case")
+    source_id = counterpart.extra.get("source_case")
     source = by_id.get(str(source_id))
     remedy = "next: voxella sample RECIPE --set sample.split=train"
-    if not twin.extra.get("synthetic") or source_id is None:
-        return "do not say what they were made from; legal: a data set of voxella sample"
+    if not counterpart.extra.get("synthetic") or source_id is None:
+        return "do not say what they were made from; expected: a data set of voxella sample"
     if source is not None and source.split != "train":
         return f"were made from cases of the split {source.split}; {remedy}"
-    if twin.split != "train":
-        return f"are of the split {twin.split}; {remedy}"
-    patient = twin.group.removeprefix("synthetic-")
+    if counterpart.split != "train":
+        return f"are of the split {counterpart.split}; {remedy}"
+    patient = counterpart.group.removeprefix("synthetic-")
     if patient in held_out:
         return f"were made for patients of val or test; {remedy}"
     if source is not None:
@@ -88,6 +89,6 @@ def _reason(
             f"is not beside them ({KEY}); next: sample from it, or name RUN/samples itself"
         )
     # A byte-identical report among the data set's own cases is a template; here it is a copy.
-    if twin.extra.get("prompt_sha256") in reports:
+    if counterpart.extra.get("prompt_sha256") in reports:
         return "were made from prompts that are reports of val or test; next: take these out"
     return None

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from voxella.classification.batches import ImageBatch, ImageMaker
+from voxella.classification.batches import ImageBatch, ImageBatchBuilder
 from voxella.classification.examples import Example
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 from voxella.files import write_text_atomic
 from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
 from voxella.ranks import Ranks
@@ -24,7 +24,7 @@ from voxella.workspace.state import StateLines
 
 __all__ = [
     "PREDICTIONS",
-    "Answer",
+    "Prediction",
     "as_predictions",
     "predict",
     "read_predictions",
@@ -56,7 +56,7 @@ _ROWS: StateLines[dict[str, Any]] = StateLines(
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What a classifier says of one case.
 
     Attributes:
@@ -71,11 +71,11 @@ class Answer:
 @torch.no_grad()
 def predict(
     forward: Callable[[ImageBatch], dict[str, Tensor]],
-    maker: ImageMaker,
+    builder: ImageBatchBuilder,
     ranks: Ranks,
     batch_size: int,
-) -> dict[str, Answer]:
-    """Return every case's answer, by id, the same on every process; collective.
+) -> dict[str, Prediction]:
+    """Return every case's prediction, by id, the same on every process; collective.
 
     Every process makes the same number of forward passes, for under ZeRO 3 each is a meeting; one
     that has run out of cases repeats the last and does not count it.
@@ -83,32 +83,34 @@ def predict(
     Args:
         forward: A :class:`voxella.classification.task.ClassifierTask` in evaluation mode, or the
             engine around it.
-        maker: Makes batches of the cases, without random changes.
+        builder: Makes batches of the cases, without random changes.
         ranks: This process.
         batch_size: Cases per forward pass.
     """
-    ids = sorted(maker.cases)
+    ids = sorted(builder.cases)
     parts = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
     mine = [parts[index] for index in ranks.share(len(parts))]
-    found: dict[str, Answer] = {}
+    found: dict[str, Prediction] = {}
     for index in range(-(-len(parts) // ranks.world)):
         part = mine[index] if index < len(mine) else parts[-1]
-        batch = maker.make([Visit(case_id, 0) for case_id in part]).to(ranks.device)
+        batch = builder.make([SampleKey(case_id, 0) for case_id in part]).to(ranks.device)
         outputs = forward(batch)
         if index < len(mine):
             likely = outputs["logits"].double().softmax(dim=1).tolist()
             losses = outputs["loss_per_case"].double().tolist()
-            found |= {c: Answer(tuple(p), x) for c, p, x in zip(part, likely, losses, strict=True)}
+            found |= {
+                c: Prediction(tuple(p), x) for c, p, x in zip(part, likely, losses, strict=True)
+            }
     if ranks.world > 1:
-        everyone: list[dict[str, Answer] | None] = [None] * ranks.world
+        everyone: list[dict[str, Prediction] | None] = [None] * ranks.world
         torch.distributed.all_gather_object(everyone, found)
-        found = {case: answer for part in everyone for case, answer in (part or {}).items()}
+        found = {case: prediction for part in everyone for case, prediction in (part or {}).items()}
     return {case_id: found[case_id] for case_id in ids}
 
 
 def as_predictions(
     examples: Mapping[str, Example],
-    answers: Mapping[str, Answer],
+    predicted: Mapping[str, Prediction],
     classes: Sequence[str],
     positive: str | None,
 ) -> Predictions | ClassPredictions:
@@ -123,7 +125,7 @@ def as_predictions(
         positive,
         ids,
         [classes[examples[case_id].target] for case_id in ids],
-        [answers[case_id].probabilities for case_id in ids],
+        [predicted[case_id].probabilities for case_id in ids],
         patients=[examples[case_id].case.group for case_id in ids],
     )
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from voxella.classification.batches import ImageMaker
-from voxella.classification.choice import read_best
+from voxella.classification.batches import ImageBatchBuilder
+from voxella.classification.best_checkpoint import read_best
 from voxella.classification.examples import Example, Examples
 from voxella.classification.predict import PREDICTIONS, as_predictions, predict, write_predictions
 from voxella.classification.store import InputStore
@@ -49,11 +49,15 @@ class Scenario:
         config = deepspeed_config(block, world=world, device=None)
         return int(config["train_micro_batch_size_per_gpu"])
 
-    def maker(self, cases: Mapping[str, Example], seed: int, *, training: bool) -> ImageMaker:
+    def builder(
+        self, cases: Mapping[str, Example], seed: int, *, training: bool
+    ) -> ImageBatchBuilder:
         """Return what makes batches of some of the images."""
         augment = self.settings.augment if training else None
         data = self.recipe.data
-        return ImageMaker(cases, self.store, data.classes, data.positive_class, seed, augment)
+        return ImageBatchBuilder(
+            cases, self.store, data.classes, data.positive_class, seed, augment
+        )
 
     def model(self, seed: int, trained: Path | None) -> nn.Module:
         """Return a seed's classifier, untrained or with the best weights of a training."""
@@ -75,8 +79,8 @@ class Scenario:
         found = {}
         for split, cases in (("val", self.examples.val), ("test", self.examples.test)):
             if cases:
-                maker = self.maker(cases, seed, training=False)
-                answers = predict(model, maker, self.ranks, self.micro_batch)
-                found[split] = as_predictions(cases, answers, maker.classes, maker.positive)
+                builder = self.builder(cases, seed, training=False)
+                predicted = predict(model, builder, self.ranks, self.micro_batch)
+                found[split] = as_predictions(cases, predicted, builder.classes, builder.positive)
         if self.ranks.is_main:
             write_predictions(trained / PREDICTIONS, found)

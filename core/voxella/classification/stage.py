@@ -34,7 +34,7 @@ from voxella.errors import UserError
 from voxella.files import sha256_file, sha256_json, write_text_atomic
 from voxella.ldm.export import observe_results
 from voxella.metrics.declared.lookup import identity_of
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.recipe.inputs import Data
@@ -72,7 +72,7 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     examples = select(settings, recipe.data.classes, prepared, samples, ranks)
     folder = folders.run / "classify" / recipe.name
     if ranks.is_main:
-        _tell(recipe.data, examples)
+        _print_summary(recipe.data, examples)
     store = InputStore(
         folders.work / "classifier_inputs",
         settings,
@@ -113,7 +113,7 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
     there = SCENARIOS.read_or_remake(folder / "metrics.json") is not None
     there = CURVES.read_or_remake(folder / "curves.json") is not None and there
     if record.is_current() and there:
-        say(f"classify: up to date, {folder}")
+        print_line(f"classify: up to date, {folder}")
     else:
         record.invalidate()
         write_text_atomic(folder / "recipe.yaml", dump_recipe(recipe))
@@ -131,7 +131,7 @@ def _measure(scenario: Scenario, folders: Folders, trainings: dict[int, dict[str
         observe_results(recipe, folders, f"classify/{recipe.name}", found["metrics"])
         record.complete(["metrics.json", "curves.json"], seeds=sorted(trainings))
     show_scenario(folder)
-    say(f"classify: {folder / 'metrics.json'}")
+    print_line(f"classify: {folder / 'metrics.json'}")
 
 
 def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manifest | None:
@@ -142,19 +142,20 @@ def _samples(settings: Classify, folders: Folders, prepared: Manifest) -> Manife
     return read_synthetic(folder, prepared)
 
 
-def _tell(data: Data, examples: Examples) -> None:
+def _print_summary(data: Data, examples: Examples) -> None:
     """Say what is trained on, and what is not."""
     shown = data.classes if data.positive_class is None else [data.positive_class]
     for name, cases in [*examples.phases, ("val", examples.val), ("test", examples.test)]:
         labels = [data.classes[example.target] for example in cases.values()]
         counts = ", ".join(f"{labels.count(label)} {label}" for label in shown)
-        say(f"classify: {name or 'train'}: {len(cases)} cases, {counts}")
+        print_line(f"classify: {name or 'train'}: {len(cases)} cases, {counts}")
     for where, count in examples.left_out.items():
-        say(f"classify: {count} case(s) without a label left out ({where})")
-    if examples.held_out_twins:
-        say(f"classify: {examples.held_out_twins} synthetic twins of val and test cases left out")
+        print_line(f"classify: {count} case(s) without a label left out ({where})")
+    if examples.held_out_counterparts:
+        count = examples.held_out_counterparts
+        print_line(f"classify: {count} synthetic counterparts of val and test cases left out")
     if not examples.test:
-        say("warning: no labelled case in the split test: there will be no numbers")
+        print_line("warning: no labelled case in the split test: there will be no numbers")
 
 
 def settings_of(settings: Classify | None, name: str) -> Classify:
@@ -170,7 +171,7 @@ def settings_of(settings: Classify | None, name: str) -> Classify:
     if settings is None:
         raise UserError(
             f"recipe {name} has no classify block",
-            legal="recipes/downstream/*.yaml, or a recipe of yours that extends one of them",
+            expected="recipes/downstream/*.yaml, or a recipe of yours that extends one of them",
         )
     return settings
 
@@ -220,7 +221,7 @@ def samples_folder(settings: Classify, own: Path) -> Path:
         inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
         raise UserError(
             f"{folder} holds no synthetic data set ({MANIFEST} is absent)",
-            legal=f"of a sweep, one of {', '.join(inside)}" if inside else None,
+            expected=f"of a sweep, one of {', '.join(inside)}" if inside else None,
             remedy="voxella sample RECIPE --out RUN, then --set classify.samples=RUN/samples",
         )
     return folder
@@ -237,7 +238,7 @@ def _problems(settings: Classify, axes: int) -> Iterator[str]:
         yield f"classify.augment.{key}: {told}"
     low, high = settings.percentiles
     if not 0 <= low < high <= 100:
-        yield f"classify.percentiles: received {low:g}, {high:g}; legal: 0 <= low < high <= 100"
+        yield f"classify.percentiles: received {low:g}, {high:g}; expected: 0 <= low < high <= 100"
     for name, length in (("train", settings.train), ("finetune", settings.finetune)):
         if length is not None and (length.gradient_checkpointing or length.panel_every):
             yield f"classify.{name}: classifiers have no gradient_checkpointing and no panels"

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from voxella.case import Case, Manifest
 from voxella.case_fields import stored_window
 from voxella.classification.examples import Example
-from voxella.engine.runtime import agreed
+from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_json
 from voxella.imaging.interpolation import sample_axis
@@ -93,7 +93,8 @@ class InputStore:
         """
         everything = list(examples)
         # One list for all: a process that looks while another writes would share it out otherwise.
-        absent = agreed([n for n, e in enumerate(everything) if not self.path(e).is_file()])
+        here = [n for n, e in enumerate(everything) if not self.path(e).is_file()]
+        absent = broadcast_object(here)
         mine = [everything[absent[index]] for index in ranks.share(len(absent))]
         problems: list[str] = []
         workers = min(_THREADS, os.cpu_count() or 1)

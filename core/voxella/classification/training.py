@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxella.classification.choice import BEST, EpochChoice, ResumedCheckpoints, read_best
+from voxella.classification.best_checkpoint import (
+    BEST,
+    BestCheckpoint,
+    ResumedCheckpoints,
+    read_best,
+)
 from voxella.classification.examples import Example
 from voxella.classification.predict import PREDICTIONS
 from voxella.classification.scenario import Scenario
 from voxella.classification.task import ClassifierMonitor
 from voxella.engine.checkpoints import Provenance
 from voxella.engine.convolutions import sound_convolutions
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
-from voxella.engine.runtime import agreed, barrier
+from voxella.engine.runtime import barrier, broadcast_object
 from voxella.engine.settings import deciding
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
@@ -78,9 +83,9 @@ class _Phase:
         return length.model_copy(update={"validate_every": every})
 
     @property
-    def _order(self) -> Order:
+    def _order(self) -> DataOrder:
         batch = int(self.scenario.settings.deepspeed["train_batch_size"])
-        return Order(list(self.cases), seed=self.seed, batch_size=batch)
+        return DataOrder(list(self.cases), seed=self.seed, batch_size=batch)
 
     def decides(self) -> dict[str, Any]:
         """Return everything that decides which weights are kept."""
@@ -109,7 +114,7 @@ class _Phase:
         record = StageRecord(self.folder, "classify", decides | tested)
         wanted = [BEST, PREDICTIONS] if self.last else [BEST]
         there = all((self.folder / name).is_file() for name in wanted)
-        if agreed(record.is_current() and there):
+        if broadcast_object(record.is_current() and there):
             return read_best(self.folder)[1]
         provenance = Provenance(
             sha256_json(decides),
@@ -168,16 +173,16 @@ class _Phase:
             optimizer=scenario.settings.optimizer,
             deepspeed=block,
             model=scenario.model(self.seed, self.before),
-            maker=scenario.maker(self.cases, self.seed, training=True),
+            builder=scenario.builder(self.cases, self.seed, training=True),
             monitor=ClassifierMonitor(ranks),
             provenance=provenance,
             checkpoints=checkpoints,
             observers=ObserverSet(scenario.recipe.observers, rank=ranks.rank),
             stop_after=stop_after,
         )
-        choice = EpochChoice(
+        choice = BestCheckpoint(
             self.folder,
-            scenario.maker(scenario.examples.val, self.seed, training=False),
+            scenario.builder(scenario.examples.val, self.seed, training=False),
             ranks,
             scenario.micro_batch,
             every=length.validate_every,
@@ -190,7 +195,7 @@ class _Phase:
         self._loop(training, choice, stopped)
         return not stopped
 
-    def _loop(self, training: Training, choice: EpochChoice, stopped: bool) -> None:
+    def _loop(self, training: Training, choice: BestCheckpoint, stopped: bool) -> None:
         ranks, status = self.scenario.ranks, "failed"
         reduced = autocast_dtype(training.deepspeed) is not None
         try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from voxella import __version__
 from voxella.cli import check, exporting, plugins, recipe, report, stages, study, summarise
-from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, tell
+from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, print_mistake
 from voxella.cli.parser import Parser
 from voxella.errors import UserError
 from voxella.files import owner_only
@@ -24,7 +24,7 @@ _RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 a mistake that the user can mend."""
+    """Run one command and return its exit code: 0 done, 2 a mistake that the user can fix."""
     words = _normalised(sys.argv[1:] if argv is None else argv)
     arguments = _parser(words).parse()
     try:
@@ -34,21 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except UserError as error:
         # A reader may have taken for its file's fault what was the machine's.
-        tell(as_mistake(error) or error, words)
+        print_mistake(as_mistake(error) or error, words)
         return _leave(EXIT_MISTAKE)
     except KeyboardInterrupt as stop:
-        return _leave(_say_interrupted(stop))
+        return _leave(_print_interrupted(stop))
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is left to say, and nothing is wrong.
         _let_go_of_stdout()
         return 0
     except Exception as error:
         if isinstance(error, RuntimeError) and _lost_a_process(error):  # torch has no other
-            _say_lost("lost the connection to another process")
+            _print_lost("lost the connection to another process")
             return _leave(1)
         if (mistake := from_file_system(error)) is None:
             raise
-        tell(mistake, words)
+        print_mistake(mistake, words)
         try:
             sys.stdout.flush()
         except OSError:
@@ -89,13 +89,13 @@ def _parser(words: Sequence[str]) -> Parser:
     return parser
 
 
-def _say_interrupted(stop: KeyboardInterrupt) -> int:
+def _print_interrupted(stop: KeyboardInterrupt) -> int:
     """Say what the work goes on from, once; return the exit code that shells give a signal."""
     number, kept = getattr(stop, "number", signal.SIGINT), getattr(stop, "kept", "")
     ranks = Ranks.from_environment()
     if number == signal.SIGTERM and ranks.world > 1 and not kept:
         # A launcher ends the surviving processes this way when one has died.
-        _say_lost("was told to stop")
+        _print_lost("was told to stop")
     elif ranks.is_main:
         goes_on = f"the same command continues{kept and f' from {kept}'}"
         print(f"voxella: interrupted; {goes_on}", file=sys.stderr, flush=True)
@@ -108,7 +108,7 @@ def _lost_a_process(error: RuntimeError) -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(w in str(error) for w in words)
 
 
-def _say_lost(what: str) -> None:
+def _print_lost(what: str) -> None:
     rank = os.environ.get("RANK", "0")
     print(
         f"voxella: rank {rank} {what}; if another process died, its message is above. "

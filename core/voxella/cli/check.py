@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from voxella.cli.loading import tell_loading
+from voxella.cli.loading import print_loading
 from voxella.cli.recipe import add_layers
 
 __all__ = ["register"]
@@ -39,13 +39,15 @@ def _check(arguments: argparse.Namespace) -> int:
     from voxella.recipe.load import load_recipe
 
     if arguments.recipe is None and (arguments.profile or arguments.set):
-        raise UserError("--profile and --set change a recipe, and none is given", legal="--recipe")
+        raise UserError(
+            "--profile and --set change a recipe, and none is given", expected="--recipe"
+        )
     if arguments.workers < 0:
         raise UserError(f"workers: {arguments.workers} is below 0 (0: all cores)")
     recipe = None
     if arguments.recipe is not None:
         recipe = load_recipe(arguments.recipe, arguments.profile, arguments.set)
-    tell_loading("check")
+    print_loading("check")
     from voxella.check.stage import check
 
     report = check(
@@ -60,12 +62,12 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=True))
         return _ERRORS if report.counts["error"] else 0
-    from voxella.check.tell import print_findings, tally
-    from voxella.progress import say
+    from voxella.check.printing import print_findings, tally
+    from voxella.progress import print_line
 
     print_findings(report.findings)
     for line in report.not_checked:
-        say(f"not checked: {line}")
-    say(tally(report.counts, len(report.manifest)))
-    say(f"page: {report.page} (it holds pictures of patients)")
+        print_line(f"not checked: {line}")
+    print_line(tally(report.counts, len(report.manifest)))
+    print_line(f"page: {report.page} (it holds pictures of patients)")
     return _ERRORS if report.counts["error"] else 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from voxella.cli.loading import tell_loading
+from voxella.cli.loading import print_loading
 
 __all__ = ["register"]
 
@@ -64,14 +64,14 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    tell_loading("export", "numpy")
+    print_loading("export", "numpy")
     from voxella.case import Manifest
     from voxella.cli.plugins import plugin_arguments
     from voxella.data.gate import require_gate
     from voxella.plugins import registry
     from voxella.plugins.component import Component
     from voxella.plugins.contracts import Exported, Exporter
-    from voxella.progress import say
+    from voxella.progress import print_line
     from voxella.workspace.lock import holding
 
     given = {
@@ -85,7 +85,7 @@ def _export(arguments: argparse.Namespace) -> int:
     require_gate(dataset.folder)
     with holding(out):
         written: Exported = export(dataset, out)
-    say(f"written under {out}: {', '.join(path.name for path in written.files)}, images/")
+    print_line(f"written under {out}: {', '.join(path.name for path in written.files)}, images/")
     for remark in written.remarks:
-        say(remark)
+        print_line(remark)
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxella.cli.loading import tell_loading
+from voxella.cli.loading import print_loading
 from voxella.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def _fitting(manifest: Manifest) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    tell_loading("import", "numpy")
+    print_loading("import", "numpy")
     from voxella.data.importing import import_dataset, importer_component
-    from voxella.progress import say
+    from voxella.progress import print_line
 
     component = importer_component(arguments.name, arguments.source, arguments.set)
     manifest = import_dataset(component, Path(arguments.out))
-    say(f"{len(manifest)} cases in {manifest.folder}")
-    say(f"next: voxella check {arguments.out}")
-    say(f"then: voxella run {_fitting(manifest)} --dataset {arguments.out}")
+    print_line(f"{len(manifest)} cases in {manifest.folder}")
+    print_line(f"next: voxella check {arguments.out}")
+    print_line(f"then: voxella run {_fitting(manifest)} --dataset {arguments.out}")
     return 0

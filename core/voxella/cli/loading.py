@@ -6,13 +6,13 @@ import sys
 
 from voxella.ranks import Ranks
 
-__all__ = ["tell_loading"]
+__all__ = ["print_loading"]
 
 # Module whose loading is waited for -> what is said to be loaded.
 _TOLD = {"torch": "torch, MONAI and others", "numpy": "NumPy and others"}
 
 
-def tell_loading(verb: str, slowest: str = "torch") -> None:
+def print_loading(verb: str, slowest: str = "torch") -> None:
     """Say that a command loads its libraries, unless they are loaded or another process says so.
 
     Args:

@@ -19,7 +19,7 @@ from voxella.ranks import Ranks
 from voxella.terminal import complain
 from voxella.wording import shown_path, without_sentences
 
-__all__ = ["EXIT_MISTAKE", "from_file_system", "tell"]
+__all__ = ["EXIT_MISTAKE", "from_file_system", "print_mistake"]
 
 EXIT_MISTAKE = 2
 # DeepSpeed's launcher looks for processes that have ended once a second.
@@ -43,7 +43,7 @@ _REMEDIES = {
 _LONGEST_NAME = 300
 
 
-def tell(problem: object, words: Sequence[str] = ()) -> None:
+def print_mistake(problem: object, words: Sequence[str] = ()) -> None:
     """Print a mistake; on a process that is not the first, when the first has had its time.
 
     Args:

@@ -84,13 +84,13 @@ def _chosen(name: str, kind: str | None) -> PluginInfo:
         names = sorted({plugin.name for plugin in list_plugins()})
         raise UserError(
             f"no plugin {quoted(name)} of any kind",
-            legal=", ".join(names),
+            expected=", ".join(names),
             remedy="voxella plugins",
         )
     if len(kinds) > 1:
         raise UserError(
             f"{quoted(name)} is the name of plugins of {len(kinds)} kinds",
-            legal=", ".join(kinds),
+            expected=", ".join(kinds),
             remedy=f"voxella plugins check {name} --kind {kinds[0]}",
         )
     return find(kinds[0], name)

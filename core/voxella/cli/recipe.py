@@ -117,20 +117,20 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _without_remedy(error: UserError) -> str:
-    return str(UserError(error.problem, legal=error.legal))
+    return str(UserError(error.problem, expected=error.expected))
 
 
 def _schema(arguments: argparse.Namespace) -> int:
     from voxella.files import write_text_atomic
     from voxella.recipe.schema import recipe_schema
-    from voxella.terminal import say
+    from voxella.terminal import print_line
 
     text = json.dumps(recipe_schema(), indent=2) + "\n"
     if arguments.out is None:
         sys.stdout.write(text)
     else:
         write_text_atomic(arguments.out, text)
-        say(f"wrote {arguments.out}")
+        print_line(f"wrote {arguments.out}")
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from voxella.cli.loading import tell_loading
+from voxella.cli.loading import print_loading
 
 __all__ = ["register"]
 
@@ -29,8 +29,8 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    tell_loading("report")
-    from voxella.progress import say
+    print_loading("report")
+    from voxella.progress import print_line
     from voxella.report.write import write_report
 
     page = write_report(
@@ -40,5 +40,5 @@ def _report(arguments: argparse.Namespace) -> int:
         with_reports=arguments.with_reports,
     )
     holds = "report text and pictures" if arguments.with_reports else "pictures"
-    say(f"page: {page}, {page.stat().st_size / 1e6:.1f} MB (it holds {holds} of patients)")
+    print_line(f"page: {page}, {page.stat().st_size / 1e6:.1f} MB (it holds {holds} of patients)")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxella.cli.importing import register_import
-from voxella.cli.loading import tell_loading
+from voxella.cli.loading import print_loading
 from voxella.cli.paper_mode import paper_mode
 from voxella.cli.recipe import add_layers
 from voxella.pipeline.stages import RUN, STAGES
@@ -128,7 +128,7 @@ def _stage(arguments: argparse.Namespace) -> int:
     if arguments.verb == "classify" and (arguments.compare or arguments.recipe is None):
         return _compare(arguments)
     recipe, run = _resolve(arguments)
-    tell_loading(arguments.verb)
+    print_loading(arguments.verb)
     from voxella.pipeline.run import run_stages
 
     last = "evaluate" if recipe.classify is None else "classify"
@@ -172,19 +172,19 @@ def _stage(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from voxella.errors import UserError
-    from voxella.progress import say
+    from voxella.progress import print_line
 
     if not arguments.compare or arguments.recipe is not None:
         raise UserError(
             "voxella classify takes a recipe, or --compare with two folders",
-            legal="voxella classify recipes/downstream/real.yaml --out RUN;  "
+            expected="voxella classify recipes/downstream/real.yaml --out RUN;  "
             "voxella classify --compare RUN/classify/real RUN/classify/synth_clinical",
         )
     from voxella.classification.compare import compare_scenarios
 
     first, second = (Path(folder) for folder in arguments.compare)
     path = compare_scenarios(first, second, arguments.out and Path(arguments.out))
-    say(f"comparison: {path}")
+    print_line(f"comparison: {path}")
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxella.cli.loading import tell_loading
+from voxella.cli.loading import print_loading
 from voxella.cli.recipe import add_layers
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
         "--dry-run", action="store_true", help="the plan with its cost; nothing is run or written"
     )
     parser.add_argument(
-        "--cases", type=int, metavar="N", help="of a dry run: training cases to reckon with"
+        "--cases", type=int, metavar="N", help="of a dry run: training cases to estimate for"
     )
     parser.add_argument(
-        "--device", metavar="NAME", help="of a dry run: the GPU to reckon with, such as A100"
+        "--device", metavar="NAME", help="of a dry run: the GPU to estimate for, such as A100"
     )
     parser.add_argument(
         "--processes",
@@ -62,13 +62,13 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 def _study(arguments: argparse.Namespace) -> int:
     # First: dozens of recipes take a second or two to read.
-    tell_loading("study")
+    print_loading("study")
     plan = _plan(arguments)
     if arguments.dry_run:
         return _dry_run(plan, arguments)
     from voxella.ranks import Ranks
     from voxella.study.stage import run_study, write_study
-    from voxella.terminal import say
+    from voxella.terminal import print_line
 
     ranks = Ranks.from_environment()
     failures: dict[str, str] = {}
@@ -82,7 +82,7 @@ def _study(arguments: argparse.Namespace) -> int:
             quarantine=arguments.quarantine or None,
         )
     if ranks.is_main:
-        say((plan.folder / "table.md").read_text(encoding="utf-8"))
+        print_line((plan.folder / "table.md").read_text(encoding="utf-8"))
     return _FAILED if failures else 0
 
 
@@ -90,7 +90,7 @@ def _dry_run(plan: Plan, arguments: argparse.Namespace) -> int:
     from voxella.forecast.devices import find_speed
     from voxella.forecast.forecast import forecast
     from voxella.forecast.table import show_forecast
-    from voxella.progress import say
+    from voxella.progress import print_line
     from voxella.ranks import Ranks
     from voxella.study.stage import problems_of
 
@@ -101,7 +101,7 @@ def _dry_run(plan: Plan, arguments: argparse.Namespace) -> int:
     for name, why in problems_of(plan.steps, Ranks.from_environment()).items():
         same.setdefault(why, []).append(name)
     for why, names in same.items():
-        say(f"could not run as things are: {', '.join(names)}: {why}")
+        print_line(f"could not run as things are: {', '.join(names)}: {why}")
     return 0
 
 

@@ -61,7 +61,7 @@ def _summarise(arguments: argparse.Namespace) -> int:
     from voxella.plugins import registry
     from voxella.plugins.component import Component
     from voxella.plugins.contracts import Summariser
-    from voxella.progress import say
+    from voxella.progress import print_line
     from voxella.workspace.lock import holding
 
     settings = plugin_arguments(arguments.arguments)
@@ -83,14 +83,14 @@ def _summarise(arguments: argparse.Namespace) -> int:
             max_tokens=arguments.max_tokens,
             prefix=arguments.prefix,
         )
-    say(
+    print_line(
         f"{done.table}: {done.reports} reports, {done.made} summaries made, {done.kept} kept"
         + (f"; {done.without} cases have no report" if done.without else "")
     )
     if done.too_long:
         named = ", ".join(done.too_long[:_NAMED])
         rest = len(done.too_long) - _NAMED
-        say(
+        print_line(
             f"{len(done.too_long)} are longer than {arguments.max_tokens} tokens and would be cut: "
             f"{named}{f' and {rest} more' if rest > 0 else ''}; all in {out / TOO_LONG}"
         )
@@ -105,7 +105,7 @@ def _counter(folder: Path) -> Callable[[str], int]:
     except (OSError, ValueError) as error:
         raise UserError(
             f"--tokenizer: {folder} holds no tokenizer ({type(error).__name__})",
-            legal="a folder as save_pretrained writes it",
+            expected="a folder as save_pretrained writes it",
         ) from None
 
     def count(text: str) -> int:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxella.case import Case, ConditionValue, Manifest, Split
 from voxella.case.manifest import MANY
@@ -19,22 +19,27 @@ from voxella.case_fields import field_problem
 from voxella.data.reports import Report, write_report
 from voxella.errors import UserError
 from voxella.files import atomic_path
+from voxella.old_names import old_names
 from voxella.terminal import complain
 from voxella.texts.ids import alike
 from voxella.wording import listed
 
-__all__ = ["Assembly", "Draft", "split_of", "warn"]
+__all__ = ["CaseDraft", "DatasetWriter", "split_of", "warn"]
+
+if not TYPE_CHECKING:
+    _OLD_NAMES = {"Draft": "CaseDraft", "Assembly": "DatasetWriter"}
+    __getattr__ = old_names(__name__, _OLD_NAMES, globals())
 
 _SMALL = 10
 _HOLD_NONE = "hold none out: --set val_share=0 --set test_share=0   (another draw: --set seed=1)"
 
 
 @dataclass
-class Draft:
+class CaseDraft:
     """One case as an importer found it.
 
     Attributes:
-        id: The case's id, legal in a manifest.
+        id: The case's id, allowed in a manifest.
         group: Whose it is: its patient, its slide.
         images: Source file by sequence.
         report: Its report, or None.
@@ -59,7 +64,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Assembly:
+class DatasetWriter:
     """How drafts become a data set.
 
     Attributes:
@@ -80,7 +85,7 @@ class Assembly:
         """Return what is wrong with these settings."""
         return check_shares(self.val_share, self.test_share)
 
-    def write(self, drafts: Sequence[Draft], out: Path) -> Manifest:
+    def write(self, drafts: Sequence[CaseDraft], out: Path) -> Manifest:
         """Write reports, images where they are copied, and the manifest, last.
 
         Raises:
@@ -91,7 +96,7 @@ class Assembly:
         splits = {draft.id: draft.split or self._split(draft.group) for draft in drafts}
         _check_splits(drafts, splits)
         _refuse_case_only(drafts)
-        _tell_alike(drafts, splits)
+        _warn_alike(drafts, splits)
         if self.copy:
             _refuse_detached(drafts)
         manifest = Manifest(out, [self._case(draft, splits[draft.id], out) for draft in drafts])
@@ -102,7 +107,7 @@ class Assembly:
         shares = {"val_share": self.val_share, "test_share": self.test_share}
         return split_of(patient, seed=self.seed, **shares)
 
-    def _case(self, draft: Draft, split: Split, out: Path) -> Case:
+    def _case(self, draft: CaseDraft, split: Split, out: Path) -> Case:
         files: dict[str, str] = {}
         hashes: dict[str, str] = {}
         extra = dict(draft.extra)
@@ -139,7 +144,7 @@ def warn(line: str) -> None:
     complain(f"warning: {line}")
 
 
-def _refuse_sentences(drafts: Sequence[Draft], *, copied: bool) -> None:
+def _refuse_sentences(drafts: Sequence[CaseDraft], *, copied: bool) -> None:
     """Refuse what may be a report's text: all fields of all cases at once, none of it quoted."""
     found: dict[str, list[str]] = {}
     for draft in drafts:
@@ -164,7 +169,7 @@ def _refuse_sentences(drafts: Sequence[Draft], *, copied: bool) -> None:
         )
 
 
-def _check_splits(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
+def _check_splits(drafts: Sequence[CaseDraft], splits: Mapping[str, Split]) -> None:
     """Refuse a data set that trains on nothing; say when a small one trains on little."""
     held = sum(split != "train" for split in splits.values())
     drawn = any(draft.split is None for draft in drafts)
@@ -177,7 +182,7 @@ def _check_splits(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
         warn(f"{held} of only {len(drafts)} cases are held out for val or test; {_HOLD_NONE}")
 
 
-def _refuse_case_only(drafts: Sequence[Draft]) -> None:
+def _refuse_case_only(drafts: Sequence[CaseDraft]) -> None:
     """Ids name files, and many file systems (Windows, macOS, shares) would write one for both."""
     groups: dict[str, list[str]] = {}
     for draft in drafts:
@@ -190,7 +195,7 @@ def _refuse_case_only(drafts: Sequence[Draft]) -> None:
         )
 
 
-def _tell_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
+def _warn_alike(drafts: Sequence[CaseDraft], splits: Mapping[str, Split]) -> None:
     """Warn of patients who may be one: then a model is tested on whom it was trained on."""
     for group in alike(draft.group for draft in drafts):
         cases = [draft.id for draft in drafts if draft.group in group]
@@ -204,7 +209,7 @@ def _tell_alike(drafts: Sequence[Draft], splits: Mapping[str, Split]) -> None:
         )
 
 
-def _refuse_detached(drafts: Sequence[Draft]) -> None:
+def _refuse_detached(drafts: Sequence[CaseDraft]) -> None:
     """A ``.mhd`` or ``.nhdr`` copied by itself would lose its voxels."""
     bad = [
         f"case {draft.id}: {name} has its voxels in a file of their own ({path.name})"

@@ -127,7 +127,7 @@ def require_gate(folder: Path) -> None:
         raise UserError(
             f"{folder} may not be handed on: whether it holds copies of training cases could not "
             f"be told ({why})",
-            remedy=f"mend that (copies are told by held-out cases), then {_AGAIN}",
+            remedy=f"fix that (copies are told by held-out cases), then {_AGAIN}",
         )
     raise UserError(
         f"{folder} may not be handed on: {verdict['share']:.2%} of its volumes (by the interval up "

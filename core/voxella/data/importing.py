@@ -89,7 +89,7 @@ def _check_labels(classes: list[str], manifest: Manifest) -> None:
         raise UserError(
             f"{len(unknown)} cases of {manifest.folder} have labels that are not classes of the "
             f"recipe: {', '.join(labels)} (cases {listed(case.id for case in unknown)})",
-            legal=", ".join(classes),
+            expected=", ".join(classes),
             remedy=f"--set 'data.classes=[{', '.join(labels)}, ...]', or import again with these "
             "names",
         )

@@ -33,12 +33,12 @@ _IMPORTS: StateFile[dict[str, Any]] = StateFile(_Imported, "import the data set 
 
 
 def are_phantoms(cases: Iterable[Case]) -> bool:
-    """Tell whether any of the cases is a phantom, as its label's source says."""
+    """Return whether any of the cases is a phantom, as its label's source says."""
     return any(case.label_source == _NAME for case in cases)
 
 
 def is_of_phantoms(data: Data, dataset: Path | None) -> bool:
-    """Tell whether an experiment's data are phantoms, before or after they were imported.
+    """Return whether an experiment's data are phantoms, before or after they were imported.
 
     Args:
         data: The recipe's block; its importer counts where nothing was imported yet.

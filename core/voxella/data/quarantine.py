@@ -9,10 +9,10 @@ from typing_extensions import TypedDict
 
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.workspace.state import StateFile
 
-__all__ = ["QUARANTINE", "judge_cases", "quarantined", "tell_left_out"]
+__all__ = ["QUARANTINE", "judge_cases", "print_left_out", "quarantined"]
 
 QUARANTINE = "quarantine.json"
 
@@ -59,14 +59,14 @@ def judge_cases(out: Path, problems: Mapping[str, str], *, total: int, quarantin
         lines = [f"  case {case}: {problem}" for case, problem in sorted(problems.items())]
         leave_out = "" if every else ", or leave these cases out: --quarantine"
         raise UserError(
-            "\n".join([head, *lines]), remedy=f"mend these files and run again{leave_out}"
+            "\n".join([head, *lines]), remedy=f"fix these files and run again{leave_out}"
         )
     rows = [{"case": case, "problem": problem} for case, problem in sorted(problems.items())]
     write_json_atomic(listed, rows)
-    tell_left_out(out, total)
+    print_left_out(out, total)
 
 
-def tell_left_out(out: Path, total: int) -> None:
+def print_left_out(out: Path, total: int) -> None:
     """Say how many cases are left out, where some are."""
     if count := len(quarantined(out)):
-        say(f"warning: {count} of {total} cases left out, see {out / QUARANTINE}")
+        print_line(f"warning: {count} of {total} cases left out, see {out / QUARANTINE}")

@@ -50,7 +50,7 @@ def read_report_map(
         visible_only: Leave out the hidden rows of a workbook.
 
     Raises:
-        UserError: It cannot be read, or identifiers stand twice: by entry.
+        UserError: It cannot be read, or identifiers are duplicated: by entry.
     """
     base = folder or path.parent
     if path.suffix.lower() == ".json":
@@ -75,11 +75,11 @@ def read_report_map(
 def _object(path: Path, encoding: str | None) -> Iterator[tuple[str, str]]:
     text, _ = read_text(path, encoding)
     try:
-        # As pairs: of a key that stands twice, the decoder would keep the last without a word.
+        # As pairs: of a key that is duplicated, the decoder would keep the last without a word.
         loaded = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not a JSON file that can be read") from None
-    wrong = UserError(f"{path}: not an object of file names", legal='{"10000_1000000": "a.txt"}')
+    wrong = UserError(f"{path}: not an object of file names", expected='{"10000_1000000": "a.txt"}')
     if not isinstance(loaded, list) or (not loaded and text.lstrip().startswith("[")):
         raise wrong
     for pair in loaded:

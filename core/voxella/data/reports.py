@@ -58,7 +58,7 @@ def read_reports(manifest: Manifest, without: Collection[str] = ()) -> dict[str,
             else:
                 found[text_id(case.id, name)] = text
     if problems:
-        raise UserError("\n".join(problems), remedy="import again, or mend these files")
+        raise UserError("\n".join(problems), remedy="import again, or fix these files")
     return found
 
 
@@ -161,7 +161,7 @@ class _Misplaced(ValueError):
 
 
 def _is_writable(text: str) -> bool:
-    """Tell whether UTF-8 can write a text: JSON can spell halves of surrogates."""
+    """Return whether UTF-8 can write a text: JSON can spell halves of surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -74,7 +74,7 @@ def summarise_reports(
         UserError: There is no report; the summariser refuses one; the table there is none of ours.
     """
     if variants < 1:
-        raise UserError(f"variants is {variants}", legal="1 or more")
+        raise UserError(f"variants is {variants}", expected="1 or more")
     reports, without = _reports(dataset)
     if not reports:
         raise UserError(
@@ -136,7 +136,7 @@ def _known(path: Path) -> dict[_Key, str]:
     if tuple(rows.fieldnames or ()) != _COLUMNS:
         raise UserError(
             f"{path} is no table of summaries that this command wrote",
-            legal=f"columns {', '.join(_COLUMNS)}",
+            expected=f"columns {', '.join(_COLUMNS)}",
             remedy="give --out another folder",
         )
     return {

@@ -78,7 +78,7 @@ class TileStore:
         """Write a slide's shard, then its index; return how many tiles there are.
 
         Args:
-            slide: Its id, legal in a manifest.
+            slide: Its id, allowed in a manifest.
             tiles: In the order in which they are to lie.
             facts: What the tiles were made from, such as a hash; see :meth:`is_whole`.
         """
@@ -100,7 +100,7 @@ class TileStore:
         return len(rows)
 
     def is_whole(self, slide: str, facts: str) -> bool:
-        """Tell whether a slide lies there, made from the same; its shard's size is compared."""
+        """Return whether a slide lies there, made from the same; its shard's size is compared."""
         index = self._index(slide)
         if not index.is_file():
             return False

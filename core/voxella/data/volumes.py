@@ -146,7 +146,7 @@ class PreparedVolumes:
         if image.ndim - 1 != self.spatial_dims:
             raise UserError(
                 f"case {case.id}: {path.name} has {tuple(image.shape[1:])} voxels",
-                legal=f"{self.spatial_dims} axes, as many as latent.size has numbers",
+                expected=f"{self.spatial_dims} axes, as many as latent.size has numbers",
             )
         if not bool(torch.isfinite(image).all()):
             raise UserError(

@@ -77,5 +77,5 @@ def masked_mean(values: Tensor, mask: Tensor, count: Tensor | float | None = Non
     """
     total = torch.where(mask, values, torch.zeros_like(values)).sum()
     chosen = torch.as_tensor(mask.sum() if count is None else count, device=values.device)
-    # A count below one is legal when it is a mean over ranks; only zero must not divide.
+    # A count below one is allowed when it is a mean over ranks; only zero must not divide.
     return total / torch.where(chosen > 0, chosen, torch.ones_like(chosen))

@@ -108,25 +108,30 @@ def misfits(name: str, schedule: str, length: int, steps: int) -> Iterator[tuple
     others = fitting(schedule)
     facts = SAMPLERS[name]
     if name not in others:
-        yield "sampler", f"{name} does not go with schedule {schedule}; legal: {', '.join(others)}"
+        yield (
+            "sampler",
+            f"{name} does not go with schedule {schedule}; expected: {', '.join(others)}",
+        )
     if not 1 <= steps <= length:
         yield "steps", f"received {steps}; the schedule has {length} timesteps"
     elif length // steps < facts.stride:
         most = length // facts.stride
-        yield "steps", f"received {steps}: {name} strides over timesteps; legal: 1 to {most}"
+        yield "steps", f"received {steps}: {name} strides over timesteps; expected: 1 to {most}"
     elif name in others and facts.why_all is not None and steps != length:
         any_number = [other for other in others if SAMPLERS[other].why_all is None]
         yield (
             "steps",
             f"received {steps}: {name} takes all {length} steps of the schedule: {facts.why_all}; "
-            f"legal: {length}, or sampler {' or '.join(any_number)}",
+            f"expected: {length}, or sampler {' or '.join(any_number)}",
         )
 
 
 def _check(name: str, schedule: Schedule, steps: int) -> None:
     """Refuse, all at once, what cannot be planned."""
     if name not in SAMPLERS:
-        raise UserError(f"sample.sampler: there is no sampler {name!r}", legal=", ".join(SAMPLERS))
+        raise UserError(
+            f"sample.sampler: there is no sampler {name!r}", expected=", ".join(SAMPLERS)
+        )
     found = [
         f"sample.{key}: {text}" for key, text in misfits(name, schedule.name, schedule.steps, steps)
     ]

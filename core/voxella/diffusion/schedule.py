@@ -171,7 +171,7 @@ def _check(schedule: str, steps: int, beta_start: float, beta_end: float) -> Non
     if problems:
         raise UserError(
             "\n".join(problems),
-            legal="schedules " + ", ".join(get_args(ScheduleName)),
+            expected="schedules " + ", ".join(get_args(ScheduleName)),
             remedy="the paper's: schedule scaled_linear, steps 1000, betas 0.0015 to 0.0195",
         )
 
@@ -183,7 +183,7 @@ def _check_ends_in_noise(schedule: str, steps: int, final_alpha: float) -> None:
     raise UserError(
         f"diffusion: schedule {schedule} with {steps} steps and these betas still holds "
         f"{final_alpha:.2f} of the signal at its last step, but sampling starts from pure noise",
-        legal=f"at most {_MAX_FINAL_ALPHA} of the signal",
+        expected=f"at most {_MAX_FINAL_ALPHA} of the signal",
         remedy="raise diffusion.beta_end or diffusion.steps, or take diffusion.schedule=cosine, "
         "which ends in noise for any number of steps",
     )

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.engine.saved_state import FileFacts
 from voxella.errors import UserError
 from voxella.files import make_folder, publish_folder, remove, sha256_json, sweep
 from voxella.machine import raise_if_machine
 from voxella.process import PARTIAL, ProcessMark
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 
 __all__ = ["CheckpointStore", "Marker"]
@@ -113,7 +113,7 @@ class CheckpointStore:
             sweep(self.folder)
             remove(partial)
             make_folder(partial)
-        self._gathered(None)
+        self._all_gather_object(None)
         return partial
 
     def finish(
@@ -128,7 +128,7 @@ class CheckpointStore:
             written: The files that this process has written, and synced: another host's data would
                 wait there, whatever the first process asks of its own.
         """
-        everyone = self._gathered({path.name: found for path, found in written.items()})
+        everyone = self._all_gather_object({path.name: found for path, found in written.items()})
         final = self.path(step)
         if self.ranks.is_main:
             files = {name: found for part in everyone for name, found in part.items()}
@@ -136,7 +136,7 @@ class CheckpointStore:
             publish_folder(partial, final, marker=_COMPLETE, facts=content)
             self._damaged.discard(final)
             self._prune()
-        self._gathered(None)
+        self._all_gather_object(None)
         return final
 
     def newest(self, accept: Callable[[Path, Marker], None]) -> Marker | None:
@@ -161,7 +161,7 @@ class CheckpointStore:
                 return marker
             self._damaged.add(path)
             problems.append(f"{path} is damaged: {problem}")
-            say(f"{problems[-1]}; it is passed over", quiet=not self.ranks.is_main)
+            print_line(f"{problems[-1]}; it is passed over", quiet=not self.ranks.is_main)
         if problems:
             raise UserError(
                 "no checkpoint is sound, so training cannot go on from one:\n  "
@@ -178,7 +178,7 @@ class CheckpointStore:
             return f"{_COMPLETE} is not what was written"
         size = sum(found.size for found in marker.files.values())
         quiet = size < _QUIET_BYTES or not self.ranks.is_main
-        say(f"checking {size / 1e9:.1f} GB of {path}", quiet=quiet)
+        print_line(f"checking {size / 1e9:.1f} GB of {path}", quiet=quiet)
         names = sorted(marker.files)
         mine = (names[index] for index in self.ranks.share(len(names)))
         found = [
@@ -186,7 +186,7 @@ class CheckpointStore:
             for name in mine
             if (difference := marker.files[name].difference(path / name)) is not None
         ]
-        problems = [problem for part in self._gathered(found) for problem in part]
+        problems = [problem for part in self._all_gather_object(found) for problem in part]
         if problems:
             return "; ".join(problems)
         self._sound.add(path)
@@ -198,9 +198,9 @@ class CheckpointStore:
         for _, path in self.complete()[: -self.keep]:
             remove(path)
 
-    def _gathered(self, value: _T) -> list[_T]:
+    def _all_gather_object(self, value: _T) -> list[_T]:
         # A stage that one process of a job does alone must not wait for the others.
-        return gathered(value) if self.ranks.world > 1 else [value]
+        return all_gather_object(value) if self.ranks.world > 1 else [value]
 
     def _first(self, value: _T) -> _T:
-        return self._gathered(value)[0]
+        return self._all_gather_object(value)[0]

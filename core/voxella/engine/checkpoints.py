@@ -60,7 +60,7 @@ class Checkpoints:
         return self._store.complete()
 
     def are_of_another(self, recipe_sha256: str) -> bool:
-        """Tell whether the newest checkpoint is of another recipe or data; not collective."""
+        """Return whether the newest checkpoint is of another recipe or data; not collective."""
         facts = self._store.newest_facts()
         return facts is not None and facts.get("recipe_sha256") != recipe_sha256
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from voxella.engine.runtime import collective_device
 
-__all__ = ["Ema", "Masters", "held", "joined"]
+__all__ = ["Ema", "Masters", "full_tensor", "local_shard"]
 
 
 class Ema:
@@ -60,12 +60,12 @@ class Ema:
         if index is None:
             return self._masters.whole(parameter)
         shadow = self.shadow[index]
-        return joined(parameter, shadow) if hasattr(parameter, "ds_id") else shadow
+        return full_tensor(parameter, shadow) if hasattr(parameter, "ds_id") else shadow
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Put the average in the place of the weights for a while (panels, validation)."""
-        kept = [held(p).clone() for p in self._parameters]
+        kept = [local_shard(p).clone() for p in self._parameters]
         self._write(self.shadow)
         try:
             yield
@@ -75,7 +75,7 @@ class Ema:
     @torch.no_grad()
     def _write(self, values: list[Tensor]) -> None:
         for parameter, value in zip(self._parameters, values, strict=True):
-            held(parameter).copy_(value)
+            local_shard(parameter).copy_(value)
 
     def state_dict(self) -> dict[str, object]:
         """Return what a resumed run needs; under ZeRO 3 it is this process's share."""
@@ -92,7 +92,7 @@ class Ema:
             mine.copy_(shadow[name])
 
 
-def held(parameter: nn.Parameter) -> Tensor:
+def local_shard(parameter: nn.Parameter) -> Tensor:
     """Return what this process holds of a parameter: all of it, or its ZeRO-3 partition."""
     part: Tensor = getattr(parameter, "ds_tensor", parameter)
     return part.data
@@ -121,11 +121,11 @@ class Masters:
         }
 
     def part(self, parameter: nn.Parameter) -> Tensor:
-        """Return the float32 values of what :func:`held` returns; collective under stage 1 and 2.
+        """Return float32 values of what :func:`local_shard` returns; collective at stages 1 and 2.
 
         Falls back on the held values, in float32, where DeepSpeed keeps no originals.
         """
-        mine = held(parameter)
+        mine = local_shard(parameter)
         if mine.dtype is torch.float32:
             return mine
         if hasattr(parameter, "ds_id"):
@@ -140,7 +140,7 @@ class Masters:
     def whole(self, parameter: nn.Parameter) -> Tensor:
         """Return all of a parameter's float32 values, on every process; collective."""
         if hasattr(parameter, "ds_id"):
-            return joined(parameter, self.part(parameter))
+            return full_tensor(parameter, self.part(parameter))
         return self.part(parameter)
 
     def _original(self, parameter: nn.Parameter) -> Tensor | None:
@@ -154,7 +154,7 @@ class Masters:
         return found
 
 
-def joined(parameter: nn.Parameter, part: Tensor) -> Tensor:
+def full_tensor(parameter: nn.Parameter, part: Tensor) -> Tensor:
     """Return the whole of a ZeRO-3 parameter from every process's partition; collective.
 
     The partition may lie on the host, offloaded; the whole lies where the collective ran.

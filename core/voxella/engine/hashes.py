@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.progress import Steps
@@ -38,7 +38,7 @@ def shared_hashes(
             except OSError as error:
                 problems.append(f"{ordered[index]}: cannot be read: {error.strerror}")
             steps.advance()
-    parts = [(own, problems)] if ranks is None else gathered((own, problems))
+    parts = [(own, problems)] if ranks is None else all_gather_object((own, problems))
     if everything := [line for _, lines in parts for line in lines]:
         raise UserError("\n".join(everything))
     return {path: digest for found, _ in parts for path, digest in found.items()}

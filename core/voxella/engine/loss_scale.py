@@ -101,7 +101,7 @@ class LossScale:
             self.value, self._since = self.value * 2, 0
 
     def skips(self) -> bool:
-        """Tell whether the step just taken was none; keeps the learning rate's schedule going."""
+        """Return whether the step just taken was none; keeps the learning rate's schedule going."""
         if self.overflowed and not self.engine.was_step_applied():
             # DeepSpeed, above stage 0, has seen for itself and left the schedule where it was.
             self.engine.lr_scheduler.step()

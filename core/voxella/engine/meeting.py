@@ -113,7 +113,7 @@ def _job() -> str:
 
 
 def _has_rank(pid: int) -> bool:
-    """Tell whether a process was started with a rank; what it has set since does not count."""
+    """Return whether a process was started with a rank; what it has set since does not count."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:  # another user's, or no such system

@@ -2,7 +2,7 @@
 
 The training set is an endless stream: a fresh shuffle of all cases per epoch, one after the other.
 Step ``s`` takes positions ``s * batch`` to ``(s + 1) * batch``, so no case is ever left out, and a
-batch larger than the data set is legal. Process ``r`` takes a contiguous part of each micro batch.
+batch may be larger than the data set. Process ``r`` takes a contiguous part of each micro batch.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["Order", "Visit"]
+__all__ = ["DataOrder", "SampleKey"]
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One case at one of its visits; the pair seeds its noise, timestep and dropout.
+class SampleKey:
+    """One case in one epoch; the pair seeds its noise, timestep and dropout.
 
     Attributes:
         case_id: The case.
@@ -29,7 +29,7 @@ class Visit:
     epoch: int
 
 
-class Order:
+class DataOrder:
     """The order of training.
 
     Args:
@@ -48,23 +48,23 @@ class Order:
         """Return how many optimizer steps ``epochs`` take, the last one completed."""
         return math.ceil(epochs * len(self.case_ids) / self.batch_size)
 
-    def step(self, index: int) -> Sequence[Visit]:
-        """Return the visits of optimizer step ``index`` (from 0), over all processes."""
+    def step(self, index: int) -> Sequence[SampleKey]:
+        """Return the sample keys of optimizer step ``index`` (from 0), over all processes."""
         count = len(self.case_ids)
         first = index * self.batch_size
         return [
-            Visit(self._shuffled(position // count)[position % count], position // count)
+            SampleKey(self._shuffled(position // count)[position % count], position // count)
             for position in range(first, first + self.batch_size)
         ]
 
     def micro_batches(
         self, index: int, *, rank: int, world: int, accumulation: int
-    ) -> Sequence[Sequence[Visit]]:
+    ) -> Sequence[Sequence[SampleKey]]:
         """Return this process's micro batches of a step, one per accumulation step."""
-        visits = self.step(index)
+        keys = self.step(index)
         size = self.batch_size // (world * accumulation)
         starts = [(micro * world + rank) * size for micro in range(accumulation)]
-        return [visits[start : start + size] for start in starts]
+        return [keys[start : start + size] for start in starts]
 
     def _shuffle(self, epoch: int) -> list[str]:
         # Sorting by a keyed hash is a shuffle that needs no generator state and no common order.

@@ -52,11 +52,11 @@ def precision_problems(block: dict[str, Any], device: torch.device | None) -> li
         return problems
     enabled = [key for key in _SUB_KEYS if (block.get(key) or {}).get("enabled")]
     if len(enabled) > 1:
-        problems.append(f"{' and '.join(enabled)} are both enabled; legal: one of them")
+        problems.append(f"{' and '.join(enabled)} are both enabled; expected: one of them")
     if "fp16" in enabled:
         # Stage 0 to 3 alike: DeepSpeed's own scaler takes a skipped step for a broken one, at its
         # smallest scale it raises, and its checkpoints hold the scaler as a pickled object.
-        problems.append(f"fp16 is not how float16 is trained here; legal: {_FLOAT16}")
+        problems.append(f"fp16 is not how float16 is trained here; expected: {_FLOAT16}")
     problems += _communication(block, enabled)
     dtype = autocast_dtype(block)
     if device is not None and dtype is not None and "fp16" not in enabled:
@@ -84,18 +84,22 @@ def lacks(device: torch.device, dtype: str) -> str | None:
 
 def _shapes(block: dict[str, Any]) -> list[str]:
     problems = []
-    for key, legal in _SUB_KEYS.items():
+    for key, expected in _SUB_KEYS.items():
         value = block.get(key) or {}
         if not isinstance(value, dict):
-            problems.append(f"{key} is {quoted(value)}; legal: {{{': ..., '.join(legal)}: ...}}")
+            problems.append(
+                f"{key} is {quoted(value)}; expected: {{{': ..., '.join(expected)}: ...}}"
+            )
             continue
-        for name in sorted(set(value) - set(legal)):
-            problems.append(f"{key}.{named(name)} is not supported; legal: {', '.join(legal)}")
+        for name in sorted(set(value) - set(expected)):
+            problems.append(
+                f"{key}.{named(name)} is not supported; expected: {', '.join(expected)}"
+            )
         if not isinstance(value.get("enabled", False), bool):
-            problems.append(f"{key}.enabled is {quoted(value['enabled'])}; legal: true, false")
+            problems.append(f"{key}.enabled is {quoted(value['enabled'])}; expected: true, false")
     dtype = (block.get("torch_autocast") or {}).get("dtype", "bfloat16") if not problems else ""
     if not problems and str(dtype) not in _DTYPES:
-        problems.append(f"torch_autocast.dtype is {quoted(dtype)}; legal: bfloat16, float16")
+        problems.append(f"torch_autocast.dtype is {quoted(dtype)}; expected: bfloat16, float16")
     return problems
 
 
@@ -105,11 +109,13 @@ def _communication(block: dict[str, Any], enabled: list[str]) -> list[str]:
     if name is None:
         return []
     if name not in ("fp32", "bf16"):
-        return [f"communication_data_type is {quoted(name)}; legal: fp32, bf16 (float16 overflows)"]
+        return [
+            f"communication_data_type is {quoted(name)}; expected: fp32, bf16 (float16 overflows)"
+        ]
     if "torch_autocast" in enabled:
         return [
             "communication_data_type has no effect under torch_autocast: bfloat16 sends gradients "
-            "in bfloat16 above stage 0, float16 sends them in float32; legal: leave it out"
+            "in bfloat16 above stage 0, float16 sends them in float32; expected: leave it out"
         ]
     return []
 
@@ -123,6 +129,6 @@ def _of_device(key: str, dtype: str, device: torch.device) -> list[str]:
             f"fp16 needs a CUDA device; on the CPU leave precision out (fp32), or use {_BFLOAT16}"
         ]
     return [
-        f"{key} computes in bfloat16, which {name} cannot; legal there: {_FLOAT16}, or {key}: null "
+        f"{key} computes in bfloat16, which {name} cannot; expected: {_FLOAT16}, or {key}: null "
         "(float32)"
     ]

@@ -20,7 +20,7 @@ def refuse_losses(
     checkpoints: Checkpoints,
     rate: str = "optimizer.lr",
 ) -> None:
-    """Stop at a loss, or in float16 a gradient, that no further training mends; collective.
+    """Stop at a loss, or in float16 a gradient, that no further training fixes; collective.
 
     Args:
         monitor: Knows the losses.

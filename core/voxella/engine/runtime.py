@@ -18,11 +18,11 @@ from voxella.engine.meeting import connect
 from voxella.ranks import Ranks
 
 __all__ = [
-    "agreed",
+    "all_gather_object",
     "barrier",
+    "broadcast_object",
     "collective_device",
     "gather_state",
-    "gathered",
     "gradient_norm",
     "initialize",
     "largest",
@@ -139,7 +139,7 @@ def collective_device() -> torch.device:
     return torch.device("cpu")
 
 
-def agreed(value: _T) -> _T:
+def broadcast_object(value: _T) -> _T:
     """Return rank 0's value on every process; collective.
 
     For what is read off the disk and decides whether a process goes on: over a network the
@@ -161,7 +161,7 @@ def largest(number: int) -> int:
     return int(found)
 
 
-def gathered(value: _T) -> list[_T]:
+def all_gather_object(value: _T) -> list[_T]:
     """Return every process's value, by rank, on every process; collective."""
     if not _patient_group:
         return [value]

@@ -96,7 +96,7 @@ def read_state(
             raise UserError(
                 f"{path} names {found[1]}, which no saved training needs: the file may run code "
                 "that somebody put there; it was not loaded, and nothing in it has run",
-                legal="tensors, numbers and text",
+                expected="tensors, numbers and text",
                 remedy=remedy,
             ) from None
         raise UserError(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["deciding", "deepspeed_config"]
 
-_LEGAL = {
+_EXPECTED = {
     "train_batch_size": "cases per optimizer step, over all processes",
     "train_micro_batch_size_per_gpu": "cases at a time; accumulation follows from it",
     "gradient_accumulation_steps": "micro batches per optimizer step",
@@ -107,12 +107,12 @@ def _keys(block: dict[str, Any]) -> list[str]:
         if value is None or key == "fp16":  # of which the precision tells more
             continue
         if key in _REFUSED:
-            problems.append(f"{key} is not supported: {_REFUSED[key]}; legal: leave it out")
+            problems.append(f"{key} is not supported: {_REFUSED[key]}; expected: leave it out")
         elif key in _ELSEWHERE:
             problems.append(f"{key} is not said here, but in {_ELSEWHERE[key]}")
-        elif key not in _LEGAL:
-            near = difflib.get_close_matches(key, _LEGAL, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; legal: {', '.join(_LEGAL)}"
+        elif key not in _EXPECTED:
+            near = difflib.get_close_matches(key, _EXPECTED, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; expected: {', '.join(_EXPECTED)}"
             problems.append(f"unknown key {named(key)}{hint}")
     return problems
 
@@ -123,19 +123,21 @@ def _values(block: dict[str, Any]) -> list[str]:
     number = isinstance(clipping, (int, float)) and not isinstance(clipping, bool)
     if clipping is not None and not (number and 0 <= clipping < math.inf):
         problems.append(
-            f"gradient_clipping is {quoted(clipping)}; legal: a number, 0 (none) and more"
+            f"gradient_clipping is {quoted(clipping)}; expected: a number, 0 (none) and more"
         )
     if block.get("zero_force_ds_cpu_optimizer"):
         problems.append(
             "zero_force_ds_cpu_optimizer is not supported: it asks for DeepSpeed's own AdamW, "
-            "which needs a compiler; torch's steps on the host as well; legal: false"
+            "which needs a compiler; torch's steps on the host as well; expected: false"
         )
     for key in ("wall_clock_breakdown", "memory_breakdown"):
         if not isinstance(block.get(key) or False, bool):
-            problems.append(f"{key} is {quoted(block[key])}; legal: true, false")
+            problems.append(f"{key} is {quoted(block[key])}; expected: true, false")
     profiler = block.get("flops_profiler") or {}
     if not isinstance(profiler, dict) or set(profiler) - set(_PROFILER):
-        problems.append(f"flops_profiler is {quoted(profiler)}; legal: {{{', '.join(_PROFILER)}}}")
+        problems.append(
+            f"flops_profiler is {quoted(profiler)}; expected: {{{', '.join(_PROFILER)}}}"
+        )
     return problems
 
 
@@ -159,7 +161,7 @@ def _sizes(block: dict[str, Any], world: int) -> list[str]:
         value = block.get(key)
         optional = key != "train_batch_size" and value is None
         if not optional and (not isinstance(value, int) or value < 1):
-            problems.append(f"{key} is {quoted(value)}; legal: a whole number, at least 1")
+            problems.append(f"{key} is {quoted(value)}; expected: a whole number, at least 1")
     if problems:
         return problems
     micro, accumulation = _cut(block, world)

@@ -82,10 +82,10 @@ def sharding_problems(block: dict[str, Any]) -> list[str]:
     """Return what is wrong with ``zero_optimization`` of a block."""
     zero = block.get("zero_optimization") or {}
     if not isinstance(zero, dict):
-        return [f"zero_optimization is {quoted(zero)}; legal: {{stage: 0, 1, 2 or 3, ...}}"]
+        return [f"zero_optimization is {quoted(zero)}; expected: {{stage: 0, 1, 2 or 3, ...}}"]
     stage = zero.get("stage", 0)
     if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
-        return [f"zero_optimization.stage is {quoted(stage)}; legal: 0, 1, 2, 3"]
+        return [f"zero_optimization.stage is {quoted(stage)}; expected: 0, 1, 2, 3"]
     problems = []
     for key, value in zero.items():
         problem = _of_key(key, value, stage)
@@ -95,11 +95,13 @@ def sharding_problems(block: dict[str, Any]) -> list[str]:
 
 def _of_key(key: str, value: object, stage: int) -> str | None:
     if key in _REFUSED:
-        return f"{key} is not supported: {_REFUSED[key]}; legal: leave it out"
+        return f"{key} is not supported: {_REFUSED[key]}; expected: leave it out"
     if key in _OFFLOADS:
         return _of_offload(key, value, stage)
     if key in _SWITCHES:
-        return None if isinstance(value, bool) else f"{key} is {quoted(value)}; legal: true, false"
+        return (
+            None if isinstance(value, bool) else f"{key} is {quoted(value)}; expected: true, false"
+        )
     if key in _SIZES:
         return _of_size(key, value, stage)
     if key == "stage":
@@ -107,7 +109,7 @@ def _of_key(key: str, value: object, stage: int) -> str | None:
     known = [*_SWITCHES, *_SIZES, *_OFFLOADS, "stage"]
     near = difflib.get_close_matches(key, known, n=1)
     return f"{named(key)} is unknown; " + (
-        f"did you mean {near[0]}?" if near else f"legal: {known}"
+        f"did you mean {near[0]}?" if near else f"expected: {known}"
     )
 
 
@@ -115,9 +117,9 @@ def _of_size(key: str, value: object, stage: int) -> str | None:
     # YAML reads 5e8 as a number with a point.
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
     if not whole or value < 0:  # type: ignore[operator]  # whole says that it is a number
-        return f"{key} is {quoted(value)}; legal: a whole number, 0 and more"
+        return f"{key} is {quoted(value)}; expected: a whole number, 0 and more"
     if stage == 3 and value != _PARTITIONED.get(key, value):
-        return f"{key} is {quoted(value)}; legal under stage 3: {_PARTITIONED[key]}, or left out"
+        return f"{key} is {quoted(value)}; expected under stage 3: {_PARTITIONED[key]}, or left out"
     return None
 
 
@@ -125,15 +127,15 @@ def _of_offload(key: str, value: object, stage: int) -> str | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        return f"{key} is {quoted(value)}; legal: {{device: cpu}}"
+        return f"{key} is {quoted(value)}; expected: {{device: cpu}}"
     device = value.get("device", "none")
     if device not in ("cpu", "none"):
-        return f"{key}.device is {quoted(device)}; legal: cpu, none"
+        return f"{key}.device is {quoted(device)}; expected: cpu, none"
     unknown = sorted(set(value) - {"device", "pin_memory"})
     if unknown:
-        return f"{key}.{named(unknown[0])} is not supported; legal: device, pin_memory"
+        return f"{key}.{named(unknown[0])} is not supported; expected: device, pin_memory"
     if not isinstance(value.get("pin_memory", True), bool):
-        return f"{key}.pin_memory is {quoted(value['pin_memory'])}; legal: true, false"
+        return f"{key}.pin_memory is {quoted(value['pin_memory'])}; expected: true, false"
     stages = _OFFLOADS[key]
     if device == "cpu" and stage not in stages:
         return f"{key} needs stage {' or '.join(map(str, stages))}; stage is {stage}"

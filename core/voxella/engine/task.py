@@ -10,9 +10,9 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from voxella.engine.order import Visit
+from voxella.engine.order import SampleKey
 
-__all__ = ["Maker", "Monitoring", "SecondOptimizer", "TaskBatch", "Validating", "prefetch"]
+__all__ = ["BatchBuilder", "Monitoring", "SecondOptimizer", "TaskBatch", "Validating", "prefetch"]
 
 _T = TypeVar("_T")
 
@@ -30,16 +30,18 @@ class TaskBatch(Protocol):
         ...
 
 
-class Maker(Protocol):
-    """Makes batches of visits, the same on every process."""
+class BatchBuilder(Protocol):
+    """Makes batches of sample keys, the same on every process."""
 
     @property
     def cases(self) -> Mapping[str, Any]:
         """Return the training cases by id."""
         ...
 
-    def make(self, visits: Sequence[Visit], *, global_visits: Sequence[Visit] | None = None) -> Any:  # noqa: ANN401 - the task's own batch
-        """Return the batch of ``visits``, a part of the step's ``global_visits``."""
+    def make(
+        self, keys: Sequence[SampleKey], *, global_keys: Sequence[SampleKey] | None = None
+    ) -> Any:  # noqa: ANN401 - the task's own batch
+        """Return the batch of ``keys``, a part of the step's ``global_keys``."""
         ...
 
 
@@ -102,13 +104,13 @@ class SecondOptimizer(Protocol):
         ...
 
 
-def prefetch(makers: Iterator[Callable[[], _T]], depth: int = 2) -> Iterator[_T]:
-    """Run ``makers`` in order on a thread, ``depth`` ahead: reading hides behind compute."""
+def prefetch(builders: Iterator[Callable[[], _T]], depth: int = 2) -> Iterator[_T]:
+    """Run ``builders`` in order on a thread, ``depth`` ahead: reading hides behind compute."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         waiting: deque[Future[_T]] = deque()
         try:
-            for maker in makers:
-                waiting.append(pool.submit(maker))
+            for builder in builders:
+                waiting.append(pool.submit(builder))
                 if len(waiting) > depth:
                     yield waiting.popleft().result()
             while waiting:

@@ -22,12 +22,19 @@ from voxella.engine.ema import Ema, Masters
 from voxella.engine.log import LossLog
 from voxella.engine.loss_scale import LossScale
 from voxella.engine.optimizer import build_optimizer
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.refusals import refuse_gradient, refuse_losses
 from voxella.engine.runtime import gradient_norm, initialize, largest
 from voxella.engine.settings import deepspeed_config
-from voxella.engine.task import Maker, Monitoring, SecondOptimizer, TaskBatch, Validating, prefetch
+from voxella.engine.task import (
+    BatchBuilder,
+    Monitoring,
+    SecondOptimizer,
+    TaskBatch,
+    Validating,
+    prefetch,
+)
 from voxella.files import own_folder
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
@@ -54,7 +61,7 @@ class Training:
         optimizer: How it learns.
         deepspeed: The ``deepspeed`` block.
         model: Untrained, on the CPU; its forward pass returns named losses, ``total`` among them.
-        maker: Makes batches.
+        builder: Makes batches.
         monitor: Sums what is logged.
         provenance: What a checkpoint must share with this run to be continued.
         checkpoints: Where they are.
@@ -79,7 +86,7 @@ class Training:
     optimizer: Optimizer
     deepspeed: dict[str, Any]
     model: nn.Module
-    maker: Maker
+    builder: BatchBuilder
     monitor: Monitoring
     provenance: Provenance
     checkpoints: Checkpoints
@@ -90,12 +97,12 @@ class Training:
     second: SecondOptimizer | None = None
     rate: Callable[[int], float] | None = None
     rate_key: str = "optimizer.lr"
-    own_order: Order | None = None
-    order: Order = field(init=False)
+    own_order: DataOrder | None = None
+    order: DataOrder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.order = self.own_order or Order(
-            list(self.maker.cases),
+        self.order = self.own_order or DataOrder(
+            list(self.builder.cases),
             seed=self.seed,
             batch_size=int(self.deepspeed["train_batch_size"]),
         )
@@ -106,14 +113,14 @@ class Training:
         length = self.length
         return length.steps if length.steps is not None else self.order.steps(length.epochs or 1)
 
-    def makers(self, first_step: int, accumulation: int) -> Iterator[Callable[[], TaskBatch]]:
+    def builders(self, first_step: int, accumulation: int) -> Iterator[Callable[[], TaskBatch]]:
         """Yield what makes each micro batch of this process, in order."""
         for step in range(first_step, self.total_steps):
             everyone = self.order.step(step)
-            for visits in self.order.micro_batches(
+            for keys in self.order.micro_batches(
                 step, rank=self.ranks.rank, world=self.ranks.world, accumulation=accumulation
             ):
-                yield partial(self.maker.make, visits, global_visits=everyone)
+                yield partial(self.builder.make, keys, global_keys=everyone)
 
 
 @held_back()
@@ -134,7 +141,7 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
         if run.second is not None:
             run.second.load_state_dict(checkpoints.load_second(first))
     accumulation = config["gradient_accumulation_steps"]
-    batches = prefetch(run.makers(first, accumulation))
+    batches = prefetch(run.builders(first, accumulation))
     written = run.run_dir / run.stage / "log.jsonl"
     log = LossLog(written, first_step=first) if ranks.is_main else None
     run.observers.run_start(run.run_dir, run.recipe, run.stage, total, first)
@@ -170,7 +177,6 @@ def train_loop(run: Training) -> tuple[Any, Ema | None]:
             refuse_gradient(norm, step, checkpoints, run.rate_key)
             if ema is not None:
                 ema.update()
-
         scalars: dict[str, float] = {}
         if logged:
             scalars = {**monitor.read(), "lr": rate, **scale.scalars()}
@@ -219,12 +225,11 @@ def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None, Loss
 
 def _seed_layers(seed: int, step: int, rank: int) -> None:
     """Make the randomness inside layers (a plugin's dropout) a function of the step."""
-    # torch refuses what does not fit into 64 bits.
-    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)
+    torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + rank) % 2**63)  # 64 bits at most
 
 
 def _due(step: int, every: int) -> bool:
-    """Tell whether something is due at a step; an interval of 0 means never."""
+    """Return whether something is due at a step; an interval of 0 means never."""
     return every > 0 and step % every == 0
 
 

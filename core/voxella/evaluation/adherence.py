@@ -21,13 +21,13 @@ from voxella.autoencoder.load import AutoencoderPlan
 from voxella.case import Manifest
 from voxella.detection import Detection, Facts
 from voxella.errors import UserError
-from voxella.evaluation.sets import Sets, Subject, probe_for
-from voxella.evaluation.sightings import (
-    Look,
+from voxella.evaluation.detections import (
+    DetectionJob,
     UnknownEdgesError,
-    reconstructed_sightings,
-    sightings,
+    detections,
+    reconstructed_detections,
 )
+from voxella.evaluation.sets import Sets, Subject, probe_for
 from voxella.metrics.adherence import FACTS, LEVELS, Pair, facts_of, no_better_than_chance
 from voxella.metrics.adherence import adherence as agreement
 from voxella.metrics.declared.measured import Measured, reason
@@ -146,7 +146,7 @@ def _reconstructed(
     """Return what the probe finds of the real cases after the autoencoder."""
     facts, channels = facts_of(truths.values()), (asked.channel, asked.count)
     try:
-        seen = reconstructed_sightings(
+        seen = reconstructed_detections(
             probe, asked.autoencoder, trained, real, channels, kept, device
         )
     except UserError as problem:
@@ -212,7 +212,7 @@ def _pairs(
 ) -> tuple[list[Pair], str | None]:
     """Return what is told and seen of each, and a remark where some show nothing."""
     channel, count = asked.channel, asked.count
-    seen = sightings([Look(probe, s, channel, kept, count=count) for s in subjects])
+    seen = detections([DetectionJob(probe, s, channel, kept, count=count) for s in subjects])
     return _told_and_found(subjects, truths, seen), _blind(seen)
 
 

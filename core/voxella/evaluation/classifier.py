@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from voxella.classification.choice import BEST, read_best
+from voxella.classification.best_checkpoint import BEST, read_best
 from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.classification.store import INPUT_SETTINGS
 from voxella.classification.task import ClassifierTask, build_task
@@ -28,7 +28,7 @@ from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.workspace.state import RECORD, DamagedError
 
-__all__ = ["HELD_OUT", "TRAIN_ONE", "KeptClassifier", "kept_classifier"]
+__all__ = ["HELD_OUT", "TRAIN_ONE", "FrozenClassifier", "frozen_classifier"]
 
 TRAIN_ONE = (
     "voxella classify recipes/downstream/real.yaml --out RUN, then "
@@ -41,7 +41,7 @@ _KEY = "evaluate.classifier"
 
 
 @dataclass(frozen=True)
-class KeptClassifier:
+class FrozenClassifier:
     """A finished training.
 
     Attributes:
@@ -127,7 +127,7 @@ class KeptClassifier:
         }
 
 
-def kept_classifier(folder: Path | None, data: Data, prepare: Prepare) -> KeptClassifier | None:
+def frozen_classifier(folder: Path | None, data: Data, prepare: Prepare) -> FrozenClassifier | None:
     """Return the classifier that an evaluation names; None where it names none.
 
     Args:
@@ -150,7 +150,7 @@ def kept_classifier(folder: Path | None, data: Data, prepare: Prepare) -> KeptCl
     return kept
 
 
-def _read(folder: Path) -> KeptClassifier:
+def _read(folder: Path) -> FrozenClassifier:
     wanted = (_RECIPE, _METRICS, RECORD)
     absent = [name for name in wanted if not (folder / name).is_file()]
     if absent:
@@ -162,16 +162,16 @@ def _read(folder: Path) -> KeptClassifier:
         raise UserError(f"{_KEY}: {reason(error)}", remedy=TRAIN_ONE) from None
     if recipe.classify is None:
         raise UserError(f"{_KEY}: {folder / _RECIPE} has no classify block", remedy=TRAIN_ONE)
-    return KeptClassifier(folder, recipe)
+    return FrozenClassifier(folder, recipe)
 
 
-def _misfits(kept: KeptClassifier, data: Data, prepare: Prepare) -> list[str]:
+def _misfits(kept: FrozenClassifier, data: Data, prepare: Prepare) -> list[str]:
     """Say why a classifier cannot judge this experiment's images."""
     problems = []
     if kept.settings.training_set != "real":
         problems.append(
             f"it was trained on {kept.settings.training_set} images, which cannot judge "
-            "synthetic ones; legal: real"
+            "synthetic ones; expected: real"
         )
     for key in ("classes", "sequences"):
         theirs, ours = (", ".join(getattr(one, key)) for one in (kept.recipe.data, data))
@@ -187,7 +187,7 @@ def _misfits(kept: KeptClassifier, data: Data, prepare: Prepare) -> list[str]:
     return problems
 
 
-def _unfinished(kept: KeptClassifier) -> list[str]:
+def _unfinished(kept: FrozenClassifier) -> list[str]:
     absent = [
         str((kept.home(seed) / name).relative_to(kept.folder))
         for seed in kept.seeds

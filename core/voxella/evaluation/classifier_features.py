@@ -1,4 +1,4 @@
-"""What a classifier of real images makes of a case: the features before its answer, and its answer.
+"""What a classifier of real images makes of a case: the features before its prediction, and that.
 
 A case reaches it as in its training: all sequences, with the spacing of their headers, cropped,
 scaled and in half precision.
@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from voxella.classification.store import as_input
 from voxella.classification.task import ClassifierTask
 from voxella.errors import UserError
-from voxella.evaluation.classifier import KeptClassifier
+from voxella.evaluation.classifier import FrozenClassifier
 from voxella.evaluation.sets import Subject
 from voxella.evaluation.volumes import Images
+from voxella.files import sha256_json
 from voxella.metrics.features.network import Plane
 from voxella.recipe.classification import Classify
 
 __all__ = [
-    "ClassifierAnswers",
     "ClassifierFeatures",
-    "classifier_answers",
+    "ClassifierPredictions",
     "classifier_features",
+    "classifier_predictions",
 ]
 
 
@@ -87,7 +88,7 @@ class ClassifierFeatures:
             raise UserError(
                 f"evaluate.classifier: the last linear layer of {self.name} is not given one "
                 f"vector for an image ({[tuple(rows.shape) for rows in given]}): no features",
-                legal="a network that ends in one linear layer over pooled features",
+                expected="a network that ends in one linear layer over pooled features",
                 remedy="--set evaluate.medicalnet=PATH, whose features are then taken",
             )
         return given[0].float().cpu()
@@ -105,7 +106,7 @@ class ClassifierFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierAnswers:
+class ClassifierPredictions:
     """How likely a case is of each class, mean over a classifier's trainings.
 
     Attributes:
@@ -114,14 +115,19 @@ class ClassifierAnswers:
         device: Where they are.
     """
 
-    kept: KeptClassifier
+    kept: FrozenClassifier
     tasks: Sequence[ClassifierTask]
     device: torch.device | str
 
     @property
     def name(self) -> str:
-        """Return the folder of the answers."""
+        """Return the folder of the predictions."""
         return f"{self.kept.name}-answers"
+
+    def identity(self) -> dict[str, list[str]]:
+        """Return what identifies the classifier, and what it has not learnt from."""
+        apart = {split: sorted(cases) for split, cases in self.kept.apart.items()}
+        return {"classifier": [self.fingerprint, sha256_json(apart)]}
 
     @property
     def fingerprint(self) -> str:
@@ -140,7 +146,7 @@ class ClassifierAnswers:
         return (likely[:, -1:] if likely.shape[1] == 2 else likely).float().cpu()
 
 
-def classifier_features(kept: KeptClassifier, device: torch.device | str) -> ClassifierFeatures:
+def classifier_features(kept: FrozenClassifier, device: torch.device | str) -> ClassifierFeatures:
     """Return the features of a classifier's first training.
 
     Raises:
@@ -174,9 +180,11 @@ def classifier_features(kept: KeptClassifier, device: torch.device | str) -> Cla
     return found
 
 
-def classifier_answers(kept: KeptClassifier, device: torch.device | str) -> ClassifierAnswers:
-    """Return the answers of all trainings of a classifier."""
-    return ClassifierAnswers(kept, [kept.load(seed, device) for seed in kept.seeds], device)
+def classifier_predictions(
+    kept: FrozenClassifier, device: torch.device | str
+) -> ClassifierPredictions:
+    """Return the predictions of all trainings of a classifier."""
+    return ClassifierPredictions(kept, [kept.load(seed, device) for seed in kept.seeds], device)
 
 
 @torch.no_grad()

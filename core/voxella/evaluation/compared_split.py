@@ -40,6 +40,6 @@ def compared_split(asked: str | None, made: Sequence[str], split_of: Mapping[str
         f"the synthetic cases are made from other splits than {wanted}, whose real cases they "
         f"would be compared with ({told}), such as {listed(other, 6)}: a distance between mixed "
         "splits has no meaning",
-        legal="synthetic cases made from reports of one split, or one of several by its name",
+        expected="synthetic cases made from reports of one split, or one of several by its name",
         remedy=" or ".join(f"--set evaluate.real_split={split}" for split in sorted(found)),
     )

@@ -1,4 +1,4 @@
-"""KID and FID of every feature network, each with the real-against-real floor."""
+"""KID and FID of every feature network, each with the real-vs-real baseline."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from voxella.evaluation.draws import Drawn, require_floor
+from voxella.evaluation.draws import Drawn, require_baseline
 from voxella.evaluation.sets import Sets
 from voxella.metrics.declared.contract import Features
 from voxella.metrics.declared.measured import Measured, attempt
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.frechet import frechet_estimate, frechet_floor
+from voxella.metrics.frechet import frechet_baseline, frechet_estimate
 from voxella.metrics.kernel import (
     PatientKernels,
+    patient_kernel_baseline,
     patient_kernel_estimate,
-    patient_kernel_floor,
     patient_kernels,
 )
 from voxella.metrics.vectors import VectorSet
@@ -55,8 +55,8 @@ class _Comparison:
         level = self.settings.level
         return patient_kernel_estimate(self.kernels, paired=self.sets.paired, level=level)
 
-    def kid_floor(self, name: str) -> Estimate:
-        return patient_kernel_floor(
+    def kid_baseline(self, name: str) -> Estimate:
+        return patient_kernel_baseline(
             self.kernels,
             seed=self.seed,
             name=name,
@@ -78,9 +78,9 @@ class _Comparison:
             drawn=self.drawn.interval,
         )
 
-    def fid_floor(self, name: str) -> Estimate:
-        require_floor(self.features.real)
-        return frechet_floor(
+    def fid_baseline(self, name: str) -> Estimate:
+        require_baseline(self.features.real)
+        return frechet_baseline(
             self.features.real,
             seed=self.seed,
             name=name,
@@ -88,7 +88,7 @@ class _Comparison:
             size=self.sets.floor_size,
             level=self.settings.level,
             device=self.device,
-            drawn=self.drawn.floor,
+            drawn=self.drawn.baseline,
         )
 
     def measured(
@@ -127,8 +127,8 @@ def distances(
     kid, fid = f"kid_{kind}", f"fid_{kind}"
     compared = _Comparison(settings, seed, sets, features, device, drawn[fid])
     return {
-        kid: compared.measured(kid, compared.kid, compared.kid_floor),
-        fid: compared.measured(fid, compared.fid, compared.fid_floor),
+        kid: compared.measured(kid, compared.kid, compared.kid_baseline),
+        fid: compared.measured(fid, compared.fid, compared.fid_baseline),
     }
 
 

@@ -14,7 +14,7 @@ from voxella.errors import UserError
 from voxella.evaluation.extractors import EDGES
 from voxella.evaluation.sets import Sets, Subject
 from voxella.evaluation.volumes import read_subject
-from voxella.metrics.bootstrap import real_floor
+from voxella.metrics.bootstrap import real_baseline
 from voxella.metrics.coverage import coverage_estimates, membership
 from voxella.metrics.declared.contract import Features
 from voxella.metrics.declared.measured import Measured, attempt, reason
@@ -57,7 +57,7 @@ def coverage(
     statistic = _membership_statistic(real, device)
 
     def floor(metric: str) -> Estimate:
-        return real_floor(
+        return real_baseline(
             lambda first, second: statistic(metric, first, second),
             real.patients,
             seed=seed,
@@ -117,7 +117,7 @@ def _rows(vectors: VectorSet, rows: Rows) -> VectorSet:
 def diversity(
     settings: Evaluate, seed: int, sets: Sets, channels: slice, device: torch.device
 ) -> Measured:
-    """Return ``ms_ssim``: of synthetic pairs, with that of as many real pairs as its floor."""
+    """Return ``ms_ssim``: of synthetic pairs, with that of as many real pairs as its baseline."""
 
     def measured(subjects: Sequence[Subject], name: str) -> Estimate:
         by_id = {subject.id: subject for subject in subjects}
@@ -183,7 +183,7 @@ def histogram_distance(
         level=settings.level,
     )
     floor = attempt(
-        lambda: real_floor(
+        lambda: real_baseline(
             between,
             real.patients,
             repeats=settings.floor_halves,

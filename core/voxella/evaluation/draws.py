@@ -1,6 +1,6 @@
 """FID on draws of patients, shared between the processes of a job.
 
-An interval is made of hundreds of draws, a floor of some splits. Which patients a draw holds
+An interval is made of hundreds of draws, a baseline of some splits. Which patients a draw holds
 follows from (seed, name, number of the draw). Blocks of draws are dealt to the processes, each
 block whole, so that no result depends on how many there are.
 """
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.evaluation.networks import kind_of
 from voxella.evaluation.plan import Plan
 from voxella.evaluation.sets import Sets
-from voxella.metrics.bootstrap import floor_draws, replicate_draws
+from voxella.metrics.bootstrap import baseline_draws, replicate_draws
 from voxella.metrics.frechet import require_covariances
 from voxella.metrics.frechet_draws import draws_in_a_block, frechet_values
 from voxella.metrics.resampling import Rows
@@ -27,12 +27,12 @@ from voxella.progress import Steps
 from voxella.ranks import Ranks
 from voxella.recipe.evaluation import Evaluate
 
-__all__ = ["Drawn", "drawn_distances", "require_floor", "shared_values"]
+__all__ = ["Drawn", "drawn_distances", "require_baseline", "shared_values"]
 
 Values = NDArray[np.float64]
 
 # Patients: either half needs a covariance.
-_SMALLEST_FLOOR = 4
+_SMALLEST_BASELINE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +41,11 @@ class Drawn:
 
     Attributes:
         interval: By replicate of the bootstrap; None where there is no FID, or no interval.
-        floor: By split of the real cases; None where there are too few.
+        baseline: By split of the real cases; None where there are too few.
     """
 
     interval: Values | None
-    floor: Values | None
+    baseline: Values | None
 
 
 def drawn_distances(settings: Evaluate, seed: int, plan: Plan, ranks: Ranks) -> dict[str, Drawn]:
@@ -64,12 +64,12 @@ def drawn_distances(settings: Evaluate, seed: int, plan: Plan, ranks: Ranks) -> 
         real, synthetic = plan.vectors(extractor)
         name = f"fid_{kind_of(network)}"
         draws = _interval_draws(settings, seed, plan.sets, name, real, synthetic)
-        splits = _floor_draws(settings, seed, plan.sets, name, real)
+        splits = _baseline_draws(settings, seed, plan.sets, name, real)
         values = [
             None if rows is None else shared_values(real, other, rows, count, ranks, what=what)
             for other, rows, count, what in (
                 (synthetic, draws, settings.fid_bootstrap, f"evaluate: draws of {name}"),
-                (real, splits, settings.floor_halves, f"evaluate: floor of {name}"),
+                (real, splits, settings.floor_halves, f"evaluate: baseline of {name}"),
             )
         ]
         found[name] = Drawn(*values)
@@ -107,22 +107,22 @@ def shared_values(
             advance=steps.advance,
         )
     values = np.empty(count)
-    for rank, part in enumerate(gathered(own.tolist())):
+    for rank, part in enumerate(all_gather_object(own.tolist())):
         values[whose == rank] = part
     return values
 
 
-def require_floor(real: VectorSet) -> None:
+def require_baseline(real: VectorSet) -> None:
     """Refuse real cases that make no two sets of which each has a covariance.
 
     Raises:
         UserError: There are too few patients.
     """
     patients = len(set(real.patients))
-    if patients < _SMALLEST_FLOOR:
+    if patients < _SMALLEST_BASELINE:
         raise UserError(
             f"{patients} real patients make no two sets to compare",
-            legal=f"{_SMALLEST_FLOOR} and more",
+            expected=f"{_SMALLEST_BASELINE} and more",
         )
 
 
@@ -148,12 +148,12 @@ def _interval_draws(
         return None
 
 
-def _floor_draws(
+def _baseline_draws(
     settings: Evaluate, seed: int, sets: Sets, name: str, real: VectorSet
 ) -> Iterable[Sequence[Rows]] | None:
     repeats, size = settings.floor_halves, sets.floor_size
     try:
-        require_floor(real)
-        return floor_draws(real.patients, seed=seed, name=name, repeats=repeats, size=size)
+        require_baseline(real)
+        return baseline_draws(real.patients, seed=seed, name=name, repeats=repeats, size=size)
     except UserError:
         return None

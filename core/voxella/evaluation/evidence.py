@@ -103,7 +103,7 @@ class SampleEvidence:
 
     @property
     def paired(self) -> bool:
-        """Tell whether synthetic and real cases have the same patients."""
+        """Return whether synthetic and real cases have the same patients."""
         return self.sets.paired
 
     @property

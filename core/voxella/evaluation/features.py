@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.evaluation.extractors import Extractor
 from voxella.evaluation.sets import Subject
@@ -66,7 +66,7 @@ class FeatureStore:
         return self.folder / extractor.name / f"{key[:32]}.safetensors"
 
     def has(self, extractor: Extractor, subject: Subject) -> bool:
-        """Tell whether the rows are there."""
+        """Return whether the rows are there."""
         return self.path(extractor, subject).is_file()
 
     def write(self, extractor: Extractor, subject: Subject, rows: Tensor) -> None:
@@ -128,7 +128,7 @@ def extract_all(wanted: Sequence[Wanted], ranks: Ranks) -> None:
         for item, lacking in todo:
             problems += _look(item, lacking)
             steps.advance()
-    found = gathered(problems)
+    found = all_gather_object(problems)
     refuse_together([line for lines in found for line in lines], len(wanted))
 
 

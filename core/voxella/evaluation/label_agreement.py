@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from voxella.evaluation.classifier import HELD_OUT, KeptClassifier
-from voxella.evaluation.classifier_features import ClassifierAnswers
+from voxella.evaluation.classifier import HELD_OUT, FrozenClassifier
+from voxella.evaluation.classifier_features import ClassifierPredictions
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.sets import Sets, Subject
 from voxella.metrics.declared.measured import Measured
@@ -30,7 +30,7 @@ NAMES = ("accuracy", "auc", "sensitivity", "specificity")
 
 
 def held_out(
-    classes: list[str], kept: KeptClassifier, sets: Sets
+    classes: list[str], kept: FrozenClassifier, sets: Sets
 ) -> tuple[list[Subject], str | None]:
     """Return labelled real cases that the classifier has not learnt from, and of which split.
 
@@ -50,7 +50,7 @@ def label_agreement(
     settings: Evaluate,
     seed: int,
     sets: Sets,
-    answers: ClassifierAnswers,
+    classifier: ClassifierPredictions,
     real: FeatureStore,
     made: FeatureStore,
 ) -> dict[str, Measured]:
@@ -61,17 +61,17 @@ def label_agreement(
         settings: How sure the numbers are to be.
         seed: Of every draw.
         sets: Who takes part.
-        answers: The classifier.
-        real: Holds its answers on held-out real cases.
+        classifier: The classifier.
+        real: Holds its predictions on held-out real cases.
         made: On synthetic cases.
     """
-    known, split = held_out(data.classes, answers.kept, sets)
-    best_of = _answered(data, known, answers, real)
+    known, split = held_out(data.classes, classifier.kept, sets)
+    best_of = _predictions(data, known, classifier, real)
     best = _numbers(settings, seed, best_of, f"adherence_label/real/{split}", _NOTHING_KNOWN)
     chosen = "these are val cases, which have chosen its epoch" if split == "val" else None
     best = {name: replace(one, note=joined(chosen, one.note)) for name, one in best.items()}
     labelled = [s for s in sets.synthetic if s.case.label in data.classes]
-    asked = _answered(data, labelled, answers, made)
+    asked = _predictions(data, labelled, classifier, made)
     refusal = no_better_than_chance(best_of, best["auc"], str(split))
     found = (
         _numbers(settings, seed, asked, f"adherence_label/{sets.split}", _NOTHING_ASKED)
@@ -80,12 +80,12 @@ def label_agreement(
             NAMES, Estimate.undefined(len(labelled), refusal, level=best["auc"].level)
         )
     )
-    remark = joined(_unlabelled(sets, labelled), chosen and f"floor: {chosen}")
+    remark = joined(_unlabelled(sets, labelled), chosen and f"baseline: {chosen}")
     return {
         f"adherence_label_{name}": Measured(
             replace(one, note=joined(one.note, remark)),
             sets.split,
-            network=answers.kept.name,
+            network=classifier.kept.name,
             floor=best[name],
         )
         for name, one in found.items()
@@ -95,7 +95,7 @@ def label_agreement(
 def no_better_than_chance(
     known: Predictions | ClassPredictions | None, auc: Estimate, split: str
 ) -> str | None:
-    """Return why a classifier's answers carry no number, or None.
+    """Return why a classifier's predictions carry no number, or None.
 
     Its AUC's interval on real cases has to lie above 0.5. Where it separates the classes without
     error DeLong's interval does not exist (and a bootstrap's has no width): then chance has to be
@@ -145,13 +145,13 @@ _NOTHING_KNOWN = (
 _NOTHING_ASKED = "no synthetic case has a label of the recipe's classes"
 
 
-def _answered(
-    data: Data, subjects: Sequence[Subject], answers: ClassifierAnswers, store: FeatureStore
+def _predictions(
+    data: Data, subjects: Sequence[Subject], classifier: ClassifierPredictions, store: FeatureStore
 ) -> Predictions | ClassPredictions | None:
     """Return what the classifier said of labelled cases; None where there are none."""
     if not subjects:
         return None
-    rows = [store.read(answers, subject)[0].double().tolist() for subject in subjects]
+    rows = [store.read(classifier, subject)[0].double().tolist() for subject in subjects]
     return predictions_of(
         data.classes,
         data.positive_class,

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from voxella.errors import UserError
-from voxella.evaluation.classifier import kept_classifier
+from voxella.evaluation.classifier import frozen_classifier
 from voxella.evaluation.classifier_features import (
     ClassifierFeatures,
-    classifier_answers,
     classifier_features,
+    classifier_predictions,
 )
 from voxella.evaluation.extractors import Extractor, OneSequence
 from voxella.files import sha256_file
@@ -86,10 +86,10 @@ def _wrong_settings(settings: Evaluate, sequences: list[str]) -> UserError | Non
 
 def _wrong_classifier(settings: Evaluate, data: Data, prepare: Prepare) -> UserError | None:
     try:
-        kept = kept_classifier(settings.classifier, data, prepare)
+        kept = frozen_classifier(settings.classifier, data, prepare)
         if kept is not None:
             # Building and reading them takes seconds; to learn it at the end would take hours.
-            classifier_answers(kept, "cpu")
+            classifier_predictions(kept, "cpu")
             if _gives_features(settings, prepare):
                 classifier_features(kept, "cpu")
     except UserError as problem:
@@ -141,7 +141,7 @@ def networks_of(
     """
     _refuse(_wrong_settings(settings, data.sequences), _wrong_classifier(settings, data, prepare))
     networks: list[Network] = [*feature_networks(settings, data, prepare, device)]
-    kept = kept_classifier(settings.classifier, data, prepare)
+    kept = frozen_classifier(settings.classifier, data, prepare)
     if kept is not None and _gives_features(settings, prepare):
         networks[0] = classifier_features(kept, device)
     return networks
@@ -181,7 +181,7 @@ def told(networks: Sequence[Network]) -> list[dict[str, Any]]:
 
 
 def _gives_features(settings: Evaluate, prepare: Prepare) -> bool:
-    """Tell whether a classifier stands in for the paper's network of volumes."""
+    """Return whether a classifier stands in for the paper's network of volumes."""
     return settings.medicalnet is None and len(prepare.size) == len(PLANES)
 
 

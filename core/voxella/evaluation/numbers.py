@@ -12,7 +12,7 @@ from voxella.evaluation.networks import Network, kind_of
 from voxella.metrics.declared.lookup import Chosen
 from voxella.metrics.declared.measured import Measured, remarked
 from voxella.metrics.declared.measuring import attempt_all
-from voxella.progress import say
+from voxella.progress import print_line
 
 __all__ = ["Numbers", "all_numbers", "asked_networks", "needs_of", "share_work"]
 
@@ -65,7 +65,7 @@ def all_numbers(evidence: SampleEvidence, metrics: Iterable[Chosen]) -> Numbers:
     found = Numbers(facts=evidence.facts)
     remarks = _remarks(evidence)
     for one in metrics:
-        say(f"evaluate: {one.name.replace('_', ' ')}")
+        print_line(f"evaluate: {one.name.replace('_', ' ')}")
         measured = attempt_all(
             one,
             evidence.given_to(one),

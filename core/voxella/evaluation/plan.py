@@ -11,11 +11,11 @@ from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.cache.latents import LatentCache
 from voxella.errors import UserError
-from voxella.evaluation.classifier_features import ClassifierAnswers
-from voxella.evaluation.copies import Space
+from voxella.evaluation.classifier_features import ClassifierPredictions
 from voxella.evaluation.extractors import Extractor, Histogram, LatentMean, Thumbnail, pooled
 from voxella.evaluation.features import FeatureStore, Wanted
 from voxella.evaluation.label_agreement import held_out
+from voxella.evaluation.memorisation import Space
 from voxella.evaluation.networks import Network, seen_by
 from voxella.evaluation.sets import Sets, Subject
 from voxella.metrics.declared.contract import NEEDS
@@ -48,7 +48,7 @@ class Plan:
         synthetic_store: Rows of the run's own volumes.
         channel: The first of the sequence that the networks see.
         count: How many it has: 1, or 3 in colours.
-        answers: What a classifier says of a case; None where the recipe names none.
+        classifier: What a classifier says of a case; None where the recipe names none.
         asked: Real cases that it is asked about.
     """
 
@@ -61,7 +61,7 @@ class Plan:
     synthetic_store: FeatureStore
     channel: int
     count: int = 1
-    answers: ClassifierAnswers | None = None
+    classifier: ClassifierPredictions | None = None
     asked: frozenset[str] = frozenset()
 
     def wanted(self) -> list[Wanted]:
@@ -70,7 +70,7 @@ class Plan:
         compared: tuple[Extractor, ...] = (*(e for _, e in self.networks), *counted)
         apart = [e for e in (self.image,) if not isinstance(e, str)]
         encoded = [] if isinstance(self.latent, str) else [self.latent[0]]
-        said = [] if self.answers is None else [self.answers]
+        said = [] if self.classifier is None else [self.classifier]
         in_real = {subject.id for subject in self.sets.real}
         in_synthetic = {subject.id for subject in self.sets.synthetic}
         real = {
@@ -140,7 +140,7 @@ def make_plan(
     sets: Sets,
     networks: Sequence[Network],
     ranks: Ranks,
-    answers: ClassifierAnswers | None = None,
+    classifier: ClassifierPredictions | None = None,
     needs: frozenset[str] = frozenset(NEEDS),
 ) -> Plan:
     """Return the plan of one data set; collective, and the same on every process.
@@ -151,10 +151,10 @@ def make_plan(
         sets: Who takes part.
         networks: Those whose features are needed.
         ranks: The processes.
-        answers: A classifier that is asked about the volumes.
+        classifier: A classifier that is asked about the volumes.
         needs: What the metrics need, as :data:`voxella.metrics.declared.contract.NEEDS` names it.
     """
-    asked = [] if answers is None else held_out(recipe.data.classes, answers.kept, sets)[0]
+    asked = [] if classifier is None else held_out(recipe.data.classes, classifier.kept, sets)[0]
     sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
     channel, count = recipe.channels[sequence].start, recipe.prepare.channels_of(sequence)
     why_not = None if sets.unseen else _NO_UNSEEN
@@ -170,7 +170,7 @@ def make_plan(
         FeatureStore(folders.evaluation / _FEATURES),
         channel,
         count,
-        answers,
+        classifier,
         frozenset(subject.id for subject in asked),
     )
 

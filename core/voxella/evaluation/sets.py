@@ -94,7 +94,7 @@ class Sets:
 
     @property
     def floor_size(self) -> int | None:
-        """Return the patients of either half of a floor; None, half of all, where N asks more."""
+        """Return the patients of either half of a baseline; None: half of all, as N asks more."""
         real, synthetic = ({s.group for s in side} for side in (self.real, self.synthetic))
         size = min(len(real), len(synthetic))
         return size if 2 * size <= len(real) else None
@@ -140,12 +140,12 @@ def read_sets(
             none of them from the one asked for, they lack a sequence or an image, or are none; the
             split has no real case.
     """
-    twins = read_synthetic(samples, prepared)
-    refuse_unfit(settings.sequences, twins)
+    counterparts = read_synthetic(samples, prepared)
+    refuse_unfit(settings.sequences, counterparts)
     known = {case.id: case for case in prepared}
-    split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in twins}
+    split_of: dict[str, str] = {c.id: (_source(c, known) or c).split for c in counterparts}
     split = compared_split(settings.real_split, settings.made_from, split_of)
-    files = {case.id: _images(settings, twins, case) for case in twins}
+    files = {case.id: _images(settings, counterparts, case) for case in counterparts}
     foreign = [c for c in prepared if not c.extra.get("prepared_sha256")]
     unhashed = [path for case in foreign for path in _there(_images(settings, prepared, case))]
     hashed = [path for paths in files.values() for path in _there(paths)]
@@ -164,8 +164,8 @@ def read_sets(
     unseen_split = next((name for name in ("test", "val") if by_split[name]), None)
     usual = _range([subject.case for subject in real])
     generated = [
-        _twin(settings, case, files[case.id], hashes, known, usual)
-        for case in sorted(twins, key=_id)
+        _counterpart(settings, case, files[case.id], hashes, known, usual)
+        for case in sorted(counterparts, key=_id)
     ]
     synthetic = [subject for subject in generated if split_of[subject.id] == split]
     return Sets(
@@ -207,7 +207,7 @@ def _maker(
     return make
 
 
-def _twin(
+def _counterpart(
     settings: SetSettings,
     case: Case,
     paths: tuple[Path | None, ...],

@@ -12,13 +12,13 @@ from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.check.synthetic_sets import data_sets_in
 from voxella.data.gate import hold, judge, require_gate
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
-from voxella.evaluation.classifier import kept_classifier
-from voxella.evaluation.classifier_features import ClassifierAnswers, classifier_answers
-from voxella.evaluation.copies import SPACES
+from voxella.evaluation.classifier import frozen_classifier
+from voxella.evaluation.classifier_features import ClassifierPredictions, classifier_predictions
 from voxella.evaluation.evidence import SampleEvidence
 from voxella.evaluation.features import extract_all
+from voxella.evaluation.memorisation import SPACES
 from voxella.evaluation.networks import Network, networks_of
 from voxella.evaluation.numbers import all_numbers, asked_networks, needs_of, share_work
 from voxella.evaluation.plan import make_plan
@@ -28,7 +28,7 @@ from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results
 from voxella.metrics.declared.lookup import Chosen, chosen_metrics, identity_of
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.sampling.stage import variants
@@ -57,11 +57,11 @@ class _DataSet:
 
 
 @dataclass(frozen=True)
-class _Eyes:
+class _Evaluators:
     """What looks at volumes, networks and a classifier that is asked, and for which metrics."""
 
     networks: list[Network]
-    answers: ClassifierAnswers | None
+    classifier: ClassifierPredictions | None
     metrics: list[Chosen]
 
 
@@ -90,17 +90,17 @@ def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     metrics = chosen_metrics(settings.metrics)
     networks = asked_networks(networks_of(settings, data, prepare, ranks.device), needs_of(metrics))
     named = settings.classifier if "classifier" in needs_of(metrics) else None
-    kept = kept_classifier(named, data, prepare)
-    answers = None if kept is None else classifier_answers(kept, ranks.device)
-    eyes = _Eyes(networks, answers, metrics)
+    kept = frozen_classifier(named, data, prepare)
+    classifier = None if kept is None else classifier_predictions(kept, ranks.device)
+    evaluators = _Evaluators(networks, classifier, metrics)
     prepared = Manifest.read(folders.prepared)
     held_back: list[UserError] = []
     for data_set in _data_sets(recipe, folders, samples):
         if ranks.is_main and settings.gate is not None:
             hold(data_set.samples, settings.gate)
         sets = read_sets(SetSettings.of(data_set.recipe), prepared, data_set.samples, ranks)
-        _measure(data_set, folders, sets, eyes, ranks)
-        problem = agreed(_judged(data_set, sets) if ranks.is_main else None)
+        _measure(data_set, folders, sets, evaluators, ranks)
+        problem = broadcast_object(_judged(data_set, sets) if ranks.is_main else None)
         held_back += [problem] if problem is not None else []
     if held_back:
         raise UserError("\n".join(str(problem) for problem in held_back))
@@ -119,30 +119,34 @@ def _data_sets(recipe: Recipe, folders: Folders, samples: Path | None) -> Iterat
         yield _DataSet(recipe, folder, folders.evaluation / name, name, own=False)
 
 
-def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, ranks: Ranks) -> None:
+def _measure(
+    data_set: _DataSet, folders: Folders, sets: Sets, evaluators: _Evaluators, ranks: Ranks
+) -> None:
     """Measure one data set, unless that is done; collective."""
     recipe, out = data_set.recipe, data_set.out
-    record = StageRecord(out, "evaluate", _inputs(data_set, folders, sets, eyes))
+    record = StageRecord(out, "evaluate", _inputs(data_set, folders, sets, evaluators))
     known = read_metrics(out)
-    current = agreed(record.is_current() and known is not None)
+    current = broadcast_object(record.is_current() and known is not None)
     barrier()  # No process may still be looking when another begins to write.
     if current:
-        say(f"evaluate: up to date, {out}", quiet=not ranks.is_main)
+        print_line(f"evaluate: up to date, {out}", quiet=not ranks.is_main)
     else:
         if ranks.is_main:
             record.invalidate()
-        needs = needs_of(eyes.metrics)
-        plan = make_plan(recipe, folders, sets, eyes.networks, ranks, eyes.answers, needs)
+        needs = needs_of(evaluators.metrics)
+        plan = make_plan(
+            recipe, folders, sets, evaluators.networks, ranks, evaluators.classifier, needs
+        )
         extract_all(plan.wanted(), ranks)
         evidence = SampleEvidence(recipe, folders, plan, out, ranks, data_set.own)
-        share_work(evidence, eyes.metrics)
+        share_work(evidence, evaluators.metrics)
         if ranks.is_main:
-            numbers = all_numbers(evidence, eyes.metrics)
+            numbers = all_numbers(evidence, evaluators.metrics)
             known = write_metrics(
                 out,
                 sets,
                 data_set.samples,
-                eyes.networks,
+                evaluators.networks,
                 numbers,
                 recipe=recipe.name,
                 sequence=recipe.evaluate.sequence or recipe.data.sequences[0],
@@ -164,7 +168,9 @@ def _measure(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes, rank
         )
 
 
-def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> dict[str, Any]:
+def _inputs(
+    data_set: _DataSet, folders: Folders, sets: Sets, evaluators: _Evaluators
+) -> dict[str, Any]:
     recipe = data_set.recipe
     settings = recipe.evaluate.model_dump(mode="json", exclude=_NOT_OF_A_NUMBER)
     real = [
@@ -180,23 +186,15 @@ def _inputs(data_set: _DataSet, folders: Folders, sets: Sets, eyes: _Eyes) -> di
         "classes": recipe.data.classes,
         **recipe.data.named_positive,
         "sampler": [recipe.sample.sampler, recipe.sample.steps],
-        "networks": [network.fingerprint for network in eyes.networks],
+        "networks": [network.fingerprint for network in evaluators.networks],
         "detector": None if probe is None else probe.fingerprint,
         "synthetic": sha256_json([(s.content, s.case.hashed()) for s in sets.generated]),
         "real": sha256_json([real, training, sets.split, sets.unseen_split]),
         "paper": None if recipe.paper is None else recipe.paper.model_dump(),
         **_caches(data_set, folders),
-        **_classifier(eyes.answers),
-        **identity_of(recipe.evaluate.metrics, eyes.metrics),
+        **({} if evaluators.classifier is None else evaluators.classifier.identity()),
+        **identity_of(recipe.evaluate.metrics, evaluators.metrics),
     }
-
-
-def _classifier(answers: ClassifierAnswers | None) -> dict[str, Any]:
-    """Return what identifies the classifier, and what it has not learnt from."""
-    if answers is None:
-        return {}
-    apart = {split: sorted(cases) for split, cases in answers.kept.apart.items()}
-    return {"classifier": [answers.fingerprint, sha256_json(apart)]}
 
 
 def _caches(data_set: _DataSet, folders: Folders) -> dict[str, str | None]:
@@ -225,7 +223,7 @@ def _judged(data_set: _DataSet, sets: Sets) -> UserError | None:
     shares = {space: _share(metrics, space) for space in SPACES}
     passed = judge(Manifest.read(data_set.samples), limit, shares, sets.hashes)
     if passed:
-        say(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")
+        print_line(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")
         return None
     try:
         require_gate(data_set.samples)

@@ -1,4 +1,4 @@
-"""An evaluation as a table on the terminal, each number with its interval, N, split and floor."""
+"""An evaluation as a table on the terminal: each number's interval, N, split and baseline."""
 
 from __future__ import annotations
 

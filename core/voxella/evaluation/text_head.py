@@ -32,12 +32,12 @@ from voxella.recipe.sampling import Sample
 from voxella.workspace.folders import Folders
 
 __all__ = [
-    "HeadAnswer",
-    "answered",
-    "answers_of_samples",
-    "answers_of_unseen",
+    "HeadPrediction",
+    "as_predictions",
+    "predictions_of_samples",
+    "predictions_of_unseen",
     "text_head",
-    "unanswered",
+    "without_predictions",
 ]
 
 # Keys of the numbers, after "text_".
@@ -46,7 +46,7 @@ _WITH_REPORT = "_with_report"
 
 
 @dataclass(frozen=True)
-class HeadAnswer:
+class HeadPrediction:
     """What the head said of one report.
 
     Attributes:
@@ -64,12 +64,12 @@ class HeadAnswer:
     has_report: bool
 
 
-def answers_of_samples(classes: list[str], sets: Sets) -> list[HeadAnswer] | str:
-    """Return the head's answers kept with the synthetic cases, one a report; or why none are.
+def predictions_of_samples(classes: list[str], sets: Sets) -> list[HeadPrediction] | str:
+    """Return the head's predictions kept with the synthetic cases, one a report; or why none are.
 
     Of several volumes of one report the first counts: the head saw the same report each time.
     """
-    found: dict[str, HeadAnswer] = {}
+    found: dict[str, HeadPrediction] = {}
     answered = 0
     for subject in sets.synthetic:
         extra = subject.case.extra
@@ -82,7 +82,7 @@ def answers_of_samples(classes: list[str], sets: Sets) -> list[HeadAnswer] | str
         # A class that is not there is refused with the numbers that need it.
         likely = tuple(float(shares.get(name, math.nan)) for name in classes)
         label = str(subject.case.label)
-        found[key] = HeadAnswer(key, subject.group, label, likely, has_report)
+        found[key] = HeadPrediction(key, subject.group, label, likely, has_report)
     if not answered:
         return "the synthetic cases carry no class probabilities: the model has no text head"
     if not found:
@@ -94,7 +94,7 @@ def text_head(
     data: Data,
     settings: Evaluate,
     seed: int,
-    answers: Sequence[HeadAnswer],
+    predicted: Sequence[HeadPrediction],
     split: str,
     suffix: str = "",
 ) -> tuple[dict[str, Measured], dict[str, Any], dict[str, Any]]:
@@ -107,7 +107,7 @@ def text_head(
         data: Names the classes, and a positive one where there is one.
         settings: How sure the numbers are to be.
         seed: Of every draw.
-        answers: At least one.
+        predicted: At least one.
         split: Of the reports.
         suffix: Set apart from the same numbers of other reports, such as ``_heldout``.
     """
@@ -115,13 +115,13 @@ def text_head(
     curves: dict[str, Any] = {}
     by_class: dict[str, Any] = {}
     for end, chosen in (
-        (suffix, list(answers)),
-        (suffix + _WITH_REPORT, [answer for answer in answers if answer.has_report]),
+        (suffix, list(predicted)),
+        (suffix + _WITH_REPORT, [prediction for prediction in predicted if prediction.has_report]),
     ):
         if not chosen:
-            found |= unanswered(settings.level, "no case has a report", split, end)
+            found |= without_predictions(settings.level, "no case has a report", split, end)
             continue
-        predictions = answered(data, chosen)
+        predictions = as_predictions(data, chosen)
         name, replicates, level = f"text{end}/{split}", settings.bootstrap, settings.level
         estimates = prediction_metrics(
             predictions, seed=seed, name=name, replicates=replicates, level=level
@@ -135,8 +135,10 @@ def text_head(
     return found, curves, by_class
 
 
-def answered(data: Data, answers: Sequence[HeadAnswer]) -> Predictions | ClassPredictions:
-    """Return answers as predictions: of the positive class, or of every class.
+def as_predictions(
+    data: Data, predicted: Sequence[HeadPrediction]
+) -> Predictions | ClassPredictions:
+    """Return the head's predictions together: of the positive class, or of every class.
 
     Raises:
         UserError: A probability is none.
@@ -144,10 +146,10 @@ def answered(data: Data, answers: Sequence[HeadAnswer]) -> Predictions | ClassPr
     return predictions_of(
         data.classes,
         data.positive_class,
-        [answer.case_id for answer in answers],
-        [answer.label for answer in answers],
-        [answer.probabilities for answer in answers],
-        patients=[answer.patient for answer in answers],
+        [prediction.case_id for prediction in predicted],
+        [prediction.label for prediction in predicted],
+        [prediction.probabilities for prediction in predicted],
+        patients=[prediction.patient for prediction in predicted],
     )
 
 
@@ -159,13 +161,13 @@ def _each(predictions: Predictions | ClassPredictions) -> dict[str, Predictions]
     return {f"/{name}": predictions.against_rest(place) for place, name in names}
 
 
-def unanswered(level: float, why: str, split: str, suffix: str) -> dict[str, Measured]:
+def without_predictions(level: float, why: str, split: str, suffix: str) -> dict[str, Measured]:
     """Return ``text_*`` without values, and the reason."""
     nothing = Estimate.undefined(0, why, level=level)
     return {f"text_{name}{suffix}": Measured(nothing, split) for name in _KEYS}
 
 
-def answers_of_unseen(
+def predictions_of_unseen(
     data: Data,
     text: Text | None,
     sample: Sample,
@@ -173,7 +175,7 @@ def answers_of_unseen(
     folders: Folders,
     sets: Sets,
     device: torch.device,
-) -> list[HeadAnswer] | str:
+) -> list[HeadPrediction] | str:
     """Return what the run's model says of the unseen split's reports; or why it says nothing.
 
     As in sampling the head is asked at the sampler's last timestep; the label is withheld.
@@ -211,7 +213,7 @@ def _asked(
     text: TextCache,
     subjects: Iterable[Subject],
     device: torch.device,
-) -> Iterable[HeadAnswer]:
+) -> Iterable[HeadPrediction]:
     last = make_sampler(sample.sampler, model.schedule, sample.steps).moves[-1].t
     timestep = torch.tensor([last], device=device)
     for subject in subjects:
@@ -229,4 +231,4 @@ def _asked(
             return
         likely = tuple(logits.float().softmax(dim=1)[0].tolist())
         label = str(subject.case.label)
-        yield HeadAnswer(subject.id, subject.group, label, likely, has_report)
+        yield HeadPrediction(subject.id, subject.group, label, likely, has_report)

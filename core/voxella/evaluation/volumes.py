@@ -83,7 +83,7 @@ def refuse_together(problems: Iterable[str], cases: int) -> None:
     raise UserError(
         f"{len(lines)} of {cases} cases cannot be evaluated:\n  "
         + "\n  ".join([*lines[:_SHOWN], *more]),
-        legal="volumes on the prepared grid, finite, in [0, 1] after division by the manifest's "
+        expected="volumes on the prepared grid, finite, in [0, 1] after division by the manifest's "
         "int16_scale",
         remedy="rm volumes that cannot be read, then voxella sample RECIPE makes them again; of "
         "another grid: voxella sample RECIPE --set sample.space=prepared (into a fresh run folder)",

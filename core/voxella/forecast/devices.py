@@ -87,7 +87,7 @@ def _peak(wanted: str, asked: str | None) -> float:
     close = nearest(wanted, DEVICES)
     raise UserError(
         f"the speed of {asked} is not known",
-        legal=f"{', '.join(DEVICES)}, or a device that bench/train_step.py has measured",
+        expected=f"{', '.join(DEVICES)}, or a device that bench/train_step.py has measured",
         remedy=None if close is None else f"--device '{close}'",
     )
 

@@ -106,12 +106,12 @@ class Forecast:
 
 
 def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: int = 1) -> Forecast:
-    """Reckon with a study; nothing is run and nothing is written.
+    """Estimate what a study takes; nothing is run and nothing is written.
 
     Args:
         plan: The study.
         speed: Of the device.
-        cases: Training cases to reckon with; None: what the data say.
+        cases: Training cases to estimate for; None: what the data say.
         processes: GPUs that share a model.
 
     Raises:
@@ -187,7 +187,7 @@ def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
     settings = step.recipe.classify
     assert settings is not None, "the plan has looked"
     counted = count_classifier(settings, step.recipe.image_channels, len(step.recipe.data.classes))
-    # Whatever else is sampled, it learns from twins of training cases.
+    # Whatever else is sampled, it learns from counterparts of training cases.
     steps = classifier_steps(settings, cases, sampled(step.recipe.sample, cases, ("train",)))
     if counted is None:
         return StepForecast(step, None, steps, 0, None, None, None, 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 from voxella.forecast.forecast import Forecast, StepForecast
-from voxella.progress import say
-from voxella.study.claims import contests
+from voxella.progress import print_line
+from voxella.study.claims import comparisons
 from voxella.study.plan import Plan
 from voxella.terminal import make_console
 from voxella.wording import human_bytes
@@ -15,7 +15,7 @@ __all__ = ["show_forecast"]
 
 _UNKNOWN = "?"
 _LEFT_OUT = (
-    "not reckoned with: importing, preparing, the text encoder, validation, features of the "
+    "not in the estimate: importing, preparing, the text encoder, validation, features of the "
     "evaluation; memory is without what libraries set aside; images compress, reports are shorter "
     "than the limit"
 )
@@ -36,7 +36,7 @@ def show_forecast(plan: Plan, found: Forecast) -> None:
     table.add_row(*total)
     # Wide enough wherever it is printed: a plan that is cut off says nothing.
     make_console(width=max(110, make_console().width)).print(table)
-    _tell(plan, found)
+    _print_summary(plan, found)
 
 
 def _row(step: StepForecast, found: Forecast) -> tuple[str, ...]:
@@ -52,19 +52,23 @@ def _row(step: StepForecast, found: Forecast) -> tuple[str, ...]:
     )
 
 
-def _tell(plan: Plan, found: Forecast) -> None:
+def _print_summary(plan: Plan, found: Forecast) -> None:
     parts = ", ".join(f"{name} {human_bytes(size)}" for name, size in found.work.items())
-    say(f"cases: {found.cases.train} to train on of {found.cases.all} ({found.cases.basis})")
-    say(f"workspace, made once for all recipes: {parts}")
-    say(f"memory: of each of {found.processes} process(es); GPU hours: on {found.speed.device}")
+    print_line(f"cases: {found.cases.train} to train on of {found.cases.all} ({found.cases.basis})")
+    print_line(f"workspace, made once for all recipes: {parts}")
+    print_line(
+        f"memory: of each of {found.processes} process(es); GPU hours: on {found.speed.device}"
+    )
     for line in found.speed.basis:
-        say(f"  {line}")
-    say(_LEFT_OUT)
+        print_line(f"  {line}")
+    print_line(_LEFT_OUT)
     for table in plan.tables:
-        claims = sum(1 for _ in contests(table.study))
+        claims = sum(1 for _ in comparisons(table.study))
         columns = ", ".join(table.study.columns)
-        say(f"table {table.study.name}: {len(table.rows)} rows; {columns}; {claims} verdicts")
-    say(f"would be written to {plan.folder}; this was a dry run, nothing was")
+        print_line(
+            f"table {table.study.name}: {len(table.rows)} rows; {columns}; {claims} verdicts"
+        )
+    print_line(f"would be written to {plan.folder}; this was a dry run, nothing was")
 
 
 def _hours(hours: float | None) -> str:

@@ -20,7 +20,7 @@ _FURTHEST_MM = 1e5
 
 
 def edges_problem(written: Sequence[float]) -> Problem | None:
-    """Judge the voxel edges that a header states, in mm, before anyone has mended them."""
+    """Judge the voxel edges that a header states, in mm, before anyone has fixed them."""
     if all(np.isfinite(edge) and edge > 0 for edge in written):
         return None
     return "geometry.spacing", f"its header gives voxel edges of {shown_edges(written)} mm"

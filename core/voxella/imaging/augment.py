@@ -40,7 +40,7 @@ class Change:
 
     @property
     def resamples(self) -> bool:
-        """Tell whether voxels are interpolated."""
+        """Return whether voxels are interpolated."""
         return bool(self.rotate or any(self.shift) or self.zoom != 1.0)
 
     def as_json(self) -> dict[str, Any]:

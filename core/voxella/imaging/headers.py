@@ -111,7 +111,7 @@ class TextHeader:
 
     @property
     def deflated(self) -> bool:
-        """Tell whether the voxels are a zlib or gzip stream."""
+        """Return whether the voxels are a zlib or gzip stream."""
         encoding = self.fields.get("encoding", "").lower()
         flag = self.fields.get("compresseddata", "").lower()
         return encoding in {"gzip", "gz"} or flag == "true"
@@ -228,9 +228,9 @@ def _foreign(path: Path) -> ImageError:
     problem = f"{path}: not an image format that is read"
     for suffixes, (kind, remedy) in _FOREIGN.items():
         if path.name.lower().endswith(suffixes):
-            told, legal = f"{problem}: {kind}", ", ".join(SUFFIXES)
-            return ImageError(told, code="image.format", legal=legal, remedy=remedy)
-    return ImageError(problem, code="image.format", legal=", ".join(SUFFIXES))
+            told, expected = f"{problem}: {kind}", ", ".join(SUFFIXES)
+            return ImageError(told, code="image.format", expected=expected, remedy=remedy)
+    return ImageError(problem, code="image.format", expected=", ".join(SUFFIXES))
 
 
 def _is_file(path: Path) -> bool:

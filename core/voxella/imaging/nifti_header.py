@@ -1,8 +1,8 @@
 """A NIfTI header as it stands in the file, refused where it does not say what is needed.
 
-nibabel's own loader mends a damaged header: a voxel without size becomes 1 mm, an unknown code of
-orientation becomes none. What it mends it tells the console, without the file's name. Here nibabel
-interprets the header (scaling, affine), and nothing is mended that decides a voxel or a millimetre.
+nibabel's own loader fixes a damaged header: a voxel without size becomes 1 mm, an unknown code of
+orientation becomes none. What it fixes it tells the console, without the file's name. Here nibabel
+interprets the header (scaling, affine), and nothing is fixed that decides a voxel or a millimetre.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _length(start: bytes) -> int:
 
 
 def is_rgb_vector(header: Any, shape: tuple[int, ...]) -> bool:  # noqa: ANN401 - as above
-    """Tell whether a header declares red, green and blue along its fifth axis."""
+    """Return whether a header declares red, green and blue along its fifth axis."""
     return int(header["intent_code"]) == _RGB_VECTOR and len(shape) == 5 and shape[3:] == (1, 3)
 
 

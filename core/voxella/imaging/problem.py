@@ -26,7 +26,7 @@ class ImageError(UserError):
     Args:
         problem: What was found, and in which file or sequence.
         code: The kind of finding, a key of :data:`voxella.check.catalogue.CATALOGUE`.
-        legal: What would have been accepted.
+        expected: What would have been accepted.
         remedy: The next thing to do.
     """
 
@@ -36,10 +36,10 @@ class ImageError(UserError):
         problem: str,
         *,
         code: str = "image.unreadable",
-        legal: str | None = None,
+        expected: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        super().__init__(problem, legal=legal, remedy=remedy)
+        super().__init__(problem, expected=expected, remedy=remedy)
         self.code = code
 
 
@@ -73,6 +73,6 @@ def check_size(path: Path, shape: Sequence[int], limit: Limit = VOXELS) -> None:
         raise ImageError(
             f"{path}: its header claims {size} = {count:,} {limit.unit.split()[0]}",
             code="image.impossible-size",
-            legal=f"at most {limit.most:,}",
+            expected=f"at most {limit.most:,}",
             remedy=f"copy the file again; {limit.remedy(count)}",
         )

@@ -124,7 +124,7 @@ def _lines(start: bytes) -> Iterator[tuple[str, int]]:
 
 def _keep(fields: dict[str, str], key: str, value: str, *, known: bool) -> None:
     if known and key in fields:
-        raise ValueError(f"the field {_shown(key)} stands twice in its header")
+        raise ValueError(f"the field {_shown(key)} is duplicated in its header")
     if known and max(len(key), len(value)) > _LONGEST_VALUE:
         raise ValueError(f"a header field of {max(len(key), len(value))} characters")
     fields[key] = value

@@ -91,7 +91,7 @@ class Image:
 
     @property
     def is_colour(self) -> bool:
-        """Tell whether it has red, green and blue."""
+        """Return whether it has red, green and blue."""
         return len(self.channels) == COLOURS
 
     @property
@@ -169,7 +169,7 @@ def write_volume(path: Path, array: NDArray[Any], affine: NDArray[Any]) -> Path:
         UserError: The name does not say NIfTI, or integers do not fit into int16.
     """
     if image_suffix(path) not in {".nii", ".nii.gz"}:
-        raise UserError(f"{path}: volumes are written as NIfTI", legal=".nii, .nii.gz")
+        raise UserError(f"{path}: volumes are written as NIfTI", expected=".nii, .nii.gz")
     image = nib.Nifti1Image(_storable(path, array), np.asarray(affine, dtype=np.float64))
     image.set_sform(image.affine, code=1)
     image.set_qform(image.affine, code=1)
@@ -185,7 +185,7 @@ def _storable(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     limits = np.iinfo(np.int16)
     if array.size and not (limits.min <= array.min() and array.max() <= limits.max):
         raise UserError(
-            f"{path}: values do not fit into int16", legal=f"{limits.min}..{limits.max}"
+            f"{path}: values do not fit into int16", expected=f"{limits.min}..{limits.max}"
         )
     return array.astype(np.int16)
 

@@ -23,7 +23,7 @@ _GREY_WHITE, _COLOUR_WHITE = 65535, 255
 
 
 def is_picture(array: NDArray[Any], spacing_mm: Sequence[float] | None) -> bool:
-    """Tell whether a generated ``(C, *spatial)`` is written as PNG: two axes, of no size in mm."""
+    """Return whether a generated ``(C, *spatial)`` becomes a PNG: two axes, of no size in mm."""
     return array.ndim == 3 and spacing_mm is None
 
 
@@ -46,7 +46,9 @@ def write_image(path: Path, array: NDArray[Any], affine: NDArray[Any]) -> Path:
     if len(array) == 1:
         return write_volume(path, array[0], affine)
     if image_suffix(path) not in {".nii", ".nii.gz"}:
-        raise UserError(f"{path}: images are written as NIfTI or PNG", legal=".nii, .nii.gz, .png")
+        raise UserError(
+            f"{path}: images are written as NIfTI or PNG", expected=".nii, .nii.gz, .png"
+        )
     solid = array.reshape(*array.shape, *[1] * (4 - array.ndim))
     behind = np.moveaxis(solid, 0, -1)[..., None, :].astype(np.float32)
     image = nib.Nifti1Image(behind, np.asarray(affine, dtype=np.float64))
@@ -64,7 +66,7 @@ def _write_png(path: Path, array: NDArray[Any]) -> Path:
     if len(shape) != 3 or shape[0] not in (1, COLOURS) or not 0 <= array.min() <= array.max() <= 1:
         raise UserError(
             f"{path}: an image of {shape} cannot be written as PNG",
-            legal="(1, R, A) or (3, R, A) in [0, 1]",
+            expected="(1, R, A) or (3, R, A) in [0, 1]",
         )
     white = _COLOUR_WHITE if shape[0] == COLOURS else _GREY_WHITE
     whole = np.rint(array.astype(np.float64) * white)

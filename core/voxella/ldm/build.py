@@ -127,7 +127,7 @@ def _refuse_unknown_needs(conditioner: Conditioner, known: Set[str], names: _Nam
         raise UserError(
             f"conditioner {names.conditioner} needs {', '.join(unknown)}, which recipe "
             f"{names.recipe} has not",
-            legal=", ".join(sorted({TEXT, *known})),
+            expected=", ".join(sorted({TEXT, *known})),
             remedy=f"say how it becomes a tensor: conditions: {{{unknown[0]}: {{kind: number, "
             "range: [LOW, HIGH]}}",
         )
@@ -151,7 +151,7 @@ def _vector_widths(
         raise UserError(
             f"recipe {names.recipe}: vectors {listed} do not fit conditioner "
             f"{names.conditioner} (unknown: {unknown}, provided but not listed: {unused})",
-            legal=f"all of {list(conditioner.vector_sizes)}, and any of {', '.join(own)}",
+            expected=f"all of {list(conditioner.vector_sizes)}, and any of {', '.join(own)}",
         )
     if unread := sorted(set(own) - {SPACING, *conditioner.needs, *listed}):
         raise UserError(

@@ -38,7 +38,7 @@ def class_index(classes: Sequence[str], case: Case) -> int | None:
     if case.label not in classes:
         raise UserError(
             f"case {case.id}: label {case.label!r} is not a class of the recipe",
-            legal=", ".join(classes),
+            expected=", ".join(classes),
             remedy="--set 'data.classes=[...]', or import again with these names",
         )
     return classes.index(case.label)
@@ -81,7 +81,7 @@ def refuse_values(blocks: Blocks, cases: Iterable[Case]) -> None:
         name = next(iter(found))[0]
         raise UserError(
             "\n".join(lines),
-            remedy=f"mend the data set, widen conditions.{name}, or take such values otherwise: "
+            remedy=f"fix the data set, widen conditions.{name}, or take such values otherwise: "
             f"--set conditions.{name}.outside=missing",
         )
 
@@ -118,8 +118,8 @@ def wrong_conditions(
     """
     if len(given.keys() - blocks.keys()):
         # A name that no model has may be anything, a report as well.
-        legal = ", ".join(blocks) or "none: the recipe has no conditions"
-        yield f"conditions: a name that the recipe has not; legal: {legal}"
+        expected = ", ".join(blocks) or "none: the recipe has no conditions"
+        yield f"conditions: a name that the recipe has not; expected: {expected}"
     for name, block in blocks.items():
         value = given.get(name)
         if (why := block.problem(value)) is not None:
@@ -129,7 +129,8 @@ def wrong_conditions(
             if words is not None and not any(
                 block.encode(word) == block.encode(value) for word in words
             ):
-                yield f"condition {name}: no training case had this word; legal: {', '.join(words)}"
+                expected = ", ".join(words)
+                yield f"condition {name}: no training case had this word; expected: {expected}"
 
 
 def refuse_other(blocks: Blocks, trained: Seen) -> None:
@@ -153,6 +154,6 @@ def refuse_other(blocks: Blocks, trained: Seen) -> None:
     raise UserError(
         f"conditions {', '.join(names)}: the recipe says otherwise than the one that the model was "
         "trained with",
-        legal=f"as trained: {theirs or 'none'}",
+        expected=f"as trained: {theirs or 'none'}",
         remedy="voxella train RECIPE   (trains anew), or take RUN/model/recipe.yaml",
     )

@@ -26,7 +26,7 @@ from voxella.provenance import versions
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.workspace.folders import Folders
-from voxella.workspace.state import StateFile, tell_once
+from voxella.workspace.state import StateFile, print_once
 
 __all__ = [
     "FACTS",
@@ -149,7 +149,7 @@ def facts_sha256(folder: Path) -> str:
 
 
 def is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Tell whether a model is exported, and its small files are as they were written.
+    """Return whether a model is exported, and its small files are as they were written.
 
     Args:
         folder: ``RUN/model``.
@@ -162,7 +162,7 @@ def is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
     files = {**found.get("files", {}), **({} if known is None else {FACTS: known})}
     damaged = [name for name, sha256 in files.items() if not _has(folder / name, sha256)]
     for name in damaged:
-        tell_once(f"{folder / name} is damaged; the model is exported again")
+        print_once(f"{folder / name} is damaged; the model is exported again")
     return not damaged and (folder / _WEIGHTS).is_file()
 
 

@@ -67,7 +67,7 @@ class GenerationSettings:
     """What a recipe says of generating latents.
 
     Attributes:
-        sample: Sampler, steps, guidance and what the null twin lacks.
+        sample: Sampler, steps, guidance and what the unconditional prediction lacks.
         shape: ``(C, *spatial)`` of a latent.
         seed: Of the noise.
         precision: As in training, such as ``bfloat16``; None: float32.
@@ -183,7 +183,7 @@ def _text(
 def _null(
     lacks: Sequence[str], given: dict[str, Any], count: int, device: torch.device
 ) -> dict[str, Any]:
-    """Return the conditions that the null twin has in place of the given ones."""
+    """Return the conditions that the unconditional prediction has in place of the given ones."""
     every = "conditions" in lacks
     kept = {n: value for n, value in given["conditions"].items() if not every and n not in lacks}
     null: dict[str, Any] = {"conditions": kept}
@@ -209,14 +209,14 @@ def request_for(
     features: Tensor | None,
     sample_id: str,
 ) -> Request:
-    """Return the request that makes a synthetic twin of a case: with its report, label and so on.
+    """Return the request that makes a synthetic counterpart of a case: its report, label and so on.
 
     Args:
         classes: Label names, in order.
         conditions: How a case's values become tensors, by name.
         case: Whose label, spacing and conditions are taken.
         features: ``(L, F)`` of its report; None: the empty one's, or a model without text.
-        sample_id: Names which of its twins.
+        sample_id: Names which of its counterparts.
 
     Raises:
         UserError: The case's label is not one of the classes, or a condition cannot be taken.

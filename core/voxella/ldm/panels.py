@@ -12,7 +12,7 @@ from voxella.diffusion.samplers import make_sampler, quickest
 from voxella.engine.train import Panel
 from voxella.files import atomic_path
 from voxella.imaging.montage import three_planes, write_png
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.generate import GenerationSettings, generate, request_for
 from voxella.observers.dispatch import ObserverSet
@@ -29,7 +29,7 @@ def make_panel(
     settings: GenerationSettings,
     plan: AutoencoderPlan,
     folders: Folders,
-    maker: BatchMaker,
+    builder: LatentBatchBuilder,
     ranks: Ranks,
     observers: ObserverSet,
 ) -> Panel:
@@ -43,12 +43,12 @@ def make_panel(
         settings: How latents are generated.
         plan: What the autoencoder is built from.
         folders: Of the run.
-        maker: Makes the training's batches; two of its cases are shown.
+        builder: Makes the training's batches; two of its cases are shown.
         ranks: This process.
         observers: Shown the pictures.
     """
-    cases = [maker.cases[case_id] for case_id in sorted(maker.cases)[:_CASES]]
-    text, told = maker.text, maker.settings
+    cases = [builder.cases[case_id] for case_id in sorted(builder.cases)[:_CASES]]
+    text, told = builder.text, builder.settings
     requests = [
         request_for(
             told.classes,

@@ -12,16 +12,16 @@ from voxella.case import Case, Manifest
 from voxella.case.texts import ANY
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
-from voxella.engine.order import Order
+from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
 from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batch_settings import BatchSettings
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import build_model, initial_weights
 from voxella.ldm.conditions import refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
@@ -68,17 +68,17 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     latents.require(cases)
     text = open_features(recipe.text, folders, cases)
     record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents.key, text, cases))
-    if agreed(record.is_current() and is_whole(folders.model, record.facts)):
+    if broadcast_object(record.is_current() and is_whole(folders.model, record.facts)):
         return folders.model
 
     model = build_model(recipe)
     if text is not None:
         model.null_text = text.empty.float()[None]
-    maker = BatchMaker(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
+    builder = LatentBatchBuilder(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
     batch_size = int(recipe.deepspeed["train_batch_size"])
     passes = recipe.autoencoder.passes(recipe.data.sequences)
-    model.latent_scale = latent_scale(recipe.latent, maker, batch_size, passes)
-    maker = replace(maker, scale=model.latent_scale)
+    model.latent_scale = latent_scale(recipe.latent, builder, batch_size, passes)
+    builder = replace(builder, scale=model.latent_scale)
     stage = zero_stage(recipe.deepspeed)
     provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
     checkpoints = Checkpoints(
@@ -101,9 +101,9 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     if recipe.train.panel_every:
         generation, plan = GenerationSettings.of(recipe), AutoencoderPlan.of(recipe)
         steps = recipe.train.panel_steps
-        panel = make_panel(steps, generation, plan, folders, maker, ranks, observers)
+        panel = make_panel(steps, generation, plan, folders, builder, ranks, observers)
     if recipe.train.validate_every:
-        validation = _validation(recipe.deepspeed, folders, maker, ranks)
+        validation = _validation(recipe.deepspeed, folders, builder, ranks)
     training = Training(
         recipe=recipe,
         stage="train",
@@ -114,7 +114,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         optimizer=recipe.optimizer,
         deepspeed=recipe.deepspeed,
         model=model,
-        maker=maker,
+        builder=builder,
         monitor=Monitor(ranks, recipe.diffusion.steps, class_weight=recipe.loss.class_weight),
         provenance=provenance,
         checkpoints=checkpoints,
@@ -137,7 +137,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         observers.run_end(status)
     if stopped:
         return None
-    export(folders, training, maker, engine, ema)
+    export(folders, training, builder, engine, ema)
     if ranks.is_main:
         record.complete(
             steps=training.total_steps,
@@ -148,7 +148,9 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     return folders.model
 
 
-def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int, passes: int = 1) -> Scale:
+def latent_scale(
+    latent: Latent, builder: LatentBatchBuilder, batch_size: int, passes: int = 1
+) -> Scale:
     """Return the factor on latents: a statistic of the training set, the same on every process.
 
     ``exact`` is of what is learnt from: means where ``latent.draw`` is ``mean``, else draws.
@@ -158,11 +160,11 @@ def latent_scale(latent: Latent, maker: BatchMaker, batch_size: int, passes: int
     """
     wanted = latent.scale
     if wanted == "exact":
-        return exact_scale(latent, passes, maker.latents.statistics)
+        return exact_scale(latent, passes, builder.latents.statistics)
     if wanted == "first_batch":
-        seed = maker.settings.seed
-        first = Order(list(maker.cases), seed=seed, batch_size=batch_size).step(0)
-        batch = maker.make(first)
+        seed = builder.settings.seed
+        first = DataOrder(list(builder.cases), seed=seed, batch_size=batch_size).step(0)
+        batch = builder.make(first)
         return scale_of_draws(latent, passes, batch.latents, batch.present)
     return float(wanted)
 
@@ -172,28 +174,28 @@ def _training_cases(folders: Folders) -> dict[str, Case]:
     if not cases:
         raise UserError(
             f"{folders.prepared} has no case in the split train",
-            remedy="mend the manifest's splits and run voxella prepare again",
+            remedy="fix the manifest's splits and run voxella prepare again",
         )
     return cases
 
 
 def _validation(
-    block: dict[str, Any], folders: Folders, maker: BatchMaker, ranks: Ranks
+    block: dict[str, Any], folders: Folders, builder: LatentBatchBuilder, ranks: Ranks
 ) -> Validation | None:
     """Return the validation loss of the split val, or None when it is empty."""
     held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
     if not held_out:
         return None
-    refuse_values(maker.settings.conditions, held_out.values())
-    maker.latents.require(held_out)
-    if maker.text is not None:
-        maker.text.require(held_out)
+    refuse_values(builder.settings.conditions, held_out.values())
+    builder.latents.require(held_out)
+    if builder.text is not None:
+        builder.text.require(held_out)
     config = deepspeed_config(block, world=ranks.world, device=None)
     size = int(config["train_micro_batch_size_per_gpu"])
     # Held-out cases keep their conditions and their first text: what is measured must not be a
     # matter of chance.
-    kept = replace(maker.settings, dropout=Dropout())
-    held = replace(maker, settings=kept, cases=held_out, draws_text=False)
+    kept = replace(builder.settings, dropout=Dropout())
+    held = replace(builder, settings=kept, cases=held_out, draws_text=False)
     return Validation(held, ranks, size)
 
 

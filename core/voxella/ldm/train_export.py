@@ -10,7 +10,7 @@ from voxella.case import Case
 from voxella.engine.ema import Ema, Masters
 from voxella.engine.runtime import gather_state
 from voxella.engine.train import Training
-from voxella.ldm.batches import BatchMaker
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import seen
 from voxella.ldm.export import ModelFacts, save_model
@@ -23,7 +23,7 @@ __all__ = ["export"]
 def export(
     folders: Folders,
     training: Training,
-    maker: BatchMaker,
+    builder: LatentBatchBuilder,
     engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
     ema: Ema | None,
 ) -> None:
@@ -33,17 +33,17 @@ def export(
     state = gather_state(model, keep=training.ranks.is_main, whole=whole)
     if not training.ranks.is_main:
         return
-    text, scale = maker.text, model.latent_scale
+    text, scale = builder.text, model.latent_scale
     facts = ModelFacts(
         latent_scale=list(scale) if isinstance(scale, tuple) else scale,
         step=training.total_steps,
         averaged=ema is not None,
-        classes=list(maker.settings.classes),
+        classes=list(builder.settings.classes),
         vectors=list(model.vectors),
-        spacing_mm=_spacing_range(maker.cases),
+        spacing_mm=_spacing_range(builder.cases),
         text={"width": text.width, "encoder": text.fingerprint} if text else None,
-        autoencoder_fingerprint=maker.latents.fingerprint,
-        conditions=seen(maker.settings.conditions, maker.cases.values()),
+        autoencoder_fingerprint=builder.latents.fingerprint,
+        conditions=seen(builder.settings.conditions, builder.cases.values()),
     )
     # From the cache: the model's own has been rounded where precision is cast.
     null_text = None if text is None else text.empty.float()[None]

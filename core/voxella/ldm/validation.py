@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from voxella.engine.order import Visit
-from voxella.ldm.batches import BatchMaker
+from voxella.engine.order import SampleKey
+from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ranks import Ranks
 
 __all__ = ["Validation"]
 
 # Each case is looked at this often, at other timesteps; one look would be mostly chance.
-_VISITS = 4
+_EPOCHS = 4
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Validation:
     """Measures the mean reconstruction loss over the validation split.
 
     Attributes:
-        maker: Makes batches of validation cases.
+        builder: Makes batches of validation cases.
         ranks: This process.
         batch_size: Cases per forward pass.
     """
 
-    maker: BatchMaker
+    builder: LatentBatchBuilder
     ranks: Ranks
     batch_size: int
 
@@ -38,10 +38,13 @@ class Validation:
         Every process makes the same number of forward passes, for under ZeRO 3 each is a meeting;
         one that has run out of cases repeats its last and does not count it.
         """
-        visits = [Visit(case, look) for look in range(_VISITS) for case in sorted(self.maker.cases)]
+        keys = [
+            SampleKey(case, epoch)
+            for epoch in range(_EPOCHS)
+            for case in sorted(self.builder.cases)
+        ]
         parts = [
-            visits[start : start + self.batch_size]
-            for start in range(0, len(visits), self.batch_size)
+            keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)
         ]
         mine = [parts[index] for index in self.ranks.share(len(parts))]
         rounds = -(-len(parts) // self.ranks.world)
@@ -49,7 +52,7 @@ class Validation:
         engine.eval()
         for index in range(rounds):
             part = mine[index] if index < len(mine) else parts[-1]
-            losses = engine(self.maker.make(part).to(self.ranks.device))
+            losses = engine(self.builder.make(part).to(self.ranks.device))
             if index < len(mine):
                 sums[0] += losses["reconstruction_per_case"].double().sum()
                 sums[1] += len(part)

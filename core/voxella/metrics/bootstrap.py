@@ -1,4 +1,4 @@
-"""Bootstrap intervals over cases, and the floor: real cases against other real cases.
+"""Bootstrap intervals over cases, and the baseline: real cases against other real cases.
 
 Efron and Tibshirani 1993, "An Introduction to the Bootstrap": percentile interval (chapter 13).
 Cases of one patient are drawn together.
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.resampling import Decks, Rows, halves
+from voxella.metrics.resampling import ClusterResampler, Rows, halves
 from voxella.philox import keyed_generator
 
 __all__ = [
     "Method",
+    "baseline_draws",
+    "baseline_estimate",
     "bootstrap",
-    "floor_draws",
-    "floor_estimate",
-    "real_floor",
+    "real_baseline",
     "replicate_draws",
 ]
 
@@ -60,7 +60,7 @@ def bootstrap(
             where a patient has one.
         seed: With ``name``, decides the draws.
         name: Of the number, such as ``fid3d/test``.
-        paired: The samples share their units; see :class:`Decks`.
+        paired: The samples share their units; see :class:`ClusterResampler`.
         replicates: Draws.
         level: Coverage.
         method: Which interval.
@@ -70,14 +70,14 @@ def bootstrap(
     Raises:
         UserError: A sample is empty, or paired samples share no unit.
     """
-    decks = Decks(groups, paired=paired)
+    resampler = ClusterResampler(groups, paired=paired)
     n = min(len(set(sample)) for sample in groups)
-    value = statistic(*(np.arange(size) for size in decks.sizes))
-    how = f"{method} bootstrap, {replicates} draws of {_units(decks)}"
+    value = statistic(*(np.arange(size) for size in resampler.sizes))
+    how = f"{method} bootstrap, {replicates} draws of {_units(resampler)}"
     if not np.isfinite(value):
         return Estimate.undefined(n, "not defined on these cases", level=level, how=how)
     if drawn is None:
-        draws = _draws(decks, seed, name, replicates)
+        draws = _draws(resampler, seed, name, replicates)
         drawn = np.array([statistic(*rows) for rows in draws], dtype=float)
     known = drawn[np.isfinite(drawn)]
     lost = replicates - len(known)
@@ -94,15 +94,17 @@ def replicate_draws(
     groups: Sequence[Sequence[str]], *, seed: int, name: str, paired: bool, replicates: int
 ) -> Iterator[list[Rows]]:
     """Yield the rows that each replicate of :func:`bootstrap` is made of, with its arguments."""
-    return _draws(Decks(groups, paired=paired), seed, name, replicates)
+    return _draws(ClusterResampler(groups, paired=paired), seed, name, replicates)
 
 
-def _draws(decks: Decks, seed: int, name: str, replicates: int) -> Iterator[list[Rows]]:
+def _draws(
+    resampler: ClusterResampler, seed: int, name: str, replicates: int
+) -> Iterator[list[Rows]]:
     generator = keyed_generator(seed, name)
-    return (decks.draw(generator) for _ in range(replicates))
+    return (resampler.draw(generator) for _ in range(replicates))
 
 
-def real_floor(
+def real_baseline(
     statistic: Statistic,
     groups: Sequence[str],
     *,
@@ -131,15 +133,15 @@ def real_floor(
     Raises:
         UserError: There are not enough patients.
     """
-    splits = floor_draws(groups, seed=seed, name=name, repeats=repeats, size=size)
+    splits = baseline_draws(groups, seed=seed, name=name, repeats=repeats, size=size)
     values = np.array([statistic(first, second) for first, second in splits], dtype=float)
-    return floor_estimate(values, groups, size=size, level=level)
+    return baseline_estimate(values, groups, size=size, level=level)
 
 
-def floor_draws(
+def baseline_draws(
     groups: Sequence[str], *, seed: int, name: str, repeats: int, size: int | None
 ) -> list[tuple[Rows, Rows]]:
-    """Return the splits of :func:`real_floor`, with its arguments.
+    """Return the splits of :func:`real_baseline`, with its arguments.
 
     Raises:
         UserError: There are not enough patients.
@@ -148,10 +150,10 @@ def floor_draws(
     return [halves(groups, generator, size=size) for _ in range(repeats)]
 
 
-def floor_estimate(
+def baseline_estimate(
     values: Values, groups: Sequence[str], *, size: int | None, level: float
 ) -> Estimate:
-    """Return the floor whose statistic is known on each of :func:`floor_draws`."""
+    """Return the baseline whose statistic is known on each of :func:`baseline_draws`."""
     units = len(set(groups)) // 2 if size is None else size
     how = f"{len(values)} splits of real cases into two sets of {units} patients"
     known = values[np.isfinite(values)]
@@ -178,5 +180,5 @@ def _quantiles(values: Values, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _units(decks: Decks) -> str:
-    return " and ".join(str(size) for size in decks.deck_sizes) + " units"
+def _units(resampler: ClusterResampler) -> str:
+    return " and ".join(str(size) for size in resampler.cluster_counts) + " units"

@@ -61,7 +61,7 @@ def membership(
         if len(vectors) <= k:
             raise UserError(
                 f"{len(vectors)} {vectors.what} vectors have no {k} neighbours each",
-                legal=f"more than {k} vectors in each set",
+                expected=f"more than {k} vectors in each set",
             )
     real_radii = _squared_radii(real, k, device)
     synthetic_radii = _squared_radii(synthetic, k, device)

@@ -1,4 +1,4 @@
-"""FID: the Fréchet distance between two sets of feature vectors, its interval and its floor."""
+"""FID: the Fréchet distance between two sets of feature vectors, its interval and its baseline."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from voxella.errors import UserError
-from voxella.metrics.bootstrap import bootstrap, floor_draws, floor_estimate, replicate_draws
+from voxella.metrics.bootstrap import baseline_draws, baseline_estimate, bootstrap, replicate_draws
 from voxella.metrics.estimate import LEVEL, Estimate, joined
 from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.vectors import VectorSet, same_width
 
-__all__ = ["frechet_estimate", "frechet_floor", "rank_problem", "require_covariances"]
+__all__ = ["frechet_baseline", "frechet_estimate", "rank_problem", "require_covariances"]
 
 Device = torch.device | str
 Values = NDArray[np.float64]
@@ -48,12 +48,12 @@ def require_covariances(
     same_width(real, synthetic)
     fewest = min(len(real), len(synthetic))
     if fewest < 2:
-        raise UserError(f"a set of {fewest} vector has no covariance", legal="two and more")
+        raise UserError(f"a set of {fewest} vector has no covariance", expected="two and more")
     problem = rank_problem(fewest, real.dim)
     if problem is not None and singular == "refuse":
         raise UserError(
             problem,
-            legal=f"more than {real.dim} vectors in each set",
+            expected=f"more than {real.dim} vectors in each set",
             remedy="report the kernel distance (KID), which is unbiased at any N",
         )
     return problem
@@ -119,7 +119,7 @@ def frechet_estimate(
     )
 
 
-def frechet_floor(
+def frechet_baseline(
     real: VectorSet,
     *,
     seed: int,
@@ -130,9 +130,9 @@ def frechet_floor(
     device: Device = "cpu",
     drawn: Values | None = None,
 ) -> Estimate:
-    """Return the distance of real cases from other real cases; see :func:`real_floor`.
+    """Return the distance of real cases from other real cases; see :func:`real_baseline`.
 
-    Where the sets are too small for the features, the floor is noted to be so, never refused: it
+    Where the sets are too small for the features, the baseline is noted to be so, never refused: it
     then says how far from zero a perfect generator would be put.
 
     Args:
@@ -149,9 +149,9 @@ def frechet_floor(
         UserError: There are not enough patients.
     """
     if drawn is None:
-        draws = floor_draws(real.patients, seed=seed, name=name, repeats=repeats, size=size)
+        draws = baseline_draws(real.patients, seed=seed, name=name, repeats=repeats, size=size)
         drawn = frechet_values(real, real, draws, device=device)
-    found = floor_estimate(drawn, real.patients, size=size, level=level)
+    found = baseline_estimate(drawn, real.patients, size=size, level=level)
     rows = found.n * len(real) // len(set(real.patients))
     note = joined(rank_problem(rows, real.dim), found.note)
     return replace(found, note=note)

@@ -1,4 +1,4 @@
-"""The Fréchet distance on many draws of patients: what its intervals and floors are made of.
+"""The Fréchet distance on many draws of patients: what its intervals and baselines are made of.
 
 A draw takes patients whole, so its mean and covariance are sums of theirs, each as often as it was
 drawn. Each patient's sums are taken once for a block of draws; taking the moments of all rows anew

@@ -22,12 +22,17 @@ from scipy.stats import norm
 from torch import Tensor
 
 from voxella.errors import UserError
-from voxella.metrics.bootstrap import real_floor
+from voxella.metrics.bootstrap import real_baseline
 from voxella.metrics.estimate import LEVEL, Estimate
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet, same_width
 
-__all__ = ["PatientKernels", "patient_kernel_estimate", "patient_kernel_floor", "patient_kernels"]
+__all__ = [
+    "PatientKernels",
+    "patient_kernel_baseline",
+    "patient_kernel_estimate",
+    "patient_kernels",
+]
 
 Matrix = NDArray[np.float64]
 # Rows of a block of the kernel matrix.
@@ -98,7 +103,9 @@ def patient_kernels(
     same_width(real, synthetic)
     few = min(len(set(real.patients)), len(set(synthetic.patients)))
     if few < _SMALLEST:
-        raise UserError(f"KID of {few} case(s)", legal=f"at least {_SMALLEST} patients in each set")
+        raise UserError(
+            f"KID of {few} case(s)", expected=f"at least {_SMALLEST} patients in each set"
+        )
     x, y = (torch.from_numpy(s.rows(slice(None))).to(device) for s in (real, synthetic))
     (names, places), (others, there) = (_numbered(s.patients) for s in (real, synthetic))
     return PatientKernels(
@@ -136,7 +143,7 @@ def patient_kernel_estimate(
     return Estimate(value, value - half, value + half, min(len(names), len(others)), level, how)
 
 
-def patient_kernel_floor(
+def patient_kernel_baseline(
     kernels: PatientKernels,
     *,
     seed: int,
@@ -145,7 +152,7 @@ def patient_kernel_floor(
     size: int | None = None,
     level: float = LEVEL,
 ) -> Estimate:
-    """Return KID of real patients against other real ones; see :func:`real_floor`.
+    """Return KID of real patients against other real ones; see :func:`real_baseline`.
 
     Args:
         kernels: Of the comparison; its real half is used.
@@ -165,7 +172,7 @@ def patient_kernel_floor(
         between /= within.counts[first].sum() * within.counts[second].sum()
         return within.mean(first) + within.mean(second) - 2 * float(between)
 
-    return real_floor(
+    return real_baseline(
         distance, kernels.patients[0], seed=seed, name=name, repeats=repeats, size=size, level=level
     )
 

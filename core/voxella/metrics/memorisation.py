@@ -173,7 +173,7 @@ def isolation(
     if len(training) < 3:
         raise UserError(
             f"{len(training)} training vectors: nearest and next ones cannot be compared",
-            legal="at least three",
+            expected="at least three",
         )
     k = min(neighbours, len(training) - 1)
     distances, rows = nearest(queries.values, training.values, k + 1, device=device)

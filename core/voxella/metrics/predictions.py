@@ -123,7 +123,7 @@ class ClassPredictions:
             raise UserError(
                 f"{len(set(wrong))} case(s), such as {wrong[0]}, do not fit the {size} classes "
                 f"{', '.join(classes)}",
-                legal=f"{size} probabilities a case, and a truth from 0 to {size - 1}",
+                expected=f"{size} probabilities a case, and a truth from 0 to {size - 1}",
             )
         places, values = np.array(truth, np.int64), np.array(scores, np.float64).reshape(-1, size)
         for place in range(size):
@@ -213,4 +213,4 @@ def _refuse(ids: Sequence[str], truth: NDArray[np.generic], scores: NDArray[np.f
     }
     problems = [f"{len(n)} case(s) {what}: {listed(n, _SHOWN)}" for what, n in found.items() if n]
     if problems:
-        raise UserError("\n".join(problems), legal="one score in [0, 1] per labelled case")
+        raise UserError("\n".join(problems), expected="one score in [0, 1] per labelled case")

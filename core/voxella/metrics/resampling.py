@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from voxella.errors import UserError
 
-__all__ = ["Decks", "Rows", "halves", "has_repeats", "rows_of_units"]
+__all__ = ["ClusterResampler", "Rows", "halves", "has_repeats", "rows_of_units"]
 
 Rows = NDArray[np.int64]
 
 
 def has_repeats(groups: Sequence[str]) -> bool:
-    """Tell whether some unit owns several rows, so that rows are not independent."""
+    """Return whether some unit owns several rows, so that rows are not independent."""
     return len(set(groups)) < len(groups)
 
 
-class Decks:
+class ClusterResampler:
     """Units to draw with replacement, each with all its rows in every sample.
 
-    Independent samples have a deck each; paired samples share one, so that a patient who is drawn
-    brings along the rows of all samples (a real scan and the volume made from its report).
+    Independent samples have units of their own; paired samples share them, so that a patient who
+    is drawn brings along the rows of all samples (a real scan and the volume made from its report).
 
     Args:
         groups: For each sample, the unit (patient or case) of each of its rows.
@@ -50,9 +50,9 @@ class Decks:
         self.samples = len(groups)
         self.sizes = [len(sample) for sample in groups]
         drawn_together = [list(range(self.samples))] if paired else [[s] for s in range(len(owned))]
-        self._decks = [self._deck(owned, samples) for samples in drawn_together]
+        self._clusters = [self._clusters_of(owned, samples) for samples in drawn_together]
 
-    def _deck(self, owned: list[dict[str, Rows]], samples: list[int]) -> list[list[Rows]]:
+    def _clusters_of(self, owned: list[dict[str, Rows]], samples: list[int]) -> list[list[Rows]]:
         """Return the units of some samples, sorted by name; each as its rows in every sample."""
         nothing = np.empty(0, dtype=np.int64)
         names = sorted({name for sample in samples for name in owned[sample]})
@@ -62,18 +62,22 @@ class Decks:
         ]
 
     @property
-    def deck_sizes(self) -> list[int]:
-        """Return how many units each deck has."""
-        return [len(deck) for deck in self._decks]
+    def cluster_counts(self) -> list[int]:
+        """Return how many units each sample, or all paired ones, has."""
+        return [len(clusters) for clusters in self._clusters]
 
     def draw(self, generator: np.random.Generator) -> list[Rows]:
-        """Return the rows of each sample after drawing every deck once with replacement."""
-        picks = [generator.integers(len(deck), size=len(deck)) for deck in self._decks]
+        """Return the rows of each sample after drawing the units once with replacement."""
+        picks = [
+            generator.integers(len(clusters), size=len(clusters)) for clusters in self._clusters
+        ]
         return self._gather(picks)
 
     def _gather(self, picks: Sequence[NDArray[np.int64]]) -> list[Rows]:
         units = [
-            deck[unit] for deck, chosen in zip(self._decks, picks, strict=True) for unit in chosen
+            clusters[unit]
+            for clusters, chosen in zip(self._clusters, picks, strict=True)
+            for unit in chosen
         ]
         nothing = [np.empty(0, dtype=np.int64)]
         return [

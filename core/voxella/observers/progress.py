@@ -59,7 +59,7 @@ class ProgressObserver:
             self._bar.add_task(stage, total=total_steps, completed=first_step, note="")
             self._bar.start()
         else:
-            self._say(f"{total_steps} steps{resumed}")
+            self._print(f"{total_steps} steps{resumed}")
 
     @hookimpl
     def voxella_step_end(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -73,12 +73,12 @@ class ProgressObserver:
             return
         self._spoken = self._clock()
         parts = [f"step {step}/{self._total}", status, f"remaining {self.remaining()}"]
-        self._say("  ".join(part for part in parts if part))
+        self._print("  ".join(part for part in parts if part))
 
     @hookimpl
     def voxella_metric(self, step: int, name: str, value: float) -> None:
         """Say a number that is measured now and then."""
-        self._say(f"step {step}  {name} {value:.4g}")
+        self._print(f"step {step}  {name} {value:.4g}")
 
     @hookimpl
     def voxella_run_end(self, status: str) -> None:
@@ -87,7 +87,7 @@ class ProgressObserver:
             self._bar.stop()
             self._bar = None
         took = _whole_seconds(self._clock() - self._started)
-        self._say(f"{status} after step {self._step}/{self._total}, {took}")
+        self._print(f"{status} after step {self._step}/{self._total}, {took}")
 
     def remaining(self) -> timedelta:
         """Return the time the remaining steps take at this process's mean speed so far."""
@@ -95,7 +95,7 @@ class ProgressObserver:
         each = (self._clock() - self._started) / done
         return _whole_seconds(each * (self._total - self._step))
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(f"{self._stage}  {line}", markup=False, soft_wrap=True)
 
 

@@ -13,7 +13,7 @@ from voxella.autoencoder.load import check_weights_exist
 from voxella.autoencoder.settings import check_settings
 from voxella.case import Case, Manifest
 from voxella.check.catalogue import CATALOGUE
-from voxella.check.copies import Picture, copies
+from voxella.check.duplicates import Picture, duplicates
 from voxella.diffusion.samplers import make_sampler
 from voxella.diffusion.schedule import make_schedule
 from voxella.engine.settings import deepspeed_config
@@ -62,7 +62,7 @@ def check_sample_space(space: str, reader: str) -> None:
     if space != "prepared":
         raise UserError(
             f"sample.space: received {space}, and {reader} takes volumes on the prepared grid",
-            legal="prepared; source for `voxella sample` alone, into a run folder of its own",
+            expected="prepared; source for `voxella sample` alone, into a run folder of its own",
             remedy="--set sample.space=prepared",
         )
 
@@ -132,7 +132,7 @@ def refuse_leaks(prepared: Manifest) -> None:
         UserError: Naming all copies that stand in two splits.
     """
     pictures = [picture for case in prepared for picture in _pictures(case)]
-    leaks = [found for found in copies(pictures) if found.severity == "error"]
+    leaks = [found for found in duplicates(pictures) if found.severity == "error"]
     if leaks:
         kind = CATALOGUE[leaks[0].code]
         lines = [f"  case {leak.case}: {leak.where}: {leak.message}" for leak in leaks]

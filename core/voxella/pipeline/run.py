@@ -20,7 +20,7 @@ from voxella.pipeline import steps
 from voxella.pipeline.preflight import check_encoders, check_sample_space, check_training
 from voxella.pipeline.stages import STAGES, stage_names
 from voxella.preparation.stage import check_prepare
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
@@ -55,9 +55,9 @@ def run_stages(
         UserError: What a stage refuses; or another command works in one of the folders.
     """
     if until not in stage_names():
-        raise UserError(f"there is no stage {until!r}", legal=", ".join(stage_names()))
+        raise UserError(f"there is no stage {until!r}", expected=", ".join(stage_names()))
     if stop_after is not None and stop_after < 1:
-        raise UserError(f"training cannot stop after step {stop_after}", legal="1 and more")
+        raise UserError(f"training cannot stop after step {stop_after}", expected="1 and more")
     ranks = Ranks.from_environment()
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     # Before hours of preparation: what is wrong now will be wrong then.
@@ -94,12 +94,12 @@ def _run(job: steps.Job) -> None:
     start_distributed(job.ranks)
     for stage in (stage for stage in STAGES if stage.name in job.wanted):
         if job.ranks.is_main:
-            say(f"== {stage.name}")
+            print_line(f"== {stage.name}")
         work = getattr(steps, f"do_{stage.name.replace('-', '_')}")
         done = work(job) if job.ranks.is_main or not stage.alone else None
         barrier()
         if stage.stops and done is None:
-            say(
+            print_line(
                 f"training stopped after step {job.stop_after}; without --stop-after the same "
                 "command continues",
                 quiet=not job.ranks.is_main,
@@ -121,8 +121,8 @@ def summarise(folders: Folders, until: str) -> None:
     """Name every result that is there; on rank 0 only."""
     if not Ranks.from_environment().is_main:
         return
-    say(f"done: {until}")
+    print_line(f"done: {until}")
     for stage in STAGES:
         for name, place in stage.results:
             if (path := place(folders)).exists():
-                say(f"  {name:15} {path}")
+                print_line(f"  {name:15} {path}")

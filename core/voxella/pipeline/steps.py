@@ -12,8 +12,8 @@ from voxella.cache.stage import encode
 from voxella.case import Manifest
 from voxella.case.texts import text_id
 from voxella.check.conditions import check_training_conditions
+from voxella.check.printing import print_quick_check
 from voxella.check.settings import CheckSettings
-from voxella.check.tell import tell_quick_check
 from voxella.check.training import (
     check_training_labels,
     check_training_reports,
@@ -87,7 +87,7 @@ def do_import(job: Job) -> None:
 def do_prepare(job: Job) -> None:
     """Prepare, and refuse what later stages could only fail on."""
     recipe, folders, wanted = job.recipe, job.folders, job.wanted
-    tell_quick_check(folders.dataset, CheckSettings.of(recipe.data, recipe.prepare))
+    print_quick_check(folders.dataset, CheckSettings.of(recipe.data, recipe.prepare))
     prepared = prepare(
         recipe,
         folders.dataset,

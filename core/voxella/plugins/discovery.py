@@ -66,7 +66,7 @@ def find(kind: str, name: str) -> PluginInfo:
     if kind not in KINDS:
         raise UserError(
             f"no plugin kind {quoted(kind)}{nearest(kind, KINDS)}",
-            legal=", ".join(KINDS),
+            expected=", ".join(KINDS),
             remedy="voxella plugins",
         )
     of_kind = [plugin for plugin in list_plugins() if plugin.kind == kind]
@@ -75,7 +75,7 @@ def find(kind: str, name: str) -> PluginInfo:
         names = sorted({plugin.name for plugin in of_kind})
         raise UserError(
             f"no plugin {quoted(name)} among the {kind}{nearest(name, names)}",
-            legal=", ".join(names) or f"none is installed (group {PROJECT}.{kind})",
+            expected=", ".join(names) or f"none is installed (group {PROJECT}.{kind})",
             remedy="voxella plugins",
         )
     if len(owners) > 1:
@@ -87,9 +87,9 @@ def find(kind: str, name: str) -> PluginInfo:
     return owners[0]
 
 
-def nearest(word: str, legal: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest legal word, or nothing."""
-    close = get_close_matches(word, list(legal), n=1)
+def nearest(word: str, expected: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the closest allowed word, or nothing."""
+    close = get_close_matches(word, list(expected), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -139,7 +139,7 @@ def _from_environment(text: str) -> list[PluginInfo]:
             plugins.append(PluginInfo(kind, name, ENVIRONMENT, "", target))
     if problems:
         kinds = ", ".join(KINDS)
-        raise UserError("\n".join(problems), legal=f"{_FORM}; kinds: {kinds}")
+        raise UserError("\n".join(problems), expected=f"{_FORM}; kinds: {kinds}")
     return plugins
 
 

@@ -38,13 +38,13 @@ def builder(kind: str, name: str) -> Callable[..., Any]:
     return build_it
 
 
-def build(kind: str, component: Component, **wired: Any) -> Any:  # noqa: ANN401 - any plugin's object
+def build(kind: str, component: Component, **injected: Any) -> Any:  # noqa: ANN401 - any plugin's object
     """Build a recipe's component.
 
     Args:
         kind: The plugin's kind.
         component: Its block in the recipe: a name and the builder's arguments.
-        wired: What the engine supplies; passed on where the builder declares it, else dropped.
+        injected: What the engine supplies; passed on where the builder declares it, else dropped.
 
     Raises:
         UserError: As :func:`builder`; or the recipe gives an unknown argument, leaves out a
@@ -55,27 +55,27 @@ def build(kind: str, component: Component, **wired: Any) -> Any:  # noqa: ANN401
     problems = [
         f"{kind}: {component.name}: the engine supplies {quoted(key)}, so a recipe cannot set it"
         for key in component.arguments
-        if key in wired
+        if key in injected
     ]
-    legal = [key for key in signature.parameters if key not in wired]
+    expected = [key for key in signature.parameters if key not in injected]
     problems += [
-        f"{kind}: {component.name}: no argument {quoted(key)}{nearest(key, legal)}"
+        f"{kind}: {component.name}: no argument {quoted(key)}{nearest(key, expected)}"
         for key in component.arguments
         if key not in signature.parameters
     ]
-    given = component.arguments | {k: v for k, v in wired.items() if k in signature.parameters}
+    given = component.arguments | {k: v for k, v in injected.items() if k in signature.parameters}
     problems += [
         f"{kind}: {component.name}: argument {quoted(key)} is missing"
         for key, parameter in signature.parameters.items()
         if parameter.default is parameter.empty and key not in given
     ]
     if problems:
-        raise UserError("\n".join(problems), legal=", ".join(legal) or "no arguments")
+        raise UserError("\n".join(problems), expected=", ".join(expected) or "no arguments")
     return make(**given)
 
 
 def checked_manager(
-    spec: type, plugin: object, *, who: str, legal: str | None = None
+    spec: type, plugin: object, *, who: str, expected: str | None = None
 ) -> pluggy.PluginManager:
     """Register one object against one hook specification and refuse hooks that it does not have.
 
@@ -94,7 +94,7 @@ def checked_manager(
         told = [f"{who}: no hook {name!r}{nearest(name, hooks)}" for name in unknown]
         # The last line says which argument is wrong; the ones before repeat the plugin's address.
         problem = "\n".join(told) or f"{who}: {str(error).splitlines()[-1]}"
-        raise UserError(problem, legal=legal or ", ".join(hooks)) from error
+        raise UserError(problem, expected=expected or ", ".join(hooks)) from error
     return manager
 
 
@@ -124,7 +124,7 @@ def _guarded(plugin: PluginInfo, doing: str, act: Callable[[], object]) -> objec
         raise_if_machine(error)
         raise UserError(
             f"{_who(plugin)}: {doing} failed: {type(error).__name__}: {error}",
-            remedy=f"mend or uninstall {plugin.distribution}; other plugins are not affected",
+            remedy=f"fix or uninstall {plugin.distribution}; other plugins are not affected",
         ) from error
 
 
@@ -149,7 +149,7 @@ def _explicit_signature(plugin: PluginInfo, make: Callable[..., Any]) -> None:
     if vague:
         raise UserError(
             f"{_who(plugin)}: its builder takes {', '.join(vague)}: a recipe cannot be checked",
-            legal="keyword arguments, each named in the builder's signature",
+            expected="keyword arguments, each named in the builder's signature",
         )
 
 

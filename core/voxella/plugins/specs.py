@@ -9,7 +9,7 @@ a recipe writes::
 The module implements :meth:`FactorySpec.voxella_factory` and returns a BUILDER for that name: a
 function with keyword-only, annotated parameters. Keep the module light: import torch inside the
 builder, so that listing plugins and validating recipes stays quick. A builder's parameters come
-from the recipe's block, except those named in :data:`WIRED`, which the engine supplies when the
+from the recipe's block, except those named in :data:`INJECTED`, which the engine supplies when the
 builder declares them.
 """
 
@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-if TYPE_CHECKING:
-    pass
+from voxella.old_names import old_names
 
-__all__ = ["KINDS", "PROJECT", "WIRED", "FactorySpec", "hookimpl", "hookspec"]
+__all__ = ["INJECTED", "KINDS", "PROJECT", "FactorySpec", "hookimpl", "hookspec"]
 
 PROJECT = "voxella"
 hookspec = pluggy.HookspecMarker(PROJECT)
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__, {"WIRED": "INJECTED"}, globals())
+
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 # kind -> what it is, one line for `voxella plugins`
@@ -45,7 +47,7 @@ KINDS: dict[str, str] = {
 }
 
 # kind -> arguments that the engine supplies to builders that declare them
-WIRED: dict[str, dict[str, str]] = {
+INJECTED: dict[str, dict[str, str]] = {
     "conditioners": {
         "text_dim": "width of the text features (int)",
         "num_classes": "number of classes (int)",

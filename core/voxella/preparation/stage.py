@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from voxella.case import Manifest, manifest_file
-from voxella.data.quarantine import QUARANTINE, judge_cases, quarantined, tell_left_out
+from voxella.data.quarantine import QUARANTINE, judge_cases, print_left_out, quarantined
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.imaging.sources import hash_images
 from voxella.preparation.cases import Job, carried, done_cases, prepared_case, run_jobs
 from voxella.preparation.origin import Origin
-from voxella.progress import Steps, say
+from voxella.progress import Steps, print_line
 from voxella.recipe.model import Prepare, Recipe
 from voxella.workspace.record import StageRecord
 
@@ -64,7 +64,7 @@ def prepare(
     settings, sequences = recipe.prepare, recipe.data.sequences
     optional = recipe.data.optional
     check_prepare(settings, workers)
-    _tell_unused(settings, sequences)
+    _print_unused(settings, sequences)
     source = Manifest.read(dataset)
     if not source.cases:
         raise UserError(f"{manifest_file(source.folder)}: no case in it")
@@ -74,8 +74,8 @@ def prepare(
     _origin(source, out, jobs).write(out)
     record = StageRecord(out, "prepare", _inputs(settings, sequences, source, jobs))
     if _is_current(record, quarantine):
-        say(f"prepare: up to date, {out}")
-        tell_left_out(out, len(source))
+        print_line(f"prepare: up to date, {out}")
+        print_left_out(out, len(source))
         return Manifest.read(out)
     record.invalidate()
     pending = [job for job in jobs.values() if job.facts() is None]
@@ -124,10 +124,10 @@ def check_prepare(settings: Prepare, workers: int) -> None:
         raise UserError("\n".join(problems))
 
 
-def _tell_unused(settings: Prepare, sequences: list[str]) -> None:
+def _print_unused(settings: Prepare, sequences: list[str]) -> None:
     known = {name.lower() for name in sequences} | set(Prepare().intensity)
     if unused := [name for name in settings.intensity if name.lower() not in known]:
-        say(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
+        print_line(f"warning: prepare.intensity: {', '.join(unused)} is none of data.sequences")
 
 
 def _origin(source: Manifest, out: Path, jobs: dict[str, Job]) -> Origin:
@@ -198,7 +198,7 @@ def _inputs(
 
 
 def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
-    """Tell whether the stage is complete, its files are there and no case was left out unasked."""
+    """Return whether the stage is complete, with all files and no case left out unasked."""
     previous = record.previous()
     if previous is None or not record.is_current() or manifest_file(record.folder) is None:
         return False
@@ -217,12 +217,16 @@ def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:
     )
     oblique = sum(max(extra["oblique_degrees"].values()) > _OBLIQUE for extra in extras)
     if padded:
-        say(f"prepare: {padded} of {len(extras)} cases reach beyond a scan and are padded with 0")
+        print_line(
+            f"prepare: {padded} of {len(extras)} cases reach beyond a scan and are padded with 0"
+        )
     if oblique:
         done = (
             "resampled onto the scanner's axes"
             if settings.straighten
             else "their own axes are kept (prepare.straighten resamples them onto the scanner's)"
         )
-        say(f"prepare: {oblique} of {len(extras)} cases are oblique by over {_OBLIQUE:g}°: {done}")
+        print_line(
+            f"prepare: {oblique} of {len(extras)} cases are oblique by over {_OBLIQUE:g}°: {done}"
+        )
     return {"padded": padded, "oblique": oblique}

@@ -103,12 +103,12 @@ class Augment(Block):
             yield "translate_share", f"has {shares} numbers, {size} has {axes} axes"
         smallest, largest = self.zoom
         if not 0 < smallest <= largest:
-            yield "zoom", f"received {smallest:g}, {largest:g}; legal: 0 < low <= high"
+            yield "zoom", f"received {smallest:g}, {largest:g}; expected: 0 < low <= high"
         for name in ARTEFACTS:
             for key, value in getattr(self, name) or ():
                 if isinstance(value, tuple) and not value[0] <= value[1]:
                     low, high = value
-                    yield f"{name}.{key}", f"received {low:g}, {high:g}; legal: low <= high"
+                    yield f"{name}.{key}", f"received {low:g}, {high:g}; expected: low <= high"
 
     def decides(self) -> dict[str, Any]:
         """Return what decides the images, as JSON; artefacts that are off are left out."""

@@ -153,7 +153,7 @@ def stacked(
     if channels % count:
         yield (
             ("latent", "channels"),
-            f"received {channels}: {count} sequences are encoded one by one and stacked; legal: "
+            f"received {channels}: {count} sequences are encoded one by one and stacked; expected: "
             f"{count} x the channels of one, such as {count * channels}",
         )
 
@@ -165,13 +165,13 @@ def _scales(latent: Latent, *, mixed: bool) -> Iterator[_Wrong]:
         yield (
             ("latent", "scale_per"),
             f"received {latent.scale_per}, and latent.scale gives one number, {latent.scale:g}; "
-            "legal: set, or a scale that is measured (exact, first_batch)",
+            "expected: set, or a scale that is measured (exact, first_batch)",
         )
     if latent.scale_per == "sequence" and mixed:
         yield (
             ("latent", "scale_per"),
-            "received sequence, and every channel of the latent is of all sequences; legal: set, "
-            "channel, or autoencoder.per_sequence: true",
+            "received sequence, and every channel of the latent is of all sequences; expected: "
+            "set, channel, or autoencoder.per_sequence: true",
         )
 
 
@@ -184,12 +184,12 @@ def _optional(data: Data, evaluated: str | None, *, stacks: bool) -> Iterator[_W
         yield (
             ("data", "optional"),
             f"received {names}: a case that lacks a sequence needs latents of each by itself; "
-            "legal: with autoencoder.per_sequence: true",
+            "expected: with autoencoder.per_sequence: true",
         )
     if evaluated in optional:
         yield (
             ("evaluate", "sequence"),
-            f"received {evaluated}, which real cases may lack; legal: "
+            f"received {evaluated}, which real cases may lack; expected: "
             f"{', '.join(name for name in data.sequences if name not in optional)}",
         )
 
@@ -199,7 +199,7 @@ def _online(latent: Latent, prepare: Prepare) -> Iterator[_Wrong]:
         if latent.variations:
             yield (
                 ("latent", "variations"),
-                f"received {latent.variations}, and variations lie in a cache; legal: 0 with "
+                f"received {latent.variations}, and variations lie in a cache; expected: 0 with "
                 "latent.source: online, or cached",
             )
     elif latent.crop is not None:
@@ -210,6 +210,6 @@ def _online(latent: Latent, prepare: Prepare) -> Iterator[_Wrong]:
     ):
         yield (
             ("latent", "crop"),
-            f"received {latent.crop}; legal: one number an axis, at most those of prepare.size, "
+            f"received {latent.crop}; expected: one number an axis, at most those of prepare.size, "
             f"{prepare.size}",
         )

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from voxella.errors import UserError
 from voxella.plugins.registry import builder as registered_builder
-from voxella.plugins.specs import WIRED
+from voxella.plugins.specs import INJECTED
 from voxella.recipe.layers import anchored
 from voxella.recipe.problems import Problem, from_validation
 from voxella.recipe.shape import SLOTS, KeyPath, block_at, nearest
@@ -147,7 +147,7 @@ class _Call:
     @property
     def open(self) -> list[str]:
         """The arguments a recipe may set."""
-        return [name for name in self.parameters if name not in WIRED[self.kind]]
+        return [name for name in self.parameters if name not in INJECTED[self.kind]]
 
     def bind(self, problems: list[Problem]) -> dict[str, Any]:
         """Return the converted arguments; add what is wrong to ``problems``."""
@@ -170,8 +170,8 @@ class _Call:
 
     def _value(self, key: str, node: Node, problems: list[Problem]) -> Any:  # noqa: ANN401 - any type
         path = (*self.path, key)
-        if key in WIRED[self.kind]:
-            text = f"the engine supplies it ({WIRED[self.kind][key]}); a recipe cannot set it"
+        if key in INJECTED[self.kind]:
+            text = f"the engine supplies it ({INJECTED[self.kind][key]}); a recipe cannot set it"
             problems.append(Problem(str(node.mark), path, text))
             return None
         if key not in self.parameters:
@@ -185,7 +185,7 @@ class _Call:
                 to_json(plain(node), inf_nan_mode="constants"), strict=True
             )
         except ValidationError as error:
-            problems += self._illegal(error, node, path)
+            problems += self._not_accepted(error, node, path)
             return None
         return anchored(value, node)
 
@@ -194,10 +194,10 @@ class _Call:
         close = nearest(key, known)
         if close is not None:
             return f"{self.name} has no such argument; did you mean {close}?"
-        legal = ", ".join(known) or "no arguments"
-        return f"{self.name} has no such argument; legal: {legal}"
+        expected = ", ".join(known) or "no arguments"
+        return f"{self.name} has no such argument; expected: {expected}"
 
-    def _illegal(self, error: ValidationError, node: Node, path: KeyPath) -> list[Problem]:
+    def _not_accepted(self, error: ValidationError, node: Node, path: KeyPath) -> list[Problem]:
         wrapped: Node = node
         for part in reversed(path):
             wrapped = Node({str(part): wrapped}, node.mark)
@@ -227,5 +227,5 @@ def _accepts_none(adapter: TypeAdapter[Any]) -> bool:
 
 
 def _one_line(error: UserError) -> str:
-    legal = "" if error.legal is None else f"; legal: {error.legal}"
-    return f"{error.problem}{legal}"
+    expected = "" if error.expected is None else f"; expected: {error.expected}"
+    return f"{error.problem}{expected}"

@@ -38,7 +38,7 @@ _LONGEST = 64
 def _folder(name: str) -> str:
     if not _FOLDER.fullmatch(name) or len(name) > _LONGEST or name != name.rstrip(" ."):
         raise ValueError(
-            f"received {quoted(name)}; legal: it names a folder, so letters, digits and _ . + - "
+            f"received {quoted(name)}; expected: it names a folder, so letters, digits and _ . + - "
             f"or a blank within, at most {_LONGEST} characters"
         )
     return name
@@ -47,22 +47,22 @@ def _folder(name: str) -> str:
 def _part(name: str) -> str:
     if not _PART.fullmatch(name) or len(name) > _LONGEST:
         raise ValueError(
-            f"received {quoted(name)}; legal: it is part of files' names, so letters, digits and "
-            f"_ . -, at most {_LONGEST} characters"
+            f"received {quoted(name)}; expected: it is part of files' names, so letters, digits "
+            f"and _ . -, at most {_LONGEST} characters"
         )
     return name
 
 
 def _label(name: str) -> str:
     if (why := why_no_code(name)) is not None:
-        raise ValueError(f"a class's name {why}; legal: a short name, as labels in a table")
+        raise ValueError(f"a class's name {why}; expected: a short name, as labels in a table")
     return name
 
 
 def _text_name(name: str) -> str:
     if not TEXT_NAME.fullmatch(name):
         raise ValueError(
-            f"received {quoted(name)}; legal: any, or a text's name of letters, digits and _ -"
+            f"received {quoted(name)}; expected: any, or a text's name of letters, digits and _ -"
         )
     return name
 

@@ -34,10 +34,11 @@ def _name(name: str) -> str:
     # It is the name of an argument.
     if not name.isidentifier() or not name.isascii() or len(name) > _LONGEST:
         raise ValueError(
-            f"received {quoted(name)}; legal: letters, digits and _, at most {_LONGEST} characters"
+            f"received {quoted(name)}; expected: letters, digits and _, at most {_LONGEST} "
+            "characters"
         )
     if name in RESERVED:
-        raise ValueError(f"{name} has a meaning of its own; legal: another name")
+        raise ValueError(f"{name} has a meaning of its own; expected: another name")
     return name
 
 
@@ -74,11 +75,13 @@ class Condition(Block):
             raise ValueError("a category has values, such as [skyra, prisma], and no range")
         if self.range is not None and not self.range[0] < self.range[1]:
             low, high = self.range
-            raise ValueError(f"range: received {low:g}, {high:g}; legal: low < high")
+            raise ValueError(f"range: received {low:g}, {high:g}; expected: low < high")
         if self.values is not None and len(set(self.words)) < len(self.values):
-            raise ValueError("a value stands twice")
+            raise ValueError("a value is duplicated")
         if not number and self.outside == "clip":
-            raise ValueError("outside: a category has no ends to clip to; legal: refuse, missing")
+            raise ValueError(
+                "outside: a category has no ends to clip to; expected: refuse, missing"
+            )
         return self
 
     @property
@@ -92,25 +95,27 @@ class Condition(Block):
         return [_word(value) for value in self.values or ()]
 
     @property
-    def legal(self) -> str:
+    def expected(self) -> str:
         """Return what a value may be, for messages."""
         if self.range is not None:
             return f"a number from {self.range[0]:g} to {self.range[1]:g}"
         return f"one of {', '.join(self.words)}"
 
     def is_missing(self, value: ConditionValue) -> bool:
-        """Tell whether a value counts as not known, by itself or because it is outside."""
+        """Return whether a value counts as not known, by itself or because it is outside."""
         return value in (None, "") or (self.outside == "missing" and not self._is_inside(value))
 
     def problem(self, value: ConditionValue) -> str | None:
         """Return why a value cannot be taken, or None; the value is not quoted."""
         if self.is_missing(value):
-            told = "is missing" if value in (None, "") else f"is not {self.legal}, so it is missing"
+            told = (
+                "is missing" if value in (None, "") else f"is not {self.expected}, so it is missing"
+            )
             return f"{told}, and missing: refuse" if self.missing == "refuse" else None
         if self.range is not None and isinstance(value, str):
             return "is a word, not a number"
         inside = self._is_inside(value) or self.outside == "clip"
-        return None if inside else f"is not {self.legal}"
+        return None if inside else f"is not {self.expected}"
 
     def encode(self, value: ConditionValue) -> list[float]:
         """Return the :attr:`width` numbers of a value that has no :meth:`problem`."""

@@ -54,7 +54,7 @@ def clauses(documents: Iterable[Document]) -> list[Clause]:
             continue
         if not isinstance(document.when.value, list):
             raise UserError(
-                f"{document.when.mark}: when: not a list", legal="a list of {if: ..., set: ...}"
+                f"{document.when.mark}: when: not a list", expected="a list of {if: ..., set: ...}"
             )
         found += [_clause(entry) for entry in document.when.value]
     return found
@@ -71,7 +71,7 @@ def _clause(entry: Node) -> Clause:
     ):
         raise UserError(
             f"{entry.mark}: when: received {quoted(plain(entry))}",
-            legal="{if: {dotted.key: value, or a list of values, or {not: ...}}, set: {...}}",
+            expected="{if: {dotted.key: value, or a list of values, or {not: ...}}, set: {...}}",
         )
     for key in FILE_KEYS:
         if (wrong := values.get(key)) is not None:
@@ -95,7 +95,7 @@ def _check_key(key: str, test: Node) -> None:
             close = nearest(part, block.model_fields)
             raise UserError(
                 f"{test.mark}: when: no recipe has a key {quoted(key)}",
-                legal=", ".join(block.model_fields),
+                expected=", ".join(block.model_fields),
                 remedy=None
                 if close is None
                 else f"did you mean {'.'.join([*parts[:step], close])}?",
@@ -109,7 +109,7 @@ def _check_test(key: str, test: Node) -> None:
         if negated is None or len(test.value) != 1:
             raise UserError(
                 f"{test.mark}: when: {named(key)}: received {quoted(plain(test))}",
-                legal="a value, a list, {not: ...}",
+                expected="a value, a list, {not: ...}",
             )
         inner = negated
     options = inner.value if isinstance(inner.value, list) else [inner]

@@ -61,7 +61,7 @@ class Evaluate(Block):
     size_tolerance_mm: float = Field(5.0, gt=0, description="of a phantom's lesion size")
 
     @model_validator(mode="after")
-    def _gate_can_tell(self) -> Evaluate:
+    def _gate_has_copies(self) -> Evaluate:
         chosen = None if self.metrics is None else [metric.name for metric in self.metrics]
         if self.gate is not None and chosen is not None and "copies" not in chosen:
             raise ValueError("gate needs the metric copies among metrics (null: all of them)")

@@ -51,7 +51,7 @@ class Data(Block):
     @model_validator(mode="after")
     def _positive_is_a_class(self) -> Data:
         if self.positive is not None and self.positive not in self.classes:
-            raise ValueError(f"positive is no class; legal: {', '.join(self.classes)}")
+            raise ValueError(f"positive is no class; expected: {', '.join(self.classes)}")
         return self
 
     @model_validator(mode="after")
@@ -59,8 +59,8 @@ class Data(Block):
         later = self.sequences[1:]
         if wrong := [name for name in self.optional if name not in later]:
             raise ValueError(
-                f"optional: {', '.join(wrong)}; legal: {', '.join(later) or 'none'} (the first of "
-                "data.sequences decides the grid, so every case has it)"
+                f"optional: {', '.join(wrong)}; expected: {', '.join(later) or 'none'} (the first "
+                "of data.sequences decides the grid, so every case has it)"
             )
         return self
 
@@ -139,7 +139,7 @@ class Prepare(Block):
         }
 
     def is_colour(self, sequence: str) -> bool:
-        """Tell whether a sequence has red, green and blue, three channels of the image."""
+        """Return whether a sequence has red, green and blue, three channels of the image."""
         return self.intensity_of(sequence).rule == "colour"
 
     def channels_of(self, sequence: str) -> int:

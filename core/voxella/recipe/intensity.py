@@ -45,11 +45,13 @@ class Intensity(Block):
             )
         low, high = self.percentiles or self.window or (0.0, 1.0)
         if not low < high or (self.percentiles and not 0 <= low < high <= 100):
-            raise ValueError(f"received {low:g}, {high:g}; legal: low < high, percentiles 0 to 100")
+            raise ValueError(
+                f"received {low:g}, {high:g}; expected: low < high, percentiles 0 to 100"
+            )
         if self.unit is not None and self.window is None:
             raise ValueError(
                 f"unit {quoted(self.unit)} asks for images in it, and what percentiles or a rule "
-                "map differs by case: it cannot be undone; legal: a unit beside a window"
+                "map differs by case: it cannot be undone; expected: a unit beside a window"
             )
         return self
 

@@ -104,7 +104,7 @@ def _entries(document: Document) -> list[Node]:
         if not isinstance(entry.value, str):
             raise UserError(
                 f"{entry.mark}: extends: received {quoted(plain(entry))}",
-                legal="a path, or a list of paths",
+                expected="a path, or a list of paths",
             )
     return entries
 
@@ -195,7 +195,7 @@ def find_profile(profile: str, chain: Sequence[Document]) -> Path:
     places = ", ".join(shown(folder) for folder in folders)
     raise UserError(
         f"--profile {named(profile)}: no {named(profile)}.yaml in {places}",
-        legal=f"{', '.join(known) or 'no named profile'}, or the path of a .yaml file",
+        expected=f"{', '.join(known) or 'no named profile'}, or the path of a .yaml file",
         remedy=None if close is None else f"--profile {close}",
     )
 

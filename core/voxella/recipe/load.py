@@ -143,7 +143,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def cross_check(recipe: Recipe, tree: Node) -> list[Problem]:
-    """Return what is wrong between the blocks of a recipe that is legal block by block."""
+    """Return what is wrong between the blocks of a recipe that is allowed block by block."""
     return [
         Problem(str(locate(tree, path)[0].mark), path, text)
         for path, text in (
@@ -191,7 +191,7 @@ def _grids(prepare: Prepare, latents: Latent) -> Iterator[tuple[KeyPath, str]]:
     if (voxels := math.prod(size)) > VOXELS.most:
         yield (
             ("prepare", "size"),
-            f"{voxels:,} voxels; legal: at most {VOXELS.most:,} ({VOXELS.remedy(voxels)})",
+            f"{voxels:,} voxels; expected: at most {VOXELS.most:,} ({VOXELS.remedy(voxels)})",
         )
     # An autoencoder has one factor for all axes (contracts.Autoencoder.factor).
     seen, of = (size, "prepare.size") if latents.crop is None else (latents.crop, "latent.crop")
@@ -209,24 +209,28 @@ def _ranges(
 ) -> Iterator[tuple[KeyPath, str]]:
     low, high = prepare.percentiles
     if not 0 <= low < high <= 100:
-        yield ("prepare", "percentiles"), f"received {low}, {high}; legal: 0 <= low < high <= 100"
+        yield (
+            ("prepare", "percentiles"),
+            f"received {low}, {high}; expected: 0 <= low < high <= 100",
+        )
     if diffusion.beta_start >= diffusion.beta_end:
         yield (
             ("diffusion", "beta_start"),
-            f"received {diffusion.beta_start}; legal: below beta_end, {diffusion.beta_end}",
+            f"received {diffusion.beta_start}; expected: below beta_end, {diffusion.beta_end}",
         )
     total = dropout.text + dropout.label + dropout.both
     if total > 1:
         yield (
             ("dropout",),
-            f"the three shares add up to {total:g}; legal: at most 1, each case loses one of them",
+            f"the three shares add up to {total:g}; expected: at most 1, each case loses one of "
+            "them",
         )
 
 
 def _null(sample: Sample, conditions: Iterable[str]) -> Iterator[tuple[KeyPath, str]]:
-    """What the null twin lacks: names that the recipe's models have."""
-    legal = ["text", "label", "conditions", *conditions]
+    """What the unconditional prediction lacks: names that the recipe's models have."""
+    expected = ["text", "label", "conditions", *conditions]
     for index, name in enumerate(sample.guidance_null):
-        if name not in legal:
+        if name not in expected:
             where = ("sample", "guidance_null", index)
-            yield where, f"received {quoted(name)}; legal: {', '.join(legal)}"
+            yield where, f"received {quoted(name)}; expected: {', '.join(expected)}"

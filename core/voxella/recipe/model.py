@@ -119,7 +119,7 @@ class Recipe(Block):
     def _distinct(cls, vectors: list[Vector]) -> list[Vector]:
         names = [vector.name for vector in vectors]
         if len(set(names)) != len(names):
-            raise ValueError("a vector stands twice")
+            raise ValueError("a vector is duplicated")
         return vectors
 
     @property

@@ -43,7 +43,7 @@ def parse_overrides(texts: Sequence[str]) -> list[Override]:
     if problems:
         raise UserError(
             "\n".join(problems),
-            legal="KEY=VALUE with a dotted key and a YAML value; a number is a list's index",
+            expected="KEY=VALUE with a dotted key and a YAML value; a number is a list's index",
             remedy="for example --set train.steps=200 --set train.epochs=null",
         )
     return found

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, as lines that teach: where, which key, received what, legal what."""
+"""What is wrong with a recipe, line by line: where, which key, what was received and expected."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def raise_problems(problems: Iterable[Problem], source: str) -> None:
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
     raise UserError(
         "\n".join([f"{source}: {count}", *(f"  {line}" for line in lines)]),
-        remedy="mend these lines (every key: voxella recipe schema; every name: voxella plugins)",
+        remedy="fix these lines (every key: voxella recipe schema; every name: voxella plugins)",
     )
 
 
@@ -70,7 +70,7 @@ def impossible_numbers(tree: Node, path: KeyPath = ()) -> Iterator[Problem]:
     elif isinstance(value, list):
         children = enumerate(value)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Problem(str(tree.mark), path, f"received {value}; legal: a finite number")
+        yield Problem(str(tree.mark), path, f"received {value}; expected: a finite number")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         yield Problem(str(tree.mark), path, "a whole number of more than 64 bits")
     for key, child in children:
@@ -104,19 +104,19 @@ def _problem(path: KeyPath, items: list[Mapping[str, Any]], tree: Node) -> Probl
     elif kind in ("value_error", "assertion_error"):
         text = str(items[0]["msg"]).partition(", ")[2]
     else:
-        text = _illegal(items)
+        text = _not_accepted(items)
     return Problem(str(node.mark), path, text)
 
 
 def _unknown(path: KeyPath) -> str:
     key = str(path[-1])
     block = block_at(path[:-1])
-    legal = list(block.model_fields) if block is not None else []
-    if (close := nearest(key, legal)) is not None:
+    allowed = list(block.model_fields) if block is not None else []
+    if (close := nearest(key, allowed)) is not None:
         return f"unknown key; did you mean {dotted((*path[:-1], close))}?"
     if elsewhere := homes(key):
-        return f"unknown key here; legal as {' or '.join(elsewhere)}"
-    return f"unknown key; legal: {', '.join(legal)}"
+        return f"unknown key here; expected as {' or '.join(elsewhere)}"
+    return f"unknown key; expected: {', '.join(allowed)}"
 
 
 def _missing(path: KeyPath) -> str:
@@ -127,19 +127,19 @@ def _missing(path: KeyPath) -> str:
     )
 
 
-def _illegal(items: list[Mapping[str, Any]]) -> str:
+def _not_accepted(items: list[Mapping[str, Any]]) -> str:
     """Say what was received and what every member of the union would have accepted."""
     received = items[0]["input"]
-    legal = " or ".join(dict.fromkeys(_legal(item) for item in items))
+    allowed = " or ".join(dict.fromkeys(_expected(item) for item in items))
     expected = " ".join(str(item.get("ctx", {}).get("expected", "")) for item in items)
     close = (
         nearest(received, re.findall(r"'([^']*)'", expected)) if isinstance(received, str) else None
     )
     hint = "" if close is None else f"; did you mean {close}?"
-    return f"received {quoted(received)}; legal: {legal}{hint}"
+    return f"received {quoted(received)}; expected: {allowed}{hint}"
 
 
-def _legal(item: Mapping[str, Any]) -> str:
+def _expected(item: Mapping[str, Any]) -> str:
     if item["type"] == "literal_error":
         return str(item["ctx"]["expected"])
     if item["type"] in _WORDS:

@@ -19,7 +19,7 @@ Split = Literal["train", "val", "test"]
 
 def _known(name: str) -> str:
     if name not in SAMPLERS:
-        raise ValueError(f"received {quoted(name)}; legal: {', '.join(SAMPLERS)}")
+        raise ValueError(f"received {quoted(name)}; expected: {', '.join(SAMPLERS)}")
     return name
 
 
@@ -47,7 +47,8 @@ class Sample(Block):
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance scale; 1 is off")
     guidance_null: list[str] = Field(
         ["text", "label", "conditions"],
-        description="what the null twin lacks: text, label, all conditions, or some by name",
+        description="what the unconditional prediction lacks: text, label, all conditions, or some "
+        "by name",
     )
     sweep: Sweep | None = Field(None, description="one data set for each combination")
     split: Split | Annotated[list[Split], Field(min_length=1)] = Field(

@@ -1,4 +1,4 @@
-"""The shape of a recipe, read off its model: which keys are legal where, which are components."""
+"""The shape of a recipe, read off its model: which keys are allowed where, which are components."""
 
 from __future__ import annotations
 
@@ -98,6 +98,6 @@ def homes(key: str) -> list[str]:
     return [path for path in found if path.count(".") == least]
 
 
-def nearest(word: str, legal: Iterable[str]) -> str | None:
-    """Return the legal word most like ``word``, or None when none is alike."""
-    return next(iter(difflib.get_close_matches(word, list(legal), n=1)), None)
+def nearest(word: str, expected: Iterable[str]) -> str | None:
+    """Return the allowed word most like ``word``, or None when none is alike."""
+    return next(iter(difflib.get_close_matches(word, list(expected), n=1)), None)

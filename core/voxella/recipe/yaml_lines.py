@@ -1,7 +1,7 @@
 """YAML as plain data that remembers where it was written: every value knows its file and line.
 
 The dialect is YAML 1.2's core schema, not PyYAML's 1.1: ``1e-4`` is a number, ``no`` and ``on`` are
-words, a date is a string. Tags, anchors and keys that stand twice are refused, so a recipe is
+words, a date is a string. Tags, anchors and duplicated keys are refused, so a recipe is
 exactly what it looks like.
 """
 
@@ -112,7 +112,7 @@ def read_yaml(path: Path) -> Node:
 
     Raises:
         UserError: When it cannot be read, is not YAML, or holds a tag, an anchor, a key that
-            stands twice or a key that is not a word.
+            is duplicated or a key that is not a word.
     """
     try:
         text = RECIPE_BYTES.read(path).decode("utf-8-sig")
@@ -191,8 +191,9 @@ class _Converter:
                 told = quoted(key_node.value)
                 raise UserError(f"{mark}: a key must be a word, received {told} (quoted, it is)")
             if key in children:
-                twice = f"{mark}: the key {quoted(key)} stands twice, first in {children[key].mark}"
-                raise UserError(twice, remedy="keep one of the two")
+                first = children[key].mark
+                problem = f"{mark}: the key {quoted(key)} is duplicated, first in {first}"
+                raise UserError(problem, remedy="keep one of the two")
             children[key] = self.convert(value_node, mark, depth)
         return children
 
@@ -220,7 +221,7 @@ class _Converter:
         tag = node.tag.replace(_STANDARD, "!!")
         return UserError(
             f"{self.mark(node)}: the tag {named(tag)} is refused: a recipe holds plain data",
-            legal="words, numbers, true, false, null, lists, mappings",
+            expected="words, numbers, true, false, null, lists, mappings",
         )
 
 

@@ -1,4 +1,4 @@
-"""Section "Measured": what `voxella evaluate` found, with intervals and floors."""
+"""Section "Measured": what `voxella evaluate` found, with intervals and baselines."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 from voxella.case import Case, Manifest
 from voxella.case_fields import stored_window
 from voxella.data.gate import GATE, GATES
-from voxella.evaluation.copies import COPIES
+from voxella.evaluation.memorisation import MEMORISATION
 from voxella.imaging.montage import montage
 from voxella.report.numbers import shown
 from voxella.report.pairs import read_shown
@@ -18,7 +18,7 @@ from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section, shortened
 from voxella.report.sprites import data_uri
 
-__all__ = ["Copies", "Space", "memorised_section"]
+__all__ = ["MemorisedCases", "Space", "memorised_section"]
 
 _TITLES = {"latent": "In latent space", "image": "In image space"}
 _PICTURES = 4
@@ -74,7 +74,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Copies:
+class MemorisedCases:
     """The section's data.
 
     Attributes:
@@ -93,13 +93,13 @@ def memorised_section(run: RunFolder) -> Section:
         UserError: A volume of a pair cannot be read.
     """
     head = ("copies", "Copies of training cases", "memorised.html")
-    found = COPIES.read(run.evaluation / "memorisation.json")
+    found = MEMORISATION.read(run.evaluation / "memorisation.json")
     if found is None:
         why = "Whether synthetic cases are copies of training cases was not examined yet."
         return Section(*head, absent=Absent(why, run.command("evaluate")))
     pictures = _Pictures(run)
     spaces = [_space(name, facts, pictures) for name, facts in found.get("spaces", {}).items()]
-    return Section(*head, data=Copies(spaces, _gate(run)))
+    return Section(*head, data=MemorisedCases(spaces, _gate(run)))
 
 
 def _gate(run: RunFolder) -> tuple[bool, str] | None:

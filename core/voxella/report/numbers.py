@@ -1,4 +1,4 @@
-"""Measured numbers as rows of a table: with interval, N, floor, and the paper's where it may stand.
+"""Measured numbers as rows of a table: interval, N, baseline, and the paper's where it may stand.
 
 What may stand beside the paper's numbers, ``voxella.metrics.declared.published`` decides.
 """
@@ -80,13 +80,13 @@ class Group:
     rows: list[Row]
 
     @property
-    def with_floor(self) -> bool:
-        """Tell whether any row has a floor."""
+    def with_baseline(self) -> bool:
+        """Return whether any row has a baseline."""
         return any(row.floor for row in self.rows)
 
     @property
     def with_paper(self) -> bool:
-        """Tell whether the paper's number stands beside any row's."""
+        """Return whether the paper's number stands beside any row's."""
         return any(row.paper for row in self.rows)
 
     @property

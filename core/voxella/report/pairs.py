@@ -15,7 +15,7 @@ from voxella.imaging.volume import read_image
 from voxella.report.run_folder import RunFolder
 
 __all__ = [
-    *("Pair", "Shown", "choose_pairs", "evenly", "first_twins", "pairs_of", "read_shown"),
+    *("Pair", "Shown", "choose_pairs", "evenly", "first_counterparts", "pairs_of", "read_shown"),
 ]
 
 
@@ -39,14 +39,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Pair:
-    """A synthetic case beside its real twin, in one sequence.
+    """A synthetic case beside its real counterpart, in one sequence.
 
     Attributes:
         synthetic: The case.
         source: The real case; None for one made from a prompt.
         sequence: Which image.
         synthetic_path: Its file.
-        real_path: The twin's; None without a twin.
+        real_path: The counterpart's; None without one.
         window: Values of the synthetic file that are 0 and 1.
         percentiles: Of the real file that are 0 and 1; None: it is in [0, 1] already.
     """
@@ -98,11 +98,11 @@ def read_shown(
 def choose_pairs(run: RunFolder, most: int) -> list[Pair]:
     """Return at most ``most`` pairs, or all sequences of two cases where these are more.
 
-    Cases are taken evenly from every class; the first of a case's synthetic twins stands for all.
-    Only what lies on the disk is chosen.
+    Cases are taken evenly from every class; the first synthetic counterpart of a case stands
+    for all. Only what lies on the disk is chosen.
     """
     sequences = run.recipe.data.sequences
-    chosen = evenly(list(first_twins(run).values()), max(2, most // len(sequences)))
+    chosen = evenly(list(first_counterparts(run).values()), max(2, most // len(sequences)))
     by_sequence = {
         name: {pair.synthetic.id: pair for pair in pairs_of(run, chosen, name)}
         for name in sequences
@@ -115,7 +115,7 @@ def choose_pairs(run: RunFolder, most: int) -> list[Pair]:
     ]
 
 
-def first_twins(run: RunFolder) -> dict[str, Case]:
+def first_counterparts(run: RunFolder) -> dict[str, Case]:
     """Return by the source's id the first synthetic case made for it, in the order of their ids."""
     first: dict[str, Case] = {}
     for case in sorted(run.synthetic or (), key=lambda case: case.id):
@@ -124,8 +124,8 @@ def first_twins(run: RunFolder) -> dict[str, Case]:
 
 
 def pairs_of(run: RunFolder, cases: Sequence[Case], sequence: str) -> list[Pair]:
-    """Return synthetic cases of a run with their real twins, as far as they lie on the disk."""
-    real = _twins(run)
+    """Return synthetic cases of a run with their real counterparts, where those are on disk."""
+    real = _counterparts(run)
     sources = {case.id: case for case in real or ()}
     pairs = [
         _pair(run, case, sources.get(str(case.extra.get("source_case"))), real, sequence)
@@ -134,7 +134,7 @@ def pairs_of(run: RunFolder, cases: Sequence[Case], sequence: str) -> list[Pair]
     return [pair for pair in pairs if pair is not None]
 
 
-def _twins(run: RunFolder) -> Manifest | None:
+def _counterparts(run: RunFolder) -> Manifest | None:
     """Return the real cases on the grid that the synthetic ones have; None of prompts."""
     if run.recipe.sample.prompts is not None:
         return None
@@ -159,9 +159,9 @@ def _pair(
     if run.synthetic is None or sequence not in case.images:
         return None
     path = run.synthetic.image_path(case, sequence)
-    twin = None
+    counterpart = None
     if real is not None and source is not None and sequence in source.images:
-        twin = real.image_path(source, sequence)
+        counterpart = real.image_path(source, sequence)
     if not path.is_file():
         return None
     return Pair(
@@ -169,7 +169,7 @@ def _pair(
         source,
         sequence,
         path,
-        twin if twin is not None and twin.is_file() else None,
+        counterpart if counterpart is not None and counterpart.is_file() else None,
         stored_window(case.extra, sequence),
         run.recipe.prepare.percentiles if run.recipe.sample.space == "source" else None,
     )

@@ -1,4 +1,4 @@
-"""Section "Autoencoder": what it gives back, against what the recipe asks of it."""
+"""Section "Autoencoder": its reconstructions, against what the recipe asks of it."""
 
 from __future__ import annotations
 

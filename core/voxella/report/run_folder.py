@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def is_phantom(self) -> bool:
-        """Tell whether the data are procedural ones."""
+        """Return whether the data are procedural ones."""
         return is_of_phantoms(self.recipe.data, self.folders.dataset)
 
     @cached_property

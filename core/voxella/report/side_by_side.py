@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxella.case import Case
-from voxella.report.pairs import Pair, evenly, first_twins, pairs_of
+from voxella.report.pairs import Pair, evenly, first_counterparts, pairs_of
 from voxella.report.run_folder import RunFolder
 from voxella.report.sprites import data_uri, middle_slice
 
@@ -48,7 +48,7 @@ class Grid:
 
     @property
     def with_real(self) -> bool:
-        """Tell whether the first row is of real cases."""
+        """Return whether the first row is of real cases."""
         return self.rows[0].name == "real"
 
 
@@ -62,23 +62,23 @@ def side_by_side(shown: Sequence[tuple[str, str, RunFolder]], most: int) -> Grid
     Raises:
         UserError: A volume cannot be read.
     """
-    twins = [(name, anchor, run, first_twins(run)) for name, anchor, run in shown]
-    twins = [row for row in twins if row[3]]
+    counterparts = [(name, anchor, run, first_counterparts(run)) for name, anchor, run in shown]
+    counterparts = [row for row in counterparts if row[3]]
     # What all of them have, or as many as have anything in common.
-    counts = Counter(source for *_, cases in twins for source in cases)
+    counts = Counter(source for *_, cases in counterparts for source in cases)
     widest = max(counts.values(), default=0)
     if widest < 2:
         return None
     common: dict[str, Case] = {}
-    for *_, cases in twins:
+    for *_, cases in counterparts:
         for source, case in cases.items():
             if counts[source] == widest:
                 common.setdefault(source, case)
     of = {case.id: source for source, case in common.items()}
     chosen = [of[case.id] for case in evenly(list(common.values()), most)]
-    sequence = twins[0][2].recipe.data.sequences[0]
+    sequence = counterparts[0][2].recipe.data.sequences[0]
     rows, real = [], dict.fromkeys(chosen, "")
-    for name, anchor, run, cases in twins:
+    for name, anchor, run, cases in counterparts:
         pairs = pairs_of(run, [cases[s] for s in chosen if s in cases], sequence)
         there = {pair.synthetic.id: pair for pair in pairs}
         found = {s: there[c.id] for s, c in cases.items() if c.id in there}
@@ -89,7 +89,7 @@ def side_by_side(shown: Sequence[tuple[str, str, RunFolder]], most: int) -> Grid
         return None
     if any(real.values()):
         rows.insert(0, GridRow("real", "", [real[source] or None for source in chosen]))
-    runs = [run for *_, run, _ in twins]
+    runs = [run for *_, run, _ in counterparts]
     columns = [(_shown(source, runs), common[source].label or "no label") for source in chosen]
     return Grid(columns, sequence, rows)
 
@@ -102,7 +102,7 @@ def _shown(source: str, runs: Sequence[RunFolder]) -> str:
 
 def _pictures(pair: Pair, source: str, real: dict[str, str]) -> str:
     """Return the synthetic picture; the real one, once, goes into ``real``."""
-    twin, synthetic = pair.read()
-    if twin is not None and not real[source]:
-        real[source] = data_uri(middle_slice(twin, _EDGE))
+    counterpart, synthetic = pair.read()
+    if counterpart is not None and not real[source]:
+        real[source] = data_uri(middle_slice(counterpart, _EDGE))
     return data_uri(middle_slice(synthetic, _EDGE))

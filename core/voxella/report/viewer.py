@@ -63,13 +63,13 @@ class Viewer:
         return [sprite.plane for sprite in max((p.sprites.planes for p in self.pairs), key=len)]
 
     @property
-    def twins(self) -> bool:
-        """Tell whether a real case stands beside any."""
+    def counterparts(self) -> bool:
+        """Return whether a real case stands beside any."""
         return any(pair.real is not None for pair in self.pairs)
 
     @property
     def thinned(self) -> bool:
-        """Tell whether slices are left out."""
+        """Return whether slices are left out."""
         return any(s.count < s.of for pair in self.pairs for s in pair.sprites.planes)
 
 

@@ -32,9 +32,11 @@ def write_report(
     """
     folder = Path(folder).absolute()
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}", legal="a run's folder, or that of a study")
+        raise UserError(
+            f"there is no folder {folder}", expected="a run's folder, or that of a study"
+        )
     if cases < 1:
-        raise UserError(f"--cases {cases}: a page shows at least one", legal="1 and more")
+        raise UserError(f"--cases {cases}: a page shows at least one", expected="1 and more")
     target = folder / PAGE if out is None else Path(out)
     if target.is_dir():
         raise UserError(f"{target} is a folder", remedy=f"--out {target / PAGE}")

@@ -89,7 +89,7 @@ class Generator:
                 ``text.encoder.path=/where/it/is/here``.
 
         Raises:
-            UserError: There is no whole model, no autoencoder, or a setting is not legal.
+            UserError: There is no whole model, no autoencoder, or a setting is not allowed.
         """
         given = Path(model_or_run).absolute()
         model = given if (given / FACTS).is_file() else given / "model"
@@ -135,7 +135,7 @@ class Generator:
             name: Names them ``NAME-s000`` and so on; with the seed it decides their noise.
 
         Raises:
-            UserError: A value is not legal, or the text encoder is not the model's.
+            UserError: A value is not allowed, or the text encoder is not the model's.
         """
         recipe = self._recipe_with(seed=seed, steps=steps, guidance=guidance, sampler=sampler)
         files = {n: str(Path(path).absolute()) for n, path in (given or {}).items()}
@@ -150,7 +150,7 @@ class Generator:
             }
         )
         if count < 1:
-            raise UserError(f"count: received {count}", legal="1 and more")
+            raise UserError(f"count: received {count}", expected="1 and more")
         SAMPLES.require(count, "count asks for")
         features = self._features(report or "")
         names = [f"{name}-s{number:03d}" for number in range(count)]
@@ -197,7 +197,7 @@ class Generator:
             # What a file calls id is the argument name here.
             raise UserError(
                 f"generate: {wrong_fields(error).replace('id is', 'name is')}",
-                legal='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
+                expected='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
                 'conditions={"age": 63}',
             ) from None
         rules = PromptRules.of(self.recipe, self.facts)

@@ -105,10 +105,11 @@ def wrong_given(files: Mapping[str, str], rules: GivenRules) -> Iterator[str]:
     if not rules.per_sequence:
         yield "given: needs a model whose latents are of each sequence (autoencoder.per_sequence)"
     elif unknown := [n for n in files if n not in sequences and n != around]:
-        legal = ", ".join(sequences)
-        yield f"given: {len(unknown)} names that are no sequence of the recipe; legal: {legal}"
+        expected = ", ".join(sequences)
+        told = f"given: {len(unknown)} names that are no sequence of the recipe"
+        yield f"{told}; expected: {expected}"
     elif not any(name in files for name in sequences):
-        yield f"given: no sequence beside the mask; legal: {', '.join(sequences)}"
+        yield f"given: no sequence beside the mask; expected: {', '.join(sequences)}"
     elif all(name in files for name in sequences):
         yield "given: every sequence is given, so there is nothing to generate"
     elif around is not None and around not in files:

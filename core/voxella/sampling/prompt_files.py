@@ -30,7 +30,7 @@ from voxella.wording import shown_path
 
 __all__ = ["check_prompts", "prompt_cases", "read_prompts"]
 
-_LEGAL = '{"id": "a1", "report": "...", "label": "positive", "spacing_mm": [0.5, 0.5, 0.75]}'
+_EXPECTED = '{"id": "a1", "report": "...", "label": "positive", "spacing_mm": [0.5, 0.5, 0.75]}'
 
 
 def check_prompts(sample: Sample, rules: PromptRules, model: Path) -> None:
@@ -81,10 +81,10 @@ def _judged(sample: Sample, path: Path, rules: PromptRules) -> list[Prompt]:
         if first != number:
             problems.append((number, f"id {prompt.id} stands in line {first} already"))
     if not problems and not prompts:
-        raise UserError(f"{path}: holds no prompt", legal=_LEGAL)
+        raise UserError(f"{path}: holds no prompt", expected=_EXPECTED)
     if problems:
         lines = [f"{path}:{number}: {problem}" for number, problem in sorted(problems)]
-        raise UserError("\n".join(lines), legal=f"one object per line: {_LEGAL}")
+        raise UserError("\n".join(lines), expected=f"one object per line: {_EXPECTED}")
     return list(prompts.values())
 
 
@@ -97,12 +97,12 @@ def read_prompts(path: Path) -> tuple[dict[int, Prompt], list[tuple[int, str]]]:
         raise_if_machine(error)
         raise UserError(
             f"sample.prompts: {shown_path(path)} cannot be read ({type(error).__name__})",
-            legal=f"one object per line: {_LEGAL}",
+            expected=f"one object per line: {_EXPECTED}",
         ) from None
     except ValueError as error:
         # Its message holds nothing of the file.
         problem = f"sample.prompts: {path} {error}"
-        raise UserError(problem, legal=f"one object per line: {_LEGAL}") from None
+        raise UserError(problem, expected=f"one object per line: {_EXPECTED}") from None
     prompts: dict[int, Prompt] = {}
     problems: list[tuple[int, str]] = []
     for number, line in enumerate(lines, start=1):

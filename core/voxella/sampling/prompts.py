@@ -15,7 +15,7 @@ from torch import Tensor
 from voxella.cache.encode_text import TextEncoding
 from voxella.cache.text import TextCache, text_key
 from voxella.case import Case
-from voxella.engine.runtime import agreed
+from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
 from voxella.ranks import Ranks
 from voxella.recipe.model import Text
@@ -74,7 +74,9 @@ class TextPrompts:
         caches = {} if cache is None else _known(cache, texts)
         new = {name: words for name, words in texts.items() if name not in caches}
         mine = _opened(own, text)
-        if new and not agreed(mine is not None and _known(mine, new).keys() == new.keys()):
+        if new and not broadcast_object(
+            mine is not None and _known(mine, new).keys() == new.keys()
+        ):
             TextEncoding(text, new, own).run(rank=ranks.rank, world=ranks.world)
             mine = TextCache.open(own, text)
         if new and mine is not None:
@@ -83,7 +85,7 @@ class TextPrompts:
         if len(fingerprints) > 1:
             raise UserError(
                 f"{own} and {reports} hold features of two text encoders",
-                legal="one encoder for the model's reports and for prompts",
+                expected="one encoder for the model's reports and for prompts",
                 remedy=f"name the encoder of the reports in text.encoder, then: rm -r {own}",
             )
         self.fingerprint = next(iter(fingerprints), None)
@@ -106,7 +108,7 @@ def _opened(folder: Path, text: Text) -> TextCache | None:
     with suppress(UserError):
         found = TextCache.open(folder, text)
     # Over a network another process may see it later: all open it, or none.
-    return TextCache.open(folder, text) if agreed(found is not None) else None
+    return TextCache.open(folder, text) if broadcast_object(found is not None) else None
 
 
 def _known(cache: TextCache, texts: Mapping[str, str]) -> dict[str, TextCache]:

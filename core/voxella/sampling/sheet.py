@@ -10,7 +10,7 @@ from voxella.data.gate import require_gate
 from voxella.errors import UserError
 from voxella.plugins import registry
 from voxella.plugins.component import Component
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.inputs import Data
 
 __all__ = ["drop_sheet", "keep_sheet", "require_sheets"]
@@ -40,7 +40,7 @@ def keep_sheet(data: Data, out: Path, *, asked: bool, anew: bool) -> None:
         require_gate(out)
     except UserError as refusal:
         sheet.unlink(missing_ok=True)
-        say(f"warning: no {_SHEET}: {refusal.problem}")
+        print_line(f"warning: no {_SHEET}: {refusal.problem}")
         return
     if anew or not sheet.is_file():
         labelled = [case for case in Manifest.read(out) if case.label is not None]

@@ -69,7 +69,7 @@ def placed(
 
     Args:
         array: ``(R, A, S)`` in [0, 1], on the prepared grid.
-        case: Whose twin it is, as prepared.
+        case: Whose counterpart it is, as prepared.
         sequence: Which image of the case.
         scans: Of the run.
         onto_scan: How to resample to the voxels of the case's scan, in RAS order, 0 outside the

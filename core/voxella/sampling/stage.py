@@ -9,13 +9,13 @@ from typing import Any
 from voxella.case import MANIFEST, Case, Manifest
 from voxella.case.texts import texts_of
 from voxella.data.pseudonyms import Pseudonyms
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other, refuse_values
 from voxella.ldm.export import ModelFacts, load_facts
 from voxella.limits import SAMPLES
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Sample
@@ -115,10 +115,10 @@ def _sample_one(
     )
     data_set = SampleSet(recipe, folders, out, origin, Scans(folders), names)
     missing = {job.sample_id for job in jobs if not is_done(out, job)}
-    current = agreed(record.is_current() and not missing)
+    current = broadcast_object(record.is_current() and not missing)
     barrier()  # No process may still be looking when another begins to write.
     if current:
-        say(f"sample: up to date, {out}", quiet=not ranks.is_main)
+        print_line(f"sample: up to date, {out}", quiet=not ranks.is_main)
         if ranks.is_main:
             keep_sheet(recipe.data, out, asked=recipe.sample.xlsx, anew=False)
         barrier()
@@ -126,7 +126,7 @@ def _sample_one(
     if ranks.is_main:
         record.invalidate()
     # Shared by what rank 0 sees to be missing: over a network another may see it later.
-    missing = agreed(missing)
+    missing = broadcast_object(missing)
     if ranks.is_main:
         drop_real_names(out, jobs)
     if missing:
@@ -166,11 +166,11 @@ def cases_to_sample(settings: Sample, prepared: Manifest, *, quiet: bool = True)
         there = [name for name in ("train", "val", "test") if prepared.split(name)]
         raise UserError(
             "\n".join(f"the split {name} has no case" for name in empty),
-            legal=f"{', '.join(there)}, or several of them" if len(there) > 1 else None,
+            expected=f"{', '.join(there)}, or several of them" if len(there) > 1 else None,
             remedy=f"--set sample.split={next(iter(there), 'train')}",
         )
     for name in empty:
-        say(f"warning: the split {name} has no case to make volumes for", quiet=quiet)
+        print_line(f"warning: the split {name} has no case to make volumes for", quiet=quiet)
     return [case for cases in of_splits.values() for case in cases[: settings.count]]
 
 

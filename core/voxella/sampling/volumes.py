@@ -129,7 +129,7 @@ def keep_volume(
         picture = is_picture(array, edges)
         window, told = data_set.quantity(sequence), recipe.sample
         images[sequence] = _write(told, out, name, array, affine, window, picture=picture)
-    twin = Case(
+    counterpart = Case(
         id=job.name,
         group=_patient(data_set.names, job.case),
         images=images,
@@ -149,7 +149,7 @@ def keep_volume(
     )
     write_json_atomic(
         _sidecar(out, job),
-        sealed({"decides_sha256": job.decides_sha256, "case": twin.model_dump(mode="json")}),
+        sealed({"decides_sha256": job.decides_sha256, "case": counterpart.model_dump(mode="json")}),
     )
 
 
@@ -204,7 +204,7 @@ def _sidecar(samples: Path, job: SampleJob) -> Path:
 
 
 def is_done(samples: Path, job: SampleJob) -> bool:
-    """Tell whether a volume is there, whole, and made of what it would be made of now."""
+    """Return whether a volume is there, whole, and made of what it would be made of now."""
     known = _MADE.read_or_remake(_sidecar(samples, job))
     if known is None or known["decides_sha256"] != job.decides_sha256:
         return False

@@ -77,6 +77,6 @@ def _refuse_different(entries: Sequence[Loaded]) -> None:
     if problems:
         raise UserError(
             "\n".join(problems),
-            legal="the recipes of a study share data, seed, preparation, autoencoder and text",
+            expected="the recipes of a study share data, seed, preparation, autoencoder and text",
             remedy="--set KEY=VALUE and --profile hold for all of them; voxella recipe diff A B",
         )

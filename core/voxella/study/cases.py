@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
-from voxella.engine.runtime import gathered
+from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
 from voxella.evaluation.distances import thinned
 from voxella.evaluation.draws import shared_values
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
 from voxella.evaluation.sets import Sets, SetSettings, read_sets
-from voxella.evaluation.text_head import answered, answers_of_samples
+from voxella.evaluation.text_head import as_predictions, predictions_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
@@ -27,7 +27,7 @@ from voxella.metrics.kernel import PatientKernels, patient_kernels
 from voxella.metrics.predictions import ClassPredictions, Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
-from voxella.study.claims import Contest
+from voxella.study.claims import Comparison
 from voxella.study.differences import (
     Draws,
     frechet_difference,
@@ -45,7 +45,7 @@ _FEATURES = "features"
 _TEXT, _WITH_REPORT = "text_", "_with_report"
 # As many as the evaluation's KID takes.
 _KID_ROWS = 20_000
-Way = Callable[[Contest], Estimate | None]
+Way = Callable[[Comparison], Estimate | None]
 
 
 class _Asked(TypedDict):
@@ -57,9 +57,9 @@ class _Asked(TypedDict):
 
 
 class StudyCases:
-    """Answers contests from features, head answers and predictions that the runs have kept.
+    """Answers comparisons from features, head predictions and predictions that the runs have kept.
 
-    What one recipe contributes is computed once and serves all of its contests. Nothing is made
+    What one recipe contributes is computed once and serves all of its comparisons. Nothing is made
     here: a run without its features is compared by its interval.
 
     Args:
@@ -78,21 +78,21 @@ class StudyCases:
         self._vectors = lru_cache(maxsize=1)(self._read_vectors)
         self._drawn: dict[tuple[str, str], NDArray[np.float64]] = {}
 
-    def share_draws(self, wanted: Iterable[Contest], ranks: Ranks) -> None:
-        """Compute FID on draws for some contests, each process its part; collective.
+    def share_draws(self, wanted: Iterable[Comparison], ranks: Ranks) -> None:
+        """Compute FID on draws for some comparisons, each process its part; collective.
 
         Args:
             wanted: The same on every process.
             ranks: Who share the draws.
         """
         of = {
-            (name, contest.metric.removeprefix("fid_"))
-            for contest in wanted
-            for name in (contest.left, contest.right)
-            if number_of(contest.metric).family == "fid"
+            (name, comparison.metric.removeprefix("fid_"))
+            for comparison in wanted
+            for name in (comparison.left, comparison.right)
+            if number_of(comparison.metric).family == "fid"
         }
         for name, kind in sorted(of):
-            if all(gathered(self._has_draws(name, kind))):
+            if all(all_gather_object(self._has_draws(name, kind))):
                 real, synthetic = self._vectors(name, kind)
                 asked = self._asked(name, kind)
                 draws = shared_draws(real, synthetic, **asked)
@@ -101,7 +101,7 @@ class StudyCases:
                     real, synthetic, draws, asked["replicates"], ranks, what=what
                 )
 
-    def difference(self, contest: Contest) -> Estimate | None:
+    def difference(self, comparison: Comparison) -> Estimate | None:
         """Return left minus right from the cases, or None where they are not there."""
         ways: dict[str, Way] = {
             "kid": self._kid,
@@ -109,48 +109,48 @@ class StudyCases:
             "text": self._text,
             "downstream": self._classifiers,
         }
-        way = ways.get(number_of(contest.metric).family)
-        return None if way is None else _if_possible(way, contest)
+        way = ways.get(number_of(comparison.metric).family)
+        return None if way is None else _if_possible(way, comparison)
 
-    def _kid(self, contest: Contest) -> Estimate:
-        kind = contest.metric.removeprefix("kid_")
-        left, right = (self._kernels(name, kind) for name in (contest.left, contest.right))
-        return kernel_difference(left, right, level=self._level(contest))
+    def _kid(self, comparison: Comparison) -> Estimate:
+        kind = comparison.metric.removeprefix("kid_")
+        left, right = (self._kernels(name, kind) for name in (comparison.left, comparison.right))
+        return kernel_difference(left, right, level=self._level(comparison))
 
-    def _fid(self, contest: Contest) -> Estimate | None:
-        kind = contest.metric.removeprefix("fid_")
-        left, right = (self._draws(name, kind) for name in (contest.left, contest.right))
-        n = min(self._patients(name) for name in (contest.left, contest.right))
-        return frechet_difference(left, right, n=n, level=self._level(contest))
+    def _fid(self, comparison: Comparison) -> Estimate | None:
+        kind = comparison.metric.removeprefix("fid_")
+        left, right = (self._draws(name, kind) for name in (comparison.left, comparison.right))
+        n = min(self._patients(name) for name in (comparison.left, comparison.right))
+        return frechet_difference(left, right, n=n, level=self._level(comparison))
 
-    def _text(self, contest: Contest) -> Estimate | None:
-        metric = contest.metric.removeprefix(_TEXT)
+    def _text(self, comparison: Comparison) -> Estimate | None:
+        metric = comparison.metric.removeprefix(_TEXT)
         reported = metric.endswith(_WITH_REPORT)
         metric = metric.removesuffix(_WITH_REPORT)
         if metric not in COMPARED:
             return None
-        sides = (contest.left, contest.right)
+        sides = (comparison.left, comparison.right)
         left, right = (self._head(name, reported=reported) for name in sides)
         if left is None or right is None:
             return None
-        return self._compared(contest, metric, [left], [right])
+        return self._compared(comparison, metric, [left], [right])
 
-    def _classifiers(self, contest: Contest) -> Estimate | None:
-        if contest.metric not in COMPARED:
+    def _classifiers(self, comparison: Comparison) -> Estimate | None:
+        if comparison.metric not in COMPARED:
             return None
-        left, right = (self._trainings(name) for name in (contest.left, contest.right))
+        left, right = (self._trainings(name) for name in (comparison.left, comparison.right))
         if not left or not right:
             return None
-        return self._compared(contest, contest.metric, left, right)
+        return self._compared(comparison, comparison.metric, left, right)
 
     def _compared(
         self,
-        contest: Contest,
+        comparison: Comparison,
         metric: str,
         left: list[Predictions | ClassPredictions],
         right: list[Predictions | ClassPredictions],
     ) -> Estimate:
-        recipe = self._plan.step(contest.left).recipe
+        recipe = self._plan.step(comparison.left).recipe
         return prediction_difference(
             metric,
             left,
@@ -160,8 +160,8 @@ class StudyCases:
             level=recipe.evaluate.level,
         )
 
-    def _level(self, contest: Contest) -> float:
-        return self._plan.step(contest.left).recipe.evaluate.level
+    def _level(self, comparison: Comparison) -> float:
+        return self._plan.step(comparison.left).recipe.evaluate.level
 
     def _read_sets(self, name: str) -> tuple[Folders, Sets]:
         step = self._plan.step(name)
@@ -223,12 +223,11 @@ class StudyCases:
         }
 
     def _head(self, name: str, *, reported: bool) -> Predictions | ClassPredictions | None:
-        step = self._plan.step(name)
-        _, sets = self._sets(name)
-        answers = answers_of_samples(step.recipe.data.classes, sets)
-        if isinstance(answers, str):
+        data, (_, sets) = self._plan.step(name).recipe.data, self._sets(name)
+        predicted = predictions_of_samples(data.classes, sets)
+        if isinstance(predicted, str):
             return None
-        return answered(step.recipe.data, [a for a in answers if a.has_report or not reported])
+        return as_predictions(data, [p for p in predicted if p.has_report or not reported])
 
     def _trainings(self, name: str) -> list[Predictions | ClassPredictions]:
         step = self._plan.step(name)
@@ -241,10 +240,10 @@ def _folders(step: Step) -> Folders:
     return Folders.of(step.folder, step.recipe.workspace, step.recipe.data.dataset)
 
 
-def _if_possible(way: Way, contest: Contest) -> Estimate | None:
+def _if_possible(way: Way, comparison: Comparison) -> Estimate | None:
     """Return what ``way`` finds; nothing where a run has not kept what it needs."""
     try:
-        return way(contest)
+        return way(comparison)
     except (UserError, FileNotFoundError) as error:
         raise_if_machine(error)
         return None

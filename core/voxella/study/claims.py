@@ -1,4 +1,4 @@
-"""Claims taken apart into contests of two recipes, and the verdict on each."""
+"""Claims taken apart into comparisons of two recipes, and the verdict on each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from voxella.study.differences import interval_difference
 from voxella.study.load import Study
 from voxella.study.results import Result
 
-__all__ = ["FEWEST", "Contest", "Ruling", "contests", "rule"]
+__all__ = ["FEWEST", "Comparison", "ComparisonResult", "compare", "comparisons"]
 
 # Patients below which no verdict is given.
 FEWEST = 10
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """One recipe against another in one metric.
 
     Attributes:
@@ -39,25 +39,25 @@ class Contest:
 
     @property
     def name(self) -> str:
-        """Return the contest in words, such as ``ccella below base in 3D KID``."""
+        """Return the comparison in words, such as ``ccella below base in 3D KID``."""
         return f"{self.left} {self.side} {self.right} in {number_of(self.metric).heading}"
 
 
 # Left minus right from the cases themselves; None where they are not there to be compared.
-Paired = Callable[[Contest], Estimate | None]
+Paired = Callable[[Comparison], Estimate | None]
 
 
 @dataclass(frozen=True)
-class Ruling:
-    """The verdict on a contest.
+class ComparisonResult:
+    """The verdict on a comparison.
 
     Attributes:
-        contest: Who against whom.
+        comparison: Who against whom.
         verdict: With left minus right.
         paired: Whether the cases decided, drawn together, or two separate intervals.
     """
 
-    contest: Contest
+    comparison: Comparison
     verdict: Verdict
     paired: bool
 
@@ -67,7 +67,7 @@ class Ruling:
         difference = self.verdict.difference
         if difference.low is None or difference.high is None:
             return None
-        if self.contest.side == "below":
+        if self.comparison.side == "below":
             # Not the minus sign of a zero.
             return 0.0 - difference.high, 0.0 - difference.low
         return difference.low, difference.high
@@ -76,19 +76,19 @@ class Ruling:
         difference, answer = self.verdict.difference, self.verdict.answer
         if self.margin is None:
             # The whole reason stands under the table and in table.json.
-            why = (difference.note or "no interval").partition(" (legal: ")[0].partition(";")[0]
-            return f"{self.contest.name}: {answer} ({_cut(why)}), N = {difference.n}"
+            why = (difference.note or "no interval").partition(" (expected: ")[0].partition(";")[0]
+            return f"{self.comparison.name}: {answer} ({_cut(why)}), N = {difference.n}"
         low, high = self.margin
-        return f"{self.contest.name}: {answer}, {low:.3g} to {high:.3g}, N = {difference.n}"
+        return f"{self.comparison.name}: {answer}, {low:.3g} to {high:.3g}, N = {difference.n}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the ruling as JSON-ready data; ``margin`` is in the claim's direction."""
+        """Return the result as JSON-ready data; ``margin`` is in the claim's direction."""
         return {
-            "text": self.contest.text,
-            "metric": self.contest.metric,
-            "left": self.contest.left,
-            "side": self.contest.side,
-            "right": self.contest.right,
+            "text": self.comparison.text,
+            "metric": self.comparison.metric,
+            "left": self.comparison.left,
+            "side": self.comparison.side,
+            "right": self.comparison.right,
             **self.verdict.as_json(),
             "margin": None if self.margin is None else list(self.margin),
             "paired": self.paired,
@@ -96,49 +96,55 @@ class Ruling:
         }
 
 
-def contests(study: Study) -> Iterator[Contest]:
-    """Yield every contest of a study's claims: each metric, each left against each right."""
+def comparisons(study: Study) -> Iterator[Comparison]:
+    """Yield every comparison of a study's claims: each metric, each left against each right."""
     for claim in study.claims:
         for metric in claim.metrics:
             for left in claim.lefts:
                 for right in claim.rights:
                     if left != right:
-                        yield Contest(claim.text, metric, left, claim.side, right)
+                        yield Comparison(claim.text, metric, left, claim.side, right)
 
 
-def rule(contest: Contest, left: Result, right: Result, paired: Paired | None = None) -> Ruling:
-    """Return the verdict on a contest.
+def compare(
+    comparison: Comparison, left: Result, right: Result, paired: Paired | None = None
+) -> ComparisonResult:
+    """Return the verdict on a comparison.
 
     Where the cases of both runs are at hand their difference is taken case by case; else the two
     runs' intervals are all there is, and what they share is lost. Of very few patients either
     interval may be far too short (all draws of one patient are alike), so they decide nothing.
 
     Args:
-        contest: Who against whom.
+        comparison: Who against whom.
         left: Its left.
         right: Its right.
         paired: Gives left minus right from the cases.
     """
-    ours, theirs = left.number(contest.metric), right.number(contest.metric)
+    ours, theirs = left.number(comparison.metric), right.number(comparison.metric)
     n = min(ours.estimate.n, theirs.estimate.n)
-    for name, number in ((contest.left, ours), (contest.right, theirs)):
+    for name, number in ((comparison.left, ours), (comparison.right, theirs)):
         if number.estimate.value is None:
-            return _undecided(contest, f"{name}: {number.estimate.note}", n)
+            return _undecided(comparison, f"{name}: {number.estimate.note}", n)
     if ours.network != theirs.network:
-        return _undecided(contest, f"features of {ours.network} and of {theirs.network}", n)
+        return _undecided(comparison, f"features of {ours.network} and of {theirs.network}", n)
     if n < FEWEST:
-        return _undecided(contest, f"fewer than {FEWEST} patients decide nothing", n)
-    difference = paired(contest) if paired is not None else None
+        return _undecided(comparison, f"fewer than {FEWEST} patients decide nothing", n)
+    difference = paired(comparison) if paired is not None else None
     by_case = difference is not None and difference.low is not None
     if difference is None or not by_case:
         difference = interval_difference(ours.estimate, theirs.estimate)
-    return Ruling(contest, judged(contest.name, difference, side=contest.side), by_case)
+    return ComparisonResult(
+        comparison, judged(comparison.name, difference, side=comparison.side), by_case
+    )
 
 
 def _cut(text: str, length: int = 90) -> str:
     return text if len(text) <= length else f"{text[:length].rsplit(' ', 1)[0]} ..."
 
 
-def _undecided(contest: Contest, why: str, n: int) -> Ruling:
+def _undecided(comparison: Comparison, why: str, n: int) -> ComparisonResult:
     difference = Estimate.undefined(n, why)
-    return Ruling(contest, judged(contest.name, difference, side=contest.side), paired=False)
+    return ComparisonResult(
+        comparison, judged(comparison.name, difference, side=comparison.side), paired=False
+    )

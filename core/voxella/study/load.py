@@ -48,7 +48,7 @@ def _mapping(source: Path) -> Node:
     if not isinstance(tree.value, dict):
         raise UserError(
             f"{tree.mark}: a study is a mapping of keys, received {type(tree.value).__name__}",
-            legal=f"{', '.join(Study.model_fields)}; or {', '.join(Collection.model_fields)}",
+            expected=f"{', '.join(Study.model_fields)}; or {', '.join(Collection.model_fields)}",
         )
     return tree
 
@@ -89,8 +89,8 @@ def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - py
     key = str(item["loc"][-1]) if item["loc"] else ""
     if item["type"] == "extra_forbidden":
         close = nearest(key, block.model_fields)
-        legal = ", ".join(block.model_fields)
-        text = f"unknown key; {f'did you mean {close}?' if close else f'legal: {legal}'}"
+        expected = ", ".join(block.model_fields)
+        text = f"unknown key; {f'did you mean {close}?' if close else f'expected: {expected}'}"
     elif missing:
         text = f"missing ({block.model_fields[key].description or block.__doc__})"
     elif item["type"] in ("value_error", "literal_error"):
@@ -108,7 +108,7 @@ def _known(metric: str) -> str:
     known = declared_numbers()
     if metric not in known:
         close = nearest(metric, known)
-        hint = f"did you mean {close}?" if close else f"legal: {', '.join(known)}"
+        hint = f"did you mean {close}?" if close else f"expected: {', '.join(known)}"
         raise ValueError(f"there is no metric {named(metric)}; {hint}")
     return metric
 
@@ -157,7 +157,7 @@ class Study(Block):
     @classmethod
     def _distinct(cls, entries: list[str] | list[Path]) -> list[str] | list[Path]:
         if len(set(entries)) != len(entries):
-            raise ValueError("an entry stands twice")
+            raise ValueError("an entry is duplicated")
         return entries
 
 

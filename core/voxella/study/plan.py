@@ -164,7 +164,7 @@ def _step(
             raise UserError(
                 f"recipe {recipe.name} learns from synthetic volumes, and "
                 f"{'two studies name' if bases else 'the study names no'} samples_from",
-                legal="one recipe whose volumes the classifiers learn from",
+                expected="one recipe whose volumes the classifiers learn from",
                 remedy="add to the study, for example: samples_from: ../ccella.yaml",
             )
         made = out / loaded[bases.pop()].recipe.name / "samples"
@@ -190,6 +190,6 @@ def _table(study: Study, loaded: dict[Path, Loaded]) -> Table:
         if unknown:
             raise UserError(
                 f"study {study.name}: the claim {quoted(claim.text)} names {named_list(unknown)}",
-                legal=f"names of its recipes: {', '.join(rows)}",
+                expected=f"names of its recipes: {', '.join(rows)}",
             )
     return Table(study, rows)

@@ -16,7 +16,7 @@ import torch
 
 from voxella.check.training import check_model
 from voxella.classification.stage import check_classify, classify
-from voxella.engine.runtime import agreed, barrier, start_distributed
+from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
 from voxella.evaluation.networks import check_evaluation
 from voxella.evaluation.stage import evaluate
@@ -24,12 +24,12 @@ from voxella.machine import raise_if_machine
 from voxella.pipeline.preflight import check_encoders, check_sample_space, check_training
 from voxella.pipeline.run import run_stages
 from voxella.preparation.stage import check_prepare
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.sampling.prompt_files import check_prompts
 from voxella.sampling.prompt_values import PromptRules
 from voxella.study.cases import StudyCases
-from voxella.study.claims import Contest, contests
+from voxella.study.claims import Comparison, comparisons
 from voxella.study.plan import Plan, Step
 from voxella.study.results import Result, read_result
 from voxella.study.table import Filled, fill
@@ -70,14 +70,16 @@ def _run_all(
     start_distributed(ranks)
     failures = problems_of(chosen, ranks)
     for name, why in failures.items():
-        say(f"== {name}: cannot run: {why}", quiet=not ranks.is_main)
+        print_line(f"== {name}: cannot run: {why}", quiet=not ranks.is_main)
     ready = [step for step in chosen if step.name not in failures]
     for number, step in enumerate(ready, start=1):
-        say(f"== study {plan.name}, {number} of {len(ready)}: {step.name}", quiet=not ranks.is_main)
+        print_line(
+            f"== study {plan.name}, {number} of {len(ready)}: {step.name}", quiet=not ranks.is_main
+        )
         stopped = _stopped_by(partial(run, step), ranks)
         if stopped is not None:
             failures[step.name] = stopped
-            say(f"== {step.name} failed: {stopped}", quiet=not ranks.is_main)
+            print_line(f"== {step.name} failed: {stopped}", quiet=not ranks.is_main)
         _give_back_memory()
     write_study(plan, failures, ranks)
     return failures
@@ -89,7 +91,7 @@ def write_study(plan: Plan, failures: dict[str, str], ranks: Ranks) -> None:
     tables = tables_of(plan, failures, ranks)
     if ranks.is_main:
         for path in write_tables(plan, tables):
-            say(f"study: {path}")
+            print_line(f"study: {path}")
     barrier()
 
 
@@ -105,19 +107,19 @@ def tables_of(plan: Plan, failures: dict[str, str], ranks: Ranks) -> list[Filled
         The tables; none on the other processes.
     """
     results = {step.name: read_result(step, failures.get(step.name)) for step in plan.steps}
-    results = agreed(results)
+    results = broadcast_object(results)
     cases = StudyCases(plan, ranks.device)
-    every = (contest for table in plan.tables for contest in contests(table.study))
+    every = (comparison for table in plan.tables for comparison in comparisons(table.study))
     cases.share_draws((one for one in every if _is_measured(one, results)), ranks)
     if not ranks.is_main:
         return []
     return [fill(table, results, cases.difference) for table in plan.tables]
 
 
-def _is_measured(contest: Contest, results: Mapping[str, Result]) -> bool:
-    """Tell whether both sides have a number, so that their cases will be compared."""
-    sides = [results[name] for name in (contest.left, contest.right) if name in results]
-    return all(side.number(contest.metric).estimate.value is not None for side in sides)
+def _is_measured(comparison: Comparison, results: Mapping[str, Result]) -> bool:
+    """Return whether both sides have a number, so that their cases will be compared."""
+    sides = [results[name] for name in (comparison.left, comparison.right) if name in results]
+    return all(side.number(comparison.metric).estimate.value is not None for side in sides)
 
 
 def _chosen(plan: Plan, only: tuple[str, ...]) -> list[Step]:
@@ -125,7 +127,7 @@ def _chosen(plan: Plan, only: tuple[str, ...]) -> list[Step]:
     if unknown:
         raise UserError(
             f"--only {', '.join(unknown)}: the study has no such recipe",
-            legal=", ".join(step.name for step in plan.steps),
+            expected=", ".join(step.name for step in plan.steps),
         )
     return [step for step in plan.steps if not only or step.name in only]
 

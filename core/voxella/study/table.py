@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxella.metrics.declared.lookup import number_of
-from voxella.study.claims import Paired, Ruling, contests, rule
+from voxella.study.claims import ComparisonResult, Paired, compare, comparisons
 from voxella.study.plan import Table
 from voxella.study.results import Number, Result
 
@@ -21,12 +21,12 @@ class Filled:
     Attributes:
         table: Which recipes and columns.
         results: By recipe.
-        rulings: One per contest of the claims.
+        outcomes: One per comparison of the claims.
     """
 
     table: Table
     results: Mapping[str, Result]
-    rulings: tuple[Ruling, ...]
+    outcomes: tuple[ComparisonResult, ...]
 
     @property
     def columns(self) -> list[str]:
@@ -38,7 +38,7 @@ class Filled:
         return self.results[recipe].number(metric)
 
     def shows_paper(self, metric: str) -> bool:
-        """Tell whether the paper's numbers stand beside a column: for all of its rows or none."""
+        """Return whether the paper's numbers stand beside a column: for all of its rows or none."""
         found = [self.number(recipe, metric) for recipe in self.table.rows]
         measured = [number for number in found if number.estimate.value is not None]
         return (
@@ -96,7 +96,7 @@ class Filled:
                 for metric in self.columns
             ],
             "rows": [self._row(recipe) for recipe in self.table.rows],
-            "verdicts": [ruling.as_json() for ruling in self.rulings],
+            "verdicts": [outcome.as_json() for outcome in self.outcomes],
             "paper_lines": self.paper_lines(),
             "networks": self.networks(),
             "unfinished": self.unfinished(),
@@ -132,8 +132,8 @@ def fill(table: Table, results: Mapping[str, Result], paired: Paired | None = No
         paired: Gives the difference of two recipes from their cases, where they are at hand.
     """
     own = {name: results[name] for name in table.rows}
-    rulings = tuple(
-        rule(contest, own[contest.left], own[contest.right], paired)
-        for contest in contests(table.study)
+    outcomes = tuple(
+        compare(comparison, own[comparison.left], own[comparison.right], paired)
+        for comparison in comparisons(table.study)
     )
-    return Filled(table, own, rulings)
+    return Filled(table, own, outcomes)

@@ -94,12 +94,12 @@ def _section(filled: Filled) -> list[str]:
 def _verdicts(filled: Filled) -> list[str]:
     lines: list[str] = []
     claim = None
-    for ruling in filled.rulings:
-        if ruling.contest.text != claim:
-            claim = ruling.contest.text
+    for outcome in filled.outcomes:
+        if outcome.comparison.text != claim:
+            claim = outcome.comparison.text
             lines += ["", f"**{claim}**", ""]
-        basis = "" if ruling.paired or ruling.margin is None else " (from two separate intervals)"
-        lines.append(f"- {ruling}{basis}")
+        basis = "" if outcome.paired or outcome.margin is None else " (from two separate intervals)"
+        lines.append(f"- {outcome}{basis}")
     if not lines:
         return []
     told = (

@@ -1,4 +1,4 @@
-"""Contract suites that any plugin is held to, ours and a stranger's alike.
+"""Contract suites that any plugin is held to, built-in and third-party ones alike.
 
 Import the suite of your plugin's kind and name the plugin; pytest finds the rest::
 

@@ -40,8 +40,8 @@ class AutoencoderContract(SpatialContract):
 
     def build_spatial(self, spatial_dims: int, **changes: Any) -> Any:  # noqa: ANN401 - see build
         """Build the autoencoder for images of two channels and latents of three."""
-        wired = {"spatial_dims": spatial_dims, "in_channels": _CHANNELS, "latent_channels": 3}
-        return self.build_module(**(wired | changes))
+        injected = {"spatial_dims": spatial_dims, "in_channels": _CHANNELS, "latent_channels": 3}
+        return self.build_module(**(injected | changes))
 
     def images(self, module: Any, spatial_dims: int) -> Tensor:  # noqa: ANN401 - see build
         """Return two images in [0, 1] whose sides are the suite's latent sides x factor."""

@@ -49,7 +49,7 @@ class BackboneContract(SpatialContract):
 
     def build_spatial(self, spatial_dims: int, **changes: Any) -> nn.Module:  # noqa: ANN401 - wired
         """Build the denoiser for context of 16 features and vectors ``class`` and ``spacing``."""
-        wired: dict[str, Any] = {
+        injected: dict[str, Any] = {
             "spatial_dims": spatial_dims,
             "in_channels": _IN,
             "out_channels": _OUT,
@@ -57,7 +57,7 @@ class BackboneContract(SpatialContract):
             "context_dim": _CONTEXT,
             "vectors": dict(_VECTORS),
         }
-        return self.build_module(**(wired | changes))
+        return self.build_module(**(injected | changes))
 
     def inputs(self, spatial_dims: int) -> tuple[Tensor, Tensor, Conditioning]:
         """Return two noisy latents, their timesteps and a full conditioning with a mask."""

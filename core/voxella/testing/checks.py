@@ -55,7 +55,7 @@ def assert_same(first: Outputs, second: Outputs, what: str, *, tolerance: float 
 
 
 def differs(first: Outputs, second: Outputs, *, by: float = 1e-6) -> bool:
-    """Tell whether any output differs by more than ``by`` of its largest value."""
+    """Return whether any output differs by more than ``by`` of its largest value."""
     return any(_gap(first[name], second[name]) > by for name in first)
 
 

@@ -35,8 +35,8 @@ class ClassifierContract(SpatialContract):
 
     def build_spatial(self, spatial_dims: int, **changes: Any) -> nn.Module:  # noqa: ANN401 - wired
         """Build the classifier for images of two channels and two classes."""
-        wired = {"spatial_dims": spatial_dims, "in_channels": _CHANNELS, "num_classes": 2}
-        return self.build_module(**(wired | changes))
+        injected = {"spatial_dims": spatial_dims, "in_channels": _CHANNELS, "num_classes": 2}
+        return self.build_module(**(injected | changes))
 
     def images(self, spatial_dims: int) -> Tensor:
         """Return two images in [0, 1]."""

@@ -57,14 +57,14 @@ class Contract:
         for name in sorted(vars_of(cls)):
             yield name.removeprefix("test_").replace("_", " "), getattr(suite, name)
 
-    def build(self, *, seed: int = 0, **wired: Any) -> Any:  # noqa: ANN401 - any plugin's object
-        """Build the plugin under a fixed seed with the engine's ``wired`` arguments."""
+    def build(self, *, seed: int = 0, **injected: Any) -> Any:  # noqa: ANN401 - any plugin's object
+        """Build the plugin under a fixed seed with the engine's ``injected`` arguments."""
         torch.manual_seed(seed)
-        return build(self.kind, Component(name=self.plugin, **self.chosen()), **wired)
+        return build(self.kind, Component(name=self.plugin, **self.chosen()), **injected)
 
-    def build_module(self, **wired: Any) -> nn.Module:  # noqa: ANN401 - see build
+    def build_module(self, **injected: Any) -> nn.Module:  # noqa: ANN401 - see build
         """Build the plugin, which has to be a module."""
-        module = self.build(**wired)
+        module = self.build(**injected)
         assert isinstance(module, nn.Module), f"{type(module).__name__} is no torch.nn.Module"
         return module
 

@@ -82,7 +82,7 @@ class ImporterContract(Contract):
 
 
 def same_files(first: Manifest, second: Manifest, case: Case) -> bool:
-    """Tell whether a case has equal voxels and equal texts in two data sets."""
+    """Return whether a case has equal voxels and equal texts in two data sets."""
     voxels = all(
         np.array_equal(
             read_voxels(first.image_path(case, sequence)),

@@ -58,7 +58,7 @@ class MetricContract(Contract):
             assert number.heading, f"{number.key} has no heading"
             assert number.better in get_args(Direction), f"{number.key}: better={number.better!r}"
         unknown = set(metric.needs) - set(NEEDS)
-        assert not unknown, f"needs has {sorted(unknown)}; legal: {', '.join(NEEDS)}"
+        assert not unknown, f"needs has {sorted(unknown)}; expected: {', '.join(NEEDS)}"
 
     def test_declarations_are_always_the_same(self) -> None:
         """A table, a page and a study each build it anew and have to say the same."""

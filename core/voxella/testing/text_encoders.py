@@ -31,8 +31,8 @@ class TextEncoderContract(Contract):
 
     def make(self, **changes: Any) -> Any:  # noqa: ANN401 - see build
         """Build the encoder; by default it keeps 128 tokens, cuts at the right, never pads."""
-        wired: dict[str, Any] = {"max_tokens": 128, "truncation": "right", "padding": "none"}
-        return self.build(**(wired | changes))
+        injected: dict[str, Any] = {"max_tokens": 128, "truncation": "right", "padding": "none"}
+        return self.build(**(injected | changes))
 
     def encode(self, encoder: Any, texts: list[str]) -> list[Tensor]:  # noqa: ANN401 - see build
         """Encode texts, checking what holds for every answer: one finite (L, F) per text."""

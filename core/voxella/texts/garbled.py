@@ -1,6 +1,6 @@
 """Text that was once read in a wrong encoding, escaped twice, or lost letters on the way.
 
-Text is never mended here: that would be a guess. Where it seems to be wrong is told.
+Text is never fixed here: that would be a guess. Where it seems to be wrong is told.
 """
 
 from __future__ import annotations

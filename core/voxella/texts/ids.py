@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["alike", "id_likeness", "id_problem", "trimmed"]
+__all__ = ["alike", "comparable_id", "id_problem", "trimmed"]
 
 # Control and format characters, line and paragraph separators, private use, halves of surrogates.
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Co", "Cs", "Cn"})
@@ -49,7 +49,7 @@ def id_problem(name: str) -> str | None:
     return None
 
 
-def id_likeness(name: str) -> str:
+def comparable_id(name: str) -> str:
     """Return what is equal for ids that differ in case, Unicode form, padding or parting only.
 
     ``P-007``, ``p 7``, ``P_7`` and ``P7.0`` are alike; so are letters of other alphabets that look
@@ -65,5 +65,5 @@ def alike(names: Iterable[str]) -> list[list[str]]:
     """Return groups of different names that are alike, each sorted, in the order first met."""
     groups: dict[str, dict[str, None]] = {}
     for name in names:
-        groups.setdefault(id_likeness(name), {})[name] = None
+        groups.setdefault(comparable_id(name), {})[name] = None
     return [sorted(group) for group in groups.values() if len(group) > 1]

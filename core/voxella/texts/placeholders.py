@@ -48,7 +48,7 @@ _NOTHING = frozenset(
 
 
 def is_nothing(cell: str) -> bool:
-    """Tell whether a cell of ids, labels or numbers is empty, or says that it is: nan, N/A, a dash.
+    """Return whether a cell of ids, labels or numbers is empty, or says so: nan, N/A, a dash.
 
     Programs write these for empty cells; taken by the letter, all patients without a number are
     one patient called nan.
@@ -57,7 +57,7 @@ def is_nothing(cell: str) -> bool:
 
 
 def is_placeholder(text: str) -> bool:
-    """Tell whether a text that is not blank says nothing: no letter, or one of the usual words.
+    """Return whether a text that is not blank says nothing: no letter, or one of the usual words.
 
     Brackets, quotes, punctuation and letter case do not count; nor do characters that cannot be
     seen.
@@ -77,7 +77,7 @@ def is_placeholder(text: str) -> bool:
 
 
 def _each_is_one(text: str) -> bool:
-    """Tell whether every word is one that programs write for nothing: "None, None", "nan nan".
+    """Return whether every word is one that programs write for nothing: "None, None", "nan nan".
 
     Fields that were joined to one report have left it for each of them.
     """

@@ -152,7 +152,7 @@ def _lock(handle: int) -> bool | None:
 
 
 def _is_free(handle: int, *, locked: bool) -> bool:
-    """Tell whether nobody holds a file, whose lock may say so of this host alone."""
+    """Return whether nobody holds a file, whose lock may say so of this host alone."""
     mark = ProcessMark.parse(str(_holder(handle).get("process", "")))
     if mark is None:
         return True
@@ -173,7 +173,7 @@ def _age_seconds(handle: int) -> float:
 
 
 def _is_local(handle: int) -> bool:
-    """Tell whether a file lies on a disk of this machine, where locks are everybody's."""
+    """Return whether a file lies on a disk of this machine, where locks are everybody's."""
     device = os.fstat(handle).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     try:

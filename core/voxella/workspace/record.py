@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from voxella.files import sha256_json, write_json_atomic
 from voxella.provenance import command_line, versions
-from voxella.workspace.state import RECORD, StateFile, hashes_of, is_as_written, tell_once
+from voxella.workspace.state import RECORD, StateFile, hashes_of, is_as_written, print_once
 
 __all__ = ["RECORDS", "StageRecord"]
 
@@ -65,7 +65,7 @@ class StageRecord:
         return found
 
     def is_current(self) -> bool:
-        """Tell whether the stage ran to its end on exactly these inputs, and its files stand yet.
+        """Return whether the stage ran to its end on exactly these inputs, and its files stand yet.
 
         A file that is not as the stage wrote it is told, for the stage is then done again.
         """
@@ -74,7 +74,7 @@ class StageRecord:
             return False
         changed = [n for n in previous.get("files", {}) if not is_as_written(self.folder / n)]
         for name in changed:
-            tell_once(f"{self.folder / name} is not as {self.stage} wrote it; it is made again")
+            print_once(f"{self.folder / name} is not as {self.stage} wrote it; it is made again")
         return not changed
 
     def invalidate(self) -> None:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from voxella.errors import UserError
 from voxella.files import sha256_bytes, sha256_file
 from voxella.machine import raise_if_machine
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 
 __all__ = [
@@ -29,8 +29,8 @@ __all__ = [
     "StateLines",
     "hashes_of",
     "is_as_written",
+    "print_once",
     "sealed",
-    "tell_once",
 ]
 
 RECORD = "stage.json"
@@ -99,7 +99,7 @@ class StateFile(Generic[T]):
         try:
             return self.read(path)
         except DamagedError as damage:
-            tell_once(f"{damage.problem}; it is made again", quiet=quiet)
+            print_once(f"{damage.problem}; it is made again", quiet=quiet)
             return None
 
     def _damaged(self, path: Path, why: str) -> DamagedError:
@@ -160,7 +160,7 @@ class StateLines(Generic[T]):
         found, bad = self._sorted(data)
         if bad and bad != [len(lines)]:
             what = f"{len(bad)} lines" if len(bad) > 1 else f"line {bad[0]}"
-            tell_once(f"{path} is damaged: {what} cannot be read; left out", quiet=quiet)
+            print_once(f"{path} is damaged: {what} cannot be read; left out", quiet=quiet)
         return found
 
 
@@ -170,7 +170,7 @@ def hashes_of(folder: Path, files: Iterable[Path]) -> dict[str, str]:
 
 
 def is_as_written(path: Path, data: bytes | None = None) -> bool:
-    """Tell whether a file is as the record beside it says; where none says anything, it is."""
+    """Return whether a file is as the record beside it says; where none says anything, it is."""
     if path.name == RECORD:
         return True
     known = _hashes(path.parent).get(path.name)
@@ -181,11 +181,11 @@ def is_as_written(path: Path, data: bytes | None = None) -> bool:
     return path.is_file() and sha256_file(path) == known
 
 
-def tell_once(line: str, *, quiet: bool = False) -> None:
+def print_once(line: str, *, quiet: bool = False) -> None:
     """Say a line on the first process, and not again."""
     if line not in _told and Ranks.from_environment().is_main:
         _told.add(line)
-        say(f"warning: {line}", quiet=quiet)
+        print_line(f"warning: {line}", quiet=quiet)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

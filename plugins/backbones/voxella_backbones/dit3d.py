@@ -208,6 +208,6 @@ def _check_sizes(
         divisors = [str(p) for p in range(1, common + 1) if common % p == 0]
         raise UserError(
             "dit3d: " + "; ".join(problems),
-            legal=f"patch_size {', '.join(divisors)} for this latent",
+            expected=f"patch_size {', '.join(divisors)} for this latent",
             remedy="change the recipe's backbone block, or latent.size",
         )

@@ -61,7 +61,7 @@ class FirstStage(nn.Module):
         if any(size % self.factor for size in images.shape[2:]):
             raise UserError(
                 f"an image of {tuple(images.shape[2:])} pixels does not fit the autoencoder",
-                legal=f"multiples of {self.factor} along each axis",
+                expected=f"multiples of {self.factor} along each axis",
                 remedy="change prepare.size",
             )
         encoded: Tensor = self.quant_conv(self.encoder(2 * self.plain(images) - 1))
@@ -95,7 +95,7 @@ def checked_attention(
         UserError: The sizes are impossible.
     """
     if spatial_dims != 2:
-        raise UserError(f"{name}: {spatial_dims} spatial dimensions", legal="2", remedy="use kl")
+        raise UserError(f"{name}: {spatial_dims} spatial dimensions", expected="2", remedy="use kl")
     check_channels(name, channels, norm_groups)
     attends = [False] * len(channels) if attention is None else list(attention)
     if len(attends) != len(channels):

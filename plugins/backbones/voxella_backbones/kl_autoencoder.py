@@ -41,7 +41,7 @@ class KLAutoencoder(LatentContract, AutoencoderKL):  # type: ignore[misc]  # MON
         norm_groups: int,
     ) -> None:
         if spatial_dims not in (2, 3):
-            raise UserError(f"kl: {spatial_dims} spatial dimensions", legal="2 or 3")
+            raise UserError(f"kl: {spatial_dims} spatial dimensions", expected="2 or 3")
         check_channels("kl", channels, norm_groups)
         super().__init__(
             spatial_dims=spatial_dims,

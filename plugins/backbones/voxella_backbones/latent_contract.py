@@ -67,7 +67,7 @@ class LatentContract(nn.Module):
         if any(size % self.factor for size in images.shape[2:]):
             raise UserError(
                 f"an image of {tuple(images.shape[2:])} voxels does not fit the autoencoder",
-                legal=f"multiples of {self.factor} along each axis",
+                expected=f"multiples of {self.factor} along each axis",
                 remedy="change prepare.size",
             )
         h = self.encoder(self._plain(images))
@@ -106,6 +106,6 @@ def check_channels(name: str, channels: Sequence[int], norm_groups: int) -> None
     if wrong or not channels:
         raise UserError(
             f"{name}: channels {list(channels)} with norm_groups {norm_groups}",
-            legal=f"one or more multiples of {norm_groups}",
+            expected=f"one or more multiples of {norm_groups}",
             remedy="change the recipe's autoencoder block",
         )

@@ -165,7 +165,7 @@ class LdmUNet(nn.Module):
             raise UserError(
                 f"ldm_unet: a latent of {tuple(x.shape[2:])} cannot be halved "
                 f"{self.halvings} times",
-                legal=f"multiples of {divisor} along each axis",
+                expected=f"multiples of {divisor} along each axis",
                 remedy="change latent.size, or give the backbone fewer channels entries",
             )
 
@@ -205,7 +205,7 @@ def _check_sizes(
     """Refuse sizes that diffusers would refuse one by one, or not at all."""
     if spatial_dims != 2:
         raise UserError(
-            f"ldm_unet: {spatial_dims} spatial dimensions", legal="2", remedy="use maisi_unet"
+            f"ldm_unet: {spatial_dims} spatial dimensions", expected="2", remedy="use maisi_unet"
         )
     levels, problems = len(channels), []
     if not channels or len(attention) != levels or len(heads) != levels:

@@ -61,7 +61,7 @@ class MaisiAutoencoder(LatentContract, AutoencoderKlMaisi):  # type: ignore[misc
     ) -> None:
         if spatial_dims != 3:
             raise UserError(
-                f"maisi: {spatial_dims} spatial dimensions", legal="3", remedy="use kl for 2D"
+                f"maisi: {spatial_dims} spatial dimensions", expected="3", remedy="use kl for 2D"
             )
         check_channels("maisi", channels, norm_groups)
         super().__init__(
@@ -116,7 +116,7 @@ class MaisiAutoencoder(LatentContract, AutoencoderKlMaisi):  # type: ignore[misc
             raise UserError(
                 f"maisi: num_splits {self.num_splits} cannot cut an image of "
                 f"{latent_size * self.factor} voxels along its second axis",
-                legal=f"multiples of {unit}, at least {_MIN_SPLIT * unit}",
+                expected=f"multiples of {unit}, at least {_MIN_SPLIT * unit}",
                 remedy="lower num_splits in the recipe's autoencoder block",
             )
 

@@ -142,7 +142,7 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
             raise UserError(
                 f"maisi_unet: a latent of {tuple(x.shape[2:])} voxels cannot be halved "
                 f"{len(self.block_out_channels) - 1} times",
-                legal=f"multiples of {divisor} along each axis",
+                expected=f"multiples of {divisor} along each axis",
                 remedy="change latent.size, or give the backbone fewer channels entries",
             )
 
@@ -182,7 +182,7 @@ def _check_sizes(
     """Refuse sizes that MONAI would refuse one by one, or not at all."""
     problems: list[str] = []
     if spatial_dims not in (2, 3):
-        problems.append(f"spatial_dims is {spatial_dims}: 2 and 3 are legal")
+        problems.append(f"spatial_dims is {spatial_dims}: 2 and 3 are allowed")
     if len(channels) != len(attention) or not channels:
         problems.append(f"channels has {len(channels)} levels, attention {len(attention)}")
     problems += [

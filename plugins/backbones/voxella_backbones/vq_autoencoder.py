@@ -57,7 +57,7 @@ class VQ(FirstStage):
     ) -> None:
         attends = checked_attention("vq", spatial_dims, channels, attention, norm_groups)
         if codes < 2:
-            raise UserError(f"vq: a codebook of {codes}", legal="2 codes or more")
+            raise UserError(f"vq: a codebook of {codes}", expected="2 codes or more")
         network = VQModel(
             in_channels=in_channels,
             out_channels=in_channels,

@@ -36,7 +36,7 @@ class SmallCNN(nn.Module):
         if spatial_dims not in (2, 3) or not channels:
             raise UserError(
                 f"cnn: {spatial_dims} spatial dimensions, channels {list(channels)}",
-                legal="2 or 3 dimensions, one width or more",
+                expected="2 or 3 dimensions, one width or more",
             )
         convolution = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
         stages: list[nn.Module] = []

@@ -22,7 +22,7 @@ def efficientnet_b0(spatial_dims: int, in_channels: int, num_classes: int) -> Cl
         UserError: For any other number of dimensions.
     """
     if spatial_dims not in (2, 3):
-        raise UserError(f"efficientnet: {spatial_dims} spatial dimensions", legal="2 or 3")
+        raise UserError(f"efficientnet: {spatial_dims} spatial dimensions", expected="2 or 3")
     network: Classifier = EfficientNetBN(
         "efficientnet-b0",
         pretrained=False,

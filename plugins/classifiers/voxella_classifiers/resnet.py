@@ -30,11 +30,11 @@ def resnet(
         UserError: For any other number of dimensions, depth or stages.
     """
     if spatial_dims not in (2, 3):
-        raise UserError(f"resnet: {spatial_dims} spatial dimensions", legal="2 or 3")
+        raise UserError(f"resnet: {spatial_dims} spatial dimensions", expected="2 or 3")
     if depth not in _LAYERS or len(widths) != 4 or min(widths) < 1:
         raise UserError(
             f"resnet: depth {depth}, widths {list(widths)}",
-            legal=f"depth {', '.join(map(str, _LAYERS))}; four widths of 1 or more",
+            expected=f"depth {', '.join(map(str, _LAYERS))}; four widths of 1 or more",
         )
     network: Classifier = ResNet(
         "basic",

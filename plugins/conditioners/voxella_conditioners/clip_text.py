@@ -52,7 +52,7 @@ def load_clip(
     if kind not in _KINDS:
         raise settings.error(
             f"{path} holds a model of type {kind}",
-            legal=f"model_type {' or '.join(_KINDS)} in config.json",
+            expected=f"model_type {' or '.join(_KINDS)} in config.json",
             remedy="use the text encoder hf",
         )
     tokenizer = read_tokenizer(folder, settings)
@@ -111,7 +111,7 @@ def _turns(settings: TextSettings, positions: int, *, cyclic: bool) -> int:
     more = f"text.encoder.cyclic=true (positions twice, up to {_TURNS * positions} tokens)"
     raise settings.error(
         f"max_tokens={tokens}, and the model has {positions} positions",
-        legal=f"3 to {most}",
+        expected=f"3 to {most}",
         remedy=f"--set text.max_tokens={most}"
         + (f", or --set {more}" if not cyclic and tokens <= _TURNS * positions else ""),
     )

@@ -23,7 +23,7 @@ def require_text(features: Tensor | None, width: int) -> Tensor:
     if features.ndim != 3 or features.shape[-1] != width:
         raise UserError(
             f"text features of shape {tuple(features.shape)}",
-            legal=f"(B, L, {width}): the width of the text encoder the model was trained with",
+            expected=f"(B, L, {width}): the width of the text encoder the model was trained with",
         )
     return features
 
@@ -41,6 +41,6 @@ def require_label(label: Tensor | None, num_classes: int) -> Tensor:
         )
     if label.ndim != 2 or label.shape[-1] != num_classes:
         raise UserError(
-            f"label of shape {tuple(label.shape)}", legal=f"(B, {num_classes}), one-hot"
+            f"label of shape {tuple(label.shape)}", expected=f"(B, {num_classes}), one-hot"
         )
     return label

@@ -177,14 +177,14 @@ def _check_connector(
     if width % heads:
         raise UserError(
             f"conditioner {name}: {heads} heads do not divide width {width}",
-            legal="heads: " + ", ".join(str(n) for n in range(1, width + 1) if width % n == 0),
+            expected="heads: " + ", ".join(str(n) for n in range(1, width + 1) if width % n == 0),
         )
 
 
 def _check_sizes(name: str, **sizes: int) -> None:
     wrong = [f"{key}={value}" for key, value in sizes.items() if value < 1]
     if wrong:
-        raise UserError(f"conditioner {name}: {', '.join(wrong)}", legal="1 or more")
+        raise UserError(f"conditioner {name}: {', '.join(wrong)}", expected="1 or more")
 
 
 def _no_text(name: str) -> UserError:

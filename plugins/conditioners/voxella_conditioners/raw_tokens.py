@@ -49,7 +49,7 @@ class RawTokens(nn.Module):
             raise UserError(
                 "conditioner cross_attention hides no padding (masked: false), and the texts of a "
                 "batch differ in length",
-                legal="texts padded to one length: text.padding=max",
+                expected="texts padded to one length: text.padding=max",
                 remedy="--set text.padding=max, or --set conditioner.masked=true",
             )
         return Conditioning(context=text, context_mask=text_mask)

@@ -64,7 +64,7 @@ def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor
         told = ", ".join(unknown[:5]) or "no adapter in it (names beginning with 'ella.')"
         raise UserError(
             f"not a released CCELLA checkpoint: {told}",
-            legal="parameters named unet.*, ella.* and classifier.*",
+            expected="parameters named unet.*, ella.* and classifier.*",
             remedy="pass the model's own state dict, not the dict that the checkpoint wraps it in",
         )
     return converted

@@ -152,7 +152,7 @@ def _is_lfs_pointer(file: Path) -> bool:
 def _incomplete(encoder: str, path: Path, problems: list[str]) -> UserError:
     return UserError(
         f"text encoder {encoder}: {path}: " + "; ".join(problems),
-        legal=_EXPECTED,
+        expected=_EXPECTED,
         remedy="where there is a network: hf download NAME --local-dir FOLDER (the paper's NAME is "
         "google/flan-t5-xxl); copy FOLDER here and set text.encoder.path to it",
     )

@@ -48,7 +48,7 @@ def load_t5(path: Path, settings: TextSettings, *, tokens_only: bool = False) ->
     if kind != "t5":
         raise settings.error(
             f"{path} holds a model of type {kind}",
-            legal="model_type t5 in config.json",
+            expected="model_type t5 in config.json",
             remedy="use the text encoder hf",
         )
     return _load(folder, settings, T5EncoderModel, tokens_only)
@@ -189,7 +189,7 @@ def unreadable(
         return settings.error(
             f"the {what} in {folder.path} is defined by Python code of its own (auto_map in "
             "config.json or tokenizer_config.json), which is never run",
-            legal="a model whose code is part of transformers, such as T5, BERT, RoBERTa, XLM-R",
+            expected="a model whose code is part of transformers, such as T5, BERT, RoBERTa, XLM-R",
             remedy="save the model with such a class, or use another",
         )
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -205,7 +205,7 @@ def _check_complete(folder: ModelFolder, settings: TextSettings, missing: Iterab
     if needed:
         raise settings.error(
             f"the weights in {folder.path} lack {len(needed)} tensors, such as {needed[0]}",
-            legal="the weights that belong to the config.json beside them",
+            expected="the weights that belong to the config.json beside them",
         )
 
 
@@ -216,7 +216,7 @@ def _check_length(settings: TextSettings, tokenizer: Any, encoder: nn.Module) ->
     if tokens < least or (most is not None and tokens > most):
         raise settings.error(
             f"max_tokens={tokens}",
-            legal=f"{least} or more" if most is None else f"{least} to {most}, its positions",
+            expected=f"{least} or more" if most is None else f"{least} to {most}, its positions",
             remedy="set text.max_tokens",
         )
 
@@ -232,7 +232,7 @@ def check_vocabulary(
     if len(tokenizer) > rows:
         raise settings.error(
             f"{folder.path}: the tokenizer knows {len(tokenizer)} tokens and the model {rows}",
-            legal="a tokenizer and a model that belong together",
+            expected="a tokenizer and a model that belong together",
         )
 
 

@@ -42,31 +42,31 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        legal = {
+        expected = {
             "truncation": get_args(Truncation),
             "padding": get_args(Padding),
             "dtype": get_args(Dtype),
             "stream": get_args(Stream),
             "quantize": get_args(Quantize),
         }
-        for key, values in legal.items():
+        for key, values in expected.items():
             if getattr(self, key) not in values:
-                raise self.error(f"{key}={getattr(self, key)}", legal=", ".join(values))
+                raise self.error(f"{key}={getattr(self, key)}", expected=", ".join(values))
         for key in ("max_tokens", "batch_size"):
             if getattr(self, key) < 1:
-                raise self.error(f"{key}={getattr(self, key)}", legal="1 or more")
+                raise self.error(f"{key}={getattr(self, key)}", expected="1 or more")
         if self.quantize != "none" and self.stream == "always":
             raise self.error(
                 "stream: always with quantize: int8",
-                legal="one of the two: weights of 8 bits are made once, when they are loaded",
+                expected="one of the two: weights of 8 bits are made once, when they are loaded",
             )
         self.place()
 
     def error(
-        self, problem: str, *, legal: str | None = None, remedy: str | None = None
+        self, problem: str, *, expected: str | None = None, remedy: str | None = None
     ) -> UserError:
         """Return an error that names the encoder."""
-        return UserError(f"text encoder {self.name}: {problem}", legal=legal, remedy=remedy)
+        return UserError(f"text encoder {self.name}: {problem}", expected=expected, remedy=remedy)
 
     def place(self) -> torch.device:
         """Return the device: ``auto`` is CUDA where there is one.
@@ -80,9 +80,11 @@ class TextSettings:
             place = torch.device(self.device)
         except RuntimeError as error:
             problem = f"device={self.device}"
-            raise self.error(problem, legal="auto, cpu, cuda, cuda:0, ...") from error
+            raise self.error(problem, expected="auto, cpu, cuda, cuda:0, ...") from error
         if place.type == "cuda" and not torch.cuda.is_available():
-            raise self.error(f"device={self.device}, and there is no CUDA here", legal="auto, cpu")
+            raise self.error(
+                f"device={self.device}, and there is no CUDA here", expected="auto, cpu"
+            )
         return place
 
     def eight_bits(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class TextSettings:
         if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
             raise self.error(
                 f"quantize: int8 needs {' and '.join(needed)}; absent: {', '.join(missing)}",
-                legal="none, or int8 where they are installed",
+                expected="none, or int8 where they are installed",
                 remedy='pip install "voxella[int8]", or stream: always, which needs nothing and '
                 "rounds nothing",
             )

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from voxella.autoencoder.tiling.memory import available_bytes
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella_conditioners.text_settings import TextSettings
 
 __all__ = ["StoredWeights", "dtypes_of", "is_streamed", "stream_blocks"]
@@ -53,7 +53,7 @@ class StoredWeights:
 
 
 def is_streamed(outline: Any, part: nn.Module, settings: TextSettings) -> bool:  # noqa: ANN401 - untyped library
-    """Tell whether the blocks are to come and go: as told, or where the whole does not fit.
+    """Return whether the blocks are to come and go: as told, or where the whole does not fit.
 
     Args:
         outline: The model without weights.
@@ -68,7 +68,7 @@ def is_streamed(outline: Any, part: nn.Module, settings: TextSettings) -> bool: 
     # One process of a host encodes, so all that is free is its own.
     free = available_bytes(settings.place(), shared=False)
     if need > free:
-        say(
+        print_line(
             f"text encoder {settings.name}: {need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free: "
             "its blocks are read one after another for each batch (less often with a larger "
             "text.encoder.batch_size)"

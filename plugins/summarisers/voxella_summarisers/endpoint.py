@@ -61,7 +61,7 @@ class EndpointSummariser:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise UserError(
                 "summariser endpoint: url is no address of a server",
-                legal="http://127.0.0.1:PORT/v1, without a user or password",
+                expected="http://127.0.0.1:PORT/v1, without a user or password",
             )
         if not is_loopback(parts.hostname) and not allow_network:
             raise UserError(
@@ -72,7 +72,7 @@ class EndpointSummariser:
         if max_tokens < 1 or temperature <= 0 or timeout_s <= 0:
             raise UserError(
                 "summariser endpoint: max_tokens, temperature or timeout_s is not positive",
-                legal="max_tokens 1 or more, temperature and timeout_s above 0",
+                expected="max_tokens 1 or more, temperature and timeout_s above 0",
             )
         self.url, self.host, self.model = url.rstrip("/"), parts.hostname, model
         self.words, self.max_tokens = words, max_tokens
@@ -139,7 +139,7 @@ class EndpointSummariser:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its name or number; nothing is looked up."""
+    """Return whether a host is this machine by its name or number; nothing is looked up."""
     if host.lower() == "localhost":
         return True
     try:

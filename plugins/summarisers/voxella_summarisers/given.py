@@ -59,7 +59,7 @@ def read_given(path: Path, id_column: str, summary_column: str, words: int) -> G
     if not path.is_file():
         raise UserError(
             f"summariser given: {shown_path(path)} does not exist",
-            legal="a CSV or JSON file of summaries",
+            expected="a CSV or JSON file of summaries",
         )
     try:
         text = TEXT_BYTES.read(path).decode("utf-8-sig")
@@ -77,7 +77,7 @@ def read_given(path: Path, id_column: str, summary_column: str, words: int) -> G
         if (count := len(clean.split())) > words:
             raise UserError(
                 f"{shown_path(path)}: the summary of {name} has {count} words",
-                legal=f"at most {words}; raise words if that is right",
+                expected=f"at most {words}; raise words if that is right",
             )
         if clean:
             summaries[name] = (*summaries.get(name, ()), clean)
@@ -100,7 +100,7 @@ def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
         found: Any = json.loads(text)
     except ValueError:
         raise UserError(
-            f"{shown_path(path)}: no JSON", legal="an object of id to summary"
+            f"{shown_path(path)}: no JSON", expected="an object of id to summary"
         ) from None
     rows: list[tuple[str, str]] = []
     for name, value in found.items() if isinstance(found, dict) else ():
@@ -108,9 +108,11 @@ def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
         if not isinstance(several, list) or not all(isinstance(one, str) for one in several):
             raise UserError(
                 f"{shown_path(path)}: the entry of one id is neither a text nor a list of texts",
-                legal="an object of id to summary, or of id to a list of summaries",
+                expected="an object of id to summary, or of id to a list of summaries",
             )
         rows += [(name, one) for one in several]
     if not rows:
-        raise UserError(f"{shown_path(path)}: no summary in it", legal="an object of id to summary")
+        raise UserError(
+            f"{shown_path(path)}: no summary in it", expected="an object of id to summary"
+        )
     return rows

@@ -40,12 +40,12 @@ class LanguageModelSummariser:
         if not (model / "config.json").is_file():
             raise UserError(
                 f"summariser transformers: {shown_path(model)} holds no config.json",
-                legal="a folder of model and tokenizer, as save_pretrained writes it",
+                expected="a folder of model and tokenizer, as save_pretrained writes it",
             )
         if max_tokens < 1 or temperature <= 0:
             raise UserError(
                 f"summariser transformers: max_tokens {max_tokens}, temperature {temperature:g}",
-                legal="max_tokens 1 or more, temperature above 0",
+                expected="max_tokens 1 or more, temperature above 0",
             )
         self.model, self.words, self.max_tokens = model, words, max_tokens
         self.temperature, self.device = temperature, device
@@ -92,7 +92,7 @@ class LanguageModelSummariser:
             raise UserError(
                 f"summariser transformers: the report of {report.id} takes "
                 f"{tokens['input_ids'].shape[1]} tokens with its question",
-                legal=f"at most {max(room, 0)} in this model, so that {most} are left to answer",
+                expected=f"at most {max(room, 0)} in this model, so that {most} are left to answer",
             )
         seed = int(sha256_bytes(f"{variant}\x1f{report.text}".encode())[:15], 16)
         sampling = {"do_sample": True, "temperature": self.temperature} if variant else {}
@@ -118,7 +118,7 @@ class LanguageModelSummariser:
                 raise UserError(
                     f"summariser transformers: {shown_path(self.model)} holds no causal language "
                     f"model with its tokenizer ({type(error).__name__})",
-                    legal="a folder of model and tokenizer, as save_pretrained writes it",
+                    expected="a folder of model and tokenizer, as save_pretrained writes it",
                 ) from None
             self._loaded = tokenizer, model.to(self.device).eval()
         return self._loaded

@@ -120,7 +120,7 @@ def endpoint(
 def _checked(name: str, words: int) -> int:
     low, high = _WORDS
     if not low <= words <= high:
-        raise UserError(f"summariser {name}: words is {words}", legal=f"{low} to {high}")
+        raise UserError(f"summariser {name}: words is {words}", expected=f"{low} to {high}")
     return words
 
 

@@ -19,11 +19,11 @@ from voxella.autoencoder.load import AutoencoderPlan, LoadedAutoencoder
 from voxella.autoencoder.tiling.autoencoder import HALO, TiledAutoencoder, Windows
 from voxella.autoencoder.tiling.memory import available_bytes, pass_bytes
 from voxella.autoencoder.tiling.windows import window_sizes
-from voxella.engine.runtime import agreed
+from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
 from voxella.files import sha256_json, write_json_atomic
 from voxella.machine import raise_if_machine
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.inputs import Latent
 from voxella.wording import human_bytes
 from voxella.workspace.state import StateFile, sealed
@@ -81,15 +81,15 @@ def tiled(
     count = _known_count(known, found, batch_size)
     number = _decoded_at_once(coder, plan, device, batch_size) if count is None else count
     # One choice for all processes: those of other hosts may have less memory, or more.
-    windows, at_once = (found, number) if alone else agreed((found, number))
+    windows, at_once = (found, number) if alone else broadcast_object((found, number))
     if record is not None and (count is None or (plan.latent.tiling == "auto" and not known)):
         kept = {"batch_size": batch_size, "decode_batch": at_once}
         write_json_atomic(record, sealed({"settings": settings, **windows.as_json(), **kept}))
     if plan.latent.tiling == "auto":
-        _tell(windows, quiet=quiet)
+        _print_summary(windows, quiet=quiet)
     if windows.decode is None and at_once < batch_size:
         short = "memory is too short for more"
-        say(f"decoding {at_once} of {batch_size} volumes at a time: {short}", quiet=quiet)
+        print_line(f"decoding {at_once} of {batch_size} volumes at a time: {short}", quiet=quiet)
     return TiledAutoencoder(coder.model, windows, at_once, plan.passes)
 
 
@@ -114,11 +114,11 @@ def _windows(
     return Windows(**{name: None if n is None else tuple(n) for name, n in sizes.items()})
 
 
-def _tell(windows: Windows, *, quiet: bool) -> None:
+def _print_summary(windows: Windows, *, quiet: bool) -> None:
     for what, window in (("encoding", windows.encode), ("decoding", windows.decode)):
         if window is not None:
             short = "memory is too short for the whole"
-            say(f"{what} in windows of {list(window)} voxels: {short}", quiet=quiet)
+            print_line(f"{what} in windows of {list(window)} voxels: {short}", quiet=quiet)
 
 
 def _image_size(factor: int, latent: Latent) -> tuple[int, ...]:
@@ -135,7 +135,7 @@ def _given(window: Sequence[int], factor: int, latent: Latent) -> Windows:
     if not fits:
         raise UserError(
             f"latent.tiling {list(window)} does not suit volumes of {list(size)} voxels",
-            legal=f"auto, never, or {len(size)} numbers: multiples of {factor} from {least}, "
+            expected=f"auto, never, or {len(size)} numbers: multiples of {factor} from {least}, "
             "or as large as the volume",
         )
     cut = None if all(w >= n for w, n in zip(window, size, strict=True)) else tuple(window)
@@ -186,7 +186,7 @@ def _largest(coder: LoadedAutoencoder, plan: AutoencoderPlan, device: torch.devi
             if need is not None and need <= free:
                 break
         else:
-            say(
+            print_line(
                 f"{name}: even windows of {list(window)} voxels may exceed {human_bytes(int(free))}"
             )
         found = replace(found, **{name: None if window == size else window})
@@ -204,5 +204,5 @@ def _need(
     except Exception as error:
         raise_if_machine(error)
         # A plugin may do what cannot be traced. It worked before there were windows.
-        say(f"the memory that the autoencoder needs cannot be told ({type(error).__name__})")
+        print_line(f"the memory that the autoencoder needs cannot be told ({type(error).__name__})")
         return 0

@@ -172,7 +172,7 @@ class Context:
 
 
 def _goes_on(text: str, end: re.Match[str]) -> bool:
-    """Tell whether a full stop ends an abbreviation and not the sentence."""
+    """Return whether a full stop ends an abbreviation and not the sentence."""
     full_stop = end[0].startswith(".") and not end[0].startswith("..")
     return (
         full_stop and _ABBREVIATED.search(text[max(0, end.start() - 12) : end.start()]) is not None
@@ -184,7 +184,7 @@ def _plain(part: str) -> str:
 
 
 def _denied_before(before: str) -> bool:
-    """Tell whether a denial before a score may reach it: all do, but for a "but" in between."""
+    """Return whether a denial before a score may reach it: all do, but for a "but" in between."""
     denials = list(_DENIAL.finditer(before))
     if _GOES_ON.search(before):
         return True
@@ -192,7 +192,7 @@ def _denied_before(before: str) -> bool:
 
 
 def _denied_after(after: str) -> bool:
-    """Tell whether a denial after a score may be of it: "PI-RADS 4 is not seen"."""
+    """Return whether a denial after a score may be of it: "PI-RADS 4 is not seen"."""
     return any(_reaches_back(after, denial) for denial in _DENIAL.finditer(after))
 
 

@@ -148,7 +148,7 @@ def _categories(text: str, place: int) -> tuple[list[Score], int]:
 
 
 def _unread(text: str, start: int, place: int) -> bool:
-    """Tell whether a category may stand near a name that none could be read after."""
+    """Return whether a category may stand near a name that none could be read after."""
     if _ODD.match(text, place):
         return not re.match(rf"[\s.:;,(]*\d\s?{_UNIT}", text[place : place + 30], re.I)
     stop = _STOP.search(text, place)
@@ -158,12 +158,12 @@ def _unread(text: str, start: int, place: int) -> bool:
 
 
 def _counts_lesions(text: str, named: int, first: Score) -> bool:
-    """Tell whether the number may count lesions: "PI-RADS: 2 lesions, both 4"."""
+    """Return whether the number may count lesions: "PI-RADS: 2 lesions, both 4"."""
     return ":" in text[named : first.start] and _PLURAL.match(text, first.end) is not None
 
 
 def _after_lone_version(text: str, place: int, first: Score) -> bool:
-    """Tell whether the number may be a version: "PI-RADS 2 score 4"."""
+    """Return whether the number may be a version: "PI-RADS 2 score 4"."""
     return first.value <= 2 and bool(
         re.match(
             r"[\s(]{0,2}(?:score|categor|kategor|class|klass|grad)\w{0,6}\s?[:=]?\s?[1-5]\b",
@@ -174,7 +174,7 @@ def _after_lone_version(text: str, place: int, first: Score) -> bool:
 
 
 def _starts_list(text: str, named: int, first: Score) -> bool:
-    """Tell whether the number may be a list's: "1. Volume" on the line after the name."""
+    """Return whether the number may be a list's: "1. Volume" on the line after the name."""
     if "\n" not in text[named : first.start]:
         return False
     return re.match(r"[.)][^\S\n]+\S", text[first.end : first.end + 4]) is not None

@@ -86,7 +86,7 @@ def _may_be_positive(mention: Mention) -> bool:
 
 
 def _has_nameless(text: str, mentions: list[Mention]) -> bool:
-    """Tell whether a score of 3 and more stands somewhere without the name PI-RADS."""
+    """Return whether a score of 3 and more stands somewhere without the name PI-RADS."""
     for match in _NAMELESS.finditer(text):
         named = any(mention.start <= match.start() < mention.end for mention in mentions)
         if not named and not _OF_ANOTHER_KIND.search(

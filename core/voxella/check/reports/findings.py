@@ -13,7 +13,7 @@ from voxella.check.settings import CheckSettings
 from voxella.data.reports import read_reports
 from voxella.errors import UserError
 from voxella.plugins.contracts import TextEncoder
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.recipe.model import Recipe, Text
 
 __all__ = ["text_findings", "untrainable"]
@@ -124,7 +124,7 @@ def _encoder(text: Text, quiet: bool) -> TextEncoder:
     # It imports torch and, with some plugins, reads gigabytes.
     from voxella.cache.text_encoder import build_text_encoder
 
-    say(f"check: loading the text encoder {text.encoder.name} to count tokens", quiet=quiet)
+    print_line(f"check: loading the text encoder {text.encoder.name} to count tokens", quiet=quiet)
     return build_text_encoder(text, tokens_only=True)
 
 

@@ -42,7 +42,7 @@ def check_labels(
 
     Args:
         cases: The cases.
-        classes: The legal classes.
+        classes: The allowed classes.
         positive: The class that PI-RADS and ISUP speak of. None: of two classes the second, or the
             one that is called so; of another number of classes none, and nothing is compared.
     """
@@ -163,7 +163,7 @@ def _facts(case: Case) -> _Facts:
 
 
 def _score(case: Case, keys: Sequence[str], lowest: int) -> tuple[int | None, bool]:
-    """Return the highest score under one of the keys, and whether all of them are legal.
+    """Return the highest score under one of the keys, and whether all of them are allowed.
 
     A value may be a number, or a list of a case's lesions such as ``"4,N/A,3"``.
     """
@@ -174,6 +174,6 @@ def _score(case: Case, keys: Sequence[str], lowest: int) -> tuple[int | None, bo
         parts = [str(part).strip().removesuffix(".0") for part in values]
         # PI-RADS X: a scan that could not be judged
         given = [part for part in parts if not is_nothing(part) and part.upper() != "X"]
-        legal = [int(part) for part in given if part.isdigit() and lowest <= int(part) <= 5]
-        return max(legal, default=None), len(legal) == len(given)
+        allowed = [int(part) for part in given if part.isdigit() and lowest <= int(part) <= 5]
+        return max(allowed, default=None), len(allowed) == len(given)
     return None, True

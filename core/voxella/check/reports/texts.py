@@ -53,7 +53,7 @@ def check_texts(
     Args:
         manifest_folder: The data set's folder, which report paths are relative to.
         cases: Its cases.
-        classes: The legal classes, of two the negative one first.
+        classes: The allowed classes, of two the negative one first.
         positive: The class that PI-RADS and ISUP speak of; None: see :func:`check_labels`.
         encoder: Counts tokens; None: the limit is not checked.
         max_tokens: The most tokens it encodes.

@@ -64,7 +64,7 @@ def json_list(path: Path, text: str) -> list[tuple[int, Any]]:
     except ValueError as error:
         raise UserError(f"{path}: not JSON that can be read: {error}") from None
     if not isinstance(loaded, list):
-        raise UserError(f"{path}: not a list of objects", legal='[{"id": "a", ...}, ...]')
+        raise UserError(f"{path}: not a list of objects", expected='[{"id": "a", ...}, ...]')
     return list(enumerate(loaded, start=1))
 
 
@@ -80,5 +80,5 @@ def _json_lines(path: Path, text: str) -> list[tuple[int, Any]]:
         except ValueError as error:
             problems.append(f"{path}: line {number}: not JSON that can be read: {error}")
     if problems:
-        raise UserError("\n".join(problems), legal='one object per line: {"id": "a", ...}')
+        raise UserError("\n".join(problems), expected='one object per line: {"id": "a", ...}')
     return records

@@ -109,7 +109,7 @@ def _from_csv(
     except csv.Error as error:
         raise UserError(
             f"{path}:{reader.line_num}: not CSV: {error}",
-            remedy="mend the table and import again",
+            remedy="fix the table and import again",
         ) from None
     return from_cells(path, lines, expected, delimiter=delimiter, encoding=encoding)
 

@@ -114,7 +114,7 @@ def from_cells(
         encoding: Recorded in the table.
 
     Raises:
-        UserError: There is no header, a column stands twice, or rows have more or fewer cells: all
+        UserError: There is no header, a column is duplicated, or rows have more or fewer cells: all
             of them, by number.
     """
     columns = [trimmed(name) for name in lines[0]] if lines else []
@@ -122,13 +122,13 @@ def from_cells(
         # Nothing of it is quoted: without a header the first row may be a report.
         raise UserError(
             f"{path}: its first row is no header with any of the columns looked for",
-            legal=shown(sorted(expected)),
+            expected=shown(sorted(expected)),
             remedy="give the table a header, or name its columns to the importer",
         )
     problems: list[str] = []
     twice = sorted({name for name in columns if columns.count(name) > 1 and name})
     if twice:
-        problems.append(f"{path}: columns stand twice: {shown(twice)}")
+        problems.append(f"{path}: columns are duplicated: {shown(twice)}")
     rows: list[Row] = []
     for number, cells in enumerate(lines[1:], start=2):
         if not any(cell.strip() for cell in cells):
@@ -158,7 +158,7 @@ def refuse(path: Path, problems: list[str], columns: list[str]) -> None:
     if not problems and not columns:
         problems = [f"{path}: the table is empty"]
     if problems:
-        raise UserError("\n".join(problems), remedy="mend the table and import again")
+        raise UserError("\n".join(problems), remedy="fix the table and import again")
 
 
 def cell_text(value: object) -> str:

@@ -99,7 +99,7 @@ def read_workbook(
                 elif as_number and (note := cell_note(row[index])):
                     odd[name, note] += 1
     if problems:
-        raise UserError("\n".join(problems), remedy="mend the workbook and import again")
+        raise UserError("\n".join(problems), remedy="fix the workbook and import again")
     columns = {i: name for i, name in enumerate(rows[0], 1) if name in expected} if rows else {}
     with _opened(path, data_only=True, read_only=False) as book:
         # Only a workbook that is loaded whole knows what is merged and hidden.
@@ -173,7 +173,7 @@ def _sheet(path: Path, book: Workbook, wanted: str | None) -> str:
         if wanted not in every:
             raise UserError(
                 f"{path}: it has no sheet of that name",
-                legal=shown(every),
+                expected=shown(every),
                 remedy="--set sheet=NAME, the name as it stands there",
             )
         return wanted
@@ -182,7 +182,7 @@ def _sheet(path: Path, book: Workbook, wanted: str | None) -> str:
     if len(filled) > 1:
         raise UserError(
             f"{path}: {len(filled)} sheets have something in them",
-            legal=shown(filled),
+            expected=shown(filled),
             remedy="name one, --set sheet=NAME, or leave one sheet in the workbook",
         )
     if not filled:

@@ -89,12 +89,12 @@ class LabelAgreement:
         from voxella.evaluation.label_agreement import label_agreement
 
         plan = evidence.plan
-        if plan.answers is None:
+        if plan.classifier is None:
             return {}
-        evidence.facts["classifier"] = plan.answers.kept.told()
+        evidence.facts["classifier"] = plan.classifier.kept.told()
         stores = (plan.real_store, plan.synthetic_store)
         data, settings, seed = evidence.recipe.data, evidence.settings, evidence.seed
-        return label_agreement(data, settings, seed, evidence.sets, plan.answers, *stores)
+        return label_agreement(data, settings, seed, evidence.sets, plan.classifier, *stores)
 
 
 def adherence() -> Adherence:

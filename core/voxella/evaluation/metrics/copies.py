@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from voxella.evaluation.evidence import SampleEvidence
     from voxella.metrics.declared.measured import Measured
 
-__all__ = ["CopiesOfCases", "voxella_factory"]
+__all__ = ["Memorised", "voxella_factory"]
 
 # Beginning of the key -> in the label, and in a heading.
 _SHARES = {
@@ -21,7 +21,7 @@ _SHARES = {
 }
 
 
-class CopiesOfCases:
+class Memorised:
     """Shares of suspected and of certain copies, in two spaces; the gate goes by them."""
 
     numbers = tuple(
@@ -40,22 +40,22 @@ class CopiesOfCases:
 
     def measure(self, evidence: SampleEvidence) -> dict[str, Measured]:
         """Return the shares; the nearest pairs are written beside ``metrics.json``."""
-        from voxella.evaluation.copies import copies, show_pairs, write_pairs
+        from voxella.evaluation.memorisation import measure_memorisation, show_pairs, write_pairs
 
         sets, out = evidence.sets, evidence.out
-        found = copies(evidence.level, sets, evidence.plan.spaces(), evidence.device)
+        found = measure_memorisation(evidence.level, sets, evidence.plan.spaces(), evidence.device)
         write_pairs(out, found, sets)
         for name, pairs in found.pairs.items():
             show_pairs(out, pairs, sets, name, evidence.recipe.shown_channels)
         return found.metrics
 
 
-def copies() -> CopiesOfCases:
+def copies() -> Memorised:
     """Build the metric."""
-    return CopiesOfCases()
+    return Memorised()
 
 
 @hookimpl
-def voxella_factory(name: str) -> Callable[..., CopiesOfCases] | None:
+def voxella_factory(name: str) -> Callable[..., Memorised] | None:
     """Return the builder of ``copies``."""
     return copies if name == "copies" else None

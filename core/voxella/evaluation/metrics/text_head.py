@@ -67,28 +67,28 @@ class TextHead:
     def measure(self, evidence: SampleEvidence) -> dict[str, Measured]:
         """Return ``text_*``; calibration curves, and numbers by class, are facts."""
         from voxella.evaluation.text_head import (
-            answers_of_samples,
-            answers_of_unseen,
+            predictions_of_samples,
+            predictions_of_unseen,
             text_head,
-            unanswered,
+            without_predictions,
         )
 
         recipe, sets = evidence.recipe, evidence.sets
         data, settings, seed = recipe.data, recipe.evaluate, recipe.seed
-        asked = [(answers_of_samples(data.classes, sets), sets.split, "")]
+        asked = [(predictions_of_samples(data.classes, sets), sets.split, "")]
         if evidence.own and sets.unseen_split is not None:
             blocks = data, recipe.text, recipe.sample, recipe.conditions
-            unseen = answers_of_unseen(*blocks, evidence.folders, sets, evidence.device)
+            unseen = predictions_of_unseen(*blocks, evidence.folders, sets, evidence.device)
             asked.append((unseen, sets.unseen_split, "_heldout"))
         found: dict[str, Measured] = {}
         curves: dict[str, object] = {}
         by_class: dict[str, object] = {}
-        for answers, split, suffix in asked:
-            if isinstance(answers, str):
+        for predicted, split, suffix in asked:
+            if isinstance(predicted, str):
                 for end in (suffix, f"{suffix}_with_report"):
-                    found |= unanswered(settings.level, answers, split, end)
+                    found |= without_predictions(settings.level, predicted, split, end)
                 continue
-            metrics, calibration, each = text_head(data, settings, seed, answers, split, suffix)
+            metrics, calibration, each = text_head(data, settings, seed, predicted, split, suffix)
             found |= metrics
             curves |= calibration
             by_class |= each

@@ -103,8 +103,8 @@ def _undeclarable(found: Sequence[Chosen]) -> Iterator[str]:
     for one in found:
         unknown = sorted(set(one.metric.needs) - set(NEEDS))
         if unknown:
-            legal = ", ".join(NEEDS)
-            yield f"metrics: {one.name}: needs {', '.join(map(quoted, unknown))}; legal: {legal}"
+            named, expected = ", ".join(map(quoted, unknown)), ", ".join(NEEDS)
+            yield f"metrics: {one.name}: needs {named}; expected: {expected}"
         if not one.metric.numbers:
             yield f"metrics: {one.name}: it declares no number"
 

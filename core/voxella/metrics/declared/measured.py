@@ -74,6 +74,6 @@ def reason(refusal: UserError) -> str:
         OSError: It is the machine that refuses: what is not known then will be known later.
     """
     raise_if_machine(refusal)
-    legal = f" (legal: {refusal.legal})" if refusal.legal else ""
+    expected = f" (expected: {refusal.expected})" if refusal.expected else ""
     remedy = f"; {refusal.remedy}" if refusal.remedy else ""
-    return " ".join(f"{refusal.problem}{legal}{remedy}".split())
+    return " ".join(f"{refusal.problem}{expected}{remedy}".split())

@@ -42,6 +42,6 @@ def attempt_all(
     if unknown:
         raise UserError(
             f"metrics: {one.name}: it returned {', '.join(unknown)}, which it does not declare",
-            legal=", ".join(declared),
+            expected=", ".join(declared),
         )
     return found

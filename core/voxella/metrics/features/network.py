@@ -37,7 +37,7 @@ class FeatureNetwork(Protocol):
 
     @property
     def comparable_with_paper(self) -> bool:
-        """Tell whether architecture and intensities are the paper's; the file's hash says more."""
+        """Return whether architecture and intensities are the paper's; the hash says more."""
 
     def features(self, volume: Tensor) -> Tensor:
         """Return ``(rows, dim)`` float32 on the CPU for one volume ``(1, R, A, S)`` in [0, 1].

@@ -130,7 +130,7 @@ def _check_labels(cases: Sequence[Case], classes: Sequence[str]) -> None:
         raise UserError(
             f"{len(other)} cases have labels of other classes: {spans(other)} "
             f"(labels: {', '.join(labels)})",
-            legal=", ".join(classes),
+            expected=", ".join(classes),
             remedy="name the negative and the positive class: --classes NEGATIVE POSITIVE",
         )
 

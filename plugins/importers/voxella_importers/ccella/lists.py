@@ -105,7 +105,7 @@ def read_lists(source: Path, encoding: str | None = None) -> list[Entry]:
     if problems:
         raise UserError(
             "\n".join([f"{folder}: {len(problems)} problems in its lists", *problems]),
-            remedy="mend the lists and import again; nothing was written",
+            remedy="fix the lists and import again; nothing was written",
         )
     return entries
 

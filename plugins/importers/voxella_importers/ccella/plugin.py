@@ -64,7 +64,7 @@ def ccella(
         test_share: Share of patients held out for testing with ``resplit``, or where the source is
             one list.
     """
-    from voxella.data.drafts import Assembly
+    from voxella.data.drafts import DatasetWriter
     from voxella_importers.ccella.reader import CcellaImporter
     from voxella_importers.ccella.settings import CcellaSettings
 
@@ -80,8 +80,8 @@ def ccella(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
-    return CcellaImporter(settings, assembly)
+    dataset_writer = DatasetWriter(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
+    return CcellaImporter(settings, dataset_writer)
 
 
 @hookimpl

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from voxella.case import Case, Manifest, Split
-from voxella.data.drafts import Assembly, Draft, split_of, warn
+from voxella.data.drafts import CaseDraft, DatasetWriter, split_of, warn
 from voxella.data.grouping import Problems, image_problem, spans
 from voxella.data.reports import Report, ReportReader
 from voxella.errors import UserError
@@ -24,12 +24,12 @@ class CcellaImporter:
         UserError: On construction, naming everything wrong with the settings.
     """
 
-    def __init__(self, settings: CcellaSettings, assembly: Assembly) -> None:
-        problems = [*settings.problems(), *assembly.problems()]
+    def __init__(self, settings: CcellaSettings, dataset_writer: DatasetWriter) -> None:
+        problems = [*settings.problems(), *dataset_writer.problems()]
         if problems:
             raise UserError("\n".join(f"importer ccella: {problem}" for problem in problems))
         self.settings = settings
-        self.assembly = assembly
+        self.dataset_writer = dataset_writer
 
     def __call__(self, out: Path) -> Manifest:
         """Write reports and manifest (and images, where they are copied) under ``out``.
@@ -40,15 +40,15 @@ class CcellaImporter:
         settings = self.settings
         entries = read_lists(settings.source, settings.encoding)
         marks = {} if settings.labels is None else self._sheet(settings.labels)
-        join = _Join(settings, self.assembly, marks, ReportReader(Path(out)))
+        join = _Join(settings, self.dataset_writer, marks, ReportReader(Path(out)))
         drafts = [draft for entry in entries if (draft := join.draft(entry)) is not None]
         join.refuse()
         drafts = self._with_images(drafts, join.images)
         _refuse_torn_patients(drafts)
-        _tell(drafts, entries, marks)
+        _warn(drafts, entries, marks)
         for note in join.reader.notes():
             warn(note)
-        return self.assembly.write(drafts, Path(out))
+        return self.dataset_writer.write(drafts, Path(out))
 
     def _sheet(self, labels: Path) -> dict[str, Marks]:
         settings = self.settings
@@ -59,7 +59,7 @@ class CcellaImporter:
             visible_only=settings.visible_only,
         )
 
-    def _with_images(self, drafts: list[Draft], problems: Problems) -> list[Draft]:
+    def _with_images(self, drafts: list[CaseDraft], problems: Problems) -> list[CaseDraft]:
         """Return the cases with images; refuse the others, or say that they are left out."""
         bad = problems.cases
         if not bad:
@@ -81,13 +81,13 @@ class _Join:
     def __init__(
         self,
         settings: CcellaSettings,
-        assembly: Assembly,
+        dataset_writer: DatasetWriter,
         marks: dict[str, Marks],
         reader: ReportReader,
     ) -> None:
         self.reader = reader
         self.settings = settings
-        self.assembly = assembly
+        self.dataset_writer = dataset_writer
         self.marks = marks
         self.problems: list[str] = []
         self.images = Problems()
@@ -101,10 +101,10 @@ class _Join:
         if self.problems:
             raise UserError(
                 "\n".join([f"{len(self.problems)} entries are wrong:", *self.problems]),
-                remedy="mend the lists or the spreadsheet and import again; nothing was written",
+                remedy="fix the lists or the spreadsheet and import again; nothing was written",
             )
 
-    def draft(self, entry: Entry) -> Draft | None:
+    def draft(self, entry: Entry) -> CaseDraft | None:
         """Return an entry's draft, or None when it has no usable id."""
         case = "_".join(PurePosixPath(entry.folder).parts)
         try:
@@ -120,7 +120,7 @@ class _Join:
         marks = self.marks.get(entry.folder)
         patient = (marks and marks.patient) or PurePosixPath(entry.folder).parts[0]
         positive, source = self._label(entry, marks)
-        return Draft(
+        return CaseDraft(
             id=case,
             group=patient,
             images=self._images(case, entry),
@@ -176,7 +176,7 @@ class _Join:
             return None
         told = entry.split if marks is None or marks.split is None else marks.split
         if told == entry.split == "train":
-            drawn = self.assembly
+            drawn = self.dataset_writer
             return split_of(patient, seed=drawn.seed, val_share=drawn.val_share, test_share=0.0)
         if told != entry.split and (entry.split, told) != ("train", "val"):
             self._note(entry, f"it stands in the list {entry.split}, its row says {told}")
@@ -198,9 +198,9 @@ def _extra(entry: Entry, case: str) -> dict[str, Any]:
     return extra
 
 
-def _refuse_torn_patients(drafts: list[Draft]) -> None:
+def _refuse_torn_patients(drafts: list[CaseDraft]) -> None:
     """Refuse a patient in several lists; cases whose split is to be drawn are not in any."""
-    first: dict[str, Draft] = {}
+    first: dict[str, CaseDraft] = {}
     torn = [
         draft.id for draft in drafts if first.setdefault(draft.group, draft).split != draft.split
     ]
@@ -211,7 +211,7 @@ def _refuse_torn_patients(drafts: list[Draft]) -> None:
         )
 
 
-def _tell(drafts: list[Draft], entries: list[Entry], marks: dict[str, Marks]) -> None:
+def _warn(drafts: list[CaseDraft], entries: list[Entry], marks: dict[str, Marks]) -> None:
     """Say what the lists and the spreadsheet do not know of each other, and what is not used."""
     folders = {entry.folder for entry in entries}
     if marks and (without := len(folders - set(marks))):

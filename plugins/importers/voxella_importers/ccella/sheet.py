@@ -81,7 +81,7 @@ def read_sheet(
     )
     missing = [name for name in COLUMNS[:3] if name not in table.columns]
     if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)}", legal=shown(table.columns))
+        raise UserError(f"{path}: no column {', '.join(missing)}", expected=shown(table.columns))
     found: dict[str, Marks] = {}
     problems: list[str] = []
     for row in table.rows:

@@ -55,8 +55,10 @@ def choose(study: Study, sequence: str, rule: SeriesRule) -> Chosen:
     name = name_series(series)
     several = sorted({one.b_value for one in slices if one.b_value is not None})
     if len(several) > 1:
-        legal = ", ".join(f"{value:g}" for value in several)
-        raise Refusal(f"{name}: several b-values ({legal}); say which: rule's b_value, or highest")
+        expected = ", ".join(f"{value:g}" for value in several)
+        raise Refusal(
+            f"{name}: several b-values ({expected}); say which: rule's b_value, or highest"
+        )
     try:
         volume = stack(slices)
     except Refusal as refusal:
@@ -127,15 +129,15 @@ def _of_b_value(
     volumes: Sequence[tuple[Series, list[Slice]]], wanted: float | str
 ) -> list[tuple[Series, list[Slice]]]:
     """Reduce series to the slices of one b-value, leaving out those that have none of it."""
-    legal = sorted({s.b_value for _, slices in volumes for s in slices if s.b_value is not None})
-    if not legal:
+    expected = sorted({s.b_value for _, slices in volumes for s in slices if s.b_value is not None})
+    if not expected:
         names = ", ".join(name_series(one) for one, _ in volumes[:_NAMED_AT_MOST])
         raise Refusal(f"no b-value is recorded in {names}; give a rule without b_value")
-    value = legal[-1] if isinstance(wanted, str) else wanted
+    value = expected[-1] if isinstance(wanted, str) else wanted
     found = [(one, [s for s in slices if s.b_value == value]) for one, slices in volumes]
     found = [(one, slices) for one, slices in found if slices]
     if not found:
-        there = ", ".join(f"{other:g}" for other in legal)
+        there = ", ".join(f"{other:g}" for other in expected)
         raise Refusal(f"no b-value {value:g}; there are {there}")
     return found
 

@@ -102,7 +102,7 @@ def _refuse(path: Path, start: bytes) -> None:
 
 
 def is_whole(path: Path, dataset: Dataset, begin: int) -> bool:
-    """Tell whether the file holds all the pixels that its header announces.
+    """Return whether the file holds all the pixels that its header announces.
 
     Args:
         path: The file.
@@ -137,7 +137,7 @@ def _announced(dataset: Dataset) -> int:
 
 
 def _ends(handle: BinaryIO) -> bool:
-    """Tell whether compressed pixels, a chain of items, reach the mark of their end."""
+    """Return whether compressed pixels, a chain of items, reach the mark of their end."""
     size = os.fstat(handle.fileno()).st_size
     while len(head := handle.read(8)) == 8:
         if head[:4] == b"\xfe\xff\xdd\xe0":

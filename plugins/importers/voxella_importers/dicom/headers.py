@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from voxella.machine import raise_if_machine
-from voxella.texts.ids import id_likeness
+from voxella.texts.ids import comparable_id
 from voxella.texts.placeholders import is_nothing
 from voxella_importers.dicom.file import Unreadable, is_whole, open_dicom
 from voxella_importers.dicom.identity import Identity
@@ -82,7 +82,7 @@ class Header:
         path: The file.
         case: Keyed hash of the study.
         patient: Keyed hash of the patient, None where the file names none.
-        likeness: Keyed hash of what patients' ids that differ only in case or padding share.
+        comparable_hash: Keyed hash of what patients' ids that differ only in case or padding share.
         join: Keyed hash of the identifier that tables are keyed by, None where there is none.
         series: Keyed hash of the series.
         number: SeriesNumber.
@@ -99,7 +99,7 @@ class Header:
     path: Path
     case: str
     patient: str | None
-    likeness: str | None
+    comparable_hash: str | None
     join: str | None
     series: str
     number: int | None
@@ -159,7 +159,7 @@ def _header(path: Path, dataset: Dataset, begin: int, asked: Asked) -> Header | 
         path=path,
         case=asked.identity.case(study),
         patient=asked.identity.patient(patient) if named else None,
-        likeness=asked.identity.digest("alike", id_likeness(patient)) if named else None,
+        comparable_hash=asked.identity.digest("alike", comparable_id(patient)) if named else None,
         join=asked.identity.digest("join", join) if join else None,
         series=asked.identity.digest("series", series),
         number=integer(dataset, "SeriesNumber"),

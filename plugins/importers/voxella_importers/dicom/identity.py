@@ -8,7 +8,7 @@ from pathlib import Path
 from voxella.data.drafts import warn
 from voxella.data.keys import keyed_hash, new_key, read_key, write_key
 from voxella.errors import UserError
-from voxella.progress import say
+from voxella.progress import print_line
 
 __all__ = ["KEY_FILE", "Identity", "load_identity"]
 
@@ -83,7 +83,7 @@ def _write(path: Path, key: bytes) -> None:
             f"another import has made the key {path} in the meantime; nothing was written",
             remedy="run the same command again: it takes that key",
         ) from None
-    say(
+    print_line(
         f"made the key {path}: it turns patients into hashes. Keep it, and keep it apart from "
         "the data set; with it the same patients get the same hashes again"
     )

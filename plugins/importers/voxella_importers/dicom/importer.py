@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from voxella.case import Manifest
-from voxella.data.drafts import Assembly, Draft
+from voxella.data.drafts import CaseDraft, DatasetWriter
 from voxella.errors import UserError
 from voxella.files import append_line, sha256_file
 from voxella.plain_json import json_or_none
@@ -17,7 +17,7 @@ from voxella.progress import Steps
 from voxella_importers.dicom.choice import Chosen, name_series
 from voxella_importers.dicom.headers import Asked
 from voxella_importers.dicom.identity import Identity, load_identity
-from voxella_importers.dicom.judge import Judged, judge, refuse, tell
+from voxella_importers.dicom.judge import Judged, judge, refuse, warn_of_doubts
 from voxella_importers.dicom.keep import as_conditions
 from voxella_importers.dicom.pixels import write_stack
 from voxella_importers.dicom.scan import scan
@@ -39,12 +39,12 @@ class DicomImporter:
         UserError: On construction, naming everything wrong with the settings.
     """
 
-    def __init__(self, settings: DicomSettings, assembly: Assembly) -> None:
-        problems = [*settings.problems(), *assembly.problems()]
+    def __init__(self, settings: DicomSettings, dataset_writer: DatasetWriter) -> None:
+        problems = [*settings.problems(), *dataset_writer.problems()]
         if problems:
             raise UserError("\n".join(f"importer dicom: {problem}" for problem in problems))
         self.settings = settings
-        self.assembly = assembly
+        self.dataset_writer = dataset_writer
 
     def __call__(self, out: Path) -> Manifest:
         """Write images, reports and the manifest under ``out``.
@@ -73,16 +73,16 @@ class DicomImporter:
         judged = judge(found, settings)
         joined = join_tables(judged.joins, settings, identity, out)
         refuse(judged, joined.problems, skip_bad=settings.skip_bad)
-        tell(found, judged)
-        joined.tell()
+        warn_of_doubts(found, judged)
+        joined.warn()
         identity.keep()
-        journal = Journal(out, identity)
-        self._convert(judged, journal, out)
+        resume_log = ResumeLog(out, identity)
+        self._convert(judged, resume_log, out)
         manifest = self._manifest(judged, joined, out)
-        journal.remove()
+        resume_log.remove()
         return manifest
 
-    def _convert(self, judged: Judged, journal: Journal, out: Path) -> None:
+    def _convert(self, judged: Judged, resume_log: ResumeLog, out: Path) -> None:
         """Write the images of all studies; drop those that cannot be read where that is wanted."""
         failed = Judged()
         with Steps("studies to NIfTI", len(judged.volumes)) as steps:
@@ -90,7 +90,7 @@ class DicomImporter:
                 problems = [
                     f"{sequence}: {problem}"
                     for sequence, chosen in volumes.items()
-                    if (problem := _image(case, sequence, chosen, journal, out)) is not None
+                    if (problem := _image(case, sequence, chosen, resume_log, out)) is not None
                 ]
                 if problems:
                     failed.studies[case] = problems
@@ -107,7 +107,7 @@ class DicomImporter:
             for case, volumes in judged.volumes.items()
         }
         drafts = [
-            Draft(
+            CaseDraft(
                 id=case,
                 group=judged.patients[case],
                 images={name: out / _relative(case, name) for name in volumes},
@@ -119,7 +119,7 @@ class DicomImporter:
             )
             for case, volumes in judged.volumes.items()
         ]
-        manifest = self.assembly.write(drafts, out)
+        manifest = self.dataset_writer.write(drafts, out)
         # The images lie in the data set already, and it may be moved as a whole.
         cases = [
             case.model_copy(update={"images": {n: _relative(case.id, n) for n in case.images}})
@@ -134,20 +134,22 @@ def _relative(case: str, sequence: str) -> str:
     return f"images/{case}_{sequence}.nii.gz"
 
 
-def _image(case: str, sequence: str, chosen: Chosen, journal: Journal, out: Path) -> str | None:
+def _image(
+    case: str, sequence: str, chosen: Chosen, resume_log: ResumeLog, out: Path
+) -> str | None:
     """Write one image unless it is there; return what kept it from being written, or None."""
     relative = _relative(case, sequence)
-    if journal.has(relative, chosen.stack):
+    if resume_log.has(relative, chosen.stack):
         return None
     try:
         write_stack(chosen.stack, out / relative)
     except Refusal as refusal:
         return f"{name_series(chosen.series)}: {refusal}"
-    journal.add(relative, chosen.stack)
+    resume_log.add(relative, chosen.stack)
     return None
 
 
-class Journal:
+class ResumeLog:
     """Lines of (image, what it was made from, hash of its file), removed when all is done.
 
     Args:
@@ -163,7 +165,7 @@ class Journal:
         self._done = self._read()
 
     def has(self, relative: str, volume: Stack) -> bool:
-        """Tell whether the image lies there, unharmed and made from these very files."""
+        """Return whether the image lies there, unharmed and made from these very files."""
         made_from, digest = self._done.get(relative, ("", ""))
         path = self._out / relative
         same = made_from == self._source(volume) and path.is_file()
@@ -175,7 +177,7 @@ class Journal:
         append_line(self._path, line)
 
     def remove(self) -> None:
-        """Remove the journal: the manifest now says what there is."""
+        """Remove the log: the manifest now says what there is."""
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, tuple[str, str]]:

@@ -16,7 +16,7 @@ from voxella_importers.dicom.scan import BadFile, Scan, Study
 from voxella_importers.dicom.settings import DicomSettings
 from voxella_importers.dicom.stack import Refusal
 
-__all__ = ["Judged", "judge", "refuse", "tell"]
+__all__ = ["Judged", "judge", "refuse", "warn_of_doubts"]
 
 _NAMED = 5
 _PATHS_AT_MOST = 20
@@ -90,12 +90,12 @@ def refuse(judged: Judged, more: list[str], *, skip_bad: bool) -> None:
     elif lines or more:
         raise UserError(
             "\n".join([*lines, *more]),
-            remedy="mend them, or leave bad studies and files out: --set skip_bad=true "
+            remedy="fix them, or leave bad studies and files out: --set skip_bad=true "
             "(--set show_paths=true tells where they lie; paths may hold names)",
         )
 
 
-def tell(found: Scan, judged: Judged) -> None:
+def warn_of_doubts(found: Scan, judged: Judged) -> None:
     """Warn of what is imported and should be looked at."""
     thickness: dict[str, list[str]] = defaultdict(list)
     holes: list[str] = []
@@ -132,8 +132,8 @@ def _alike(found: Scan, judged: Judged) -> list[list[str]]:
     """Return the cases of patients who may be one; by hashes, for nothing else is kept of ids."""
     groups: dict[str, list[str]] = defaultdict(list)
     for case in judged.patients:
-        if (likeness := found.studies[case].likeness) is not None:
-            groups[likeness].append(case)
+        if (comparable_hash := found.studies[case].comparable_hash) is not None:
+            groups[comparable_hash].append(case)
     return [cases for cases in groups.values() if len({judged.patients[c] for c in cases}) > 1]
 
 

@@ -71,7 +71,7 @@ def dicom(
         columns: Its columns where they are not called so: ``{id: YOURS, label: YOURS}``.
         label_names: Class by what the table writes, such as ``{"0": negative}``.
         label_source: Recorded with each label.
-        classes: Legal labels; the recipe's ``data.classes``.
+        classes: Allowed labels; the recipe's ``data.classes``.
         skip_bad: Leave bad studies and unreadable files out instead of refusing.
         show_paths: Tell where bad studies and files lie. Paths often hold patients' names.
         encoding: Of tables and reports that are not UTF-8 and have no byte-order mark, such as
@@ -81,7 +81,7 @@ def dicom(
         val_share: Share of patients held out for validation.
         test_share: Share of patients held out for testing.
     """
-    from voxella.data.drafts import Assembly
+    from voxella.data.drafts import DatasetWriter
     from voxella_importers.dicom.importer import DicomImporter
     from voxella_importers.dicom.settings import DicomSettings
 
@@ -105,8 +105,10 @@ def dicom(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(copy=False, seed=seed, val_share=val_share, test_share=test_share)
-    return DicomImporter(settings, assembly)
+    dataset_writer = DatasetWriter(
+        copy=False, seed=seed, val_share=val_share, test_share=test_share
+    )
+    return DicomImporter(settings, dataset_writer)
 
 
 @hookimpl

@@ -85,7 +85,7 @@ class Study:
 
     case: str
     patients: set[str] = field(default_factory=set)
-    likeness: str | None = None
+    comparable_hash: str | None = None
     joins: set[str] = field(default_factory=set)
     folders: set[Path] = field(default_factory=set)
     series: dict[str, Series] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Study:
     def add(self, header: Header) -> None:
         """Take in one more file."""
         self.patients |= {header.patient} - {None}  # type: ignore[arg-type]  # None is taken out
-        self.likeness = self.likeness or header.likeness
+        self.comparable_hash = self.comparable_hash or header.comparable_hash
         self.joins |= {header.join} - {None}  # type: ignore[arg-type]  # None is taken out
         self.folders.add(header.path.parent)
         new = Series(header.number, header.shown, header.fits)

@@ -59,7 +59,7 @@ class SeriesRule(Block):
         return value
 
     def fits(self, description: str) -> bool:
-        """Tell whether a series of this description is meant."""
+        """Return whether a series of this description is meant."""
         found = re.search(self.description, description, re.IGNORECASE)
         barred = self.exclude and re.search(self.exclude, description, re.IGNORECASE)
         return found is not None and not barred
@@ -154,9 +154,9 @@ def rules_for(
     wanted = sequences if sequences is not None else (tuple(given) or ("t2w",))
     problems = ["sequences: at least one is needed"] if not wanted else []
     rules = {**DEFAULT_RULES, **given}
-    legal = ", ".join(DEFAULT_RULES)
+    expected = ", ".join(DEFAULT_RULES)
     problems += [
-        f"sequences: {quoted(name)} has no rule, and only {legal} have one by default "
+        f"sequences: {quoted(name)} has no rule, and only {expected} have one by default "
         f"(--set 'rules.{name}={{description: ...}}')"
         for name in wanted
         if name not in rules

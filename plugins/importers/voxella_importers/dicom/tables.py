@@ -45,7 +45,7 @@ class Joined:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Warn of what was left over."""
         for note in self.notes:
             warn(note)
@@ -165,9 +165,9 @@ def _labels(
             label = ""
         if label and label not in settings.classes:
             # Not quoted: an identifier's column may be mapped to it.
-            legal = ", ".join([*settings.classes, *settings.label_names])
+            expected = ", ".join([*settings.classes, *settings.label_names])
             joined.problems.append(
-                f"labels: row {row.number}: its label is none of {legal} "
+                f"labels: row {row.number}: its label is none of {expected} "
                 "(map yours: --set 'label_names={...}')"
             )
             continue

@@ -157,7 +157,7 @@ def make_case(settings: PhantomSettings, index: int, out: Path) -> int:
 
 
 def _is_whole(settings: PhantomSettings, index: int, out: Path) -> bool:
-    """Tell whether the case lies there already, made from the same settings and unharmed."""
+    """Return whether the case lies there already, made from the same settings and unharmed."""
     try:
         truth = read_truth(out / _Paths(case_id(index)).truth)
         if truth.settings_sha256 != settings.case_hash():

@@ -195,6 +195,6 @@ def _sample(lesion: Lesion) -> Floats:
 
 
 def _touch(first: Lesion, second: Lesion) -> bool:
-    """Tell whether two lesions might merge."""
+    """Return whether two lesions might merge."""
     apart = math.dist(first.centre, second.centre)
     return apart < first.radii[0] + second.radii[0] + 3.0

@@ -49,7 +49,7 @@ def phantom(
         workers: Processes; None takes one per core, at most four. Never changes a result.
 
     Raises:
-        UserError: Naming every argument that is not legal.
+        UserError: Naming every argument that is not allowed.
     """
     from voxella_importers.phantom.importer import PhantomImporter
     from voxella_importers.phantom.settings import PhantomSettings
@@ -74,7 +74,7 @@ def phantom(
     if problems:
         raise UserError(
             "\n".join(f"importer phantom: {problem}" for problem in problems),
-            remedy="mend the importer's block in the recipe, or the options given to it",
+            remedy="fix the importer's block in the recipe, or the options given to it",
         )
     return PhantomImporter(settings)
 

@@ -49,7 +49,7 @@ class PhantomProbe:
 
         r, a, s = spacing_mm
         seen = look_for_lesion(image, (r, a, s))
-        numbers = {"score": seen.score, "likeness": seen.likeness, "volume_ml": seen.volume_ml}
+        numbers = {"score": seen.score, "likeness": seen.similarity, "volume_ml": seen.volume_ml}
         return Detection(found_by(seen), blind=not seen.gland_seen, details=numbers)
 
 

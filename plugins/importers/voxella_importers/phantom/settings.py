@@ -52,7 +52,7 @@ class PhantomSettings:
     workers: int
 
     def problems(self) -> list[str]:
-        """Return every fault of these settings, each as one line that says what is legal."""
+        """Return every fault of these settings, each as one line that says what is allowed."""
         return [*self._counts(), *self._shares(), *self._grid(), *self._lesion_sizes()]
 
     def case_hash(self) -> str:
@@ -68,11 +68,13 @@ class PhantomSettings:
     def _counts(self) -> list[str]:
         found = []
         if not 1 <= self.cases <= 99_999:
-            found.append(f"cases is {self.cases}; legal: 1 to 99999")
+            found.append(f"cases is {self.cases}; expected: 1 to 99999")
         if not 0 <= self.seed < 2**63:
-            found.append(f"seed is {self.seed}; legal: 0 to 2^63 - 1")
+            found.append(f"seed is {self.seed}; expected: 0 to 2^63 - 1")
         if self.workers < 1:
-            found.append(f"workers is {self.workers}; legal: 1 or more, or null for one per core")
+            found.append(
+                f"workers is {self.workers}; expected: 1 or more, or null for one per core"
+            )
         return found
 
     def _shares(self) -> list[str]:
@@ -87,12 +89,14 @@ class PhantomSettings:
             "oblique_share",
         )
         found = [
-            f"{name} is {getattr(self, name)}; legal: 0 to 1"
+            f"{name} is {getattr(self, name)}; expected: 0 to 1"
             for name in names
             if not 0.0 <= getattr(self, name) <= 1.0
         ]
         if self.val_share + self.test_share >= 1.0:
-            found.append("val_share and test_share together leave nothing to train on; legal: < 1")
+            found.append(
+                "val_share and test_share together leave nothing to train on; expected: < 1"
+            )
         return found
 
     def _grid(self) -> list[str]:
@@ -100,15 +104,16 @@ class PhantomSettings:
             return ["size and spacing_mm need three numbers each, along R, A and S"]
         found = []
         if min(self.size) < 8 or any(voxels != int(voxels) for voxels in self.size):
-            found.append(f"size is {list(self.size)}; legal: whole numbers of voxels, 8 or more")
+            found.append(f"size is {list(self.size)}; expected: whole numbers of voxels, 8 or more")
         elif (voxels := math.prod(self.size)) > VOXELS.most:
             found.append(
-                f"size is {list(self.size)}, {voxels:,} voxels; legal: at most {VOXELS.most:,} "
+                f"size is {list(self.size)}, {voxels:,} voxels; expected: at most {VOXELS.most:,} "
                 f"({VOXELS.remedy(voxels)})"
             )
         if not all(0 < step <= _COARSEST_MM for step in self.spacing_mm):
             found.append(
-                f"spacing_mm is {list(self.spacing_mm)}; legal: above 0 and up to {_COARSEST_MM} mm"
+                f"spacing_mm is {list(self.spacing_mm)}; expected: above 0 and up to "
+                f"{_COARSEST_MM} mm"
             )
         for axis, voxels, step, least in zip(
             "RAS", self.size, self.spacing_mm, _SMALLEST_FOV_MM, strict=True
@@ -116,7 +121,7 @@ class PhantomSettings:
             if voxels * step < least:
                 found.append(
                     f"size x spacing_mm along {axis} is {voxels * step:g} mm;"
-                    f" legal: at least {least:g} mm, or a large gland would not fit"
+                    f" expected: at least {least:g} mm, or a large gland would not fit"
                 )
         return found
 
@@ -130,7 +135,7 @@ class PhantomSettings:
             return []
         return [
             f"lesion_size_mm is {list(self.lesion_size_mm)};"
-            f" legal: smallest and largest, whole mm from {low} to {high}"
+            f" expected: smallest and largest, whole mm from {low} to {high}"
         ]
 
 
@@ -149,7 +154,7 @@ def fraction(seed: int, *names: str) -> float:
 
 
 def in_share(seed: int, question: str, index: int, share: float) -> bool:
-    """Tell whether case ``index`` is among the ``share`` of cases a question selects.
+    """Return whether case ``index`` is among the ``share`` of cases a question selects.
 
     A Weyl sequence, ``frac(offset + index * sqrt(n))``: its discrepancy falls as log(N) / N, so
     even a few dozen cases hold close to the share that was asked for, which independent coins do

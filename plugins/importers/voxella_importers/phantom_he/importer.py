@@ -163,7 +163,7 @@ def split_of(seed: int, index: int, *, val_share: float, test_share: float) -> S
 
 
 def _is_whole(settings: HESettings, index: int, out: Path) -> bool:
-    """Tell whether the slide lies there already, made from the same settings and unharmed."""
+    """Return whether the slide lies there already, made from the same settings and unharmed."""
     try:
         truth = read_slide(out / _truth_path(index))
         if truth.settings_sha256 != settings.slide_hash():

@@ -103,7 +103,7 @@ def phantom_he(*, mpp: float = 1.0) -> Probe:
     from voxella_importers.phantom_he.detect import DETECTOR
 
     if not 0.2 <= mpp <= _COARSEST:
-        raise UserError(f"probe phantom_he: mpp is {mpp:g}", legal="0.2 to 4")
+        raise UserError(f"probe phantom_he: mpp is {mpp:g}", expected="0.2 to 4")
     return PhantomHEProbe(f"phantom_he {DETECTOR} {mpp:g}", mpp)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from voxella.data.drafts import Draft
+from voxella.data.drafts import CaseDraft
 from voxella.data.grouping import Problems, image_problem
 from voxella.errors import UserError
 
@@ -18,7 +18,7 @@ _FILE = re.compile(r"(\d+)_(\d+)_(t2w|adc|hbv|sag|cor|000[0-2])\.(?:mha|nii\.gz)
 _CHANNELS = {"0000": "t2w", "0001": "adc", "0002": "hbv"}
 
 
-def find_studies(source: Path, sequences: Sequence[str]) -> tuple[list[Draft], Problems]:
+def find_studies(source: Path, sequences: Sequence[str]) -> tuple[list[CaseDraft], Problems]:
     """Return a draft for every study found, and what is wrong with incomplete ones.
 
     Args:
@@ -36,14 +36,14 @@ def find_studies(source: Path, sequences: Sequence[str]) -> tuple[list[Draft], P
         if sequence in images:
             problems.add(f"{patient}_{study}", f"{sequence} is there twice")
         images[sequence] = path
-    drafts: list[Draft] = []
+    drafts: list[CaseDraft] = []
     for case, images in sorted(found.items()):
         for name in sequences:
             problem = image_problem(name, images[name]) if name in images else f"no {name}"
             if problem:
                 problems.add(case, problem)
         wanted = {name: images[name] for name in sequences if name in images}
-        drafts.append(Draft(id=case, group=case.split("_")[0], images=wanted))
+        drafts.append(CaseDraft(id=case, group=case.split("_")[0], images=wanted))
     return drafts, problems
 
 
@@ -62,7 +62,7 @@ def _files(source: Path) -> Iterator[tuple[Path, str, str, str]]:
     if not matches:
         raise UserError(
             f"{source}: no PI-CAI image found",
-            legal="<patient>/<patient>_<study>_<sequence>.mha, sequence one of "
+            expected="<patient>/<patient>_<study>_<sequence>.mha, sequence one of "
             f"{', '.join(SEQUENCES)}; or <patient>_<study>_0000.nii.gz",
             remedy="give the folder that the public fold archives were unpacked into",
         )

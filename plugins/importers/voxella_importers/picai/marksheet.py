@@ -84,7 +84,7 @@ def read_marksheet(
     for row in table.rows:
         case = f"{row.cells['patient_id']}_{row.cells['study_id']}"
         if case in marks:
-            problems.append(f"{path}: row {row.number}: study {named(case)} stands twice")
+            problems.append(f"{path}: row {row.number}: study {named(case)} is duplicated")
         try:
             marks[case] = _mark(row)
         except ValueError as error:
@@ -149,7 +149,7 @@ def read_splits(splits: Path, fold: int) -> dict[str, Split]:
         problem = f'{path}: not a list of {{"train": [...], "val": [...]}}'
         raise UserError(problem) from error
     if not 0 <= fold < len(pairs):
-        raise UserError(f"{path}: there is no fold {fold}", legal=f"0 to {len(pairs) - 1}")
+        raise UserError(f"{path}: there is no fold {fold}", expected=f"0 to {len(pairs) - 1}")
     chosen: dict[str, Split] = {}
     for case in pairs[fold][0][1]:
         chosen[str(case)] = "train"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from voxella.data.drafts import Draft, warn
+from voxella.data.drafts import CaseDraft, warn
 from voxella.data.grouping import Problems, image_problem
 from voxella.data.mask_grids import Grid, off_grid, read_grid
 from voxella.errors import UserError
@@ -62,8 +62,8 @@ def mask_problems(masks: Sequence[str]) -> Iterator[str]:
 
 
 def add_masks(
-    drafts: Sequence[Draft], labels: Path, masks: Sequence[str], tolerance_mm: float
-) -> list[Draft]:
+    drafts: Sequence[CaseDraft], labels: Path, masks: Sequence[str], tolerance_mm: float
+) -> list[CaseDraft]:
     """Return the drafts with those masks that are there and on the T2W grid; count the others.
 
     Args:
@@ -95,12 +95,12 @@ def add_masks(
 
 
 def _masked(
-    draft: Draft,
+    draft: CaseDraft,
     labels: Path,
     masks: Sequence[str],
     tolerance_mm: float,
     problems: dict[str, Problems],
-) -> Draft:
+) -> CaseDraft:
     images, extra = dict(draft.images), dict(draft.extra)
     try:
         grid = read_grid(draft.images["t2w"])

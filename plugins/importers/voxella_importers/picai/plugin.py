@@ -75,7 +75,7 @@ def picai(
         val_share: Share of patients held out for validation, without ``splits``.
         test_share: Share of patients held out for testing, without ``splits``.
     """
-    from voxella.data.drafts import Assembly
+    from voxella.data.drafts import DatasetWriter
     from voxella_importers.picai.reader import PicaiImporter, PicaiSettings
 
     settings = PicaiSettings(
@@ -94,8 +94,8 @@ def picai(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
-    return PicaiImporter(settings, assembly)
+    dataset_writer = DatasetWriter(copy=copy, seed=seed, val_share=val_share, test_share=test_share)
+    return PicaiImporter(settings, dataset_writer)
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxella.case import Manifest
-from voxella.data.drafts import Assembly, Draft, warn
+from voxella.data.drafts import CaseDraft, DatasetWriter, warn
 from voxella.data.grouping import Problems, spans
 from voxella.data.reports import ReportReader
 from voxella.errors import UserError
@@ -67,12 +67,12 @@ class PicaiImporter:
         UserError: On construction, naming everything wrong with the settings.
     """
 
-    def __init__(self, settings: PicaiSettings, assembly: Assembly) -> None:
-        problems = [*settings.problems(), *assembly.problems()]
+    def __init__(self, settings: PicaiSettings, dataset_writer: DatasetWriter) -> None:
+        problems = [*settings.problems(), *dataset_writer.problems()]
         if problems:
             raise UserError("\n".join(f"importer picai: {problem}" for problem in problems))
         self.settings = settings
-        self.assembly = assembly
+        self.dataset_writer = dataset_writer
 
     def __call__(self, out: Path) -> Manifest:
         """Write reports and manifest (and images, where they are copied) under ``out``.
@@ -94,7 +94,7 @@ class PicaiImporter:
                 if draft.split is None:
                     problems.add(draft.id, f"not in {name}")
         if official is not None or marks is not None:
-            _tell_absent(drafts, marks or official or {})
+            _warn_absent(drafts, marks or official or {})
         drafts = self._judged(drafts, problems)
         drafts = _labelled(drafts, marks, settings)
         if settings.masks and settings.labels is not None:
@@ -108,9 +108,9 @@ class PicaiImporter:
             encoding=told,
             visible_only=seen,
         )
-        return self.assembly.write(drafts, Path(out))
+        return self.dataset_writer.write(drafts, Path(out))
 
-    def _judged(self, drafts: list[Draft], problems: Problems) -> list[Draft]:
+    def _judged(self, drafts: list[CaseDraft], problems: Problems) -> list[CaseDraft]:
         """Return the good studies; refuse bad ones, or say that they are left out."""
         bad = problems.cases
         if not bad:
@@ -126,7 +126,7 @@ class PicaiImporter:
         return [draft for draft in drafts if draft.id not in bad]
 
 
-def _tell_absent(drafts: list[Draft], known: Collection[str]) -> None:
+def _warn_absent(drafts: list[CaseDraft], known: Collection[str]) -> None:
     """Say which studies are known and have no images here: a fold that was not unpacked, say."""
     found = {draft.id for draft in drafts}
     absent = sorted(case for case in known if case not in found)
@@ -140,8 +140,8 @@ def _tell_absent(drafts: list[Draft], known: Collection[str]) -> None:
 
 
 def _labelled(
-    drafts: list[Draft], marks: dict[str, Mark] | None, settings: PicaiSettings
-) -> list[Draft]:
+    drafts: list[CaseDraft], marks: dict[str, Mark] | None, settings: PicaiSettings
+) -> list[CaseDraft]:
     """Add labels and clinical facts; count the cases that get none."""
     if marks is None:
         warn(f"no labels given: none of {len(drafts)} cases has one (--set labels=picai_labels)")
@@ -160,7 +160,7 @@ def _labelled(
     return labelled
 
 
-def _with_mark(draft: Draft, mark: Mark, settings: PicaiSettings) -> Draft:
+def _with_mark(draft: CaseDraft, mark: Mark, settings: PicaiSettings) -> CaseDraft:
     positive, source = None, None
     if mark.pirads is not None and settings.label_from != "isup":
         positive, source = mark.pirads >= 3, "pirads"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from voxella.data.drafts import Draft, warn
+from voxella.data.drafts import CaseDraft, warn
 from voxella.data.report_map import read_report_map, reports_in
 from voxella.data.reports import Report, ReportReader
 from voxella.errors import UserError
@@ -18,14 +18,14 @@ __all__ = ["add_reports"]
 
 
 def add_reports(
-    drafts: Sequence[Draft],
+    drafts: Sequence[CaseDraft],
     folder: Path | None,
     reports_map: Path | None,
     reader: ReportReader,
     *,
     encoding: str | None = None,
     visible_only: bool = False,
-) -> list[Draft]:
+) -> list[CaseDraft]:
     """Return the drafts with their reports; say how many reports and cases are left over.
 
     Args:
@@ -56,14 +56,14 @@ def add_reports(
         except ValueError as error:
             problems.append(f"case {draft.id}: its report file {error}")
     if problems:
-        raise UserError("\n".join(problems), remedy="mend the files or reports_map")
+        raise UserError("\n".join(problems), remedy="fix the files or reports_map")
     for line in [*([note] if note else []), *reader.notes()]:
         warn(line)
-    _tell(len(drafts), reports, files, lying)
+    _warn(len(drafts), reports, files, lying)
     return [replace(draft, report=reports.get(draft.id)) for draft in drafts]
 
 
-def _tell(
+def _warn(
     cases: int, reports: dict[str, Report | None], files: dict[str, Path], lying: list[Path]
 ) -> None:
     """Warn of reports that no case uses and of cases without a report."""

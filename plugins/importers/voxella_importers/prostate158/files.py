@@ -43,7 +43,7 @@ class CaseFolders:
         return exact if exact.is_file() or not others else others[0]
 
     def twice(self, number: int, cell: str) -> bool:
-        """Tell whether it is unclear which of several files a cell names."""
+        """Return whether it is unclear which of several files a cell names."""
         exact, others = self._candidates(number, cell)
         return not exact.is_file() and len(others) > 1
 

@@ -55,7 +55,7 @@ def prostate158(
             ``windows-1251``; None: there are none.
         copy: Copy the images into the data set.
     """
-    from voxella.data.drafts import Assembly
+    from voxella.data.drafts import DatasetWriter
     from voxella_importers.prostate158.reader import Prostate158Importer, Prostate158Settings
 
     settings = Prostate158Settings(
@@ -69,7 +69,7 @@ def prostate158(
         skip_bad=skip_bad,
         encoding=encoding,
     )
-    return Prostate158Importer(settings, Assembly(copy=copy))
+    return Prostate158Importer(settings, DatasetWriter(copy=copy))
 
 
 @hookimpl

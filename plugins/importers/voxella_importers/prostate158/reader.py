@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from voxella.case import Manifest, Split
 from voxella.data.cells import number_or_text
-from voxella.data.drafts import Assembly, Draft, warn
+from voxella.data.drafts import CaseDraft, DatasetWriter, warn
 from voxella.data.grouping import Problems, image_problem
 from voxella.data.mask_grids import off_grid, read_grid
 from voxella.data.rows.read import Row, read_table, shown
@@ -51,13 +51,13 @@ class Prostate158Settings:
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
         found = [
-            f"{argument}: {quoted(name)} is none of {', '.join(legal)}"
-            for argument, given, legal in (
+            f"{argument}: {quoted(name)} is none of {', '.join(expected)}"
+            for argument, given, expected in (
                 ("sequences", self.sequences, _SEQUENCES),
                 ("masks", self.masks, _MASKS),
             )
             for name in given
-            if name not in legal
+            if name not in expected
         ]
         if not self.sequences:
             found.append("sequences: at least one is needed")
@@ -73,12 +73,12 @@ class Prostate158Importer:
         UserError: On construction, naming everything wrong with the settings.
     """
 
-    def __init__(self, settings: Prostate158Settings, assembly: Assembly) -> None:
+    def __init__(self, settings: Prostate158Settings, dataset_writer: DatasetWriter) -> None:
         problems = settings.problems()
         if problems:
             raise UserError("\n".join(f"importer prostate158: {problem}" for problem in problems))
         self.settings = settings
-        self.assembly = assembly
+        self.dataset_writer = dataset_writer
 
     def __call__(self, out: Path) -> Manifest:
         """Write the manifest (and images, where they are copied) under ``out``.
@@ -97,7 +97,7 @@ class Prostate158Importer:
         if join.masks.cases:
             told = "\n".join(join.masks.lines())
             warn(f"{len(join.masks.cases)} of {len(drafts)} cases lack a mask:\n{told}")
-        return self.assembly.write(drafts, Path(out))
+        return self.dataset_writer.write(drafts, Path(out))
 
     def _judge(self, bad: int, total: int, problems: Problems) -> None:
         """Refuse cases without images, or say that they are left out."""
@@ -110,7 +110,7 @@ class Prostate158Importer:
                         *problems.lines(),
                     ]
                 ),
-                legal="train/024/t2.nii.gz or 024/t2.nii.gz there, one folder a case",
+                expected="train/024/t2.nii.gz or 024/t2.nii.gz there, one folder a case",
                 remedy="unpack both archives of Prostate158 and give their folder: --set "
                 "images=FOLDER"
                 + ("" if bad == total else ", or leave these cases out: --set skip_bad=true"),
@@ -162,7 +162,7 @@ def _read_rows(settings: Prostate158Settings) -> list[tuple[int, Row, Split]]:
                 rows.append((int(cell), row, split))
     problems += [f"{source}: no table has the column {shown([column])}" for column in lacking]
     if problems:
-        raise UserError("\n".join(problems), remedy="mend the tables and import again")
+        raise UserError("\n".join(problems), remedy="fix the tables and import again")
     return rows
 
 
@@ -175,11 +175,11 @@ class _Join:
         self.problems = Problems()
         self.masks = Problems()
 
-    def draft(self, number: int, row: Row, split: Split) -> Draft:
+    def draft(self, number: int, row: Row, split: Split) -> CaseDraft:
         """Return a case's draft; what is wrong with its files is noted."""
         case = f"{number:03d}"
         drawn = any(_drawn(row.cells.get(column, "")) for column in _TUMOR)
-        draft = Draft(
+        draft = CaseDraft(
             id=case,
             group=case,
             images=dict(self._images(case, number, row)),
@@ -209,7 +209,7 @@ class _Join:
                 self.problems.add(case, problem)
             yield sequence, path
 
-    def _add_mask(self, draft: Draft, number: int, row: Row, mask: str) -> None:
+    def _add_mask(self, draft: CaseDraft, number: int, row: Row, mask: str) -> None:
         cells = [row.cells.get(column, "") for column in _MASKS[mask]]
         cell = next((cell for cell in cells if cell), "")
         path = self.folders.locate(number, cell)
@@ -232,5 +232,5 @@ class _Join:
 
 
 def _drawn(cell: str) -> bool:
-    """Tell whether a cell names a lesion: blank and ``empty.nii.gz`` both say there is none."""
+    """Return whether a cell names a lesion: blank and ``empty.nii.gz`` both say there is none."""
     return not is_nothing(cell) and PurePosixPath(cell.replace("\\", "/")).name != _EMPTY

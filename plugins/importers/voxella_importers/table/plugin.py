@@ -58,7 +58,7 @@ def table(
             statistics count groups. Without it (or a column that is called ``patient``) each case
             is a group of its own; without ``split`` a hash of the group decides.
         sequences: The image columns, by sequence name.
-        classes: Legal labels; the recipe's ``data.classes``.
+        classes: Allowed labels; the recipe's ``data.classes``.
         labels: Class by what the table writes, such as ``{"0": negative}``. A cell that is empty
             means that the label is unknown.
         label_source: Recorded with each label, where no column says it.
@@ -82,7 +82,7 @@ def table(
         parquet_above: More cases than these become ``manifest.parquet``, which no process reads
             whole, in place of ``manifest.jsonl``.
     """
-    from voxella.data.drafts import Assembly
+    from voxella.data.drafts import DatasetWriter
     from voxella_importers.table.reader import TableImporter
     from voxella_importers.table.settings import TableSettings, columns_as_now, text_columns
 
@@ -104,14 +104,14 @@ def table(
         encoding=encoding,
         visible_only=visible_only,
     )
-    assembly = Assembly(
+    dataset_writer = DatasetWriter(
         copy=copy,
         seed=seed,
         val_share=val_share,
         test_share=test_share,
         parquet_above=parquet_above,
     )
-    return TableImporter(settings, assembly)
+    return TableImporter(settings, dataset_writer)
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from voxella.case import Manifest
-from voxella.data.drafts import Assembly, warn
+from voxella.data.drafts import DatasetWriter, warn
 from voxella.data.rows.read import read_table
 from voxella.errors import UserError
 from voxella_importers.table.rows import TableRows
@@ -21,12 +21,12 @@ class TableImporter:
         UserError: On construction, naming everything wrong with the settings.
     """
 
-    def __init__(self, settings: TableSettings, assembly: Assembly) -> None:
-        problems = [*settings.problems(), *assembly.problems()]
+    def __init__(self, settings: TableSettings, dataset_writer: DatasetWriter) -> None:
+        problems = [*settings.problems(), *dataset_writer.problems()]
         if problems:
             raise UserError("\n".join(f"importer table: {problem}" for problem in problems))
         self.settings = settings
-        self.assembly = assembly
+        self.dataset_writer = dataset_writer
 
     def __call__(self, out: Path) -> Manifest:
         """Write reports and manifest (and images, where they are copied) under ``out``.
@@ -59,8 +59,8 @@ class TableImporter:
             count = len(rows.problems)
             raise UserError(
                 "\n".join([f"{settings.source}: {count} problems", *rows.problems]),
-                remedy="mend the table and import again; nothing was written",
+                remedy="fix the table and import again; nothing was written",
             )
         for note in rows.notes():
             warn(note)
-        return self.assembly.write(drafts, Path(out))
+        return self.dataset_writer.write(drafts, Path(out))

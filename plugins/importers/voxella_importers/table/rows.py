@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from voxella.case import Case, Split
 from voxella.case.texts import REPORT, in_order
 from voxella.data.cells import SPLITS, located, number_or_text
-from voxella.data.drafts import Draft
+from voxella.data.drafts import CaseDraft
 from voxella.data.grouping import image_problem, spans
 from voxella.data.reports import Report, ReportReader
 from voxella.data.rows.read import Row, Table, shown
@@ -60,18 +60,18 @@ class TableRows:
         if missing:
             raise UserError(
                 f"{settings.source}: no column {shown(missing)}",
-                legal=shown(self.table.columns),
+                expected=shown(self.table.columns),
                 remedy="map our names to yours: --set 'columns={id: YOURS, ...}'",
             )
         if not self.table.rows:
             raise UserError(f"{settings.source}: columns but no row")
 
-    def draft(self, row: Row) -> Draft | None:
+    def draft(self, row: Row) -> CaseDraft | None:
         """Return a row's draft, or None when it has no usable id."""
         case = self._id(row)
         if case is None:
             return None
-        return Draft(
+        return CaseDraft(
             id=case,
             group=self._group(row) or case,
             images=dict(self._images(row)),
@@ -83,9 +83,9 @@ class TableRows:
             extra=dict(self._kept(row, {name: name for name in self.settings.extra})),
         )
 
-    def check_relations(self, drafts: list[Draft]) -> None:
+    def check_relations(self, drafts: list[CaseDraft]) -> None:
         """Note groups whose cases stand in several splits."""
-        first: dict[str, Draft] = {}
+        first: dict[str, CaseDraft] = {}
         for draft in drafts:
             other = first.setdefault(draft.group, draft)
             if other.split != draft.split:
@@ -208,8 +208,8 @@ class TableRows:
         if is_nothing(label):
             return None
         told = "" if why_no_code(cell, longest=_LONGEST_CODE, most_words=1) else f" {quoted(cell)}"
-        legal = shown([*self.settings.classes, *self.settings.labels])
-        self._note(row, f"label{told} is none of {legal} (map it: --set 'labels={{...}}')")
+        expected = shown([*self.settings.classes, *self.settings.labels])
+        self._note(row, f"label{told} is none of {expected} (map it: --set 'labels={{...}}')")
         return None
 
     def _label_source(self, row: Row) -> str:

@@ -78,11 +78,11 @@ class TableSettings:
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""
-        legal = [*FIELDS, *self.sequences]
+        expected = [*FIELDS, *self.sequences]
         found = [
-            f"columns: {quoted(key)} is none of {named_list(legal)}"
+            f"columns: {quoted(key)} is none of {named_list(expected)}"
             for key in self.columns
-            if key not in legal
+            if key not in expected
         ]
         found += [
             f"labels: {quoted(value)} is none of the classes {named_list(self.classes)}"

@@ -14,7 +14,12 @@ from voxella.imaging.prepare import prepare_images
 from voxella.imaging.volume import Volume
 from voxella.metrics.adherence import Pair, adherence
 from voxella.recipe.model import Prepare
-from voxella_importers.phantom.detector.detect import Sighting, found_by, look_for_lesion, told_by
+from voxella_importers.phantom.detector.detect import (
+    LesionDetection,
+    found_by,
+    look_for_lesion,
+    told_by,
+)
 from voxella_importers.phantom.facts import draw_facts
 from voxella_importers.phantom.importer import PhantomImporter
 from voxella_importers.phantom.plugin import phantom
@@ -30,7 +35,7 @@ _USAGE = "usage: python -m voxella_importers.phantom.detector.accuracy SEED CASE
 
 def look_at_phantom(
     settings: PhantomSettings, index: int, size: Sequence[int]
-) -> tuple[Truth, Sighting]:
+) -> tuple[Truth, LesionDetection]:
     """Draw, render and prepare one phantom in memory, and look at it.
 
     Args:
@@ -48,7 +53,7 @@ def look_at_phantom(
     return truth_of(facts, files={}, settings_sha256=""), seen
 
 
-def accuracy_table(looked: Sequence[tuple[Truth, Sighting]]) -> list[str]:
+def accuracy_table(looked: Sequence[tuple[Truth, LesionDetection]]) -> list[str]:
     """Return lines: agreement of sightings with truths, then presence by conspicuity and size."""
     pairs = [Pair(truth.patient, told_by(truth), found_by(seen)) for truth, seen in looked]
     found = adherence(pairs, tolerance_mm=_TOLERANCE_MM, seed=0, name="accuracy")

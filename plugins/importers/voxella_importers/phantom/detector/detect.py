@@ -24,7 +24,7 @@ from voxella_importers.phantom.gland import Zone
 from voxella_importers.phantom.lesions import Side
 from voxella_importers.phantom.truth import Truth
 
-__all__ = ["DETECTOR", "Sighting", "found_by", "look_for_lesion", "told_by"]
+__all__ = ["DETECTOR", "LesionDetection", "found_by", "look_for_lesion", "told_by"]
 
 # Raise this whenever the same volume gives another sighting.
 DETECTOR = 1
@@ -33,14 +33,14 @@ DETECTOR = 1
 # each mm of their edges, since large voxels hold less evidence.
 _THRESHOLD, _THRESHOLD_MM, _LEAST_THRESHOLD = 2.2, 0.26, 0.8
 # Correlation of the volume with the fitted anatomy below which there is no gland to look into.
-_LEAST_LIKENESS = 0.5
+_LEAST_SIMILARITY = 0.5
 _MIDLINE = 0.12  # a lesion this near the midline, as a share of the gland's half width, is on it
 
 _SUSPICIOUS = 3  # PI-RADS category from which a lesion counts as present
 
 
 @dataclass(frozen=True)
-class Sighting:
+class LesionDetection:
     """What a volume shows.
 
     Attributes:
@@ -49,7 +49,7 @@ class Sighting:
         zone: Likewise.
         size_mm: Its largest diameter, likewise.
         score: Log likelihood ratio of a lesion against none.
-        likeness: Correlation of the volume with the fitted anatomy about the gland.
+        similarity: Correlation of the volume with the fitted anatomy about the gland.
         volume_ml: Of the gland.
     """
 
@@ -58,13 +58,13 @@ class Sighting:
     zone: Zone | None
     size_mm: float | None
     score: float
-    likeness: float
+    similarity: float
     volume_ml: float
 
     @property
     def gland_seen(self) -> bool:
         """Return whether the volume shows a phantom's gland at all."""
-        return self.likeness >= _LEAST_LIKENESS
+        return self.similarity >= _LEAST_SIMILARITY
 
     def as_json(self) -> dict[str, Any]:
         """Return the sighting as JSON-ready data."""
@@ -73,7 +73,7 @@ class Sighting:
 
 def look_for_lesion(
     image: NDArray[np.floating], spacing_mm: tuple[float, float, float]
-) -> Sighting:
+) -> LesionDetection:
     """Look for the likeliest lesion.
 
     Args:
@@ -82,16 +82,18 @@ def look_for_lesion(
         spacing_mm: Voxel edges along R, A, S. What is smaller than a voxel cannot be seen.
     """
     pose = find_gland(image, spacing_mm)
-    likeliest = best_lesion(image, spacing_mm, pose) if pose.likeness >= _LEAST_LIKENESS else None
+    likeliest = (
+        best_lesion(image, spacing_mm, pose) if pose.similarity >= _LEAST_SIMILARITY else None
+    )
     if likeliest is None:
-        return Sighting(False, None, None, None, 0.0, pose.likeness, pose.gland.volume_ml)
-    return Sighting(
+        return LesionDetection(False, None, None, None, 0.0, pose.similarity, pose.gland.volume_ml)
+    return LesionDetection(
         likeliest.score > _threshold(spacing_mm),
         _side(likeliest, pose),
         "peripheral" if likeliest.peripheral else "transition",
         likeliest.size_mm,
         likeliest.score,
-        pose.likeness,
+        pose.similarity,
         pose.gland.volume_ml,
     )
 
@@ -119,6 +121,6 @@ def told_by(truth: Truth) -> Facts:
     return Facts(True, lesion.side, lesion.zone, lesion.diameter_mm)
 
 
-def found_by(sighting: Sighting) -> Facts:
+def found_by(detection: LesionDetection) -> Facts:
     """Return what was found in a volume."""
-    return Facts(sighting.present, sighting.side, sighting.zone, sighting.size_mm)
+    return Facts(detection.present, detection.side, detection.zone, detection.size_mm)

@@ -49,7 +49,7 @@ class Pose:
         gain: Intensity of relative signal 1.
         peripheral: Level of the peripheral zone, relative signal.
         transition: Level of the transition zone, likewise.
-        likeness: Correlation of the volume with the fitted anatomy, at points near the gland.
+        similarity: Correlation of the volume with the fitted anatomy, at points near the gland.
     """
 
     gland: Gland
@@ -59,7 +59,7 @@ class Pose:
     gain: float
     peripheral: float
     transition: float
-    likeness: float
+    similarity: float
 
     def frame(self, points: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the gland's ``x, y, z`` of points ``(N, 3)``, mm from the volume's middle."""
@@ -87,7 +87,7 @@ def find_gland(image: Floats, spacing_mm: tuple[float, float, float]) -> Pose:
     ]
     fits.sort(key=lambda fit: _cost(fit, *few))
     refined = [_refined(fit, points, values) for fit in fits[:2]]
-    best, _ = max(refined, key=lambda found: found[1].likeness)
+    best, _ = max(refined, key=lambda found: found[1].similarity)
     return _refined(best, points, values)[1]
 
 

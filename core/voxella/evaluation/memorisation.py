@@ -19,14 +19,21 @@ from voxella.evaluation.sets import Sets
 from voxella.evaluation.volumes import read_subject
 from voxella.files import write_json_atomic
 from voxella.imaging.montage import enlarged, montage, write_png
-from voxella.metrics.copies import Copies, beyond_chance
 from voxella.metrics.declared.measured import Measured, reason
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.memorisation import Memorisation, NearestCase, memorisation
+from voxella.metrics.near_duplicates import NearDuplicates, beyond_chance
 from voxella.metrics.vectors import VectorSet
 from voxella.workspace.state import StateFile, sealed
 
-__all__ = ["SPACES", "Copied", "Space", "copies", "show_pairs", "write_pairs"]
+__all__ = [
+    "SPACES",
+    "MemorisationResult",
+    "Space",
+    "measure_memorisation",
+    "show_pairs",
+    "write_pairs",
+]
 
 SPACES = ("latent", "image")
 _SHOWN = 10
@@ -38,7 +45,7 @@ class _Pairs(TypedDict):
     spaces: dict[str, dict[str, Any]]
 
 
-COPIES: StateFile[dict[str, Any]] = StateFile(
+MEMORISATION: StateFile[dict[str, Any]] = StateFile(
     _Pairs, "rm {path} {folder}/stage.json, then voxella evaluate RECIPE with the same --out"
 )
 _PICTURE_PAIRS = 5
@@ -61,7 +68,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Copied:
+class MemorisationResult:
     """What was found in all spaces.
 
     Attributes:
@@ -75,9 +82,9 @@ class Copied:
     pairs: dict[str, tuple[NearestCase, ...]] = field(default_factory=dict)
 
 
-def copies(
+def measure_memorisation(
     level: float, sets: Sets, spaces: dict[str, Space | str], device: torch.device
-) -> Copied:
+) -> MemorisationResult:
     """Look for copies in each space.
 
     Args:
@@ -86,7 +93,7 @@ def copies(
         spaces: Vectors by space, or why there are none.
         device: Where products are computed.
     """
-    found = Copied()
+    found = MemorisationResult()
     split = sets.unseen_split or "none"
     for name, space in spaces.items():
         looked = _looked(level, sets, space, device)
@@ -109,7 +116,7 @@ def copies(
 
 def _looked(
     level: float, sets: Sets, space: Space | str, device: torch.device
-) -> tuple[Memorisation, Copies] | str:
+) -> tuple[Memorisation, NearDuplicates] | str:
     """Return suspected and certain copies, or why there is no telling."""
     if isinstance(space, str):
         return space
@@ -124,7 +131,7 @@ def _looked(
         return reason(refusal)
 
 
-def write_pairs(out: Path, found: Copied, sets: Sets) -> Path:
+def write_pairs(out: Path, found: MemorisationResult, sets: Sets) -> Path:
     """Write ``memorisation.json``: the worst pairs by id, thresholds and shares."""
     facts = {"unseen_split": sets.unseen_split, "unseen": len(sets.unseen), "spaces": found.facts}
     return write_json_atomic(out / "memorisation.json", sealed(facts))

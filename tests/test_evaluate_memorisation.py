@@ -25,7 +25,7 @@ from voxella.cli import main
 from voxella.errors import UserError
 from voxella.evaluation.stage import evaluate
 from voxella.ldm.train import train
-from voxella.metrics.copies import beyond_chance, chance_bound
+from voxella.metrics.near_duplicates import beyond_chance, chance_bound
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.load import load_recipe
 from voxella.sampling.stage import sample
@@ -257,7 +257,7 @@ def test_a_copy_is_found_in_latent_space_too(
     made = Manifest.read(whole / "samples").cases[0]
     folder = tmp_path / "samples"
     (folder / "volumes").mkdir(parents=True)
-    twins = []
+    counterparts = []
     for name, path in (
         ("copy", prepared.image_path(source, "t2w")),
         ("other", Manifest.read(whole / "samples").image_path(made, "t2w")),
@@ -266,8 +266,8 @@ def test_a_copy_is_found_in_latent_space_too(
         scale = {"int16_scale": made.extra["int16_scale"]} if name == "other" else {}
         extra = {"spacing_mm": [8.0, 8.0, 6.0], **scale}
         images = {"t2w": f"volumes/{name}.nii.gz"}
-        twins.append(Case(id=name, group=name, images=images, extra=extra))
-    Manifest(folder, twins).write()
+        counterparts.append(Case(id=name, group=name, images=images, extra=extra))
+    Manifest(folder, counterparts).write()
     shared = ["--workspace", str(smoke_workspace), "--out", str(tmp_path / "run")]
     quick = [word for key in (*QUICK, "observers=[]") for word in ("--set", key)]
     command = ["evaluate", CCELLA, "--profile", "smoke", *shared, *quick]
@@ -296,9 +296,9 @@ def test_the_head_on_held_out_reports_says_what_it_says_when_sampling(
     recipe = load_recipe(CCELLA, ["smoke"], [f"workspace={smoke_workspace}", *QUICK, *watched])
     evaluate(recipe, whole)
     found = read(whole)
-    (twin,) = Manifest.read(whole / "samples")
-    said = twin.extra["predicted_probabilities"]["positive"]
-    truth = float(twin.label == "positive")
+    (counterpart,) = Manifest.read(whole / "samples")
+    said = counterpart.extra["predicted_probabilities"]["positive"]
+    truth = float(counterpart.label == "positive")
     for suffix in ("", "_heldout"):
         error = found["metrics"][f"text_brier{suffix}"]
         assert error["value"] == pytest.approx((said - truth) ** 2, abs=1e-5)

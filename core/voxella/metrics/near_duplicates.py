@@ -22,7 +22,7 @@ from voxella.metrics.estimate import LEVEL, Estimate, clopper_pearson
 from voxella.metrics.memorisation import isolation
 from voxella.metrics.vectors import VectorSet, same_width
 
-__all__ = ["Copies", "beyond_chance", "chance_bound"]
+__all__ = ["NearDuplicates", "beyond_chance", "chance_bound"]
 
 # A new real case falls below the bound with this probability.
 _TAIL = 1e-3
@@ -32,7 +32,7 @@ _NEIGHBOURS = 50
 
 
 @dataclass(frozen=True)
-class Copies:
+class NearDuplicates:
     """How many synthetic cases lie beyond chance.
 
     Attributes:
@@ -58,7 +58,7 @@ def beyond_chance(
     neighbours: int = _NEIGHBOURS,
     level: float = LEVEL,
     device: torch.device | str = "cpu",
-) -> Copies:
+) -> NearDuplicates:
     """Return the synthetic cases whose ratio lies below :func:`chance_bound` of the unseen ones.
 
     Args:
@@ -81,7 +81,7 @@ def beyond_chance(
     share = clopper_pearson(len(found), len(ratios), level=level)
     how = f"{share.how}; ratio below {threshold:.3g}, from {len(reference)} unseen real cases"
     estimate = Estimate(share.value, share.low, share.high, share.n, level, how)
-    return Copies(estimate, threshold, tuple(synthetic.ids[row] for row in found))
+    return NearDuplicates(estimate, threshold, tuple(synthetic.ids[row] for row in found))
 
 
 def chance_bound(ratios: NDArray[np.float64], tail: float = _TAIL) -> float:

@@ -22,11 +22,11 @@ from voxella.check.catalogue import CATALOGUE
 from voxella.check.finding import SEVERITIES, Finding, Severity
 from voxella.check.quick import quick_check
 from voxella.check.settings import CheckSettings
-from voxella.progress import say
+from voxella.progress import print_line
 from voxella.terminal import make_console
 from voxella.wording import counted, listed
 
-__all__ = ["Group", "grouped", "print_findings", "tally", "tell_quick_check"]
+__all__ = ["Group", "grouped", "print_findings", "print_quick_check", "tally"]
 
 _CASES_NAMED = 3
 
@@ -36,7 +36,7 @@ _CASES_IN_TABLE = 3
 _PIPE_COLUMNS = 160
 
 
-def tell_quick_check(dataset: Path, settings: CheckSettings) -> list[Finding]:
+def print_quick_check(dataset: Path, settings: CheckSettings) -> list[Finding]:
     """Check manifest and headers, say what errors and warnings there are, and return all findings.
 
     Raises:
@@ -47,12 +47,12 @@ def tell_quick_check(dataset: Path, settings: CheckSettings) -> list[Finding]:
     groups = [group for group in grouped(findings) if group.severity != "note"]
     cases = counted(len(manifest), "case")
     if not groups:
-        say(f"check: the headers of {cases} show no problem")
+        print_line(f"check: the headers of {cases} show no problem")
         return findings
-    say(f"check: what the headers of {cases} show (prepare refuses the errors)")
+    print_line(f"check: what the headers of {cases} show (prepare refuses the errors)")
     for group in groups:
-        say(f"  {_line(group)}")
-    say(f"  voxella check {dataset} looks at voxels and reports, too")
+        print_line(f"  {_line(group)}")
+    print_line(f"  voxella check {dataset} looks at voxels and reports, too")
     return findings
 
 

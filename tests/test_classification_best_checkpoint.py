@@ -16,8 +16,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from voxella.case import Case, Manifest
-from voxella.classification.batches import ImageBatch, ImageMaker
-from voxella.classification.choice import EpochChoice, read_best
+from voxella.classification.batches import ImageBatch, ImageBatchBuilder
+from voxella.classification.best_checkpoint import BestCheckpoint, read_best
 from voxella.classification.compare import compare_scenarios
 from voxella.classification.examples import Example, require_validation
 from voxella.classification.outcome import curves, over_seeds
@@ -65,14 +65,14 @@ def ids(examples: dict[str, Example]) -> set[str]:
 
 def test_the_scenarios_train_on_what_their_names_say(real: Manifest, tmp_path: Path) -> None:
     made = synthetic_cases(tmp_path / "made", real)
-    own, twins = {c.id for c in real.split("train")}, {c.id for c in made}
+    own, counterparts = {c.id for c in real.split("train")}, {c.id for c in made}
     expected = {
         "real": [own],
-        "synth_clinical": [twins],
-        "synth_predicted": [twins],
-        "real_synth_clinical": [own | twins],
-        "real_synth_predicted": [own | twins],
-        "pretrain_finetune": [twins, own],
+        "synth_clinical": [counterparts],
+        "synth_predicted": [counterparts],
+        "real_synth_clinical": [own | counterparts],
+        "real_synth_predicted": [own | counterparts],
+        "pretrain_finetune": [counterparts, own],
     }
     for name, phases in expected.items():
         found = chosen(blob_recipe(name), real, None if name == "real" else made)
@@ -115,7 +115,7 @@ def test_cases_without_a_label_are_left_out_and_counted(real: Manifest) -> None:
         ({"synthetic": False}, "do not say what they were made from"),
     ],
 )
-def test_twins_of_held_out_cases_are_refused(
+def test_counterparts_of_held_out_cases_are_refused(
     real: Manifest, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     made = synthetic_cases(tmp_path / "made", real)
@@ -147,14 +147,14 @@ def test_a_held_out_patient_or_report_behind_another_name_is_refused(
     assert chosen(blob_recipe("synth_clinical"), Manifest(real.folder, known), free).phases
 
 
-def test_of_twins_of_all_splits_those_of_training_cases_are_meant(
+def test_of_counterparts_of_all_splits_those_of_training_cases_are_meant(
     real: Manifest, tmp_path: Path
 ) -> None:
     made = synthetic_cases(tmp_path / "made", real)
     held_out = made.cases[0].id
     found = chosen(blob_recipe("real_synth_clinical"), real, with_cases(made, split="test"))
     (_, trained_on), *_ = found.phases
-    assert found.held_out_twins == 1
+    assert found.held_out_counterparts == 1
     assert held_out not in trained_on
     assert {case.id for case in made} - {held_out} <= set(trained_on)
 
@@ -216,11 +216,11 @@ def test_the_best_auc_wins_then_the_lowest_loss_then_the_first(
     store = InputStore(tmp_path / "inputs", recipe.classify, ["t2w"])
     examples = chosen(recipe, real, None)
     store.build(examples.all.values(), ALONE)
-    maker = ImageMaker(examples.val, store, ["negative", "positive"], "positive", seed=0)
+    builder = ImageBatchBuilder(examples.val, store, ["negative", "positive"], "positive", seed=0)
 
-    def choice(first: int = 0, training: str = "a") -> EpochChoice:
-        return EpochChoice(
-            tmp_path / "fit", maker, ALONE, 1, every=1, last=9, training=training, first=first
+    def choice(first: int = 0, training: str = "a") -> BestCheckpoint:
+        return BestCheckpoint(
+            tmp_path / "fit", builder, ALONE, 1, every=1, last=9, training=training, first=first
         )
 
     engine, chooser = _Engine(), choice()
@@ -318,7 +318,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_predictions(path, "train") is None
     keys = {"case", "patient", "split", "truth", "probability"}
     assert all(set(json.loads(line)) == keys for line in path.read_text().splitlines())
-    with pytest.raises(UserError, match=r"does not exist\n  next:  voxella classify"):
+    with pytest.raises(UserError, match=r"does not exist\n  next:     voxella classify"):
         read_predictions(tmp_path / "absent.jsonl", "test")
 
 

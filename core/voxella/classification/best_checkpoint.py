@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from voxella.classification.batches import ImageMaker
+from voxella.classification.batches import ImageBatchBuilder
 from voxella.classification.predict import as_predictions, predict
 from voxella.engine.checkpoints import Checkpoints
-from voxella.engine.ema import Ema, held, joined
+from voxella.engine.ema import Ema, full_tensor, local_shard
 from voxella.engine.log import LOSSES, LossLog
-from voxella.engine.runtime import agreed, gather_state
+from voxella.engine.runtime import broadcast_object, gather_state
 from voxella.errors import UserError
 from voxella.files import atomic_path
 from voxella.machine import naming
@@ -29,7 +29,7 @@ from voxella.plain_json import json_or_none
 from voxella.ranks import Ranks
 from voxella.workspace.state import DamagedError
 
-__all__ = ["EpochChoice", "ResumedCheckpoints", "read_best"]
+__all__ = ["BestCheckpoint", "ResumedCheckpoints", "read_best"]
 
 BEST = "best.safetensors"
 JOURNAL = "validation.jsonl"
@@ -46,7 +46,7 @@ class _Facts(TypedDict):
 _FACTS: TypeAdapter[_Facts] = TypeAdapter(_Facts)
 
 
-class EpochChoice:
+class BestCheckpoint:
     """Measures validation cases now and then and keeps the weights that did best.
 
     Best is the highest AUC (of several classes the mean, each against the rest); among equals, and
@@ -57,7 +57,7 @@ class EpochChoice:
 
     Args:
         folder: Of the training.
-        maker: Makes batches of the validation cases.
+        builder: Makes batches of the validation cases.
         ranks: This process.
         batch_size: Cases per forward pass.
         every: Steps between two measurements.
@@ -69,7 +69,7 @@ class EpochChoice:
     def __init__(
         self,
         folder: Path,
-        maker: ImageMaker,
+        builder: ImageBatchBuilder,
         ranks: Ranks,
         batch_size: int,
         *,
@@ -79,26 +79,28 @@ class EpochChoice:
         first: int,
     ) -> None:
         self.folder = folder
-        self.maker = maker
+        self.builder = builder
         self.ranks = ranks
         self.batch_size = batch_size
         self.every = every
         self.last = last
         self.training = training
         self._log = LossLog(folder / JOURNAL, first_step=first) if ranks.is_main else None
-        self._measured = agreed(_steps(folder / JOURNAL))
-        self._best = agreed(self._candidate())
+        self._measured = broadcast_object(_steps(folder / JOURNAL))
+        self._best = broadcast_object(self._candidate())
 
     @torch.no_grad()
     def measure(self, engine: Any, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
         """Measure the weights as they are and keep them where they are the best; collective."""
         _same_buffers(engine.module, self.ranks)
         engine.eval()
-        answers = predict(engine, self.maker, self.ranks, self.batch_size)
+        predicted = predict(engine, self.builder, self.ranks, self.batch_size)
         engine.train()
-        found = as_predictions(self.maker.cases, answers, self.maker.classes, self.maker.positive)
+        found = as_predictions(
+            self.builder.cases, predicted, self.builder.classes, self.builder.positive
+        )
         auc = auc_of(found)
-        loss = float(np.mean([answer.loss for answer in answers.values()]))
+        loss = float(np.mean([prediction.loss for prediction in predicted.values()]))
         rank = _rank(auc, loss)
         if self._best is None or rank > self._best:
             self._best = rank
@@ -146,7 +148,7 @@ class ResumedCheckpoints(Checkpoints):
     killed.
     """
 
-    choice: EpochChoice | None = None
+    choice: BestCheckpoint | None = None
 
     def load(self, engine: Any, ema: Ema | None, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
         """Continue from the checkpoint of ``step``; collective."""
@@ -197,8 +199,8 @@ def _steps(journal: Path) -> set[int]:
 
 def _present(parameter: nn.Parameter) -> Tensor:
     """Return all of a parameter as it stands now, average or not."""
-    now = held(parameter)
-    return joined(parameter, now) if hasattr(parameter, "ds_id") else now
+    now = local_shard(parameter)
+    return full_tensor(parameter, now) if hasattr(parameter, "ds_id") else now
 
 
 def _same_buffers(module: nn.Module, ranks: Ranks) -> None:

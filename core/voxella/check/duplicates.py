@@ -1,4 +1,4 @@
-"""Copies: the same voxels twice, and almost the same picture in two splits."""
+"""Duplicates: the same voxels twice, and almost the same picture in two splits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from voxella.check.catalogue import found
 from voxella.check.finding import Finding
-from voxella.check.likeness import ALIGNED, CANDIDATE, Floats, aligned
+from voxella.check.similarity import ALIGNED, CANDIDATE, Floats, aligned
 from voxella.wording import listed
 
-__all__ = ["Picture", "by_sequence", "copies", "near_copies"]
+__all__ = ["Picture", "by_sequence", "duplicates", "near_duplicates"]
 
 # Rows of the matrix product that are held at once.
 _ROWS = 512
@@ -36,7 +36,7 @@ class Picture:
     content: str
 
 
-def copies(pictures: Sequence[Picture]) -> Iterator[Finding]:
+def duplicates(pictures: Sequence[Picture]) -> Iterator[Finding]:
     """Name every image whose voxels stand elsewhere too."""
     groups: dict[str, list[Picture]] = {}
     for picture in pictures:
@@ -53,7 +53,7 @@ def copies(pictures: Sequence[Picture]) -> Iterator[Finding]:
             yield found(code, message, case=picture.case, where=picture.sequence)
 
 
-def near_copies(
+def near_duplicates(
     pictures: Sequence[Picture],
     signatures: Floats,
     thumbnail_of: Callable[[Picture], Floats],
@@ -61,16 +61,16 @@ def near_copies(
     """Name every image that almost stands in another split, too.
 
     Args:
-        pictures: Images of one sequence that have a likeness.
+        pictures: Images of one sequence that have a thumbnail.
         signatures: ``(N, K)``, one row for each.
         thumbnail_of: Gives the thumbnail of a picture; asked of candidates only.
     """
     partners: dict[int, list[str]] = {}
     for i, j in _candidates(pictures, signatures):
-        likeness = aligned(thumbnail_of(pictures[i]), thumbnail_of(pictures[j]))
-        if likeness >= ALIGNED:
+        similarity = aligned(thumbnail_of(pictures[i]), thumbnail_of(pictures[j]))
+        if similarity >= ALIGNED:
             for own, other in ((i, j), (j, i)):
-                name = f"{_name(pictures[other], pictures[own])} (correlation {likeness:.2f})"
+                name = f"{_name(pictures[other], pictures[own])} (correlation {similarity:.2f})"
                 partners.setdefault(own, []).append(name)
     for index in sorted(partners):
         picture = pictures[index]

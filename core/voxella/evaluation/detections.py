@@ -34,10 +34,10 @@ from voxella.workspace.pool import processes_for, run_in_processes
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = [
-    "Look",
+    "DetectionJob",
     "UnknownEdgesError",
-    "reconstructed_sightings",
-    "sightings",
+    "detections",
+    "reconstructed_detections",
     "take_all",
     "unseen",
 ]
@@ -47,7 +47,7 @@ _VOLUMES_PER_PROCESS = 12
 
 _WITH_SLICES = 4  # axes of an image with its channels
 
-# Volumes given back before they are looked at: what lies in memory at a time.
+# Volumes reconstructed before they are looked at: what lies in memory at a time.
 _AT_A_TIME = 24
 
 
@@ -73,7 +73,7 @@ class UnknownEdgesError(UserError):
 
 
 @dataclass(frozen=True)
-class Look:
+class DetectionJob:
     """One volume to look at, as it travels to another process.
 
     Attributes:
@@ -81,8 +81,8 @@ class Look:
         subject: Whose it is.
         channel: Which of its images, or the first of its colours.
         folder: Where what is seen is kept.
-        through: Fingerprint of the autoencoder that gave the volume back; None: the volume itself.
-        given_back: That image; None where it is not at hand, or the volume itself is looked at.
+        through: Fingerprint of the autoencoder that reconstructed it; None: the volume itself.
+        reconstruction: That image; None where it is not at hand, or the volume itself is looked at.
         count: Channels: of one the probe sees the plane or volume alone, of three all.
     """
 
@@ -91,7 +91,7 @@ class Look:
     channel: int
     folder: Path
     through: str | None = None
-    given_back: NDArray[np.float32] | None = None
+    reconstruction: NDArray[np.float32] | None = None
     count: int = 1
 
     @property
@@ -119,8 +119,8 @@ class Look:
         if "mpp" not in told or "spacing_pixels" not in told:
             raise UnknownEdgesError(
                 f"case {self.subject.id}: nothing says how large its pixels are",
-                legal="images with a spacing, or mpp (micrometres per pixel) in the extra of the "
-                "data set's cases",
+                expected="images with a spacing, or mpp (micrometres per pixel) in the extra of "
+                "the data set's cases",
             )
         return tuple(float(edge) * float(told["mpp"]) / 1000 for edge in told["spacing_pixels"])
 
@@ -144,54 +144,56 @@ class Look:
         Raises:
             UserError: As :func:`read_subject`.
         """
-        image = self.given_back
+        image = self.reconstruction
         if image is None:
-            assert self.through is None, "only the autoencoder's user can give a volume back"
+            assert self.through is None, "only the autoencoder's user can reconstruct a volume"
             image = self.see(read_subject(self.subject).numpy())
         seen = self.probe.look(image, self.edges_mm)
         write_json_atomic(self.path, sealed(seen.as_json()))
         return seen
 
 
-def sightings(looks: Sequence[Look]) -> list[Detection]:
+def detections(jobs: Sequence[DetectionJob]) -> list[Detection]:
     """Return what each volume shows, in their order.
 
     Raises:
         UserError: A volume cannot be read, or the process that looked at it died.
     """
-    missing = unseen(looks)
+    missing = unseen(jobs)
     with Steps("evaluate: what a probe sees", len(missing)) as steps:
         for _ in take_all(missing):
             steps.advance()
-    return [seen for look in looks if (seen := look.known()) is not None]
+    return [seen for job in jobs if (seen := job.known()) is not None]
 
 
-def unseen(looks: Sequence[Look]) -> list[Look]:
-    """Return the looks that are still to be taken, each once."""
-    return list({look.path: look for look in looks if look.known() is None}.values())
+def unseen(jobs: Sequence[DetectionJob]) -> list[DetectionJob]:
+    """Return the jobs that are still to be done, each once."""
+    return list({job.path: job for job in jobs if job.known() is None}.values())
 
 
-def take_all(looks: Sequence[Look]) -> Iterator[Look]:
-    """Look at every volume, in as many processes as are worth it; yield each look when it is kept.
+def take_all(jobs: Sequence[DetectionJob]) -> Iterator[DetectionJob]:
+    """Look at every volume, in as many processes as are worth it; yield each job when it is kept.
 
     Raises:
         UserError: A volume cannot be read, or the process that looked at it died.
     """
-    for look, taken in _taken(looks):
+    for job, taken in _taken(jobs):
         if isinstance(taken, BrokenProcessPool):
             raise UserError(
-                f"the process that looked at case {look.subject.id} died",
+                f"the process that looked at case {job.subject.id} died",
                 remedy="run it again: what was seen of the other volumes is kept",
             )
-        yield look
+        yield job
 
 
-def _taken(looks: Sequence[Look]) -> Iterator[tuple[Look, Detection | BrokenProcessPool]]:
-    processes = processes_for(len(looks), 0, _VOLUMES_PER_PROCESS)
+def _taken(
+    jobs: Sequence[DetectionJob],
+) -> Iterator[tuple[DetectionJob, Detection | BrokenProcessPool]]:
+    processes = processes_for(len(jobs), 0, _VOLUMES_PER_PROCESS)
     if processes == 1:
-        yield from ((look, look.take()) for look in looks)
+        yield from ((job, job.take()) for job in jobs)
     else:
-        yield from run_in_processes(Look.take, looks, processes, initializer=_alone)
+        yield from run_in_processes(DetectionJob.take, jobs, processes, initializer=_alone)
 
 
 def _alone() -> None:
@@ -199,7 +201,7 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def reconstructed_sightings(
+def reconstructed_detections(
     probe: Probe,
     plan: AutoencoderPlan,
     trained: Path,
@@ -228,18 +230,18 @@ def reconstructed_sightings(
     coder = load_autoencoder(plan, trained, device)
     channel, count = channels
     through = coder.fingerprint
-    looks = [Look(probe, s, channel, kept, through, count=count) for s in subjects]
-    missing = unseen(looks)
+    jobs = [DetectionJob(probe, s, channel, kept, through, count=count) for s in subjects]
+    missing = unseen(jobs)
     if missing:
         model = tiled(coder, plan, device, alone=True, quiet=True)
         with Steps("evaluate: what a probe sees after the autoencoder", len(missing)) as steps:
             for start in range(0, len(missing), _AT_A_TIME):
                 ready = []
-                for look in missing[start : start + _AT_A_TIME]:
-                    image = read_subject(look.subject)
+                for job in missing[start : start + _AT_A_TIME]:
+                    image = read_subject(job.subject)
                     flat = image[..., 0] if len(plan.latent.size) == _WITH_SLICES - 2 else image
-                    given_back = reconstruct(model, flat[None], device)
-                    ready.append(replace(look, given_back=look.see(given_back[0].numpy())))
+                    reconstruction = reconstruct(model, flat[None], device)
+                    ready.append(replace(job, reconstruction=job.see(reconstruction[0].numpy())))
                 for _ in take_all(ready):
                     steps.advance()
-    return [seen for look in looks if (seen := look.known()) is not None]
+    return [seen for job in jobs if (seen := job.known()) is not None]
