@@ -69,7 +69,7 @@ class ClassToken(nn.Module):
             told = "no class embedding" if table is None else f"one of shape {tuple(table.shape)}"
             raise UserError(
                 f"{path} holds {told}",
-                expected=f"{_RELEASED[0]} of shape {expected}: rows of all classes, then the null class's",
+                expected=f"{_RELEASED[0]} of shape {expected}: all classes, then the null class",
                 remedy="name the right file, or set data.classes and conditioner.width as it has",
             )
         with torch.no_grad():
