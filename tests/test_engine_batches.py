@@ -19,8 +19,10 @@ from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder, pad_features
 from voxella.ldm.build import build_model
+from voxella.ldm.conditions import refuse_spared
 from voxella.ldm.train import latent_scale
 from voxella.recipe.model import Recipe
+from voxella.recipe.training import Dropout
 from voxella.workspace.folders import Folders
 
 
@@ -137,6 +139,33 @@ def test_dropout_shares_are_as_asked(tmp_path: Path) -> None:
     text, label = (sum(drop[i] for drop in drops) / 2000 for i in (0, 1))
     assert text == pytest.approx(0.1, abs=0.03)
     assert label == pytest.approx(0.1 + 0.9 * 0.2, abs=0.04)
+
+
+def test_spared_cases_never_lose_their_text(tmp_path: Path) -> None:
+    """Paper mode of PathLDM: high lymphocytes keep their caption; unknown ones may lose it."""
+    recipe = tiny_recipe("dropout.text=0.5", "dropout.label=0.5", "dropout.spared={prob_til: 0.5}")
+    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    told = {"case-0": 0.5, "case-1": 0.49, "case-2": None}
+    cases = {
+        name: maker.cases[name].model_copy(
+            update={"conditions": {} if value is None else {"prob_til": value}}
+        )
+        for name, value in told.items()
+    }
+    maker = replace(maker, cases=cases)
+    plain = replace(maker, settings=replace(maker.settings, dropout=Dropout(text=0.5, label=0.5)))
+    for name in told:
+        drops, usual = (
+            [one._drops(Visit(name, epoch)) for epoch in range(200)] for one in (maker, plain)
+        )
+        assert any(text for text, _ in usual)
+        # The label's draw is as before, and text's where the case is not spared.
+        assert [label for _, label in drops] == [label for _, label in usual]
+        assert [text for text, _ in drops] == [text and name != "case-0" for text, _ in usual]
+    refuse_spared(["prob_til"], cases.values())
+    with pytest.raises(UserError, match=r"no training case is known by prob_tll"):
+        refuse_spared(["prob_tll"], cases.values())
+    assert "spared" not in Dropout().model_dump()
 
 
 def test_scale_is_one_over_the_standard_deviation(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "encoded",
     "problems",
     "refuse_other",
+    "refuse_spared",
     "refuse_values",
     "seen",
     "wrong_conditions",
@@ -131,6 +132,25 @@ def wrong_conditions(
             ):
                 expected = ", ".join(words)
                 yield f"condition {name}: no training case had this word; expected: {expected}"
+
+
+def refuse_spared(spared: Iterable[str], cases: Iterable[Case]) -> None:
+    """Refuse ``dropout.spared`` that names what no training case is known by: it spares nobody.
+
+    Args:
+        spared: Names of conditions.
+        cases: Of training.
+
+    Raises:
+        UserError: Naming them, and what the cases are known by.
+    """
+    known = {name for case in cases for name in case.conditions}
+    if unknown := sorted(set(spared) - known):
+        raise UserError(
+            f"dropout.spared: no training case is known by {', '.join(unknown)}",
+            legal=", ".join(sorted(known)) or "none: the cases have no conditions",
+            remedy="--set dropout.spared={}",
+        )
 
 
 def refuse_other(blocks: Blocks, trained: Seen) -> None:

@@ -23,7 +23,7 @@ from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import build_model, initial_weights
-from voxella.ldm.conditions import refuse_values
+from voxella.ldm.conditions import refuse_spared, refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
 from voxella.ldm.generate import GenerationSettings
 from voxella.ldm.monitor import Monitor
@@ -64,6 +64,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     cases = _training_cases(folders)
     refuse_values(recipe.conditions, cases.values())
+    refuse_spared(recipe.dropout.spared, cases.values())
     latents = open_latents(AutoencoderPlan.of(recipe), folders, ranks)
     latents.require(cases)
     text = open_features(recipe.text, folders, cases)
@@ -226,6 +227,9 @@ def _inputs(
         for name in recipe.conditions
     }
     told: dict[str, Any] = {} if recipe.text_source == ANY else {"text_source": recipe.text_source}
+    if spared := recipe.dropout.spared:
+        values = {i: [case.conditions.get(n) for n in sorted(spared)] for i, case in cases.items()}
+        told["spared"] = sha256_json(values)
     if conditions:
         told["conditions"] = [wanted["conditions"], sha256_json(conditions)]
     starts = initial_weights(recipe.backbone, recipe.conditioner)

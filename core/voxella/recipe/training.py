@@ -63,6 +63,12 @@ class Dropout(Block):
         exclude_if=lambda share: share == 0.0,
         description="share of cases whose named conditions are all missing",
     )
+    spared: dict[str, float] = Field(
+        default_factory=dict,
+        exclude_if=lambda spared: not spared,
+        description="by condition: cases of at least this value never lose their text (PathLDM's "
+        "released code: {prob_til: 0.5}); one of which it is not known may",
+    )
 
 
 class Optimizer(Block):
