@@ -144,19 +144,21 @@ def test_dropout_shares_are_as_asked(tmp_path: Path) -> None:
 def test_spared_cases_never_lose_their_text(tmp_path: Path) -> None:
     """Paper mode of PathLDM: high lymphocytes keep their caption; unknown ones may lose it."""
     recipe = tiny_recipe("dropout.text=0.5", "dropout.label=0.5", "dropout.spared={prob_til: 0.5}")
-    maker = maker_of(recipe, encoded_run(recipe, tmp_path))
+    builder = builder_of(recipe, encoded_run(recipe, tmp_path))
     told = {"case-0": 0.5, "case-1": 0.49, "case-2": None}
     cases = {
-        name: maker.cases[name].model_copy(
+        name: builder.cases[name].model_copy(
             update={"conditions": {} if value is None else {"prob_til": value}}
         )
         for name, value in told.items()
     }
-    maker = replace(maker, cases=cases)
-    plain = replace(maker, settings=replace(maker.settings, dropout=Dropout(text=0.5, label=0.5)))
+    builder = replace(builder, cases=cases)
+    plain = replace(
+        builder, settings=replace(builder.settings, dropout=Dropout(text=0.5, label=0.5))
+    )
     for name in told:
         drops, usual = (
-            [one._drops(Visit(name, epoch)) for epoch in range(200)] for one in (maker, plain)
+            [one._drops(SampleKey(name, epoch)) for epoch in range(200)] for one in (builder, plain)
         )
         assert any(text for text, _ in usual)
         # The label's draw is as before, and text's where the case is not spared.

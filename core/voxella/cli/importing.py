@@ -20,7 +20,8 @@ def register_import(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class
     about = next(stage.about for stage in STAGES if stage.name == "import")
     parser = subparsers.add_parser("import", help=about, description=about)
     parser.add_argument(
-        "name", help="phantom, dicom, picai, prostate158, ccella, table; see `voxella plugins`"
+        "name",
+        help="phantom, dicom, picai, prostate158, ccella, table, tiles, wsi; see `voxella plugins`",
     )
     parser.add_argument("source", nargs="?", help="what it reads; the phantom needs none")
     parser.add_argument("--out", required=True, metavar="DATASET", help="the data set folder")

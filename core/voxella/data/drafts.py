@@ -129,6 +129,8 @@ class DatasetWriter:
         )
 
     def _image(self, case: str, sequence: str, path: Path, out: Path) -> str:
+        if path.is_relative_to(out):
+            return path.relative_to(out).as_posix()  # the importer has put it there
         if not self.copy:
             return str(path.resolve())
         # The last two suffixes at most: a name may hold dots of its own.

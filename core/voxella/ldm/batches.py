@@ -152,11 +152,11 @@ class LatentBatchBuilder:
             purpose="dropout",
         )
         both = draw[0] < dropout.both
-        text = bool(both or draw[1] < dropout.text) and not self._is_spared(visit.case_id)
+        text = bool(both or draw[1] < dropout.text) and not self._is_spared(key.case_id)
         return text, bool(both or draw[2] < dropout.label)
 
     def _is_spared(self, case_id: str) -> bool:
-        """Tell whether the case never loses its text, by ``dropout.spared``."""
+        """Return whether the case never loses its text, by ``dropout.spared``."""
         known = self.cases[case_id].conditions
         values = ((known.get(n), least) for n, least in self.settings.dropout.spared.items())
         return any(isinstance(v, int | float) and v >= least for v, least in values)

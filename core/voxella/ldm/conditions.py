@@ -148,7 +148,7 @@ def refuse_spared(spared: Iterable[str], cases: Iterable[Case]) -> None:
     if unknown := sorted(set(spared) - known):
         raise UserError(
             f"dropout.spared: no training case is known by {', '.join(unknown)}",
-            legal=", ".join(sorted(known)) or "none: the cases have no conditions",
+            expected=", ".join(sorted(known)) or "none: the cases have no conditions",
             remedy="--set dropout.spared={}",
         )
 
