@@ -96,14 +96,13 @@ def _alone(
     function: Callable[[_Job], _Result], job: _Job, initializer: Callable[[], None] | None
 ) -> _Result | BrokenProcessPool:
     context = _RecordingContext()
-    with process_pool(1, initializer, context) as pool:
-        try:
+    try:
+        with process_pool(1, initializer, context) as pool:
             return pool.submit(function, job).result()
-        except BrokenProcessPool as error:
-            for process in context.started:
-                process.join()
-            killed = any(process.exitcode in _FROM_OUTSIDE for process in context.started)
-            return KilledError(*error.args) if killed else error
+    except BrokenProcessPool as error:
+        # The pool has waited for it and is gone. While both wait, one of the two learns nothing.
+        killed = any(process.exitcode in _FROM_OUTSIDE for process in context.started)
+        return KilledError(*error.args) if killed else error
 
 
 class _RecordingContext(SpawnContext):
