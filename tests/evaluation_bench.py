@@ -20,7 +20,7 @@ from voxella.recipe.model import Recipe
 CCELLA = str(REPOSITORY / "recipes" / "ccella.yaml")
 SPACING_MM = (8.0, 8.0, 6.0)
 QUICK = (
-    *("evaluate.bootstrap=20", "evaluate.fid_bootstrap=4", "evaluate.floor_halves=4"),
+    *("evaluate.bootstrap=20", "evaluate.fid_bootstrap=4", "evaluate.baseline_halves=4"),
     *("evaluate.ms_ssim_pairs=3", "evaluate.feature_dim=4", "observers=[]"),
 )
 Array = NDArray[np.float32]

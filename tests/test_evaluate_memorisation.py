@@ -246,7 +246,7 @@ def whole(smoke_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-QUICK = ("evaluate.bootstrap=10", "evaluate.feature_dim=2", "evaluate.floor_halves=2")
+QUICK = ("evaluate.bootstrap=10", "evaluate.feature_dim=2", "evaluate.baseline_halves=2")
 
 
 def test_a_copy_is_found_in_latent_space_too(

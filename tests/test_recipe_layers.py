@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from voxella.errors import UserError
-from voxella.recipe.load import assemble
+from voxella.recipe.load import assemble, load_recipe
 from voxella.recipe.yaml_lines import plain
 
+REPOSITORY = Path(__file__).parents[1]
 Write = Callable[..., Path]
 
 
@@ -336,3 +337,33 @@ def test_overrides_without_a_place_are_refused_together(write: Write) -> None:
         "--set vectors.x=2: vectors is a list of 1: index x is not in it",
         "--set train.steps.a=1: train.steps is 4 and has no keys",
     ]
+
+
+# old names of keys
+
+
+def test_a_key_by_its_old_name_is_read_and_named(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(
+        a="evaluate: {floor_halves: 3, level: 0.9}\n",
+        b="extends: a.yaml\nevaluate: {baseline_halves: 5}\n",
+        c="extends: b.yaml\nevaluate: {floor_halves: 7}\n",
+    )
+    assert merged(folder / "a.yaml") == {"evaluate": {"baseline_halves": 3, "level": 0.9}}
+    told = capsys.readouterr().err
+    assert "a.yaml:1" in told
+    assert "evaluate.floor_halves is called evaluate.baseline_halves now" in told
+    # The later layer wins, whichever name it writes.
+    assert merged(folder / "b.yaml")["evaluate"]["baseline_halves"] == 5
+    assert merged(folder / "c.yaml")["evaluate"]["baseline_halves"] == 7
+    sets = ["evaluate.floor_halves=9"]
+    assert merged(folder / "c.yaml", sets=sets)["evaluate"] == {"baseline_halves": 9, "level": 0.9}
+    assert "--set evaluate.floor_halves=9: " in capsys.readouterr().err
+
+
+def test_a_layer_that_writes_both_names_is_refused(write: Write) -> None:
+    folder = write(a="evaluate: {floor_halves: 3, baseline_halves: 4}\n")
+    recipe = REPOSITORY / "recipes" / "ccella.yaml"
+    with pytest.raises(UserError, match=r"floor_halves"):
+        load_recipe(recipe, [str(folder / "a.yaml")])

@@ -312,7 +312,7 @@ def smoke(name: str, workspace: Path, out: Path, *more: str) -> dict[str, Any]:
     study = str(RECIPES / "studies" / f"{name}.yaml")
     options = ["--profile", "smoke", "--workspace", str(workspace), "--out", str(out)]
     # Intervals of one case are not looked at here: no need for a thousand draws.
-    draws = ["--set", "evaluate.bootstrap=10", "--set", "evaluate.floor_halves=2"]
+    draws = ["--set", "evaluate.bootstrap=10", "--set", "evaluate.baseline_halves=2"]
     assert main(["study", study, *options, *draws, *more]) == 0
     found: dict[str, Any] = json.loads((out / "table.json").read_text())["tables"][0]
     assert {row["status"] for row in found["rows"]} == {"finished"}

@@ -60,7 +60,7 @@ class _Comparison:
             self.kernels,
             seed=self.seed,
             name=name,
-            repeats=self.settings.floor_halves,
+            repeats=self.settings.baseline_halves,
             size=self.sets.floor_size,
             level=self.settings.level,
         )
@@ -84,7 +84,7 @@ class _Comparison:
             self.features.real,
             seed=self.seed,
             name=name,
-            repeats=self.settings.floor_halves,
+            repeats=self.settings.baseline_halves,
             size=self.sets.floor_size,
             level=self.settings.level,
             device=self.device,

@@ -62,7 +62,7 @@ def coverage(
             real.patients,
             seed=seed,
             name="coverage",
-            repeats=settings.floor_halves,
+            repeats=settings.baseline_halves,
             size=sets.floor_size,
             level=settings.level,
         )
@@ -186,7 +186,7 @@ def histogram_distance(
         lambda: real_baseline(
             between,
             real.patients,
-            repeats=settings.floor_halves,
+            repeats=settings.baseline_halves,
             size=sets.floor_size,
             level=settings.level,
             seed=seed,

@@ -69,7 +69,7 @@ def drawn_distances(settings: Evaluate, seed: int, plan: Plan, ranks: Ranks) -> 
             None if rows is None else shared_values(real, other, rows, count, ranks, what=what)
             for other, rows, count, what in (
                 (synthetic, draws, settings.fid_bootstrap, f"evaluate: draws of {name}"),
-                (real, splits, settings.floor_halves, f"evaluate: baseline of {name}"),
+                (real, splits, settings.baseline_halves, f"evaluate: baseline of {name}"),
             )
         ]
         found[name] = Drawn(*values)
@@ -151,7 +151,7 @@ def _interval_draws(
 def _baseline_draws(
     settings: Evaluate, seed: int, sets: Sets, name: str, real: VectorSet
 ) -> Iterable[Sequence[Rows]] | None:
-    repeats, size = settings.floor_halves, sets.floor_size
+    repeats, size = settings.baseline_halves, sets.floor_size
     try:
         require_baseline(real)
         return baseline_draws(real.patients, seed=seed, name=name, repeats=repeats, size=size)

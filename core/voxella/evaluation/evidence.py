@@ -94,7 +94,7 @@ class SampleEvidence:
     @property
     def halves(self) -> int:
         """Return the random halves of a baseline."""
-        return self.settings.floor_halves
+        return self.settings.baseline_halves
 
     @property
     def split(self) -> str:

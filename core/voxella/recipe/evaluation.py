@@ -49,7 +49,9 @@ class Evaluate(Block):
         "refuse",
         description="FID of fewer cases than features; note: as published numbers were taken",
     )
-    floor_halves: Resamples = Field(20, description="random halves of the real cases")
+    baseline_halves: Resamples = Field(
+        20, description="random halves of the real cases, for the real-vs-real baseline"
+    )
     ms_ssim_pairs: Pairs = Field(100, description="pairs of volumes for the diversity")
     level: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
     metrics: list[Component] | None = Field(

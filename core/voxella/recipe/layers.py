@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.errors import UserError
+from voxella.recipe.old_keys import in_new_names
 from voxella.recipe.shape import KeyPath, kind_at, nearest
 from voxella.recipe.yaml_lines import Mark, Node, plain, read_yaml, shown
 from voxella.wording import named, quoted, shown_path
@@ -53,7 +54,8 @@ def read_document(path: Path) -> Document:
             f"{root.mark}: a recipe is a mapping of keys, received {type(value).__name__}"
         )
     body = {key: child for key, child in value.items() if key not in FILE_KEYS}
-    return Document(path, Node(body, root.mark), value.get("extends"), value.get("when"))
+    keys = in_new_names(Node(body, root.mark))
+    return Document(path, keys, value.get("extends"), value.get("when"))
 
 
 def read_chain(path: Path, asked: Mark | None = None) -> list[Document]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.recipe.layers import merge
+from voxella.recipe.old_keys import new_name
 from voxella.recipe.shape import dotted
 from voxella.recipe.yaml_lines import Node, parse_text, plain
 from voxella.wording import named, quoted, why_no_code
@@ -64,7 +65,7 @@ def _parse(text: str) -> Override:
         raise UserError(f"{source}: the key has an empty part")
     if not value.strip():
         raise UserError(f"{source}: there is no value (write null to switch something off)")
-    return Override(parts, parse_text(value, source, Path.cwd(), lines=False))
+    return Override(new_name(parts, source), parse_text(value, source, Path.cwd(), lines=False))
 
 
 def apply(tree: Node, overrides: Iterable[Override], *, lenient: bool = False) -> Node:
