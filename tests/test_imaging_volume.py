@@ -218,7 +218,7 @@ def test_git_lfs_pointers_and_foreign_formats_are_named_with_what_to_do(tmp_path
         ("a.hdr", "nib-convert"),
         ("a.mgz", "FreeSurfer"),
         ("a.par", "parrec2nii"),
-        ("a.svs", "cut it into tiles"),
+        ("a.svs", "voxella import wsi"),
         ("a.webp", "save it as PNG"),
     ):
         (tmp_path / name).write_bytes(b"x")
