@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +24,9 @@ from voxella.files import (
     write_json_atomic,
     write_text_atomic,
 )
-from voxella.machine import raise_if_machine
 from voxella.progress import Steps
-from voxella.workspace.pool import process_pool
 from voxella_importers.phantom.facts import case_id, draw_facts, patient_of
+from voxella_importers.phantom.making import is_whole, made
 from voxella_importers.phantom.report import write_report
 from voxella_importers.phantom.settings import PhantomSettings, fraction
 from voxella_importers.phantom.truth import read_truth, truth_of
@@ -67,20 +64,15 @@ class PhantomImporter:
         """Make the missing cases, yielding each when its files are there."""
         # A process takes about as long to start as two cases to make.
         workers = min(self.settings.workers, len(missing) // 3)
-        if workers <= 1:
-            for index in missing:
-                yield make_case(self.settings, index, out)
-            return
-        with process_pool(workers) as pool:
-            futures = [pool.submit(make_case, self.settings, index, out) for index in missing]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-            except BrokenProcessPool as error:
-                raise UserError(
-                    f"importer phantom: one of {workers} processes was stopped from outside",
-                    remedy="run the same again with workers: 1; finished cases are kept",
-                ) from error
+        return made(
+            make_case,
+            self.settings,
+            missing,
+            out,
+            workers=workers,
+            importer="phantom",
+            what="cases",
+        )
 
     def _case(self, index: int, out: Path) -> Case:
         """Return the manifest's entry, from the truth on disk."""
@@ -158,14 +150,7 @@ def make_case(settings: PhantomSettings, index: int, out: Path) -> int:
 
 def _is_whole(settings: PhantomSettings, index: int, out: Path) -> bool:
     """Return whether the case lies there already, made from the same settings and unharmed."""
-    try:
-        truth = read_truth(out / _Paths(case_id(index)).truth)
-        if truth.settings_sha256 != settings.case_hash():
-            return False
-        return all(sha256_file(out / name) == known for name, known in truth.files.items())
-    except (UserError, FileNotFoundError) as error:
-        raise_if_machine(error)
-        return False
+    return is_whole(read_truth, out / _Paths(case_id(index)).truth, out, settings.case_hash())
 
 
 def _write_nifti(path: Path, voxels: NDArray[np.generic], affine: NDArray[np.floating]) -> None:

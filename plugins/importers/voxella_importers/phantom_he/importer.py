@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from PIL import Image
@@ -18,10 +16,9 @@ from voxella.files import (
     write_json_atomic,
     write_text_atomic,
 )
-from voxella.machine import raise_if_machine
 from voxella.progress import Steps
-from voxella.workspace.pool import process_pool
 from voxella_importers.captions import class_number
+from voxella_importers.phantom.making import is_whole, made
 from voxella_importers.phantom.settings import fraction
 from voxella_importers.phantom_he.facts import draw_slide, draw_tile, slide_id
 from voxella_importers.phantom_he.settings import HESettings
@@ -65,20 +62,15 @@ class PhantomHEImporter:
         """Make the missing slides, yielding each when its files are there."""
         worth = len(missing) * self.settings.tiles // _TILES_WORTH_A_PROCESS
         workers = min(self.settings.workers, worth, len(missing))
-        if workers <= 1:
-            for index in missing:
-                yield make_slide(self.settings, index, out)
-            return
-        with process_pool(workers) as pool:
-            futures = [pool.submit(make_slide, self.settings, index, out) for index in missing]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-            except BrokenProcessPool as error:
-                raise UserError(
-                    f"importer phantom_he: one of {workers} processes was stopped from outside",
-                    remedy="run the same again with workers: 1; finished slides are kept",
-                ) from error
+        return made(
+            make_slide,
+            self.settings,
+            missing,
+            out,
+            workers=workers,
+            importer="phantom_he",
+            what="slides",
+        )
 
     def _cases(self, index: int, out: Path) -> Iterator[Case]:
         """Yield the manifest's entries of a slide, from the truth on disk."""
@@ -164,14 +156,7 @@ def split_of(seed: int, index: int, *, val_share: float, test_share: float) -> S
 
 def _is_whole(settings: HESettings, index: int, out: Path) -> bool:
     """Return whether the slide lies there already, made from the same settings and unharmed."""
-    try:
-        truth = read_slide(out / _truth_path(index))
-        if truth.settings_sha256 != settings.slide_hash():
-            return False
-        return all(sha256_file(out / name) == known for name, known in truth.files.items())
-    except (UserError, FileNotFoundError) as error:
-        raise_if_machine(error)
-        return False
+    return is_whole(read_slide, out / _truth_path(index), out, settings.slide_hash())
 
 
 def _truth_path(index: int) -> str:
