@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from device_peak import describe_device, matrix_peak_tflops, synchronize
+from result import publish
 from torch.utils.flop_counter import FlopCounterMode
 
 import voxella
 from voxella.ldm.build import Batch
-from voxella.provenance import versions
 from voxella.recipe.model import Recipe
 
 __all__ = ["count_flops", "options", "random_batch", "record", "sized_recipe", "timed"]
@@ -114,11 +112,5 @@ def record(
         "share_of_peak": round(flops / median / 1e12 / peak, 4),
         "peak_dtype": str(dtype).removeprefix("torch."),
         **more,
-        "versions": versions(),
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    print(json.dumps(result, indent=2))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    return result
+    return publish(result, arguments.json)

@@ -10,11 +10,9 @@ volume that is put on its scan's grid. Seconds depend on the machine; the ratios
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from device_peak import describe_device, synchronize
+from result import publish
 
 from voxella.case import Case, Manifest
 from voxella.engine.hashes import shared_hashes
@@ -30,7 +29,6 @@ from voxella.metrics.bootstrap import replicate_draws
 from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
-from voxella.provenance import versions
 from voxella.ranks import Ranks
 
 _PROCESSES = (1, 2, 8)
@@ -48,13 +46,8 @@ def main() -> None:
         "fid": [_fid(arguments, times, device) for times in _TIMES],
         "hashing": _hashing(arguments),
         "manifests": [_manifests(arguments.cases * times) for times in _TIMES],
-        "versions": versions(),
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    print(json.dumps(result, indent=2))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

@@ -15,7 +15,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from benchmark import options, sized_recipe
 from device_peak import describe_device
+from result import publish
 
 from voxella.cache.join_latents import merge_latents
 from voxella.cache.latents import LatentCache, LatentWriter
@@ -32,7 +32,6 @@ from voxella.engine.order import DataOrder
 from voxella.engine.task import prefetch
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
-from voxella.provenance import versions
 from voxella.recipe.model import Recipe
 
 # (text.dtype, latent.dtype)
@@ -71,13 +70,8 @@ def main() -> None:
         "released_bytes_per_case": _RELEASED_BYTES,
         "needed_cases_per_second": round(_needed(), 2),
         "forms": rows,
-        "versions": versions(),
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    print(json.dumps(result, indent=2))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,21 +10,19 @@ read whole, so there are fewer of them. Seconds are of the clock and of this pro
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result import publish
 
 from voxella.case import Case, Manifest
 from voxella.case.parquet import TABLE, write_table
-from voxella.provenance import versions
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -53,13 +51,8 @@ def main() -> None:
                 **_alone(lines, arguments.reads, arguments.through),
             },
             "load": [round(value, 1) for value in os.getloadavg()],
-            "versions": versions(),
-            "date": datetime.now(UTC).date().isoformat(),
         }
-    print(json.dumps(result, indent=2))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,7 +10,6 @@ beside those of the clock: on a machine that does other work too, these are the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,14 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from device_peak import describe_device
-
-from voxella.provenance import versions
+from result import publish
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
 _VOXELLA = [sys.executable, "-m", "voxella"]
@@ -55,13 +52,8 @@ def main() -> None:
         "repeats": arguments.repeats,
         "load_average": round(os.getloadavg()[0], 1),
         "commands": rows,
-        "versions": versions(),
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    print(json.dumps(result, indent=2))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, arguments.json)
 
 
 def _commands(folder: Path, data: Path) -> list[list[str]]:

@@ -13,25 +13,23 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from result import publish
 
 from voxella.case import Case, Manifest
 from voxella.case.parquet import TABLE, write_table
 from voxella.data.tile_store import Tile, TileStore
 from voxella.imaging.shards import read_row, row_of
 from voxella.imaging.volume import read_image
-from voxella.provenance import versions
 
 _CONTEXT = multiprocessing.get_context("spawn")
 _A_SLIDE = 1000
@@ -58,13 +56,8 @@ def main() -> None:
             "write_index": written,
             **found,
             "load": [round(value, 1) for value in os.getloadavg()],
-            "versions": versions(),
-            "date": datetime.now(UTC).date().isoformat(),
         }
-    print(json.dumps(result, indent=2))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    publish(result, arguments.json)
 
 
 def _arguments() -> argparse.Namespace:
