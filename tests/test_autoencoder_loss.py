@@ -17,7 +17,7 @@ from voxella.autoencoder.losses import (
     kl_per_voxel,
     log_spectral_l1,
 )
-from voxella.recipe.autoencoder import Adversarial, AutoencoderTraining
+from voxella.recipe.training import Adversarial, AutoencoderTraining
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -32,7 +32,7 @@ from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ranks import Ranks
-from voxella.recipe.autoencoder import Adversarial, AutoencoderTraining
+from voxella.recipe.training import Adversarial, AutoencoderTraining
 from voxella.testing.autoencoders import AutoencoderContract
 
 DRIVER = Path(__file__).parent / "autoencoder_driver.py"

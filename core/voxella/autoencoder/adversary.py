@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from voxella.autoencoder.adversarial_losses import ADVERSARIAL_LOSSES
 from voxella.errors import UserError
 from voxella.ranks import Ranks
-from voxella.recipe.autoencoder import Adversarial
+from voxella.recipe.training import Adversarial
 
 if TYPE_CHECKING:
     from voxella.autoencoder.patches import PatchBatch
@@ -21,16 +22,20 @@ __all__ = ["Adversary", "AdversaryTraining", "check_edges"]
 class Adversary:
     """The discriminator, its optimizer, and the two losses between it and the autoencoder.
 
-    ``PatchDiscriminator`` (Wang et al. 2018, arXiv:1711.11585) with instance norms, which know no
-    other case of the batch, and least squares (Mao et al. 2017, arXiv:1611.04076), as MAISI's
-    autoencoder is trained (Guo et al. 2024, arXiv:2409.11169). There is no perceptual term beside
-    it, for that would need weights of a network trained on other images.
+    ``PatchDiscriminator`` (Wang et al. 2018, arXiv:1711.11585), in one of two published forms:
+
+    - Instance norms, which know no other case of the batch, and least squares (Mao et al. 2017,
+      arXiv:1611.04076), as MAISI's autoencoder is trained (Guo et al. 2024, arXiv:2409.11169).
+    - Batch norms and hinge losses (Lim and Ye 2017, arXiv:1705.02894), as the first stages of
+      latent diffusion are trained (Esser et al. 2021, arXiv:2012.09841). Originals and
+      reconstructions are batches of their own; statistics are those of a process's own batch.
 
     Args:
         settings: The recipe's ``adversarial`` block.
         spatial_dims: 2 or 3.
         in_channels: Image channels.
         lr: Its learning rate.
+        betas: Adam's.
         seed: Decides the initial weights.
         device: Where to compute.
     """
@@ -42,11 +47,11 @@ class Adversary:
         spatial_dims: int,
         in_channels: int,
         lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
         seed: int,
         device: torch.device,
     ) -> None:
         # Here, because MONAI takes seconds to import and most recipes have no discriminator.
-        from monai.losses import PatchAdversarialLoss
         from monai.networks.nets import PatchDiscriminator
 
         self.settings = settings
@@ -57,13 +62,13 @@ class Adversary:
                 in_channels=in_channels,
                 channels=settings.channels,
                 num_layers_d=settings.layers,
-                norm="INSTANCE",
+                norm=settings.norm.upper(),
             )
         self.network = cast("nn.Module", network).to(device).train()
-        self._criterion = PatchAdversarialLoss(criterion="least_squares")
+        self._losses = ADVERSARIAL_LOSSES[settings.loss]
         # fused and no decay: like the autoencoder's.
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=lr, weight_decay=0.0, fused=True
+            self.network.parameters(), lr=lr, betas=betas, weight_decay=0.0, fused=True
         )
 
     def active(self, step: int) -> bool:
@@ -73,15 +78,14 @@ class Adversary:
     def generator_loss(self, reconstruction: Tensor) -> Tensor:
         """Return how far ``(B, C, *spatial)`` are from being taken for originals, unweighted."""
         self.network.requires_grad_(requires_grad=False)
-        judged = self.network(reconstruction)[-1]
+        judged = self._judge(reconstruction)
         self.network.requires_grad_(requires_grad=True)
-        return self._loss(judged, real=True, own=False)
+        return self._losses.generator(judged)
 
     def discriminator_loss(self, images: Tensor, reconstruction: Tensor) -> Tensor:
         """Return how badly originals and reconstructions are told apart; 0 is perfectly."""
-        fake = self._loss(self.network(reconstruction.detach())[-1], real=False, own=True)
-        real = self._loss(self.network(images)[-1], real=True, own=True)
-        return 0.5 * (fake + real)
+        fake, real = self._judge(reconstruction.detach()), self._judge(images)
+        return 0.5 * (self._losses.fake(fake) + self._losses.real(real))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint has to hold."""
@@ -92,9 +96,10 @@ class Adversary:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _loss(self, judged: Tensor, *, real: bool, own: bool) -> Tensor:
-        loss: Tensor = self._criterion(judged.float(), target_is_real=real, for_discriminator=own)
-        return loss
+    def _judge(self, images: Tensor) -> Tensor:
+        """Return the logits of every patch, in float32."""
+        judged: Tensor = self.network(self._losses.seen(images))[-1]
+        return judged.float()
 
 
 class AdversaryTraining:

@@ -26,7 +26,7 @@ _SPECTRAL_FLOOR = 1e-3
 # What an autoencoder's own losses may not be called.
 _NAMES = frozenset(
     {"total", "loss", "l1", "kl", "gradient", "spectral", "adversarial", "discriminator"}
-    | {"l1_per_case", "reconstruction"}
+    | {"adversarial_weight", "l1_per_case", "reconstruction"}
 )
 
 

@@ -105,6 +105,8 @@ class PatchOrder(DataOrder):
 
     def factor(self, step: int) -> float:
         """Return the factor on the learning rate of a step (from 0)."""
+        if self.training.lr_schedule == "constant":
+            return 1.0
         return _rate(step, self.training.steps, self.whole_steps)
 
 

@@ -85,7 +85,7 @@ def _counts(value: object) -> bool:
 
 def optimizer(training: AutoencoderTraining) -> Optimizer:
     """Return AdamW without decay; the learning rate's course is the order's."""
-    return Optimizer(lr=training.lr, weight_decay=0.0)
+    return Optimizer(lr=training.lr, betas=training.betas, weight_decay=0.0)
 
 
 def length(training: AutoencoderTraining, kept: int) -> Train:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from voxella.autoencoder.adaptive import adaptive_weight, last_layer
 from voxella.autoencoder.adversary import Adversary
 from voxella.autoencoder.losses import autoencoder_losses
 from voxella.autoencoder.patches import PatchBatch
@@ -64,7 +66,11 @@ class AutoencoderTask(nn.Module):
         """
         model = cast("Autoencoder", self.autoencoder)
         images = batch.images
-        with self.networks():
+        judge = self.adversary
+        if judge is not None and not judge.active(batch.step):
+            judge = None
+        adapts = judge is not None and judge.settings.adaptive
+        with self.networks(), last_layer(model) if adapts else nullcontext() as gradient_at:
             mean, log_sigma = model.encode(images)
             mean = mean.float()
             log_sigma = None if log_sigma is None else log_sigma.float()
@@ -72,11 +78,16 @@ class AutoencoderTask(nn.Module):
             reconstruction = model.decode(drawn).float()
             own = training_losses(model, images, mean, reconstruction)
         losses = autoencoder_losses(self.settings, images, reconstruction, mean, log_sigma, own)
-        if self.adversary is not None and self.adversary.active(batch.step):
+        if judge is not None:
             with self.networks():
-                losses["adversarial"] = self.adversary.generator_loss(reconstruction)
-            weight = self.adversary.settings.weight
-            losses["loss"] = losses["loss"] + weight * losses["adversarial"]
+                losses["adversarial"] = judge.generator_loss(reconstruction)
+            weighed = judge.settings.weight * losses["adversarial"]
+            if gradient_at is not None:
+                losses["adversarial_weight"] = adaptive_weight(
+                    losses["loss"], losses["adversarial"], reconstruction, gradient_at
+                )
+                weighed = losses["adversarial_weight"] * weighed
+            losses["loss"] = losses["loss"] + weighed
         return {
             **{name: value.detach() for name, value in losses.items()},
             "total": losses["loss"] * batch.weight,

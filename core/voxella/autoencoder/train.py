@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from voxella.autoencoder.adaptive import require_last_layer
 from voxella.autoencoder.adversary import Adversary, AdversaryTraining, check_edges
 from voxella.autoencoder.export import FACTS, export
 from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan, build_autoencoder, fingerprint
@@ -155,7 +156,7 @@ def _training(
     """Return the training as the engine's task."""
     out, block = record.folder, engine_block(training, ranks.world)
     networks = autocast(training, ranks.device)
-    second = _adversary(training, plan, order, networks, ranks, block)
+    second = _adversary(training, plan, model, order, networks, ranks, block)
     adversary = None if second is None else second.adversary
     observers = ObserverSet(recipe.observers, rank=ranks.rank)
     watch = None
@@ -198,6 +199,7 @@ def _training(
 def _adversary(
     training: AutoencoderTraining,
     plan: AutoencoderPlan,
+    model: Autoencoder,
     order: PatchOrder,
     networks: Callable[[], torch.autocast],
     ranks: Ranks,
@@ -206,11 +208,14 @@ def _adversary(
     if (settings := training.adversarial) is None:
         return None
     check_edges(settings, order.size)
+    if settings.adaptive:
+        require_last_layer(plan.component.name, model)
     adversary = Adversary(
         settings,
         spatial_dims=len(order.shape),
         in_channels=plan.channels,
         lr=training.lr,
+        betas=training.betas,
         seed=plan.seed,
         device=ranks.device,
     )

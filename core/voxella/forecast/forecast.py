@@ -25,9 +25,8 @@ from voxella.forecast.sizes import (
     voxels_of,
     work_bytes,
 )
-from voxella.recipe.autoencoder import AutoencoderTraining
 from voxella.recipe.inputs import Latent
-from voxella.recipe.training import Train
+from voxella.recipe.training import AutoencoderTraining, Train
 from voxella.study.plan import Plan, Step
 
 __all__ = ["Forecast", "StepForecast", "forecast"]

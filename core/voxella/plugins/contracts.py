@@ -86,7 +86,8 @@ class Autoencoder(Protocol):
 
     It may have a method ``training_losses(images, mean, reconstruction)`` beside these, which
     returns scalars by name, averaged over the batch and weighed: what it is trained on besides
-    the engine's losses, such as the loss of a codebook.
+    the engine's losses, such as the loss of a codebook. An adaptive adversary also needs a method
+    ``last_layer_gradients()``, see ``voxella.autoencoder.adaptive``.
 
     Attributes:
         factor: Voxels of the image per voxel of the latent, along each axis.

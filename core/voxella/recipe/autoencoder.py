@@ -1,18 +1,19 @@
-"""How an autoencoder is trained, what it is held to before latents are made, and what fits it."""
+"""The autoencoder, what it is held to before latents are made, and what fits it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from voxella.plugins.component import Component
-from voxella.recipe.block import Batch, Block, Count, CountOrNone, Voxels, Width
+from voxella.recipe.block import Block, Count, CountOrNone
 from voxella.recipe.inputs import Data, Latent, Prepare
+from voxella.recipe.training import AutoencoderTraining
 
-__all__ = ["Adversarial", "AutoencoderBlock", "AutoencoderCheck", "AutoencoderTraining", "stacked"]
+__all__ = ["AutoencoderBlock", "AutoencoderCheck", "stacked"]
 
 
 # Where in a recipe, and what is wrong there.
@@ -33,55 +34,6 @@ class AutoencoderBlock(Component):
     def passes(self, sequences: Sequence[str]) -> int:
         """Return how often the network runs over one case: once, or once for each sequence."""
         return len(sequences) if self.per_sequence else 1
-
-
-class Adversarial(Block):
-    """A patch discriminator that tells originals from reconstructions, and teaches by it."""
-
-    weight: float = Field(
-        0.1, gt=0, description="of the term that asks to be taken for an original"
-    )
-    from_step: CountOrNone = Field(0, description="steps done before the discriminator comes in")
-    channels: Width = Field(32, description="width of its first level")
-    layers: int = Field(
-        3, ge=1, le=12, description="levels; patches need edges of 3 * 2^layers voxels"
-    )
-
-
-class AutoencoderTraining(Block):
-    """`voxella train-autoencoder`; absent where the weights come from a file.
-
-    Where `autoencoder.weights` names a file as well, training starts from it.
-    """
-
-    steps: Count = 1000
-    batch_size: Batch = 2
-    patch_size: list[Voxels] | None = Field(None, description="voxels; None uses whole volumes")
-    lr: float = Field(1e-3, gt=0)
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: networks under autocast, weights and losses in fp32"
-    )
-    kl_weight: float = Field(1e-6, ge=0)
-    gradient_weight: float = Field(
-        0.0, ge=0, description="weight of the L1 between image gradients"
-    )
-    spectral_weight: float = Field(
-        0.0, ge=0, description="weight of the L1 between log amplitudes of the spectra"
-    )
-    adversarial: Adversarial | None = Field(None, description="a discriminator; None: none")
-    ema_decay: float | None = Field(None, gt=0, lt=1, description="None: no average is kept")
-    log_every: Count = 10
-    checkpoint_every: Count = Field(100, description="steps: what a kill can cost at most")
-    validate_every: CountOrNone = Field(
-        0, description="steps between reconstructions of held-out cases, measured; 0: none"
-    )
-    panel_every: CountOrNone = Field(
-        0, description="steps between pictures of reconstructions; 0: none"
-    )
-    deepspeed: dict[str, Any] = Field(
-        default_factory=dict,
-        description="ZeRO, accumulation, clipping (1), in DeepSpeed's own words",
-    )
 
 
 class AutoencoderCheck(Block):

@@ -13,14 +13,22 @@ from pydantic import Field, field_validator
 
 from voxella.case.texts import ANY
 from voxella.plugins.component import Component
-from voxella.recipe.autoencoder import AutoencoderBlock, AutoencoderCheck, AutoencoderTraining
+from voxella.recipe.autoencoder import AutoencoderBlock, AutoencoderCheck
 from voxella.recipe.block import Block, FolderName, Seed
 from voxella.recipe.classification import Classify
 from voxella.recipe.condition import Condition, ConditionName
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data, Intensity, Latent, Prepare, Text
 from voxella.recipe.sampling import Sample
-from voxella.recipe.training import Diffusion, Dropout, Loss, Optimizer, Train, Vector
+from voxella.recipe.training import (
+    AutoencoderTraining,
+    Diffusion,
+    Dropout,
+    Loss,
+    Optimizer,
+    Train,
+    Vector,
+)
 
 __all__ = [
     "AutoencoderBlock",

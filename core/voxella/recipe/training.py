@@ -1,13 +1,27 @@
-"""Blocks of a recipe that say how the diffusion model learns."""
+"""Blocks of a recipe that say how the diffusion model learns, and its autoencoder."""
 
 from __future__ import annotations
+
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from voxella.diffusion.names import Prediction, Reconstruction, ScheduleName, family_of
-from voxella.recipe.block import Block, Count, CountOrNone, SolverSteps
+from voxella.recipe.block import Batch, Block, Count, CountOrNone, SolverSteps, Voxels, Width
 
-__all__ = ["Diffusion", "Dropout", "Loss", "Optimizer", "Train", "Vector"]
+__all__ = [
+    "Adversarial",
+    "AutoencoderTraining",
+    "Diffusion",
+    "Dropout",
+    "Loss",
+    "Optimizer",
+    "Train",
+    "Vector",
+]
+
+_BETAS = (0.9, 0.999)
+_Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Vector(Block):
@@ -104,3 +118,81 @@ class Train(Block):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of epochs and steps (null removes an inherited one)")
         return self
+
+
+class Adversarial(Block):
+    """A patch discriminator that tells originals from reconstructions, and teaches by it."""
+
+    weight: float = Field(
+        0.1, gt=0, description="of the term that asks to be taken for an original"
+    )
+    # Each left out where it is MAISI's: recipes and hashes from before are those without them.
+    loss: Literal["least_squares", "hinge"] = Field(
+        "least_squares",
+        exclude_if=lambda loss: loss == "least_squares",
+        description="least_squares as MAISI's; hinge as latent diffusion's: the discriminator sees "
+        "images in [-1, 1]",
+    )
+    norm: Literal["instance", "batch"] = Field(
+        "instance",
+        exclude_if=lambda norm: norm == "instance",
+        description="batch, as latent diffusion's: statistics of the micro batch of one process",
+    )
+    adaptive: bool = Field(
+        False,
+        exclude_if=lambda adaptive: adaptive is False,
+        description="multiply the weight by the ratio of the gradients at the decoder's last "
+        "layer, of all other losses to this one",
+    )
+    from_step: CountOrNone = Field(0, description="steps done before the discriminator comes in")
+    channels: Width = Field(32, description="width of its first level")
+    layers: int = Field(
+        3, ge=1, le=12, description="levels; patches need edges of 3 * 2^layers voxels"
+    )
+
+
+class AutoencoderTraining(Block):
+    """`voxella train-autoencoder`; absent where the weights come from a file.
+
+    Where `autoencoder.weights` names a file as well, training starts from it.
+    """
+
+    steps: Count = 1000
+    batch_size: Batch = 2
+    patch_size: list[Voxels] | None = Field(None, description="voxels; None uses whole volumes")
+    lr: float = Field(1e-3, gt=0)
+    # Left out where they are those of before, as in the hashes of before.
+    lr_schedule: Literal["cosine", "constant"] = Field(
+        "cosine",
+        exclude_if=lambda schedule: schedule == "cosine",
+        description="cosine: a short warm-up, then a cosine to 0; constant: lr throughout",
+    )
+    betas: tuple[_Beta, _Beta] = Field(
+        _BETAS,
+        exclude_if=lambda betas: tuple(betas) == _BETAS,
+        description="Adam's, of the autoencoder and of its discriminator",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: networks under autocast, weights and losses in fp32"
+    )
+    kl_weight: float = Field(1e-6, ge=0)
+    gradient_weight: float = Field(
+        0.0, ge=0, description="weight of the L1 between image gradients"
+    )
+    spectral_weight: float = Field(
+        0.0, ge=0, description="weight of the L1 between log amplitudes of the spectra"
+    )
+    adversarial: Adversarial | None = Field(None, description="a discriminator; None: none")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="None: no average is kept")
+    log_every: Count = 10
+    checkpoint_every: Count = Field(100, description="steps: what a kill can cost at most")
+    validate_every: CountOrNone = Field(
+        0, description="steps between reconstructions of held-out cases, measured; 0: none"
+    )
+    panel_every: CountOrNone = Field(
+        0, description="steps between pictures of reconstructions; 0: none"
+    )
+    deepspeed: dict[str, Any] = Field(
+        default_factory=dict,
+        description="ZeRO, accumulation, clipping (1), in DeepSpeed's own words",
+    )

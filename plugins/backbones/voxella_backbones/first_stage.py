@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from voxella.errors import UserError
 from voxella_backbones.latent_contract import check_channels
@@ -55,6 +57,37 @@ class FirstStage(nn.Module):
         """Return the weight of the last convolution of the decoder."""
         weight: nn.Parameter = self.decoder.conv_out.weight
         return weight
+
+    @contextmanager
+    def last_layer_gradients(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Watch the last convolution of the decoder while it decodes, in training mode.
+
+        What is yielded maps the gradient at the images that were decoded last to the gradient at
+        that convolution's weight. The weight itself is not read: ZeRO 3 may have taken it away.
+        """
+        layer: nn.Conv2d = self.decoder.conv_out
+        entered: list[Tensor] = []
+
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            entered[:] = [inputs[0].detach()]
+
+        def gradient_at(images: Tensor) -> Tensor:
+            shape = (layer.out_channels, layer.in_channels, *layer.kernel_size)
+            # An image is half of what the convolution returns, plus a constant.
+            found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                entered[0].float(),
+                shape,
+                images.float() / 2,
+                stride=layer.stride,
+                padding=layer.padding,
+            )
+            return found
+
+        hook = layer.register_forward_pre_hook(keep)
+        try:
+            yield gradient_at
+        finally:
+            hook.remove()
 
     def encoded(self, images: Tensor) -> Tensor:
         """Return what the 1 x 1 convolution behind the encoder makes of images in [0, 1]."""
