@@ -1,4 +1,4 @@
-"""What an autoencoder is trained on: L1, KL, and the L1 between gradients and between spectra.
+"""What an autoencoder is trained on: L1, KL, LPIPS, the L1 between gradients and between spectra.
 
 All are computed in float32, whatever precision the networks ran in.
 """
@@ -25,8 +25,8 @@ __all__ = [
 _SPECTRAL_FLOOR = 1e-3
 # What an autoencoder's own losses may not be called.
 _NAMES = frozenset(
-    {"total", "loss", "l1", "kl", "gradient", "spectral", "adversarial", "discriminator"}
-    | {"adversarial_weight", "l1_per_case", "reconstruction"}
+    {"total", "loss", "l1", "kl", "gradient", "spectral", "perceptual", "adversarial"}
+    | {"discriminator", "adversarial_weight", "l1_per_case", "reconstruction"}
 )
 
 
@@ -37,6 +37,7 @@ def autoencoder_losses(
     mean: Tensor,
     log_sigma: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
+    perceptual: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the weighted sum as ``loss`` and each term without its weight.
 
@@ -47,6 +48,7 @@ def autoencoder_losses(
         mean: ``(B, L, *spatial / factor)``.
         log_sigma: Like ``mean``; None where the latent is no distribution: there is no KL then.
         own: Scalars that the autoencoder brings itself, weighed by it.
+        perceptual: LPIPS of the two, a scalar; None where the training has no such term.
 
     Raises:
         UserError: The autoencoder gives a loss of its own one of these names.
@@ -62,6 +64,9 @@ def autoencoder_losses(
     if training.spectral_weight > 0:
         losses["spectral"] = log_spectral_l1(reconstruction, images)
         total = total + training.spectral_weight * losses["spectral"]
+    if perceptual is not None and training.perceptual is not None:
+        losses["perceptual"] = perceptual
+        total = total + training.perceptual.weight * perceptual
     for name, value in (own or {}).items():
         if name in _NAMES:
             raise UserError(

@@ -7,10 +7,12 @@ from typing import Any
 from voxella.engine.precision import lacks
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
+from voxella.files import sha256_file
 from voxella.ranks import Ranks
 from voxella.recipe.model import AutoencoderTraining, Optimizer, Train
 
 __all__ = [
+    "check_files",
     "check_settings",
     "deciding_settings",
     "engine_block",
@@ -54,6 +56,26 @@ def check_settings(training: AutoencoderTraining, ranks: Ranks) -> None:
             f"autoencoder_training.{error.problem}",
             remedy="change the block, or --set autoencoder_training.deepspeed.KEY=VALUE",
         ) from None
+
+
+def check_files(training: AutoencoderTraining) -> None:
+    """Refuse a perceptual term whose networks are not there.
+
+    Raises:
+        UserError: Naming every absent file.
+    """
+    absent = [
+        f"autoencoder_training.perceptual.{key}: {path} does not exist"
+        for key in ("vgg16", "heads")
+        if training.perceptual is not None
+        and not (path := getattr(training.perceptual, key)).is_file()
+    ]
+    if absent:
+        raise UserError(
+            "\n".join(absent),
+            remedy="--set KEY=PATH for each; or go on without: "
+            "--set autoencoder_training.perceptual=null",
+        )
 
 
 def engine_block(training: AutoencoderTraining, world: int) -> dict[str, Any]:
@@ -107,8 +129,14 @@ def key_in_recipe(key: str) -> str:
 
 
 def deciding_settings(training: AutoencoderTraining) -> dict[str, Any]:
-    """Return what decides the trained weights, and how they are logged, as JSON-ready data."""
+    """Return what decides the trained weights, and how they are logged, as JSON-ready data.
+
+    Files are told by their content: where they lie decides nothing.
+    """
     found = training.model_dump(mode="json", exclude=_LATER)
+    if (seen := training.perceptual) is not None:
+        hashes = [sha256_file(path) for path in (seen.vgg16, seen.heads)]
+        found["perceptual"] = {"weight": seen.weight, "sha256": hashes}
     if training.ema_decay is not None:
         found["ema_decay"] = training.ema_decay
     clipping = training.deepspeed.get("gradient_clipping")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from voxella.autoencoder.adaptive import adaptive_weight, last_layer
 from voxella.autoencoder.adversary import Adversary
 from voxella.autoencoder.losses import autoencoder_losses
+from voxella.autoencoder.lpips import PerceptualLoss
 from voxella.autoencoder.patches import PatchBatch
 from voxella.engine.finite import FiniteCheck
 from voxella.engine.log import peak_memory_gib
@@ -45,6 +46,7 @@ class AutoencoderTask(nn.Module):
         networks: Makes the context that networks compute in.
         adversary: Judges reconstructions; None: nothing does. It is no part of this module:
             another optimizer trains it.
+        perceptual: Compares in features; None: nothing does. No part of this module, either.
     """
 
     def __init__(
@@ -53,10 +55,12 @@ class AutoencoderTask(nn.Module):
         settings: AutoencoderTraining,
         networks: Callable[[], torch.autocast],
         adversary: Adversary | None = None,
+        perceptual: PerceptualLoss | None = None,
     ) -> None:
         super().__init__()
         self.autoencoder = cast("nn.Module", autoencoder)
         self.settings, self.networks, self.adversary = settings, networks, adversary
+        self.perceptual = perceptual
 
     def forward(self, batch: PatchBatch) -> dict[str, Tensor]:
         """Return ``total``, which carries gradients, and detached what is watched.
@@ -77,7 +81,10 @@ class AutoencoderTask(nn.Module):
             drawn = mean if log_sigma is None else mean + log_sigma.exp() * batch.noise
             reconstruction = model.decode(drawn).float()
             own = training_losses(model, images, mean, reconstruction)
-        losses = autoencoder_losses(self.settings, images, reconstruction, mean, log_sigma, own)
+            seen = None if self.perceptual is None else self.perceptual(reconstruction, images)
+        losses = autoencoder_losses(
+            self.settings, images, reconstruction, mean, log_sigma, own, seen
+        )
         if judge is not None:
             with self.networks():
                 losses["adversarial"] = judge.generator_loss(reconstruction)

@@ -13,8 +13,10 @@ from voxella.autoencoder.adaptive import require_last_layer
 from voxella.autoencoder.adversary import Adversary, AdversaryTraining, check_edges
 from voxella.autoencoder.export import FACTS, export
 from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan, build_autoencoder, fingerprint
+from voxella.autoencoder.lpips import PerceptualLoss
 from voxella.autoencoder.patches import PatchBatchBuilder, PatchOrder
 from voxella.autoencoder.settings import (
+    check_files,
     check_settings,
     deciding_settings,
     engine_block,
@@ -78,6 +80,7 @@ def train_autoencoder(
     out, ranks = Path(out).absolute(), Ranks.from_environment()
     start_distributed(ranks)
     check_settings(training, ranks)
+    check_files(training)
     plan = AutoencoderPlan.of(recipe)
     given = plan.component.arguments.get("weights")
     _refuse_own_result(given, out / WEIGHTS)
@@ -158,6 +161,9 @@ def _training(
     networks = autocast(training, ranks.device)
     second = _adversary(training, plan, model, order, networks, ranks, block)
     adversary = None if second is None else second.adversary
+    perceptual = None
+    if (seen := training.perceptual) is not None:
+        perceptual = PerceptualLoss(seen, plan.channels, order.size, ranks.device)
     observers = ObserverSet(recipe.observers, rank=ranks.rank)
     watch = None
     if training.validate_every or training.panel_every:
@@ -181,7 +187,7 @@ def _training(
         length=length(training, _KEPT),
         optimizer=optimizer(training),
         deepspeed=block,
-        model=AutoencoderTask(model, training, networks, adversary),
+        model=AutoencoderTask(model, training, networks, adversary, perceptual),
         builder=PatchBatchBuilder(volumes, recipe.seed, model.latent_channels, model.factor),
         monitor=AutoencoderMonitor(ranks),
         provenance=Provenance(record.hash, ranks.world, stage, 1.0),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from voxella.autoencoder.settings import check_files
 from voxella.check.training import check_model
 from voxella.classification.examples import needs_samples
 from voxella.classification.stage import check_classify, samples_folder, settings_of
@@ -69,6 +70,8 @@ def run_stages(
     needs: frozenset[str] | None = None
     if "prepare" in wanted:
         check_prepare(recipe.prepare, workers)
+    if "train-autoencoder" in wanted and training is not None:
+        check_files(training)
     if "encode" in wanted:
         check_encoders(recipe.autoencoder, recipe.text, trains=training is not None)
     if "train" in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -16,6 +17,7 @@ __all__ = [
     "Dropout",
     "Loss",
     "Optimizer",
+    "Perceptual",
     "Train",
     "Vector",
 ]
@@ -151,6 +153,19 @@ class Adversarial(Block):
     )
 
 
+class Perceptual(Block):
+    """LPIPS between tiles in colour and their reconstructions, of networks in two local files."""
+
+    weight: float = Field(
+        0.5,
+        gt=0,
+        description="latent diffusion's 1 stands beside an L1 of images in [-1, 1], which is twice "
+        "that of images in [0, 1]: 0.5 is the same",
+    )
+    vgg16: Path = Field(description="torchvision's VGG16 of ImageNet, vgg16-397923af.pth")
+    heads: Path = Field(description="linear heads of LPIPS 0.1 for it, vgg.pth")
+
+
 class AutoencoderTraining(Block):
     """`voxella train-autoencoder`; absent where the weights come from a file.
 
@@ -183,6 +198,12 @@ class AutoencoderTraining(Block):
         0.0, ge=0, description="weight of the L1 between log amplitudes of the spectra"
     )
     adversarial: Adversarial | None = Field(None, description="a discriminator; None: none")
+    # Left out where there is none: hashes from before are those without it.
+    perceptual: Perceptual | None = Field(
+        None,
+        exclude_if=lambda perceptual: perceptual is None,
+        description="LPIPS, of tiles in colour; None: none",
+    )
     ema_decay: float | None = Field(None, gt=0, lt=1, description="None: no average is kept")
     log_every: Count = 10
     checkpoint_every: Count = Field(100, description="steps: what a kill can cost at most")
