@@ -20,8 +20,8 @@ from voxella.workspace.state import RECORD, StateFile
 __all__ = ["MEASURED_ON_PHANTOMS", "are_phantoms", "is_of_phantoms"]
 
 MEASURED_ON_PHANTOMS = "measured on phantoms, the paper's on patients"
-# The importer's name, and what it writes as the source of its labels.
-_NAME = "phantom"
+# Importers' names, and what they write as the source of their labels.
+_NAMES = ("phantom", "phantom_he")
 _FIRST = 1000
 
 
@@ -34,7 +34,7 @@ _IMPORTS: StateFile[dict[str, Any]] = StateFile(_Imported, "import the data set 
 
 def are_phantoms(cases: Iterable[Case]) -> bool:
     """Return whether any of the cases is a phantom, as its label's source says."""
-    return any(case.label_source == _NAME for case in cases)
+    return any(case.label_source in _NAMES for case in cases)
 
 
 def is_of_phantoms(data: Data, dataset: Path | None) -> bool:
@@ -54,7 +54,7 @@ def is_of_phantoms(data: Data, dataset: Path | None) -> bool:
     else:
         wanted = data.importer if data.dataset is None else None
         name = None if wanted is None else wanted.name
-    if name == _NAME:
+    if name in _NAMES:
         return True
     if dataset is None or manifest_file(dataset) is None:
         return False
