@@ -24,10 +24,11 @@ from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.autoencoder.losses import kl_per_voxel
 from voxella.autoencoder.measure import CaseMeasure, measure_cases
 from voxella.autoencoder.table import show_check
+from voxella.case import Manifest
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.recipe.autoencoder import AutoencoderCheck
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import PaperRow, Recipe
 
 NOTHING: dict[str, Any] = {"psnr_db": None, "ssim": None}
 
@@ -71,7 +72,9 @@ def test_reconstruction_is_measured_as_numpy_does(prepared: Path, tmp_path: Path
         row = measured["by_case"][case_id]
         assert row["psnr_db"] == pytest.approx(-10 * math.log10((error**2).mean()), abs=1e-3)
         assert row["mae"] == pytest.approx(error.mean(), rel=1e-4)
+        assert row["mse_255"] == pytest.approx(((255 * error) ** 2).mean(), rel=1e-4)
     ends = {"psnr_db": ("lowest", min), "ssim": ("lowest", min), "mae": ("highest", max)}
+    ends["mse_255"] = ("highest", max)
     for name, (end, pick) in ends.items():
         values = [row[name] for row in measured["by_case"].values()]
         assert measured[name] == pytest.approx(np.mean(values))
@@ -172,6 +175,29 @@ def test_what_is_checked_is_not_measured_again(
     assert ran(wanted(0.1, psnr_db=10.0)), "another autoencoder"
 
 
+@pytest.mark.parametrize("phantoms", [None, "phantom", "phantom_he"])
+def test_the_papers_numbers_stand_beside_ours_but_not_beside_phantoms(
+    phantoms: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_prepared(tmp_path / "prepared", splits="ttvv")
+    if phantoms:
+        cases = [c.model_copy(update={"label_source": phantoms}) for c in Manifest.read(data)]
+        Manifest(data, cases).write()
+    row = {"model": "VQ-f4", "reconstruction_ssim": 0.961, "reconstruction_mse": 11.503}
+    subject = wanted().model_copy(update={"paper": PaperRow.model_validate(row)})
+    found = check(subject, data, tmp_path)
+    beside = {"model": "VQ-f4", "ssim": 0.961, "mse_255": 11.503}
+    assert found.get("paper") == (None if phantoms else beside)
+    capsys.readouterr()
+    show_check(tmp_path)
+    shown = capsys.readouterr().out
+    assert ("11.503" in shown, "VQ-f4" in shown) == (not phantoms, not phantoms)
+    assert "MSE of 0 to 255" in shown
+    # A row without such numbers says nothing here, and another row is measured beside anew.
+    other = wanted().model_copy(update={"paper": PaperRow(model="PathLDM", fid=7.64)})
+    assert "paper" not in check(other, data, tmp_path)
+
+
 def test_an_exact_reconstruction_is_trusted_and_json(prepared: Path, tmp_path: Path) -> None:
     found = check(wanted(0.0, psnr_db=60.0, mae=0.0), prepared, tmp_path)
     assert found["trusted"] is True
@@ -227,7 +253,7 @@ def test_fewer_cases_are_spread_over_the_split(prepared: Path, tmp_path: Path) -
 def test_a_channel_that_never_changes_is_dead() -> None:
     mean = torch.stack([torch.randn(4, 4), torch.full((4, 4), 3.0)])
     log_sigma = torch.stack([torch.full((4, 4), -3.0), torch.full((4, 4), -30.0)])
-    found = report_latents([CaseMeasure("c", 0, 0, 0, (), (), mean, log_sigma)])
+    found = report_latents([CaseMeasure("c", 0, 0, 0, 0, (), (), mean, log_sigma)])
     assert found.dead == (1,)
 
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from monai.metrics.regression import MAEMetric, PSNRMetric, SSIMMetric
+from monai.metrics.regression import MAEMetric, MSEMetric, PSNRMetric, SSIMMetric
 
-from voxella.metrics.reconstruction import band_errors, mae, psnr, ssim
+from voxella.metrics.reconstruction import band_errors, mae, mse_bytes, psnr, ssim
 
 
 def pair(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,6 +25,17 @@ def test_psnr_has_its_closed_form() -> None:
     )
     assert psnr(a, b).tolist() == pytest.approx([math.inf, 20.0, 0.0], abs=1e-5)
     assert psnr(a, b, data_range=10.0)[1].item() == pytest.approx(40.0, abs=1e-5)
+
+
+def test_mse_is_monais_of_bytes() -> None:
+    a, b = pair(2, 3, 16, 16)
+    expected = MSEMetric()(255 * a, 255 * b).flatten()
+    torch.testing.assert_close(mse_bytes(a, b), expected, rtol=1e-5, atol=0)
+    # An error of one grey value everywhere.
+    assert mse_bytes(a, a + 1 / 255).tolist() == pytest.approx([1.0, 1.0], rel=1e-3)
+    # PSNR is the same number in another unit.
+    db = 10 * torch.log10(255.0**2 / mse_bytes(a, b))
+    torch.testing.assert_close(psnr(a, b), db)
 
 
 @pytest.mark.parametrize(

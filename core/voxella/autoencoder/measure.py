@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from voxella.data.volumes import PreparedVolumes
 from voxella.errors import UserError
-from voxella.metrics.reconstruction import band_errors, mae, psnr, ssim
+from voxella.metrics.reconstruction import band_errors, mae, mse_bytes, psnr, ssim
 from voxella.plugins.contracts import Autoencoder
 from voxella.progress import Steps
 
@@ -27,6 +27,7 @@ class CaseMeasure:
         psnr: In dB; the data range is 1.
         ssim: Structural similarity.
         mae: Mean absolute error.
+        mse_255: Mean squared error, of values from 0 to 255.
         band_sums: Sum of absolute errors by band of the original's intensity.
         band_voxels: Voxels of each band.
         mean: The latent's, ``(L, *spatial / factor)``, on the CPU.
@@ -37,6 +38,7 @@ class CaseMeasure:
     psnr: float
     ssim: float
     mae: float
+    mse_255: float
     band_sums: tuple[float, ...]
     band_voxels: tuple[float, ...]
     mean: Tensor
@@ -96,7 +98,7 @@ def measure_cases(
             reconstruction, mean, log_sigma = _encode_decode(model, images, device)
             sums, voxels = band_errors(reconstruction, images, bands)
             by_case = zip(psnr(reconstruction, images), ssim(reconstruction, images), strict=True)
-            error = mae(reconstruction, images)
+            error, squared = mae(reconstruction, images), mse_bytes(reconstruction, images)
             for k, (case_id, (p, s)) in enumerate(zip(chosen, by_case, strict=True)):
                 sigma = None if log_sigma is None else log_sigma[k]
                 _refuse_unless_finite(case_id, "latent", mean[k], sigma)
@@ -106,6 +108,7 @@ def measure_cases(
                     psnr=float(p),
                     ssim=float(s),
                     mae=float(error[k]),
+                    mse_255=float(squared[k]),
                     band_sums=tuple(sums[k].tolist()),
                     band_voxels=tuple(voxels[k].tolist()),
                     mean=mean[k],

@@ -62,6 +62,11 @@ class ReconstructionReport:
         return fmean(measure.mae for measure in self.measures)
 
     @property
+    def mse_255(self) -> float:
+        """Return the mean squared error, of values from 0 to 255."""
+        return fmean(measure.mse_255 for measure in self.measures)
+
+    @property
     def band_mae(self) -> tuple[float | None, ...]:
         """Return the mean absolute error of all voxels of each band; None where there are none."""
         sums = [math.fsum(column) for column in zip(*self._of("band_sums"), strict=True)]
@@ -78,9 +83,16 @@ class ReconstructionReport:
             "ssim_lowest": min(m.ssim for m in self.measures),
             "mae": self.mae,
             "mae_highest": max(m.mae for m in self.measures),
+            "mse_255": self.mse_255,
+            "mse_255_highest": max(m.mse_255 for m in self.measures),
             "bands": self._bands(),
             "by_case": {
-                m.case_id: {"psnr_db": _finite(m.psnr), "ssim": m.ssim, "mae": m.mae}
+                m.case_id: {
+                    "psnr_db": _finite(m.psnr),
+                    "ssim": m.ssim,
+                    "mae": m.mae,
+                    "mse_255": m.mse_255,
+                }
                 for m in self.measures
             },
         }

@@ -38,14 +38,19 @@ def _numbers(found: dict[str, Any]) -> Table:
     )
     for heading in ("", "mean", "worst case", "asked for", "verdict"):
         table.add_column(heading)
+    paper = found.get("paper") or {}
+    if paper:
+        table.add_column(f"paper:\n{paper['model']}")
     rows = [
         ("psnr_db", "PSNR, dB", "psnr_db_lowest", ".2f"),
         ("ssim", "SSIM", "ssim_lowest", ".4f"),
         ("mae", "MAE", "mae_highest", ".4f"),
+        ("mse_255", "MSE of 0 to 255", "mse_255_highest", ".3f"),
     ]
     for key, name, worst, form in rows:
         values = (_number(measured[key], form), _number(measured[worst], form))
-        table.add_row(name, *values, *_asked(found, key))
+        beside = [_number(paper.get(key), "g")] if paper else []
+        table.add_row(name, *values, *_asked(found, key), *beside)
     bands = [band["mae"] for band in measured["bands"] if band["mae"] is not None]
     table.add_row("MAE, worst band", f"{max(bands):.4f}", "", *_asked(found, "band_mae"))
     dead = len(found["latents"]["dead_channels"])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["band_errors", "mae", "psnr", "ssim"]
+__all__ = ["band_errors", "mae", "mse_bytes", "psnr", "ssim"]
 
 # Wang et al. 2004, "Image quality assessment", section III-B.
 _WINDOW = 11
@@ -47,6 +47,22 @@ def mae(a: Tensor, b: Tensor) -> Tensor:
     """
     _same_shape(a, b)
     return (a.float() - b.float()).abs().flatten(1).mean(dim=1)
+
+
+def mse_bytes(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean squared error of each sample as of values from 0 to 255, ``(B,)`` float32.
+
+    The scale in which errors of pictures are given; values are not rounded to whole numbers.
+
+    Args:
+        a: ``(B, C, *spatial)`` in [0, 1].
+        b: The same shape.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _same_shape(a, b)
+    return 255.0**2 * (a.float() - b.float()).square().flatten(1).mean(dim=1)
 
 
 def band_errors(a: Tensor, b: Tensor, ends: Sequence[float]) -> tuple[Tensor, Tensor]:

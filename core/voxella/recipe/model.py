@@ -75,6 +75,16 @@ class PaperRow(Block):
         exclude_if=lambda fid: fid is None,
         description="2D, of Inception features of tiles in colour (PathLDM)",
     )
+    reconstruction_ssim: float | None = Field(
+        None,
+        exclude_if=lambda ssim: ssim is None,
+        description="of the autoencoder; the paper names no window",
+    )
+    reconstruction_mse: float | None = Field(
+        None,
+        exclude_if=lambda mse: mse is None,
+        description="of the autoencoder; the paper names no scale, and 0 to 255 is taken for it",
+    )
 
 
 class Recipe(Block):

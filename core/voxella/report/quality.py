@@ -52,6 +52,12 @@ def quality_section(run: RunFolder) -> Section:
         ("psnr_db", "PSNR, dB", measured["psnr_db"], measured["psnr_db_lowest"]),
         ("ssim", "SSIM", measured["ssim"], measured["ssim_lowest"]),
         ("mae", "Mean absolute error", measured["mae"], measured["mae_highest"]),
+        (
+            "mse_255",
+            "Mean squared error, of 0 to 255",
+            measured.get("mse_255"),
+            measured.get("mse_255_highest"),
+        ),
         ("band_mae", "Mean absolute error, worst band", max(bands, default=None), None),
         ("dead_channels", "Dead latent channels", dead, None),
     ]
