@@ -263,11 +263,15 @@ def test_how_weights_are_sharded_changes_nothing(tiles: Path, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stdout + done.stderr
     one = load_file(folder / "stage0" / "model.safetensors")
+    # An attention does not depend on the bias of its keys: their gradient is rounding alone, which
+    # Adam makes a step of.
+    compared = [key for key in one if not key.endswith("to_k.bias")]
+    assert len(compared) == len(one) - 2
     first = recorded(folder / "stage0")
     assert first[-1]["loss/adversarial_weight"] > 0
     for name in ("stage2", "stage3"):
         two = load_file(folder / name / "model.safetensors")
-        assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6, name
+        assert max(float((one[key] - two[key]).abs().max()) for key in compared) < 1e-6, name
         for mine, theirs in zip(recorded(folder / name), first, strict=True):
             for key in ("loss/total", "loss/adversarial_weight", "loss/discriminator"):
                 assert mine.get(key) == pytest.approx(theirs.get(key), rel=1e-5), (name, key)

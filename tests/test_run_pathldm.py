@@ -20,6 +20,7 @@ from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
 
 ROOT = REPOSITORY / "recipes" / "pathldm"
+STAGES = ROOT / "autoencoders"
 RECIPES = sorted(file.stem for file in ROOT.glob("[!_]*.yaml"))
 # FID of tables 1, 4 and 6 of arXiv 2309.00748, typed from the paper; None: it has no number.
 PAPER: dict[str, float | None] = {
@@ -33,6 +34,16 @@ PAPER: dict[str, float | None] = {
     "scratch": None,
     "medfusion-class": 46.49,
     "medfusion-text": 39.56,
+}
+# SSIM and MSE of tables 2 and 3, typed from the paper; factor and channels of the latent.
+FIRST_STAGES: dict[str, tuple[float, float, int, int]] = {
+    "stable-diffusion": (0.874, 25.795, 8, 4),
+    "medfusion": (0.891, 21.401, 8, 8),
+    "vq-f4": (0.961, 11.503, 4, 3),
+    "deepglobe-f4-256": (0.958, 2.359, 4, 3),
+    "deepglobe-f4-512": (0.957, 2.246, 4, 3),
+    "deepglobe-f8-256": (0.845, 6.235, 8, 4),
+    "deepglobe-f8-512": (0.846, 6.183, 8, 4),
 }
 BY_CLASS = {"f8-class", "f4-class", "f4-class-imagenet", "medfusion-class"}
 MEDFUSION = {"medfusion-class", "medfusion-text"}
@@ -86,6 +97,53 @@ def test_the_papers_constants_are_the_papers() -> None:
     assert scratch.autoencoder == recipe.autoencoder
 
 
+def test_the_first_stage_is_tuned_as_latent_diffusion_trained_it() -> None:
+    training = load_recipe(ROOT / "pathldm.yaml").autoencoder_training
+    assert training is not None
+    assert training.adversarial is not None
+    assert training.perceptual is not None
+    assert (training.betas, training.lr, training.lr_schedule) == ((0.5, 0.9), 1.6e-4, "constant")
+    assert training.adversarial.model_dump() == {
+        "weight": 0.75,
+        "loss": "hinge",
+        "norm": "batch",
+        "adaptive": True,
+        "from_step": 0,
+        "channels": 64,
+        "layers": 3,
+    }
+    # Of images in [0, 1] the L1 is half as large: so is what stands beside it.
+    assert training.perceptual.weight == 0.5
+    assert training.deepspeed == {"gradient_clipping": 0}
+    f8 = load_recipe(ROOT / "f8-class.yaml").autoencoder_training
+    assert f8 is not None
+    assert f8.adversarial is not None
+    assert (f8.adversarial.weight, f8.adversarial.layers, f8.adversarial.from_step) == (0.6, 2, 1)
+    medfusion = load_recipe(ROOT / "medfusion-class.yaml").autoencoder_training
+    assert medfusion is not None
+    assert medfusion.adversarial is not None
+    assert not medfusion.adversarial.adaptive
+
+
+def test_each_row_of_first_stages_has_its_recipe() -> None:
+    assert {file.stem for file in STAGES.glob("*.yaml")} == set(FIRST_STAGES)
+    for name, (ssim, mse, factor, channels) in FIRST_STAGES.items():
+        recipe = load_recipe(STAGES / f"{name}.yaml")
+        assert recipe.paper is not None
+        row = recipe.paper
+        assert (row.reconstruction_ssim, row.reconstruction_mse, row.fid) == (ssim, mse, None)
+        assert os.access(STAGES / f"{name}.yaml", os.X_OK)
+        edge = 512 if name.endswith("512") else 256
+        assert recipe.prepare.size == [edge, edge]
+        assert recipe.latent.size == [edge // factor] * 2
+        assert recipe.latent.channels == channels
+        # Those of Stable Diffusion and of the satellite images are measured as they are.
+        tuned = name in ("vq-f4", "medfusion")
+        assert (recipe.autoencoder_training is not None) is tuned
+        given = recipe.autoencoder.arguments.get("weights")
+        assert (given is None) is (name == "medfusion")
+
+
 @pytest.fixture(scope="module")
 def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pathldm")
@@ -121,3 +179,20 @@ def test_a_recipe_runs_from_its_data_to_tiles_and_numbers(
         if name not in BY_CLASS:
             assert number["floor"]["n"] == 2  # slides
     assert not {"adherence_presence", "adherence_side"} & set(told["metrics"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIRST_STAGES)
+def test_a_first_stage_is_measured(
+    name: str, workspaces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = workspaces / "first stages"
+    words = ["check-autoencoder", str(STAGES / f"{name}.yaml"), "--profile", "smoke"]
+    assert main([*words, "--workspace", str(shared), "--out", str(tmp_path)]) == 0
+    told = json.loads((shared / "autoencoder" / "check.json").read_text())
+    measured = told["reconstruction"]
+    assert 0 < measured["ssim"] < 1
+    by_case = [row["mse_255"] for row in measured["by_case"].values()]
+    assert measured["mse_255"] == pytest.approx(np.mean(by_case))
+    assert "MSE of 0 to 255" in capsys.readouterr().out
+    assert "paper" not in told, "these are phantoms"

@@ -16,6 +16,7 @@ from voxella.metrics.declared.measured import Measured
 __all__ = ["Published", "row_beside", "why_no_classifier"]
 
 _PAPERS_CLASSIFIER = "efficientnet"
+_OF_AUTOENCODER = ("reconstruction_ssim", "reconstruction_mse")
 
 
 class PaperNumbers(Protocol):
@@ -81,7 +82,8 @@ def row_beside(
     """Return the part of a row that may stand beside an evaluation's numbers; None: nothing.
 
     A distance where its own network is the paper's; the text head's numbers, which know no
-    network, where all networks are: then the whole evaluation is meant as the paper's.
+    network, where all networks are: then the whole evaluation is meant as the paper's. What an
+    autoencoder gives back of real cases is measured without any network.
 
     Args:
         row: Of the paper, without what it does not have.
@@ -90,16 +92,21 @@ def row_beside(
         split: Whose real cases these are.
         phantoms: Whether they are phantoms.
     """
-    if not any(networks) or split != "test" or phantoms:
+    if split != "test" or phantoms:
         return None
 
     def may_stand(name: str) -> bool:
         ours = metrics.get(name)
+        if name in _OF_AUTOENCODER:
+            return ours is not None
+        if not any(networks):
+            return False
         if ours is not None and ours.network is not None:
             return ours.comparable_with_paper
         return all(networks) and f"text_{name}" in metrics
 
-    return {name: value for name, value in row.items() if name == "model" or may_stand(name)}
+    kept = {name: value for name, value in row.items() if name == "model" or may_stand(name)}
+    return kept if any(networks) or len(kept) > 1 else None
 
 
 def why_no_classifier(network: str, *, phantoms: bool) -> str | None:
