@@ -6,7 +6,13 @@ The index has a row for each of 3.2 million tiles, 1000 a slide; its rows point 
 tiles (JPEG, 448 pixels a side), over and over, for 3.2 million would fill a disk. So the shards lie
 in the system's cache, and what is measured is this project's own work: finding a row, reading its
 bytes, decoding them. Reading happens in one process of its own, whose memory is the store's alone:
-what Python and the libraries hold is taken off. Seconds are of the clock and of the process's CPU.
+what Python and the libraries hold is taken off; then in several beside each other, as loaders do.
+Seconds are of the clock and of the CPU: on a busy machine the second is what a core does.
+
+Beside it stands what a GPU of the paper could take at most: the operations that training asks for
+one tile (PathLDM's U-Net forward and backward on 64 x 64 x 3, its frozen first stage forward on 256
+pixels, both as this project's own counter counts them), at the peak that the vendor states, which
+no training reaches.
 """
 
 from __future__ import annotations
@@ -34,6 +40,10 @@ from voxella.imaging.volume import read_image
 _CONTEXT = multiprocessing.get_context("spawn")
 _A_SLIDE = 1000
 _BATCH = 48  # the paper's, of one GPU
+# Operations for a tile: voxella.forecast.flops of recipes/pathldm/pathldm.yaml.
+_TRAIN_FLOPS, _ENCODE_FLOPS = 637_556_588_544, 310_877_691_904
+# The paper's GPU: Quadro RTX 8000, 16 bits on its tensor cores.
+_GPU, _PEAK_FLOPS = "Quadro RTX 8000", 130.5e12
 
 
 def main() -> None:
@@ -44,6 +54,7 @@ def main() -> None:
         written = _timed(lambda: write_table(Path(folder) / TABLE, _cases(arguments.rows, images)))
         with _CONTEXT.Pool(1) as pool:
             found = pool.apply(_measured, (Path(folder), arguments.reads))
+        together = _beside_each_other(Path(folder), arguments.reads, arguments.workers)
         shards = sum(path.stat().st_size for path in (Path(folder) / "tiles").glob("*.shard"))
         result = {
             "what": "tiles",
@@ -55,6 +66,8 @@ def main() -> None:
             "side": arguments.side,
             "write_index": written,
             **found,
+            "loaders": together,
+            "gpu": _gpu(),
             "load": [round(value, 1) for value in os.getloadavg()],
         }
     publish(result, arguments.json)
@@ -66,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stored", type=int, default=2_000, help="tiles that are there")
     parser.add_argument("--side", type=int, default=448, help="pixels along a tile's side")
     parser.add_argument("--reads", type=int, default=1_000, help="tiles read at random places")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read together")
     parser.add_argument("--folder", type=Path, help="where all of it lies meanwhile")
     parser.add_argument("--json", type=Path, help="write the result here as well")
     return parser.parse_args()
@@ -131,6 +145,48 @@ def _measured(folder: Path, reads: int) -> dict[str, Any]:
         **found,
         "after_all_mb": round(_resident_mb() - before, 1),
         "resident_mb": round(_resident_mb(), 1),
+    }
+
+
+def _beside_each_other(folder: Path, reads: int, workers: int) -> dict[str, float]:
+    """Read and decode tiles in several processes at once, each at random places of its own."""
+    share = reads // workers
+    with _CONTEXT.Pool(workers) as pool:
+        pool.map(_open, [folder] * workers, chunksize=1)  # libraries are no part of the rate
+        wall = time.perf_counter()
+        cpu = sum(pool.map(_decode, [(folder, share, n) for n in range(workers)], chunksize=1))
+        seconds = time.perf_counter() - wall
+    return {
+        "workers": workers,
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu, 3),
+        "tiles_per_second": round(workers * share / seconds, 1),
+        "tiles_per_cpu_second": round(workers * share / cpu, 1),
+    }
+
+
+def _open(folder: Path) -> int:
+    manifest = Manifest.open(folder)
+    return int(read_image(manifest.image_path(manifest.cases[0], "he")).white)
+
+
+def _decode(asked: tuple[Path, int, int]) -> float:
+    folder, reads, seed = asked
+    manifest = Manifest.open(folder)
+    cpu = time.process_time()
+    for place in np.random.default_rng(seed).integers(len(manifest), size=reads).tolist():
+        read_image(manifest.image_path(manifest.cases[place], "he"))
+    return time.process_time() - cpu
+
+
+def _gpu() -> dict[str, Any]:
+    flops = _TRAIN_FLOPS + _ENCODE_FLOPS
+    return {
+        "name": _GPU,
+        "peak_tflops": _PEAK_FLOPS / 1e12,
+        "flops_per_tile": flops,
+        "tiles_per_second_at_peak": round(_PEAK_FLOPS / flops, 1),
+        "seconds_per_batch_of_48_at_peak": round(_BATCH * flops / _PEAK_FLOPS, 3),
     }
 
 

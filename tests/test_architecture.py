@@ -66,7 +66,7 @@ WHOLE_RECIPE = {
     "classification": ("stage.classify", "stage.check_classify", "summary.write_scenario"),
     "evaluation": (
         *("stage.evaluate", "stage._data_sets", "networks.check_evaluation", "plan.make_plan"),
-        "sets.SetSettings.of",
+        "compared_split.SetSettings.of",
     ),
     "forecast": ("flops.count_model",),
     "ldm": (

@@ -272,11 +272,20 @@ def test_reports_beyond_the_encoders_limit(tmp_path: Path) -> None:
     assert report.not_checked == []
     cut = [finding for finding in report.findings if finding.code == "report.truncated"]
     assert {finding.case for finding in cut} == {None, "long"}
+    listed = data.folder / "check" / "cut_texts.csv"
+    assert str(listed) in next(finding.message for finding in cut if finding.case is None)
+    first, *rows = listed.read_text().splitlines()
+    assert first == "id,text,tokens,cut"
+    (row,) = rows
+    name, text, tokens, beyond = row.split(",")
+    assert (name, text) == ("long", "report")
+    assert int(tokens) - int(beyond) == recipe.text.max_tokens  # type: ignore[union-attr]
     assert ("grade", "label.grade") in pairs(report.findings)
     absent = tiny_recipe("text.width=384", f"text.encoder={{name: t5, path: {tmp_path / 'gone'}}}")
     (said,) = check(data.folder, absent, workers=1, quiet=True).not_checked
     assert "token limit" in said
     assert "gone" in said
+    assert not listed.exists(), "a list from before would be of another encoder"
 
 
 def test_options_that_need_a_recipe(

@@ -238,7 +238,11 @@ def test_text_is_kept_once_at_true_length_and_truncation_is_counted(
     assert torch.equal(cache.empty, stub.encode([""])[0])
     assert cache.truncated == {"reports": 1, "tokens": 3}
     told = capsys.readouterr().out
-    assert "1 reports exceed 8 tokens; 3 tokens were cut from their end" in told
+    # The same words, and the same list, as of `voxella check`.
+    assert "1 of 3 reports exceed 8 tokens; 3 of 17 tokens are cut from their end" in told
+    listed = cache.folder / "cut_texts.csv"
+    assert f"listed in {listed}" in told
+    assert listed.read_text().splitlines() == ["id,text,tokens,cut", "c0,report,11,3"]
     assert "3 of 5 cases have a report, 2 distinct" in told
 
 

@@ -22,10 +22,11 @@ from voxella.errors import UserError
 from voxella.evaluation import classifier as evaluate_classifier
 from voxella.evaluation.classifier import frozen_classifier
 from voxella.evaluation.classifier_features import classifier_predictions
+from voxella.evaluation.compared_split import SetSettings
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.label_agreement import NAMES, no_better_than_chance
 from voxella.evaluation.networks import check_evaluation, networks_of, seen_by
-from voxella.evaluation.sets import SetSettings, read_sets
+from voxella.evaluation.sets import read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.evaluation.volumes import read_images
 from voxella.imaging.volume import write_volume

@@ -25,10 +25,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from voxella.case import Case, Manifest
 from voxella.evaluation import stage
+from voxella.evaluation.compared_split import SetSettings
 from voxella.evaluation.features import extract_all
 from voxella.evaluation.networks import feature_networks
 from voxella.evaluation.plan import make_plan
-from voxella.evaluation.sets import SetSettings, read_sets
+from voxella.evaluation.sets import read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.files import sha256_file
 from voxella.metrics.diversity import disjoint_pairs

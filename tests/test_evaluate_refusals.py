@@ -86,7 +86,7 @@ def test_bad_volumes_are_named_all_at_once(hospital: Hospital, tmp_path: Path) -
     assert "4 of 16 cases cannot be evaluated" in said
     assert "case-01-s000: 1 voxels are NaN or infinite" in said
     assert "case-02-s000: 32 voxels are NaN or infinite" in said
-    assert "case-03-s000: 16 x 16 x 12 voxels, where the prepared cases have 16 x 16 x 16" in said
+    assert "case-03-s000: 16 x 16 x 12 voxels, where 16 x 16 x 16 are compared" in said
     assert "case-04-s000: intensities from" in said
     assert "case-00-s000" not in said
     # What was found of the good ones is kept; once the others are fixed, all is measured.
@@ -193,7 +193,7 @@ def test_a_folder_of_another_sort_is_refused_before_anything_is_prepared(
     assert "case-05-s000: extra" not in said
     assert "case case-00-s000: t2w: its header does not say how it lies" in said
     assert "case case-01-s000: t2w: truncated or damaged" in said
-    assert "case case-05-s000: t2w: 8 x 16 x 16 voxels, where the prepared cases have" in said
+    assert "case case-05-s000: t2w: 8 x 16 x 16 voxels, where 16 x 16 x 16 are compared" in said
     assert "SECRET" not in str(caught.value)
     with pytest.raises(UserError, match="int16_scale is -962"):
         evaluate(hospital.recipe(), tmp_path, many / "facts")

@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
-from voxella.evaluation.sets import SetSettings, probe_for, read_sets
+from voxella.evaluation.compared_split import SetSettings
+from voxella.evaluation.sets import probe_for, read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.metrics.declared.lookup import chosen_metrics, declared_numbers, number_of
 from voxella.metrics.declared.measured import NoNumberError

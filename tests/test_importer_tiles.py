@@ -314,3 +314,17 @@ class TestReleased(ImporterContract):
     @pytest.fixture(autouse=True)
     def _source(self, tmp_path: Path) -> None:
         type(self).arguments = {"source": released(tmp_path / "in"), "val_share": 0.0}
+
+
+def test_a_label_that_is_no_class_is_told_once(tmp_path: Path) -> None:
+    """Of a table of a million tiles nobody wants a line a row."""
+    rows = [f"t{n}.png,s{n},{'normal' if n % 2 else 'tumor'}" for n in range(40)]
+    table = tmp_path / "tiles.csv"
+    table.write_text("\n".join(["file,slide,label", *rows]) + "\n")
+    with pytest.raises(UserError) as caught:
+        tiles(source=tmp_path)(tmp_path / "out")
+    told = [line for line in caught.value.problem.splitlines() if "is none of" in line]
+    assert len(told) == 2
+    assert "20 of 40 rows" in told[0]
+    assert "label 'tumor' is none of 0, 1, 2, 3" in told[0]
+    assert "classes=[...]" in told[0]

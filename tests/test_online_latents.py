@@ -87,16 +87,17 @@ def test_a_killed_training_goes_on_to_the_bit(root: Path, tmp_path: Path) -> Non
 def test_a_visit_sees_a_crop_by_seed_case_and_epoch(root: Path, tmp_path: Path) -> None:
     recipe = recipe_of(root, *CROP)
     latents = opened(root, recipe, tmp_path)
-    places = [latents._place("c0", epoch) for epoch in range(40)]
+    size = latents.volumes.read("c0").shape[1:]
+    places = [latents._place("c0", epoch, size) for epoch in range(40)]
     assert len({tuple(part.start for part in place[1:]) for place in places}) > 20
     firsts = [{place[axis].start for place in places} for axis in (1, 2, 3)]
     assert all(min(starts) == 0 and max(starts) == 8 for starts in firsts), "from edge to edge"
     assert all(place[1].stop - place[1].start == 8 for place in places)
     again = opened(root, recipe, tmp_path)
-    assert [again._place("c0", e) for e in range(5)] == [latents._place("c0", e) for e in range(5)]
-    assert latents._place("c0", 0) != latents._place("c2", 0)
+    assert [again._place("c0", epoch, size) for epoch in range(5)] == places[:5]
+    assert latents._place("c0", 0, size) != latents._place("c2", 0, size)
     # What is seen is the crop's own latent.
-    image = latents.volumes.read("c2")[latents._place("c2", 3)]
+    image = latents.volumes.read("c2")[latents._place("c2", 3, size)]
     with torch.no_grad():
         mean, _ = latents.coder.encode(image[None])
     assert torch.equal(latents.mean("c2", 3), mean[0])

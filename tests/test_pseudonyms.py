@@ -17,7 +17,8 @@ from voxella.classification.identity import leaks
 from voxella.data import pseudonyms
 from voxella.data.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.errors import UserError
-from voxella.evaluation.sets import SetSettings, read_sets
+from voxella.evaluation.compared_split import SetSettings
+from voxella.evaluation.sets import read_sets
 from voxella.evaluation.stage import evaluate
 from voxella.report.write import write_report
 from voxella_importers.ccella.export import CcellaExport, export_ccella

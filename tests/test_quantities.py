@@ -16,7 +16,8 @@ from voxella.case_fields import stored_window
 from voxella.check.synthetic_sets import refuse_unfit
 from voxella.classification.store import read_image
 from voxella.errors import UserError
-from voxella.evaluation.sets import SetSettings, read_sets
+from voxella.evaluation.compared_split import SetSettings
+from voxella.evaluation.sets import read_sets
 from voxella.evaluation.volumes import read_subject
 from voxella.imaging.intensity import in_unit, normalise
 from voxella.ldm.train import train

@@ -18,10 +18,11 @@ from tiny_run import REPOSITORY
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
+from voxella.evaluation.compared_split import SetSettings
 from voxella.evaluation.extractors import OneSequence
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import feature_networks
-from voxella.evaluation.sets import SetSettings, read_sets
+from voxella.evaluation.sets import read_sets
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.study import stage

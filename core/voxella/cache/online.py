@@ -162,7 +162,8 @@ class OnlineLatents:
 
     @torch.no_grad()
     def _encoded(self, case_id: str, epoch: int) -> tuple[Tensor, Tensor | None]:
-        image = self.volumes.read(case_id)[self._place(case_id, epoch)]
+        whole = self.volumes.read(case_id)
+        image = whole[self._place(case_id, epoch, whole.shape[1:])]
         with self._one_at_a_time:
             found = self.coder.encode(image.unsqueeze(0).to(self.device))
         mean, log_sigma = (None if v is None else v[0].float().cpu() for v in found)
@@ -187,12 +188,11 @@ class OnlineLatents:
                 )
         return mean, log_sigma
 
-    def _place(self, case_id: str, epoch: int) -> tuple[slice, ...]:
+    def _place(self, case_id: str, epoch: int, size: Sequence[int]) -> tuple[slice, ...]:
         """Return what of an image a visit sees, by channel and axis: all, or a crop by chance."""
         crop: Sequence[int] | None = self.plan.latent.crop
         if crop is None:
             return (slice(None),)
-        size = self.volumes.read(case_id).shape[1:]
         seed, what = self.plan.seed, "latent-crop"
         drawn = seeded_uniform((len(crop),), seed=seed, case_id=case_id, step=epoch, purpose=what)
         places = zip(size, crop, drawn.tolist(), strict=True)

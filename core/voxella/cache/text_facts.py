@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from voxella.cache.cut_texts import list_cut_texts, told_cut_texts
 from voxella.cache.index import INDEX
 from voxella.cache.shards import stored_bytes
 from voxella.cache.text import CaseText, TextCache
@@ -13,13 +14,15 @@ from voxella.progress import print_line
 from voxella.recipe.model import Text
 from voxella.wording import human_bytes
 
-__all__ = ["cut_end", "print_text_facts"]
+__all__ = ["print_text_facts"]
 
 
 def print_text_facts(
     cache: TextCache, cases: Mapping[str, CaseText], settings: Text
 ) -> dict[str, Any]:
     """Tell how many reports there are, what was cut and what an encoder did not know.
+
+    Those that were cut are listed in the cache's folder.
 
     Args:
         cache: The features.
@@ -49,20 +52,13 @@ def print_text_facts(
         f"distinct; longest kept {facts['tokens_longest']} tokens; "
         f"{human_bytes(facts['bytes_per_case'])} a case"
     )
-    if cache.truncated["reports"]:
-        print_line(
-            f"text: {cache.truncated['reports']} reports exceed {settings.max_tokens} "
-            f"tokens; {cache.truncated['tokens']} tokens were cut from their "
-            f"{cut_end(settings.truncation)} (by case: {cache.folder / INDEX})"
-        )
+    counts = {name: text.tokens for name, text in cases.items() if text.has_report}
+    listed = list_cut_texts(cache.folder, counts, settings.max_tokens)
+    if told := told_cut_texts(counts, settings.max_tokens, settings.truncation, listed):
+        print_line(f"text: {told}")
     if unknown:
         print_line(
             f"text: {len(unknown)} of {texts} reports lose words or signs that the encoder "
             f"does not know (<unk>), {sum(unknown)} in all (by case: {cache.folder / INDEX})"
         )
     return facts
-
-
-def cut_end(truncation: str) -> str:
-    """Return which end a truncation cuts off."""
-    return "beginning" if truncation == "left" else "end"

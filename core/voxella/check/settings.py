@@ -19,6 +19,8 @@ from voxella.recipe.inputs import Data, Prepare
 __all__ = ["CaseImages", "CheckSettings", "images_of"]
 
 # What importers and users call masks; importers also note `<name>_mask` in a case's extra.
+# More labels than these are no classes.
+_CLASSES = 20
 _MASK = re.compile(r"mask|segm?(entation)?$|label|lesion|gland|zone|anatomy|tumou?r", re.IGNORECASE)
 
 
@@ -48,9 +50,16 @@ class CheckSettings:
         return cls(tuple(data.sequences), prepare, tuple(data.classes), data.positive, optional)
 
     @classmethod
-    def without_recipe(cls) -> CheckSettings:
-        """Return the defaults of every recipe."""
-        return cls(None, Prepare(), tuple(Data().classes))
+    def without_recipe(cls, cases: Iterable[Case] = ()) -> CheckSettings:
+        """Return the defaults of every recipe; but of labels that are none of its classes these.
+
+        Args:
+            cases: Whose labels nobody has named: of tiles in four classes none is negative.
+        """
+        usual = tuple(Data().classes)
+        labels = sorted({case.label for case in cases if case.label is not None})
+        own = bool(labels) and not set(labels) & set(usual) and len(labels) <= _CLASSES
+        return cls(None, Prepare(), tuple(labels) if own else usual)
 
     @classmethod
     def to_prepare(cls, sequences: Iterable[str], prepare: Prepare) -> CheckSettings:

@@ -1,8 +1,9 @@
 """Stage `check`: everything that is wrong with a data set, at once.
 
 ``check/`` in the data set holds ``check.json`` (every finding), ``report.html`` (the page),
-``stage.json`` and ``cases/`` (what was found case by case, so that a second run is quick). Nothing
-of the data set is changed, and no report text is written anywhere.
+``cut_texts.csv`` (reports that the recipe's encoder cuts), ``stage.json`` and ``cases/`` (what was
+found case by case, so that a second run is quick). Nothing of the data set is changed, and no
+report text is written anywhere.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def check(
     manifest, findings = read_leniently(Path(dataset))
     place = folder / PAGE if page is None else Path(page)
     inputs: dict[str, Any] = {"recipe": None}
-    settings = CheckSettings.without_recipe()
+    settings = CheckSettings.without_recipe(manifest)
     if recipe is not None:
         blocks = {"data", "prepare", "text", "conditions"}
         inputs = {"recipe": recipe.name, **recipe.model_dump(mode="json", include=blocks)}
@@ -81,7 +82,7 @@ def check(
         findings += _look(manifest, jobs, settings, workers, quiet)
         text = None if recipe is None else recipe.text
         given = recipe is not None
-        texts, without = text_findings(manifest, settings, text, given=given, quiet=quiet)
+        texts, without = text_findings(manifest, settings, text, folder, given=given, quiet=quiet)
         texts += [] if recipe is None else untrainable(manifest, recipe)
         every = sorted_findings([*findings, *texts])
         report = CheckReport(manifest, every, without, folder, place, jobs)

@@ -36,7 +36,12 @@ def data_sets_in(samples: Path) -> list[Path]:
 
 
 def check_samples(
-    sequences: Sequence[str], prepare: Prepare, samples: Path, *, on_grid: bool
+    sequences: Sequence[str],
+    prepare: Prepare,
+    samples: Path,
+    *,
+    on_grid: bool,
+    crop: Sequence[int] | None = None,
 ) -> None:
     """Refuse a folder of another sort, by manifests and headers: seconds, not hours later.
 
@@ -44,12 +49,14 @@ def check_samples(
         sequences: That every case must have.
         prepare: Says on which grid.
         samples: A data set folder, or a folder of such.
-        on_grid: Whether images have to have the prepared cases' voxels, as an evaluation asks.
+        on_grid: Whether images have to have as many voxels as are compared, as an evaluation asks.
+        crop: Voxels that the model sees of a prepared image, where it does not see all.
 
     Raises:
         UserError: All that is wrong with all of the data sets.
     """
     problems: list[str] = []
+    wanted = _three(crop or prepare.size)
     for folder in data_sets_in(Path(samples)):
         try:
             counterparts = Manifest.read(folder)
@@ -59,7 +66,9 @@ def check_samples(
             continue
         problems += [
             f"{folder}: {line}"
-            for line in _wrong_headers(sequences, prepare, counterparts, on_grid)
+            for line in _wrong_headers(
+                sequences, prepare, counterparts, wanted if on_grid else None
+            )
         ]
     if problems:
         more = len(problems) - _SHOWN
@@ -67,7 +76,7 @@ def check_samples(
         raise UserError(
             "\n".join([*problems[:_SHOWN], *rest]),
             expected=f"a data set with images of {', '.join(sequences)}"
-            + (f" of {_voxels(_size(prepare))} voxels, the prepared grid" if on_grid else ""),
+            + (f" of {_voxels(wanted)} voxels" if on_grid else ""),
             remedy="voxella sample RECIPE makes one; voxella check DATASET looks closer",
         )
 
@@ -133,25 +142,25 @@ def _is_above_zero(value: object) -> bool:
 
 
 def _wrong_headers(
-    sequences: Sequence[str], prepare: Prepare, counterparts: Manifest, on_grid: bool
+    sequences: Sequence[str],
+    prepare: Prepare,
+    counterparts: Manifest,
+    wanted: tuple[int, ...] | None,
 ) -> Iterator[str]:
     settings = CheckSettings.to_prepare(sequences, prepare)
-    wanted = _size(prepare)
     for case in counterparts:
         headers = case_headers(images_of(counterparts, case, settings)[0], settings)
         for found in headers.findings:
             if found.severity == "error":
                 yield f"case {case.id}: {found.where}: {found.message} ({found.code})"
-        for name, place in headers.places.items() if on_grid else ():
-            if place.shape != wanted:
-                yield (
-                    f"case {case.id}: {name}: {_voxels(place.shape)} voxels, where the prepared "
-                    f"cases have {_voxels(wanted)}"
-                )
+        for name, place in headers.places.items():
+            if wanted is not None and place.shape != wanted:
+                has, asked = _voxels(place.shape), _voxels(wanted)
+                yield f"case {case.id}: {name}: {has} voxels, where {asked} are compared"
 
 
-def _size(prepare: Prepare) -> tuple[int, ...]:
-    return (*prepare.size, *[1] * (3 - len(prepare.size)))
+def _three(size: Sequence[int]) -> tuple[int, ...]:
+    return (*size, *[1] * (3 - len(size)))
 
 
 def _voxels(shape: tuple[int, ...]) -> str:

@@ -138,7 +138,8 @@ def _stage(arguments: argparse.Namespace) -> int:
 
         # Of another's volumes nothing is made here: the real cases are all that is needed.
         sequences, samples = recipe.data.sequences, Path(arguments.samples)
-        check_samples(sequences, recipe.prepare, samples, on_grid=True)
+        crop = recipe.latent.crop
+        check_samples(sequences, recipe.prepare, samples, on_grid=True, crop=crop)
         until = "prepare"
     # Later verbs keep what `prepare --quarantine` decided; `prepare` without it tries all again.
     keep = None if arguments.verb != "prepare" else False

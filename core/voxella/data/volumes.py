@@ -1,4 +1,7 @@
-"""The prepared data set as tensors: one ``(C, *spatial)`` image per case."""
+"""The prepared data set as tensors: one ``(C, *spatial)`` image per case.
+
+An image is a file that preparing wrote, in [0, 1], or a tile of a shard that is read where it lies.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from torch import Tensor
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
 from voxella.files import sha256_json
+from voxella.imaging.intensity import normalise
+from voxella.imaging.shards import row_of
 from voxella.imaging.volume import read_image
 from voxella.machine import raise_if_machine
 from voxella.workspace.record import StageRecord
@@ -21,7 +26,7 @@ _KEEP_BYTES = 2**30
 
 
 class PreparedVolumes:
-    """Reads the volumes that ``voxella prepare`` wrote; the first gigabyte stays in memory.
+    """Reads the volumes of a prepared data set; the first gigabyte stays in memory.
 
     Args:
         folder: The prepared data set.
@@ -134,9 +139,11 @@ class PreparedVolumes:
     def _channels(self, case: Case, sequence: str) -> Tensor:
         path = self.manifest.image_path(case, sequence)
         try:
-            image = torch.from_numpy(read_image(path).array).to(torch.float32)
+            image = _in_unit(path)
         except UserError as error:
             raise_if_machine(error, path)
+            if row_of(path) is not None:
+                raise  # a tile of the data set, read where it lies
             # A file of our own: it is made again where it is gone.
             raise UserError(
                 error.problem, remedy=f"rm {path}, then voxella prepare RECIPE with the same --out"
@@ -167,3 +174,10 @@ class PreparedVolumes:
             problems.append(f"{self.folder} holds no case")
         if problems:
             raise UserError("\n".join(problems), remedy="voxella prepare RECIPE")
+
+
+def _in_unit(path: Path) -> Tensor:
+    image = read_image(path)
+    # Of a picture what it calls white is 1; a file of our own has 1 there.
+    array = image.array if image.white == 1 else normalise(image.array, (0.0, image.white))
+    return torch.from_numpy(array).to(torch.float32)

@@ -1,14 +1,49 @@
-"""Which split's real and synthetic cases are compared with each other."""
+"""What a recipe compares: images of which size, and which split's real cases."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from voxella.errors import UserError
+from voxella.recipe.model import Recipe
 from voxella.wording import listed
 
-__all__ = ["compared_split"]
+__all__ = ["SetSettings", "compared_split"]
+
+
+@dataclass(frozen=True)
+class SetSettings:
+    """What a recipe says of the sets.
+
+    Attributes:
+        sequences: That every case has, in order.
+        shape: Voxels of every image along R, A, S.
+        real_split: The split compared with; None: the one that the synthetic cases are made from.
+        made_from: The splits that the recipe makes synthetic cases from.
+        whole: Voxels of the prepared images, where the model sees crops of ``shape``: then their
+            middles are compared, as PathLDM's real statistics are of centre crops. None: as
+            ``shape``.
+    """
+
+    sequences: Sequence[str]
+    shape: tuple[int, ...]
+    real_split: str | None
+    made_from: Sequence[str]
+    whole: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> SetSettings:
+        """Return a recipe's."""
+        prepared, split = _three(recipe.prepare.size), recipe.evaluate.real_split
+        seen = _three(recipe.latent.crop or recipe.prepare.size)
+        whole = None if seen == prepared else prepared
+        return cls(recipe.data.sequences, seen, split, recipe.sample.splits, whole)
+
+
+def _three(size: Sequence[int]) -> tuple[int, ...]:
+    return (*size, *[1] * (3 - len(size)))
 
 
 def compared_split(asked: str | None, made: Sequence[str], split_of: Mapping[str, str]) -> str:

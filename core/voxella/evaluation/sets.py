@@ -13,15 +13,14 @@ from voxella.check.synthetic_sets import refuse_unfit
 from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.hashes import shared_hashes
 from voxella.errors import UserError
-from voxella.evaluation.compared_split import compared_split
+from voxella.evaluation.compared_split import SetSettings, compared_split
 from voxella.files import sha256_json
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.plugins.contracts import Probe
 from voxella.ranks import Ranks
-from voxella.recipe.model import Recipe
 
-__all__ = ["SetSettings", "Sets", "Subject", "probe_for", "read_sets"]
+__all__ = ["Sets", "Subject", "probe_for", "read_sets"]
 
 # What a header's float32 and a writer's rounding may change of a voxel's edge.
 _EDGE_TOLERANCE = 0.01
@@ -43,6 +42,7 @@ class Subject:
         edges_mm: Smallest and largest voxel edge by axis that its images may have; None: any.
         content: Hash of the voxels and of all that decides how they are read.
         windows: By sequence, the stored numbers that are 0 and 1; None: 0 and ``scale`` in all.
+        whole: Voxels of its files, of which the middle ``shape`` takes part; None: all do.
     """
 
     case: Case
@@ -54,6 +54,7 @@ class Subject:
     edges_mm: tuple[Range, ...] | None
     content: str
     windows: tuple[Range, ...] | None = None
+    whole: tuple[int, ...] | None = None
 
     @property
     def id(self) -> str:
@@ -98,30 +99,6 @@ class Sets:
         real, synthetic = ({s.group for s in side} for side in (self.real, self.synthetic))
         size = min(len(real), len(synthetic))
         return size if 2 * size <= len(real) else None
-
-
-@dataclass(frozen=True)
-class SetSettings:
-    """What a recipe says of the sets.
-
-    Attributes:
-        sequences: That every case has, in order.
-        shape: Voxels of every image along R, A, S.
-        real_split: The split compared with; None: the one that the synthetic cases are made from.
-        made_from: The splits that the recipe makes synthetic cases from.
-    """
-
-    sequences: Sequence[str]
-    shape: tuple[int, ...]
-    real_split: str | None
-    made_from: Sequence[str]
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> SetSettings:
-        """Return a recipe's."""
-        size = recipe.prepare.size
-        shape = (*size, *[1] * (3 - len(size)))
-        return cls(recipe.data.sequences, shape, recipe.evaluate.real_split, recipe.sample.splits)
 
 
 def read_sets(
@@ -201,8 +178,10 @@ def _maker(
         paths = _images(settings, prepared, case)
         # Preparing has hashed all that decides the voxels: no need to read every file again.
         decides = case.extra.get("prepared_sha256") or [hashes[path] for path in _there(paths)]
-        content = sha256_json(["prepared", decides, list(settings.sequences)])
-        return Subject(case, case.group, case, paths, 1.0, settings.shape, None, content)
+        middle = [] if settings.whole is None else [settings.shape]
+        content = sha256_json(["prepared", decides, list(settings.sequences), *middle])
+        shape, whole = settings.shape, settings.whole
+        return Subject(case, case.group, case, paths, 1.0, shape, None, content, whole=whole)
 
     return make
 

@@ -16,6 +16,7 @@ from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
 from voxella.evaluation.classifier import frozen_classifier
 from voxella.evaluation.classifier_features import ClassifierPredictions, classifier_predictions
+from voxella.evaluation.compared_split import SetSettings
 from voxella.evaluation.evidence import SampleEvidence
 from voxella.evaluation.features import extract_all
 from voxella.evaluation.memorisation import SPACES
@@ -23,7 +24,7 @@ from voxella.evaluation.networks import Network, networks_of
 from voxella.evaluation.numbers import all_numbers, asked_networks, needs_of, share_work
 from voxella.evaluation.plan import make_plan
 from voxella.evaluation.report import METRICS, read_metrics, write_metrics
-from voxella.evaluation.sets import Sets, SetSettings, probe_for, read_sets
+from voxella.evaluation.sets import Sets, probe_for, read_sets
 from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results

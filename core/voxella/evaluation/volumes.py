@@ -6,7 +6,7 @@ measure the grid, the units or the holes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,15 +95,22 @@ def _channels(subject: Subject, image: Image, window: tuple[float, float]) -> Te
     if problem is not None:
         raise UserError(f"{subject.id}: {problem}")
     low, high = window
-    whole = (image.array - low) / ((high - low) * image.white)
-    return torch.from_numpy(whole).clamp_(0.0, 1.0).float()
+    array = image.array[(slice(None), *_middle(image.first.array.shape, subject.shape))]
+    scaled = (array - low) / ((high - low) * image.white)
+    return torch.from_numpy(scaled).clamp_(0.0, 1.0).float()
+
+
+def _middle(whole: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+    """Return the middle ``shape`` of a grid; of an odd rest the smaller half comes first."""
+    first = [(n - edge) // 2 for n, edge in zip(whole, shape, strict=True)]
+    return tuple(slice(f, f + edge) for f, edge in zip(first, shape, strict=True))
 
 
 def _wrong_grid(subject: Subject, image: Image) -> str | None:
-    shape = image.first.array.shape
-    if shape != subject.shape:
-        voxels, asked = (" x ".join(map(str, s)) for s in (shape, subject.shape))
-        return f"{voxels} voxels, where the prepared cases have {asked}"
+    shape, wanted = image.first.array.shape, subject.whole or subject.shape
+    if shape != wanted:
+        voxels, asked = (" x ".join(map(str, s)) for s in (shape, wanted))
+        return f"{voxels} voxels, where {asked} are compared"
     edges = image.first.spacing_mm if image.in_mm else ()
     for mm, (low, high) in zip(edges, subject.edges_mm or (), strict=False):
         if not low <= mm <= high:

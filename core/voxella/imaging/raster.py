@@ -48,6 +48,7 @@ _GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F"}
 _COLOUR = {"RGB", "RGBA", "RGBa"}
 _PALETTE = {"P", "PA"}
 _WHITE = {"uint8": 255.0, "uint16": 65535.0}
+_PLAIN_BITS = 8
 _BITS_TAG, _ORIENTATION_TAG = 258, 274
 # A picture turned by a quarter changes places of rows and columns.
 _TURNED = {5, 6, 7, 8}
@@ -69,12 +70,14 @@ class RasterHeader:
         colour: Red, green and blue; else grey.
         bits: Of one number.
         orientation: By EXIF, 1 where the file holds it upright.
+        plain: Its pixels are red, green and blue of 8 bits, upright, and none is transparent.
     """
 
     size: tuple[int, int]
     colour: bool
     bits: int
     orientation: int
+    plain: bool
 
 
 def read_raster_header(path: Path) -> RasterHeader:
@@ -167,7 +170,10 @@ def _header(path: Path, image: Image.Image) -> RasterHeader:
     if (orientation := _orientation(image)) in _TURNED and image.format != "TIFF":
         columns, rows = rows, columns
     colour = image.mode in _COLOUR or (image.mode in _PALETTE and not _is_grey_palette(image))
-    return RasterHeader((columns, rows), colour, _bits(path, image), orientation)
+    bits = _bits(path, image)
+    plain = image.mode == "RGB" and "transparency" not in image.info
+    plain = plain and bits == _PLAIN_BITS and orientation == 1
+    return RasterHeader((columns, rows), colour, bits, orientation, plain)
 
 
 def _orientation(image: Image.Image) -> int:

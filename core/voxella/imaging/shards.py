@@ -17,7 +17,10 @@ from typing import BinaryIO, NamedTuple
 from voxella.imaging.problem import ImageError
 from voxella.machine import raise_if_machine
 
-__all__ = ["SHARD", "ShardRow", "ShardWriter", "check_row", "open_picture", "read_row", "row_of"]
+__all__ = [
+    *("SHARD", "ShardRow", "ShardWriter"),
+    *("check_row", "is_there", "open_picture", "read_row", "row_of"),
+]
 
 SHARD = ".shard"
 _BEGIN = b"voxella tiles 1\n"
@@ -49,6 +52,12 @@ def row_of(path: Path) -> ShardRow | None:
     if found is None:
         return None
     return ShardRow(path.parent, int(found[1]), int(found[2]), int(found[3], 16))
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file is there; of a shard's row, whether the shard is."""
+    row = row_of(path)
+    return path.is_file() if row is None else row.shard.is_file()
 
 
 def check_row(path: Path, row: ShardRow) -> None:

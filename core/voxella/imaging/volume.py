@@ -31,6 +31,7 @@ __all__ = [
     "Array",
     "Image",
     "Volume",
+    "closest_ras",
     "read_image",
     "read_stored",
     "read_volume",
@@ -136,7 +137,7 @@ def read_image(path: Path) -> Image:
     if not np.isfinite(stored.array).any():
         problem = f"{path}: holds no finite value, only NaN or infinity"
         raise ImageError(problem, code="image.no-finite")
-    channels = tuple(_closest_ras(channel, stored.affine) for channel in stored.array)
+    channels = tuple(closest_ras(channel, stored.affine) for channel in stored.array)
     return Image(channels, stored.white, in_mm=not is_raster(path))
 
 
@@ -200,7 +201,7 @@ def _check_affine(path: Path, affine: Affine) -> None:
         raise ImageError(f"{path}: {problem}", code=code, remedy=remedy)
 
 
-def _closest_ras(array: Array, affine: Affine) -> Volume:
+def closest_ras(array: Array, affine: Affine) -> Volume:
     """Permute and flip the axes so that they run most nearly towards R, A and S."""
     orientation = nib.orientations.io_orientation(affine)
     turned = nib.orientations.apply_orientation(array, orientation)

@@ -27,11 +27,11 @@ from voxella.recipe.model import Prepare
 from voxella.workspace.pool import KilledError, processes_for, run_in_processes
 from voxella.workspace.state import StateFile, sealed
 
-__all__ = ["Job", "carried", "done_cases", "prepared_case", "run_jobs"]
+__all__ = ["VOXELS", "Job", "carried", "done_cases", "prepared_case", "run_jobs"]
 
 _RECORDS = "cases"
 # By sequence, a hash of the source's voxels in RAS order: equal for one scan in any file.
-_VOXELS = "voxels_sha256"
+VOXELS = "voxels_sha256"
 # Starting a process costs about as much as preparing this many cases.
 _CASES_PER_PROCESS = 4
 _DIED = "its process died, in a library that reads images or for want of memory"
@@ -80,7 +80,7 @@ class Job:
             return None
         facts: dict[str, Any] = done["facts"]
         # Without it the case was judged by fewer rules.
-        return facts if _VOXELS in facts else None
+        return facts if VOXELS in facts else None
 
     def run(self) -> None:
         """Prepare the case; its record is written last, so one that is there is complete.
@@ -101,7 +101,7 @@ class Job:
             channels = image if self.settings.is_colour(sequence) else image[None]
             write_image(self.out / path, channels, prepared.affine)
         voxels = {n: content_hash(v) for n, v in volumes.items() if n not in own.masks}
-        facts = {**prepared.facts, _VOXELS: voxels}
+        facts = {**prepared.facts, VOXELS: voxels}
         record = {"inputs_sha256": self.inputs_sha256, "facts": facts}
         write_json_atomic(self._record, sealed(record))
 

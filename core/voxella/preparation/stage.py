@@ -3,8 +3,9 @@
 ``prepared/`` holds ``manifest.jsonl``, ``images/<id>_<sequence>.nii.gz`` (float32 in [0, 1], RAS),
 ``cases/<id>.json`` (written after the case's images: a case that has one is done),
 ``dataset.json`` (which data set it is made from: another does not take its place) and
-``stage.json``. A case is done again when its images' content or the settings change; nothing else
-is. Killed at any moment, the stage goes on where it was.
+``stage.json``. A tile of a shard that is as training wants it stays where it is, and has neither:
+the manifest names its row. A case is done again when its images' content or the settings change;
+nothing else is. Killed at any moment, the stage goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from voxella.case import Manifest, manifest_file
 from voxella.data.quarantine import QUARANTINE, judge_cases, print_left_out, quarantined
 from voxella.errors import UserError
 from voxella.files import sha256_json
-from voxella.imaging.sources import hash_images
+from voxella.imaging.shards import row_of
 from voxella.preparation.cases import Job, carried, done_cases, prepared_case, run_jobs
+from voxella.preparation.in_place import case_in_place, look_at_tiles, may_stay
 from voxella.preparation.origin import Origin
-from voxella.progress import Steps, print_line
+from voxella.preparation.plan import METHOD, plan_jobs
+from voxella.progress import print_line
 from voxella.recipe.model import Prepare, Recipe
 from voxella.workspace.record import StageRecord
 
 __all__ = ["check_prepare", "prepare", "quarantined"]
 
-# Raised when the same settings give other voxels than before.
-_METHOD = 1
 # Raised when cases are judged by other rules than before.
 _RULES = 2
 # Below this the angle is the rounding of a header (degrees).
@@ -70,7 +71,7 @@ def prepare(
         raise UserError(f"{manifest_file(source.folder)}: no case in it")
     # By ids alone at first: another data set's images would be read for nothing.
     _origin(source, out, {})
-    jobs, problems = _plan(settings, sequences, optional, source, out)
+    jobs, problems = plan_jobs(settings, sequences, optional, source, out)
     _origin(source, out, jobs).write(out)
     record = StageRecord(out, "prepare", _inputs(settings, sequences, source, jobs))
     if _is_current(record, quarantine):
@@ -78,10 +79,18 @@ def prepare(
         print_left_out(out, len(source))
         return Manifest.read(out)
     record.invalidate()
-    pending = [job for job in jobs.values() if job.facts() is None]
+    tiles = look_at_tiles([job for job in jobs.values() if may_stay(job)], workers)
+    problems |= tiles.problems
+    settled = {*tiles.staying, *problems}
+    pending = [j for j in jobs.values() if j.case not in settled and j.facts() is None]
     problems |= run_jobs(pending, workers)
     judge_cases(out, problems, total=len(source), quarantine=bool(quarantine))
-    manifest = Manifest(out, [prepared_case(c, jobs[c.id]) for c in source if c.id not in problems])
+    kept = ((case, jobs[case.id]) for case in source if case.id not in problems)
+    cases = (
+        case_in_place(case, job, tiles) if case.id in tiles.staying else prepared_case(case, job)
+        for case, job in kept
+    )
+    manifest = Manifest(out, cases)
     written = manifest.write()
     facts = _summary(settings, manifest)
     listed = [QUARANTINE] if problems else []
@@ -89,6 +98,7 @@ def prepare(
         [written.name, *listed],
         cases=len(manifest),
         newly_prepared=len(pending),
+        read_in_place=len(tiles.staying),
         quarantined=len(problems),
         **facts,
     )
@@ -142,41 +152,6 @@ def _origin(source: Manifest, out: Path, jobs: dict[str, Job]) -> Origin:
     return origin
 
 
-def _plan(
-    settings: Prepare, sequences: list[str], optional: list[str], source: Manifest, out: Path
-) -> tuple[dict[str, Job], dict[str, str]]:
-    """Return a job for each case that can be tried, and what is wrong with the others, by id."""
-    mask = settings.crop_around
-    needed = list(dict.fromkeys(sequences if mask is None else [*sequences, mask]))
-    problems: dict[str, str] = {}
-    wanted: dict[str, dict[str, Path]] = {}
-    for case in source:
-        there = [name for name in needed if name in case.images]
-        absent = [name for name in needed if name not in there and name not in optional]
-        if absent:
-            has = ", ".join(case.images) or "none"
-            problems[case.id] = f"no image of sequence {', '.join(absent)} (there is: {has})"
-        else:
-            wanted[case.id] = {name: source.image_path(case, name) for name in there}
-    files = [path for images in wanted.values() for path in images.values()]
-    with Steps("read", len(files)) as steps:
-        hashes, unreadable = hash_images(files, out / "sources.json", steps.advance)
-    jobs: dict[str, Job] = {}
-    for case_id, found in wanted.items():
-        bad = [unreadable[path] for path in found.values() if path in unreadable]
-        if bad:
-            problems[case_id] = "; ".join(bad)
-            continue
-        # A list of pairs: the first sequence decides the grid.
-        content = [[name, hashes[path]] for name, path in found.items()]
-        inputs = sha256_json([_METHOD, settings.model_dump(mode="json"), content])
-        images = {name: found[name] for name in sequences if name in found}
-        around = None if mask is None else found[mask]
-        held = sha256_json(content)
-        jobs[case_id] = Job(case_id, images, around, settings, out, inputs, held)
-    return jobs, problems
-
-
 def _inputs(
     settings: Prepare, sequences: list[str], source: Manifest, jobs: dict[str, Job]
 ) -> dict[str, Any]:
@@ -189,7 +164,7 @@ def _inputs(
         for case in source
     ]
     return {
-        "method": _METHOD,
+        "method": METHOD,
         "rules": _RULES,
         "prepare": settings.model_dump(mode="json"),
         "sequences": sequences,
@@ -205,7 +180,10 @@ def _is_current(record: StageRecord, quarantine: bool | None) -> bool:
     if previous.get("facts", {}).get("quarantined") != 0 and quarantine is False:
         return False
     manifest = Manifest.read(record.folder)
-    return all((record.folder / path).is_file() for c in manifest for path in c.images.values())
+    # Of many tiles in one shard the shard is asked for once.
+    paths = (record.folder / path for case in manifest for path in case.images.values())
+    files = {path if (row := row_of(path)) is None else row.shard for path in paths}
+    return all(path.is_file() for path in files)
 
 
 def _summary(settings: Prepare, manifest: Manifest) -> dict[str, int]:

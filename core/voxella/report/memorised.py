@@ -12,6 +12,7 @@ from voxella.case_fields import stored_window
 from voxella.data.gate import GATE, GATES
 from voxella.evaluation.memorisation import MEMORISATION
 from voxella.imaging.montage import montage
+from voxella.imaging.shards import is_there
 from voxella.report.numbers import shown
 from voxella.report.pairs import read_shown
 from voxella.report.run_folder import RunFolder
@@ -195,4 +196,4 @@ def _path(
     if cases is None or case is None or sequence not in case.images:
         return None
     path = cases.image_path(case, sequence)
-    return (path, stored_window(case.extra, sequence)) if path.is_file() else None
+    return (path, stored_window(case.extra, sequence)) if is_there(path) else None

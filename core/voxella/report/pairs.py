@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from voxella.case import Case, Manifest
 from voxella.case_fields import stored_window
+from voxella.imaging.shards import is_there
 from voxella.imaging.volume import read_image
 from voxella.report.run_folder import RunFolder
 
@@ -169,7 +170,7 @@ def _pair(
         source,
         sequence,
         path,
-        counterpart if counterpart is not None and counterpart.is_file() else None,
+        counterpart if counterpart is not None and is_there(counterpart) else None,
         stored_window(case.extra, sequence),
         run.recipe.prepare.percentiles if run.recipe.sample.space == "source" else None,
     )

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,8 +57,7 @@ class Scans:
 
     def prepared_affine(self, case: Case, sequence: str) -> Affine:
         """Return where a case's prepared volume lies."""
-        affine: Affine = nib.load(self._folders.prepared / case.images[sequence]).affine
-        return affine
+        return read_image(self._folders.prepared / case.images[sequence]).first.affine
 
 
 def placed(

@@ -14,11 +14,12 @@ from voxella.case import Manifest
 from voxella.classification.predict import read_predictions
 from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
+from voxella.evaluation.compared_split import SetSettings
 from voxella.evaluation.distances import thinned
 from voxella.evaluation.draws import shared_values
 from voxella.evaluation.features import FeatureStore
 from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
-from voxella.evaluation.sets import Sets, SetSettings, read_sets
+from voxella.evaluation.sets import Sets, read_sets
 from voxella.evaluation.text_head import as_predictions, predictions_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.lookup import number_of

@@ -103,15 +103,26 @@ def report_range(start: int, end: int) -> str:
 
 
 def check_duplicates(texts: Mapping[str, str], cases: Sequence[Case]) -> list[Finding]:
-    """Find reports that are the same but for white space: one finding per group."""
+    """Find reports that are the same but for white space: one finding per group.
+
+    Cases of one patient or slide may name one file, as tiles of a slide do; they count as one.
+    """
     splits = {case.id: case.split for case in cases}
-    groups: dict[str, dict[str, str]] = {}
+    sources = {
+        text_id(case.id, name): (case.group, file)
+        for case in cases
+        for name, file in case.texts.items()
+    }
+    same: dict[str, dict[tuple[str, str], str]] = {}
     for key, text in texts.items():
-        group = groups.setdefault(sha256_bytes(" ".join(text.split()).encode()), {})
-        # Two equal texts of one case are no matter.
-        group.setdefault(split_text_id(key)[0], key)
+        found = same.setdefault(sha256_bytes(" ".join(text.split()).encode()), {})
+        found.setdefault(sources[key], key)
     findings = []
-    for group in groups.values():
+    for found in same.values():
+        group: dict[str, str] = {}
+        for key in found.values():
+            # Two equal texts of one case are no matter.
+            group.setdefault(split_text_id(key)[0], key)
         first, *others = group
         if not others:
             continue

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
+from voxella.cache.cut_texts import CUT_TEXTS
 from voxella.case import Manifest
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
@@ -12,6 +14,7 @@ from voxella.check.reports.texts import check_texts
 from voxella.check.settings import CheckSettings
 from voxella.data.reports import read_reports
 from voxella.errors import UserError
+from voxella.files import remove
 from voxella.plugins.contracts import TextEncoder
 from voxella.progress import print_line
 from voxella.recipe.model import Recipe, Text
@@ -25,6 +28,7 @@ def text_findings(
     manifest: Manifest,
     settings: CheckSettings,
     text: Text | None,
+    folder: Path,
     *,
     given: bool,
     quiet: bool = False,
@@ -35,14 +39,16 @@ def text_findings(
         manifest: The data set.
         settings: Names the classes.
         text: Names the text encoder and its limit; None: tokens are not counted.
+        folder: Where reports that are cut are listed.
         given: Whether a recipe says that; without one nothing is known of reports.
         quiet: Show no progress.
 
     Returns:
         The findings, and a line for what was not checked and why.
     """
+    remove(folder / CUT_TEXTS)
     why = "the recipe reads no reports" if given else "no recipe was given (--recipe)"
-    findings, without = _of_texts(manifest, settings, text, why, quiet=quiet)
+    findings, without = _of_texts(manifest, settings, text, folder, why, quiet=quiet)
     if given and text is None and any(_unreadable(finding) for finding in findings):
         without = [*without, "whether reports can be read: the recipe reads none"]
         findings = [finding for finding in findings if not _unreadable(finding)]
@@ -50,7 +56,13 @@ def text_findings(
 
 
 def _of_texts(
-    manifest: Manifest, settings: CheckSettings, text: Text | None, why: str, *, quiet: bool
+    manifest: Manifest,
+    settings: CheckSettings,
+    text: Text | None,
+    folder: Path,
+    why: str,
+    *,
+    quiet: bool,
 ) -> tuple[list[Finding], list[str]]:
     """Check every text; ``why`` says why tokens are not counted where there is no ``text``."""
     without = [f"{_LENGTH}: {why}"]
@@ -58,7 +70,7 @@ def _of_texts(
         without = []
     elif text is not None:
         try:
-            return _checked(manifest, settings, text, _encoder(text, quiet)), []
+            return _checked(manifest, settings, text, _encoder(text, quiet), folder), []
         except UserError as error:
             without = [f"{_LENGTH}: {error.problem.splitlines()[0]}"]
     return _checked(manifest, settings, text), without
@@ -133,6 +145,7 @@ def _checked(
     settings: CheckSettings,
     text: Text | None = None,
     encoder: TextEncoder | None = None,
+    folder: Path | None = None,
 ) -> list[Finding]:
     return check_texts(
         manifest.folder,
@@ -143,4 +156,5 @@ def _checked(
         max_tokens=None if text is None else text.max_tokens,
         truncation="right" if text is None else text.truncation,
         replace_markers=text is not None and text.replace_markers,
+        folder=folder,
     )

@@ -47,6 +47,7 @@ def check_texts(
     max_tokens: int | None = None,
     truncation: str = "right",
     replace_markers: bool = False,
+    folder: Path | None = None,
 ) -> list[Finding]:
     """Check reports, labels and their balance. No finding holds any text of a report.
 
@@ -59,6 +60,7 @@ def check_texts(
         max_tokens: The most tokens it encodes.
         truncation: ``right`` cuts a report's end, ``left`` its beginning.
         replace_markers: The recipe leaves marks of de-identification out.
+        folder: Where reports that are cut are listed; None: nowhere.
 
     Returns:
         The findings, check by check, each in the cases' order. Character ranges count characters
@@ -68,7 +70,7 @@ def check_texts(
     texts = reports.texts
     findings = [*reports.findings, *check_duplicates(texts, cases), *check_cut(texts)]
     if encoder is not None and max_tokens is not None:
-        findings += check_token_limit(texts, encoder, max_tokens, truncation)
+        findings += check_token_limit(texts, encoder, max_tokens, truncation, folder)
     if not replace_markers:
         findings += check_markers(texts)
     findings += check_identifiers(texts)

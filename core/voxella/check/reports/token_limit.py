@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from voxella.cache.text_facts import cut_end
+from voxella.cache.cut_texts import cut_end, cut_texts, list_cut_texts, told_cut_texts
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
 from voxella.errors import UserError
@@ -17,7 +18,11 @@ _AT_A_TIME = 64
 
 
 def check_token_limit(
-    texts: Mapping[str, str], encoder: TextEncoder, max_tokens: int, truncation: str
+    texts: Mapping[str, str],
+    encoder: TextEncoder,
+    max_tokens: int,
+    truncation: str,
+    folder: Path | None = None,
 ) -> list[Finding]:
     """Count tokens and report every case whose report is cut or loses words, and how much in all.
 
@@ -26,22 +31,18 @@ def check_token_limit(
         encoder: Counts tokens.
         max_tokens: The most it encodes.
         truncation: ``right`` cuts the end, ``left`` the beginning.
+        folder: Where those that are cut are listed; None: nowhere.
     """
     counts, findings = _counts(texts, encoder)
     findings += _unknown_words({case: texts[case] for case in counts}, encoder, counts)
     end = cut_end(truncation)
-    beyond = {case: count for case, count in counts.items() if count > max_tokens}
-    for case, count in beyond.items():
+    for case, count in cut_texts(counts, max_tokens).items():
         cut = count - max_tokens
         problem = f"{cut} of {count} tokens ({cut / count:.0%}) are cut from the report's {end}"
         findings.append(text_finding("report.truncated", problem, case, "report"))
-    if beyond:
-        total, cut = sum(counts.values()), sum(beyond.values()) - max_tokens * len(beyond)
-        problem = (
-            f"{len(beyond)} of {len(counts)} reports exceed {max_tokens} tokens; {cut} of {total} "
-            f"tokens are cut from their {end}; the longest has {max(beyond.values())}"
-        )
-        findings.append(text_finding("report.truncated", problem))
+    path = None if folder is None else list_cut_texts(folder, counts, max_tokens)
+    if told := told_cut_texts(counts, max_tokens, truncation, path):
+        findings.append(text_finding("report.truncated", told))
     return findings
 
 

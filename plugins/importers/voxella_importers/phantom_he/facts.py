@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from voxella_importers.phantom.settings import stream
 from voxella_importers.phantom_he.settings import HESettings
@@ -19,8 +20,7 @@ _TUMOUR_LOW = (0.0, 0.2)
 _TUMOUR_HIGH = (0.65, 0.95)
 
 
-@dataclass(frozen=True)
-class SlideFacts:
+class SlideFacts(BaseModel):
     """What a pathologist would say of the specimen.
 
     Attributes:
@@ -42,6 +42,8 @@ class SlideFacts:
         brisk: Many tumour-infiltrating lymphocytes.
         stain: Of the slide.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     id: str
     kind: str

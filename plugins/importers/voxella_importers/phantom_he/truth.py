@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,7 +12,6 @@ from voxella.errors import UserError
 from voxella.limits import TEXT_BYTES
 from voxella_importers.phantom.settings import stream
 from voxella_importers.phantom_he.facts import SlideFacts, TileFacts
-from voxella_importers.phantom_he.stain import Stain
 from voxella_importers.phantom_he.tile import Tile
 
 __all__ = ["TIL_PER_MM2", "TUMOUR", "SlideTruth", "TileTruth", "probabilities", "read_slide"]
@@ -53,39 +51,18 @@ class TileTruth(BaseModel):
     prob_til: float | None
 
 
-class SlideTruth(BaseModel):
-    """The truth of a slide and its tiles.
+class SlideTruth(SlideFacts):
+    """The facts of a slide, and the truth of its tiles.
 
     Attributes:
-        id: Of the slide.
         settings_sha256: Of the settings that decide its files.
         mpp: Micrometres per pixel.
-        kind: See :class:`voxella_importers.phantom_he.facts.SlideFacts`, as what follows.
         tiles: In order.
         files: SHA-256 by path, relative to the data set.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    id: str
     settings_sha256: str
     mpp: float
-    kind: str
-    grade: int
-    scores: tuple[int, int, int]
-    size_mm: int
-    side: str
-    positive_nodes: int
-    nodes: int
-    er: int
-    pr: int
-    her2: int
-    margin_mm: int
-    vessels: bool
-    in_situ: bool
-    necrosis: bool
-    brisk: bool
-    stain: Stain
     tiles: tuple[TileTruth, ...]
     files: dict[str, str]
 
@@ -101,7 +78,7 @@ class SlideTruth(BaseModel):
     ) -> SlideTruth:
         """Return the truth of a slide that was written."""
         return cls.model_validate(
-            asdict(facts)
+            facts.model_dump()
             | {"tiles": tiles, "mpp": mpp, "settings_sha256": settings_sha256, "files": files}
         )
 

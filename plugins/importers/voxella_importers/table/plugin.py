@@ -84,21 +84,21 @@ def table(
     """
     from voxella.data.drafts import DatasetWriter
     from voxella_importers.table.reader import TableImporter
-    from voxella_importers.table.settings import TableSettings, columns_as_now, text_columns
+    from voxella_importers.table.settings import TableSettings
 
-    settings = TableSettings(
-        source=Path(source),
-        images=Path(images or Path(source).parent),
-        reports=Path(reports or Path(source).parent),
-        columns=columns_as_now(columns or {}),
-        sequences=tuple(sequences),
-        classes=tuple(classes),
-        labels={str(key): value for key, value in (labels or {}).items()},
+    settings = TableSettings.of(
+        source=source,
+        images=images,
+        reports=reports,
+        columns=columns,
+        sequences=sequences,
+        classes=classes,
+        labels=labels,
         label_source=label_source,
-        texts=text_columns(columns or {}, texts or {}, "report"),
-        text_files=text_columns(columns or {}, text_files or {}, "report_file"),
-        conditions=dict(conditions or {}),
-        extra=tuple(extra),
+        texts=texts,
+        text_files=text_files,
+        conditions=conditions,
+        extra=extra,
         delimiter=delimiter,
         sheet=sheet,
         encoding=encoding,

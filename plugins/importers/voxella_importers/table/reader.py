@@ -69,6 +69,7 @@ def drafts_of(settings: TableSettings, read: Table, out: Path) -> list[CaseDraft
     rows.check_columns()
     drafts = [draft for row in read.rows if (draft := rows.draft(row)) is not None]
     rows.check_relations(drafts)
+    rows.check_labels()
     rows.check_images()
     rows.check_texts()
     if rows.problems:

@@ -42,6 +42,7 @@ class TableRows:
         self._row_of: dict[str, int] = {}
         self._sentences = Sentences(len(table.rows))
         # Rows without their image file, and the first such file, by sequence.
+        self._labels: dict[str, list[int]] = {}
         self._absent: dict[str, list[tuple[int, str]]] = {}
 
     def check_columns(self) -> None:
@@ -96,18 +97,23 @@ class TableRows:
         """Note cells that hold free text where a code belongs."""
         self.problems += self._sentences.lines()
 
+    def check_labels(self) -> None:
+        """Note labels that are no class: of one that many rows have, once."""
+        for found, rows in self._labels.items():
+            where = f"{len(rows)} of {len(self.table.rows)} rows ({spans([str(n) for n in rows])})"
+            few = [f"row {number}: {found}" for number in rows]
+            self.problems += few if len(few) <= _NAMED_AT_MOST else [f"{where}: {found}"]
+
     def check_images(self) -> None:
         """Note image files that are absent: a wrong folder is one problem, not one a row."""
         for sequence, absent in self._absent.items():
-            if len(absent) <= _NAMED_AT_MOST:
-                for number, path in absent:
-                    self.problems.append(f"row {number}: {sequence}: {path}: no such file")
-            else:
-                rows = spans([str(number) for number, _ in absent])
-                self.problems.append(
-                    f"{sequence}: no such file in {len(absent)} of {len(self.table.rows)} rows "
-                    f"({rows}), the first {absent[0][1]}"
-                )
+            few = [f"row {number}: {sequence}: {path}: no such file" for number, path in absent]
+            rows = spans([str(number) for number, _ in absent])
+            many = (
+                f"{sequence}: no such file in {len(absent)} of {len(self.table.rows)} rows "
+                f"({rows}), the first {absent[0][1]}"
+            )
+            self.problems += few if len(few) <= _NAMED_AT_MOST else [many]
 
     def notes(self) -> list[str]:
         """Return what to warn of: cells that say that there is nothing."""
@@ -209,7 +215,10 @@ class TableRows:
             return None
         told = "" if why_no_code(cell, longest=_LONGEST_CODE, most_words=1) else f" {quoted(cell)}"
         expected = shown([*self.settings.classes, *self.settings.labels])
-        self._note(row, f"label{told} is none of {expected} (map it: --set 'labels={{...}}')")
+        remedy = "(map it: --set 'labels={...}', or name it: --set 'classes=[...]')"
+        self._labels.setdefault(f"label{told} is none of {expected} {remedy}", []).append(
+            row.number
+        )
         return None
 
     def _label_source(self, row: Row) -> str:

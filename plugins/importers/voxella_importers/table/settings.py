@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,6 +75,52 @@ class TableSettings:
     sheet: str | None
     encoding: str | None
     visible_only: bool
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        source: Path,
+        images: Path | None,
+        columns: Mapping[str, str] | None,
+        sequences: Sequence[str],
+        classes: Sequence[str],
+        labels: Mapping[str, str] | None,
+        label_source: str,
+        conditions: Mapping[str, str] | None,
+        extra: Sequence[str],
+        delimiter: str | None,
+        sheet: str | None,
+        encoding: str | None,
+        reports: Path | None = None,
+        texts: Mapping[str, str] | None = None,
+        text_files: Mapping[str, str] | None = None,
+        visible_only: bool = False,
+    ) -> TableSettings:
+        """Return the settings of an importer's arguments, as they come from a recipe.
+
+        Raises:
+            UserError: A column is named twice.
+        """
+        named = columns_as_now(columns or {})
+        return cls(
+            source=Path(source),
+            images=Path(images or Path(source).parent),
+            reports=Path(reports or Path(source).parent),
+            columns=named,
+            sequences=tuple(sequences),
+            classes=tuple(str(name) for name in classes),
+            labels={str(key): value for key, value in (labels or {}).items()},
+            label_source=label_source,
+            texts=text_columns(named, texts or {}, "report"),
+            text_files=text_columns(named, text_files or {}, "report_file"),
+            conditions=dict(conditions or {}),
+            extra=tuple(extra),
+            delimiter=delimiter,
+            sheet=sheet,
+            encoding=encoding,
+            visible_only=visible_only,
+        )
 
     def problems(self) -> list[str]:
         """Return what is wrong with these settings."""

@@ -77,7 +77,8 @@ def tiles(
     """
     from voxella.data.drafts import DatasetWriter
     from voxella_importers.captions import CaptionRule
-    from voxella_importers.table.settings import TableSettings, columns_as_now, text_columns
+    from voxella_importers.table.settings import TableSettings
+    from voxella_importers.tile_cases import IMAGE
     from voxella_importers.tiles.released_importer import ReleasedImporter, released_files
     from voxella_importers.tiles.table_importer import TileTableImporter, table_of
 
@@ -100,25 +101,19 @@ def tiles(
                 remedy="pip install 'voxella[histology]'",
             )
         return ReleasedImporter(*files, rule, captions=captions, dataset_writer=dataset_writer)
-    table = table_of(source)
-    named = columns_as_now(columns or {})
-    settings = TableSettings(
-        source=table,
-        images=Path(images or table.parent),
-        reports=table.parent,
-        columns=named,
-        sequences=("he",),
-        classes=tuple(str(name) for name in classes),
-        labels={str(key): value for key, value in (labels or {}).items()},
+    settings = TableSettings.of(
+        source=table_of(source),
+        images=images,
+        columns=columns,
+        sequences=(IMAGE,),
+        classes=classes,
+        labels=labels,
         label_source=label_source,
-        texts=text_columns(named, {}, "report"),
-        text_files=text_columns(named, {}, "report_file"),
-        conditions=dict(conditions or {}),
-        extra=tuple(extra),
+        conditions=conditions,
+        extra=extra,
         delimiter=delimiter,
         sheet=sheet,
         encoding=encoding,
-        visible_only=False,
     )
     return TileTableImporter(settings, rule, captions=captions, dataset_writer=dataset_writer)
 
