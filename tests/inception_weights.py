@@ -26,9 +26,10 @@ def inception_state() -> dict[str, Tensor]:
             continue  # older than that counter
         values = drawn.standard_normal(shape, dtype=np.float32)
         if len(shape) > 1:
-            values *= 1.0 / np.prod(shape[1:]) ** 0.5
+            values *= np.float32(np.prod(shape[1:]) ** -0.5)
         elif name.endswith(("running_var", "bn.weight")):
-            values = 0.5 + np.abs(values)
+            np.abs(values, out=values)
+            values += 0.5
         else:
             values *= 0.1
         state[name] = torch.from_numpy(values)
