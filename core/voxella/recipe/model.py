@@ -67,6 +67,11 @@ class PaperRow(Block):
         exclude_if=lambda fid: fid is None,
         description="2D, of Inception features of tiles in colour (PathLDM)",
     )
+    classifier: str | None = Field(
+        None,
+        exclude_if=lambda name: name is None,
+        description="plugin that is the paper's classifier; None: efficientnet (CCELLA)",
+    )
 
 
 class Recipe(Block):
