@@ -17,6 +17,7 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
+from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
 from voxella.check.reports.labels import check_labels
@@ -33,6 +34,7 @@ from voxella.metrics.multiclass import auc_of, one_vs_rest, prediction_metrics
 from voxella.metrics.predictions import ClassPredictions, Predictions, predictions_of
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data
+from voxella.recipe.load import load_recipe
 from voxella.report.classifiers import _lines
 from voxella.study.prediction_differences import prediction_difference
 
@@ -125,6 +127,25 @@ def test_the_rule_of_the_positive_class() -> None:
     assert Data(positive="negative").named_positive == {"positive": "negative"}
     with pytest.raises(UserError, match="positive is no class; expected: negative, positive"):
         blob_recipe("real", "data.positive=malignant")
+
+
+def test_a_classifier_may_tell_fewer_classes_than_there_are_labels() -> None:
+    recipe = load_recipe(REPOSITORY / "recipes" / "pathldm" / "cas-real.yaml")
+    assert recipe.classify is not None
+    data = recipe.classify.data_of(recipe.data)
+    assert (data.classes, data.positive_class) == (["low", "high"], "high")
+    # As its own recipe.yaml has it, once more.
+    assert recipe.classify.data_of(data) == data
+    asked = [recipe.classify.class_of(label) for label in ("0", "1", "2", "3", "4", None)]
+    assert asked == ["low", "low", "high", "high", None, None]
+    for classes, told in (
+        ({"low": ["0"], "high": ["5"]}, r"made of 0, 1, 2, 3 \(data\.classes\)"),
+        ({"all": ["0", "1"]}, "two classes or more"),
+        ({"low": ["0", "1"], "high": ["1"]}, "a label belongs to two of them"),
+    ):
+        wrong = recipe.classify.model_copy(update={"classes": classes})
+        with pytest.raises(UserError, match=told):
+            wrong.data_of(recipe.data)
 
 
 def test_predictions_of_classes_are_kept(tmp_path: Path) -> None:

@@ -72,3 +72,33 @@ def test_average_follows_the_recursion_and_comes_back() -> None:
     other.load_state_dict(ema.state_dict())
     assert other.steps == 3
     assert other.shadow[0].tolist()[0] == pytest.approx([expected] * 2)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_milestones_are_torchs(warmup: int) -> None:
+    """Epochs 20 and 30 of 40, of 5 steps each, as MultiStepLR has them."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    theirs = torch.optim.lr_scheduler.MultiStepLR(torch.optim.SGD([weight], lr=1.0), [20, 30], 0.1)
+    for step in range(200):
+        mine = learning_rate_factor(
+            step, total_steps=200, power=0, warmup_steps=warmup, milestones=[0.5, 0.75]
+        )
+        if step >= warmup:
+            assert mine == pytest.approx(theirs.get_last_lr()[0])
+        if step % 5 == 4:
+            theirs.optimizer.step()
+            theirs.step()
+
+
+def test_the_recipes_milestones_reach_the_optimizer() -> None:
+    settings = Optimizer(lr=1e-3, decay_power=0, milestones=[0.5], milestone_factor=0.2)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, schedule = build_optimizer([weight], settings, total_steps=4)
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1e-3, 1e-3, 2e-4, 2e-4])
+    # What decided trainings of before has not changed.
+    assert not {"milestones", "milestone_factor"} & Optimizer().model_dump().keys()

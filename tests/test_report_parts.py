@@ -129,11 +129,20 @@ def test_numbers_are_written_with_three_digits(value: float, text: str) -> None:
 
 
 def test_a_bar_lies_between_its_ends() -> None:
-    entry = estimate(0.5, 0.25, 0.75, network="medicalnet", comparable_with_paper=True)
+    known = {"network": "medicalnet", "comparable_with_paper": True}
+    entry = estimate(0.5, 0.25, 0.75, split="test", **known)
     bar = make_row("text_auc", entry, Published(PaperRow(model="m", auc=1.0))).bar
     assert bar is not None
     assert bar.interval == (32.0, 88.0)  # a quarter and three quarters of 4..116
     assert (bar.value, bar.paper) == (60.0, 116.0)
+    # The paper's is of held-out patients: not beside one of training cases.
+    other = make_row(
+        "text_auc", {**entry, "split": "train"}, Published(PaperRow(model="m", auc=1.0))
+    )
+    assert (other.paper, other.refusal) == (
+        "",
+        "the paper's is of cases of the split test, not of train; not comparable with the paper",
+    )
     alone = make_row("percent_positive", estimate(50.0, None, None), Published(None))
     assert alone.bar is None
 

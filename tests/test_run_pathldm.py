@@ -16,12 +16,14 @@ from tiny_run import REPOSITORY
 from voxella.case import Manifest
 from voxella.cli import main
 from voxella.data.pseudonyms import read_synthetic
+from voxella.engine.optimizer import learning_rate_factor
 from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
 
 ROOT = REPOSITORY / "recipes" / "pathldm"
 STAGES = ROOT / "autoencoders"
-RECIPES = sorted(file.stem for file in ROOT.glob("[!_]*.yaml"))
+FILES = sorted(file.stem for file in ROOT.glob("[!_]*.yaml"))
+RECIPES = [name for name in FILES if not name.startswith("cas-")]
 # FID of tables 1, 4 and 6 of arXiv 2309.00748, typed from the paper; None: it has no number.
 PAPER: dict[str, float | None] = {
     "f8-class": 48.14,
@@ -44,6 +46,12 @@ FIRST_STAGES: dict[str, tuple[float, float, int, int]] = {
     "deepglobe-f4-512": (0.957, 2.246, 4, 3),
     "deepglobe-f8-256": (0.845, 6.235, 8, 4),
     "deepglobe-f8-512": (0.846, 6.183, 8, 4),
+}
+# Accuracy of table 5, and what is learnt from.
+SCORES = {
+    "cas-real": (0.9031, "real"),
+    "cas-synthetic": (0.8332, "synthetic"),
+    "cas-real-synthetic": (0.9074, "both"),
 }
 BY_CLASS = {"f8-class", "f4-class", "f4-class-imagenet", "medfusion-class"}
 MEDFUSION = {"medfusion-class", "medfusion-text"}
@@ -144,6 +152,33 @@ def test_each_row_of_first_stages_has_its_recipe() -> None:
         assert (given is None) is (name == "medfusion")
 
 
+def test_each_score_of_the_paper_has_its_recipe() -> None:
+    assert set(FILES) == set(PAPER) | set(SCORES)
+    generator = load_recipe(ROOT / "pathldm.yaml")
+    for name, (accuracy, learnt) in SCORES.items():
+        recipe = load_recipe(ROOT / f"{name}.yaml")
+        assert recipe.paper is not None
+        assert (recipe.paper.accuracy, recipe.paper.fid) == (accuracy, None)
+        assert recipe.paper.classifier == "resnet"
+        assert os.access(ROOT / f"{name}.yaml", os.X_OK)
+        # The same run folder as the generator's: nothing that it is made of differs.
+        for block in ("data", "prepare", "text", "latent", "backbone", "train", "conditioner"):
+            assert getattr(recipe, block) == getattr(generator, block)
+        chosen = recipe.classify
+        assert chosen is not None
+        assert (chosen.training_set, chosen.label) == (learnt, "clinical")
+        assert (chosen.classifier.name, chosen.classifier.arguments["depth"]) == ("resnet", 34)
+        assert (chosen.train.epochs, chosen.deepspeed["train_batch_size"]) == (40, 256)
+        assert (chosen.optimizer.lr, chosen.optimizer.weight_decay) == (1e-3, 0.0)
+        rates = [
+            learning_rate_factor(
+                epoch, total_steps=40, power=0, milestones=chosen.optimizer.milestones
+            )
+            for epoch in range(40)
+        ]
+        assert rates == pytest.approx([1.0] * 20 + [0.1] * 10 + [0.01] * 10)
+
+
 @pytest.fixture(scope="module")
 def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pathldm")
@@ -196,3 +231,37 @@ def test_a_first_stage_is_measured(
     assert measured["mse_255"] == pytest.approx(np.mean(by_case))
     assert "MSE of 0 to 255" in capsys.readouterr().out
     assert "paper" not in told, "these are phantoms"
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the generator that all scores share."""
+    return tmp_path_factory.mktemp("cas")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_runs_from_its_data_to_its_accuracy(
+    name: str, classified: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", str(ROOT / f"{name}.yaml"), "--profile", "smoke", "--out", str(classified)]
+    assert main(words) == 0
+    found = json.loads((classified / "classify" / name / "metrics.json").read_text())
+    assert found["classes"] == ["low", "high"]
+    prepared = Manifest.read(classified / "prepared")
+    tested = prepared.split("test")
+    assert found["cases"]["test"] == len(tested) > 0
+    made = 0 if name == "cas-real" else 2  # what the profile samples
+    real = 0 if name == "cas-synthetic" else len(prepared.split("train"))
+    assert found["cases"]["train"] == made + real
+    rows = (classified / "classify" / name / "seed-0" / "predictions.jsonl").read_text()
+    truth = {row["case"]: row["truth"] for row in map(json.loads, rows.splitlines())}
+    # High tumour is class 2 or 3, whatever its lymphocytes. Both are there.
+    assert set(truth.values()) == {0, 1}
+    assert {case.id: truth[case.id] for case in tested} == {
+        case.id: int(case.label in ("2", "3")) for case in tested
+    }
+    right = found["metrics"]["accuracy"]
+    assert right["n"] == len({case.group for case in tested})  # slides
+    assert found["not_comparable_with_paper"] == "the data are phantoms"
+    assert "is not shown: the data are phantoms" in capsys.readouterr().out.replace("\n", " ")

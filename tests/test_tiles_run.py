@@ -95,7 +95,7 @@ def test_tiles_run_from_a_table_to_the_page(
     np.testing.assert_allclose(read_image(path).first.spacing_mm[:2], 0.5)
 
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert metrics["metrics"]["kid_2d_axial"]["value"] is not None
+    assert metrics["metrics"]["kid"]["value"] is not None
     assert metrics["metrics"]["fid_3d"]["note"] == "the images are single slices"
     assert [n["name"] for n in metrics["networks"]] == ["random-seed0-colour-axial"]
     # Black and violet, not black and white: the pictures are in colours.

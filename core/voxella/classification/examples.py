@@ -108,7 +108,7 @@ def select(
             class that is absent, labels that are no classes, counterparts of held-out patients.
     """
     foreign = [path for each in (prepared, samples) if each for path in unmarked_images(each)]
-    picker = _Picker(classes, shared_hashes(foreign, ranks))
+    picker = _Picker(classes, settings, shared_hashes(foreign, ranks))
     real = picker.pick("real, train", prepared, prepared.split("train"), _clinical)
     val = picker.pick("real, val", prepared, prepared.split("val"), _clinical)
     test = picker.pick("real, test", prepared, prepared.split("test"), _clinical)
@@ -142,8 +142,9 @@ def _predicted(case: Case) -> Any:  # noqa: ANN401 - as the manifest has it
 class _Picker:
     """Turns labelled cases into examples; counts the others and gathers what is wrong."""
 
-    def __init__(self, classes: list[str], hashes: Mapping[Path, str]) -> None:
+    def __init__(self, classes: list[str], settings: Classify, hashes: Mapping[Path, str]) -> None:
         self.classes = classes
+        self.class_of = settings.class_of
         self.hashes = hashes
         self.left_out: dict[str, int] = {}
         self.problems: list[str] = []
@@ -158,7 +159,7 @@ class _Picker:
         found: dict[str, Example] = {}
         unknown: dict[str, list[str]] = {}
         for case in cases:
-            label = label_of(case)
+            label = self.class_of(label_of(case))
             if label is None:
                 self.left_out[where] = self.left_out.get(where, 0) + 1
             elif label not in self.classes:

@@ -35,6 +35,7 @@ class Downstream:
             "",
             unit="%",
             paper_key=PERCENT_POSITIVE,
+            paper_split="train",
         ),
     )
     needs = frozenset({"predictions"})

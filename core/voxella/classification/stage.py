@@ -66,6 +66,7 @@ def classify(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Pat
     start_distributed(ranks)
     settings = settings_of(recipe.classify, recipe.name)
     check_classify(recipe, ranks)
+    recipe = recipe.model_copy(update={"data": settings.data_of(recipe.data)})
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     prepared = Manifest.read(folders.prepared)
     samples = _samples(settings, folders, prepared)
@@ -183,6 +184,7 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
         UserError: What is wrong.
     """
     settings = settings_of(recipe.classify, recipe.name)
+    classes = settings.data_of(recipe.data).classes
     problems = list(_problems(settings, len(recipe.prepare.size)))
     try:
         deepspeed_config(settings.deepspeed, world=ranks.world, device=ranks.device)
@@ -200,7 +202,7 @@ def check_classify(recipe: Recipe, ranks: Ranks) -> None:
         raise UserError("\n".join(problems))
     try:
         with torch.device("meta"):
-            build_task(settings, recipe.image_channels, len(recipe.data.classes), recipe.seed)
+            build_task(settings, recipe.image_channels, len(classes), recipe.seed)
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return

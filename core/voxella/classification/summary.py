@@ -76,7 +76,9 @@ def write_scenario(
         for seed, test in tests.items()
     }
     cases = (example.case for example in examples.all.values())
-    differs = why_no_classifier(settings.classifier.name, phantoms=are_phantoms(cases))
+    papers = None if recipe.paper is None else recipe.paper.classifier
+    network, phantoms = settings.classifier.name, are_phantoms(cases)
+    differs = why_no_classifier(network, papers, phantoms=phantoms)
     beside = {"comparable_with_paper": differs is None}
     metrics = {
         name: {**estimate.as_json(), "split": "test", **beside}

@@ -6,6 +6,7 @@ phantoms which went through another importer are known, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -20,8 +21,9 @@ from voxella.workspace.state import RECORD, StateFile
 __all__ = ["MEASURED_ON_PHANTOMS", "are_phantoms", "is_of_phantoms"]
 
 MEASURED_ON_PHANTOMS = "measured on phantoms, the paper's on patients"
-# Importers' names, and what they write as the source of their labels.
-_NAMES = ("phantom", "phantom_he")
+# How importers of phantoms are named (``phantom``, ``phantom_he``); the same is the source of their
+# labels.
+_NAMES = re.compile(r"phantom(_\w+)?")
 _FIRST = 1000
 
 
@@ -34,7 +36,7 @@ _IMPORTS: StateFile[dict[str, Any]] = StateFile(_Imported, "import the data set 
 
 def are_phantoms(cases: Iterable[Case]) -> bool:
     """Return whether any of the cases is a phantom, as its label's source says."""
-    return any(case.label_source in _NAMES for case in cases)
+    return any(_is_phantom(case.label_source) for case in cases)
 
 
 def is_of_phantoms(data: Data, dataset: Path | None) -> bool:
@@ -54,9 +56,13 @@ def is_of_phantoms(data: Data, dataset: Path | None) -> bool:
     else:
         wanted = data.importer if data.dataset is None else None
         name = None if wanted is None else wanted.name
-    if name in _NAMES:
+    if _is_phantom(name):
         return True
     if dataset is None or manifest_file(dataset) is None:
         return False
     # A manifest may have millions of rows: its first tell whose they are.
     return are_phantoms(islice(Manifest.open(dataset), _FIRST))
+
+
+def _is_phantom(name: str | None) -> bool:
+    return name is not None and _NAMES.fullmatch(name) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -13,18 +13,33 @@ __all__ = ["build_optimizer", "learning_rate_factor"]
 
 
 def learning_rate_factor(
-    step: int, *, total_steps: int, power: float, warmup_steps: int = 0
+    step: int,
+    *,
+    total_steps: int,
+    power: float,
+    warmup_steps: int = 0,
+    milestones: Sequence[float] = (),
+    milestone_factor: float = 0.1,
 ) -> float:
     """Return the factor on the learning rate of step ``step`` (from 0).
 
     Linear warm-up, then ``(1 - progress) ** power``: the paper's second-order polynomial decay to 0
     over the whole run, without warm-up. Power 0 keeps the rate constant.
+
+    Args:
+        step: From 0.
+        total_steps: Of the run.
+        power: Of the decay.
+        warmup_steps: Before it.
+        milestones: Shares of the run; from each on the rate is another ``milestone_factor`` of it.
+        milestone_factor: See there.
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
+    passed = sum(step >= round(share * total_steps) for share in milestones)
     span = max(1, total_steps - warmup_steps)
     progress = min(1.0, (step - warmup_steps) / span)
-    return float((1.0 - progress) ** power)
+    return float((1.0 - progress) ** power * milestone_factor**passed)
 
 
 def build_optimizer(
@@ -62,6 +77,8 @@ def build_optimizer(
                 total_steps=total_steps,
                 power=settings.decay_power,
                 warmup_steps=settings.warmup_steps,
+                milestones=settings.milestones,
+                milestone_factor=settings.milestone_factor,
             )
         ),
     )

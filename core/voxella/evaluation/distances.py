@@ -14,6 +14,7 @@ from voxella.evaluation.draws import Drawn, require_baseline
 from voxella.evaluation.sets import Sets
 from voxella.metrics.declared.contract import Features
 from voxella.metrics.declared.measured import Measured, attempt
+from voxella.metrics.declared.number import distance_key
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.frechet import frechet_baseline, frechet_estimate
 from voxella.metrics.kernel import (
@@ -112,6 +113,7 @@ def distances(
     features: Features,
     device: torch.device,
     drawn: Mapping[str, Drawn],
+    suffix: str = "",
 ) -> dict[str, Measured]:
     """Return ``kid_*`` and ``fid_*`` of one network.
 
@@ -123,8 +125,9 @@ def distances(
         features: The vectors.
         device: Where products are computed, in float64.
         drawn: FID on the draws of its interval and floor, by ``fid_*``.
+        suffix: Of the names: which cases these are.
     """
-    kid, fid = f"kid_{kind}", f"fid_{kind}"
+    kid, fid = (distance_key(distance, kind) + suffix for distance in ("kid", "fid"))
     compared = _Comparison(settings, seed, sets, features, device, drawn[fid])
     return {
         kid: compared.measured(kid, compared.kid, compared.kid_baseline),

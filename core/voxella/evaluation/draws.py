@@ -19,6 +19,7 @@ from voxella.evaluation.networks import kind_of
 from voxella.evaluation.plan import Plan
 from voxella.evaluation.sets import Sets
 from voxella.metrics.bootstrap import baseline_draws, replicate_draws
+from voxella.metrics.declared.number import distance_key
 from voxella.metrics.frechet import require_covariances
 from voxella.metrics.frechet_draws import draws_in_a_block, frechet_values
 from voxella.metrics.resampling import Rows
@@ -60,11 +61,11 @@ def drawn_distances(settings: Evaluate, seed: int, plan: Plan, ranks: Ranks) -> 
         ranks: Who share the draws.
     """
     found = {}
-    for network, extractor in plan.networks:
-        real, synthetic = plan.vectors(extractor)
-        name = f"fid_{kind_of(network)}"
-        draws = _interval_draws(settings, seed, plan.sets, name, real, synthetic)
-        splits = _baseline_draws(settings, seed, plan.sets, name, real)
+    for network, extractor, suffix, sets in plan.compared():
+        real, synthetic = plan.vectors(extractor, sets)
+        name = distance_key("fid", kind_of(network)) + suffix
+        draws = _interval_draws(settings, seed, sets, name, real, synthetic)
+        splits = _baseline_draws(settings, seed, sets, name, real)
         values = [
             None if rows is None else shared_values(real, other, rows, count, ranks, what=what)
             for other, rows, count, what in (

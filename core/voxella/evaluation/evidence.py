@@ -126,12 +126,17 @@ class SampleEvidence:
         """Return where to compute."""
         return self.ranks.device
 
-    def features(self, kind: str = "") -> Features | None:
-        """Return the features of one network, or None where these images have none."""
+    def features(self, kind: str = "", sets: Sets | None = None) -> Features | None:
+        """Return the features of one network, or None where these images have none.
+
+        Args:
+            kind: Which; "": the first.
+            sets: Whose, where not of the cases that are compared.
+        """
         self._require(f"features_{kind}" if kind else "features")
         for network, extractor in self.plan.networks:
             if kind in ("", kind_of(network)):
-                real, synthetic = self.plan.vectors(extractor)
+                real, synthetic = self.plan.vectors(extractor, sets)
                 return Features(network.name, network.comparable_with_paper, real, synthetic)
         return None
 

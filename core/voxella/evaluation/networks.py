@@ -6,6 +6,7 @@ Of volumes: the paper's, else a classifier of real images where one is given, el
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from voxella.evaluation.classifier_features import (
 from voxella.evaluation.extractors import Extractor, OneSequence
 from voxella.files import sha256_file
 from voxella.metrics.declared.lookup import chosen_metrics
+from voxella.metrics.declared.number import PICTURES
+from voxella.metrics.features.inception import inception
 from voxella.metrics.features.medicalnet import medicalnet
 from voxella.metrics.features.network import PLANES, TorchFeatures
 from voxella.metrics.features.radimagenet import radimagenet
@@ -42,7 +45,7 @@ __all__ = [
 
 Network = TorchFeatures | ClassifierFeatures
 
-_NAMED = ("medicalnet", "radimagenet")
+_NAMED = ("medicalnet", "radimagenet", "inception")
 
 
 def check_evaluation(recipe: Recipe) -> None:
@@ -54,7 +57,7 @@ def check_evaluation(recipe: Recipe) -> None:
     """
     settings, data, prepare = recipe.evaluate, recipe.data, recipe.prepare
     _refuse(
-        _wrong_settings(settings, data.sequences),
+        _wrong_settings(settings, data.sequences, prepare),
         _wrong_classifier(settings, data, prepare),
         _wrong_metrics(settings.metrics),
     )
@@ -71,16 +74,19 @@ def _refuse(*found: UserError | None) -> None:
         raise UserError("\n".join(str(problem) for problem in problems))
 
 
-def _wrong_settings(settings: Evaluate, sequences: list[str]) -> UserError | None:
+def _wrong_settings(settings: Evaluate, sequences: list[str], prepare: Prepare) -> UserError | None:
     problems = [problem for name in _NAMED if (problem := _wrong_file(settings, name))]
+    if settings.inception is not None and not _flat(prepare):
+        problems.append("evaluate.inception: of pictures, and prepare.size has three axes")
     if settings.sequence is not None and settings.sequence not in sequences:
         problems.append(f"evaluate.sequence: {settings.sequence} is none of {', '.join(sequences)}")
     if not problems:
         return None
     return UserError(
         "\n".join(problems),
-        remedy="--set evaluate.medicalnet=PATH, --set evaluate.radimagenet=PATH; null for "
-        "either: features of a fixed-seed network, comparable with no published number",
+        remedy="--set evaluate.medicalnet=PATH, --set evaluate.radimagenet=PATH, of pictures "
+        "--set evaluate.inception=PATH; null for any: features of a fixed-seed network, "
+        "comparable with no published number",
     )
 
 
@@ -108,9 +114,10 @@ def _wrong_metrics(metrics: list[Component] | None) -> UserError | None:
 def feature_networks(
     settings: Evaluate, data: Data, prepare: Prepare, device: torch.device | str = "cpu"
 ) -> list[TorchFeatures]:
-    """Return the network of volumes and those of slices; for single slices, the axial one alone.
+    """Return the network of volumes and those of slices; of pictures and single slices, theirs.
 
-    These are the paper's, or random ones.
+    These are the papers', or random ones. Colours are seen by Inception, or by a random network in
+    its place; grey slices by the axial network, and by Inception where its weights are named.
 
     Raises:
         UserError: A file holds another network.
@@ -126,9 +133,15 @@ def feature_networks(
         volumes = medicalnet(settings.medicalnet, device=device)
     if settings.radimagenet is not None:
         slices = radimagenet(settings.radimagenet, device=device)
-    if len(prepare.size) < len(PLANES):
-        return [network for network in slices if network.plane == "axial"]
-    return [volumes, *slices]
+    if not _flat(prepare):
+        return [volumes, *slices]
+    axial = [network for network in slices if network.plane == "axial"]
+    if settings.inception is not None:
+        grey = axial if settings.radimagenet is not None or made[0].channels == 1 else []
+        return [inception(settings.inception, device=device), *grey]
+    if settings.radimagenet is not None:
+        return axial
+    return [replace(one, pictures=one.channels > 1) for one in axial]
 
 
 def networks_of(
@@ -139,7 +152,10 @@ def networks_of(
     Raises:
         UserError: As :func:`check_evaluation`; or a file holds another network.
     """
-    _refuse(_wrong_settings(settings, data.sequences), _wrong_classifier(settings, data, prepare))
+    _refuse(
+        _wrong_settings(settings, data.sequences, prepare),
+        _wrong_classifier(settings, data, prepare),
+    )
     networks: list[Network] = [*feature_networks(settings, data, prepare, device)]
     kept = frozen_classifier(settings.classifier, data, prepare)
     if kept is not None and _gives_features(settings, prepare):
@@ -161,7 +177,9 @@ def seen_by(network: Network, channel: int, count: int = 1) -> Extractor:
 
 
 def kind_of(network: Network) -> str:
-    """Return how the network's numbers are named: ``3d``, ``2d_sagittal``..."""
+    """Return how the network's numbers are named: ``3d``, ``2d_axial``...; ``2d`` of pictures."""
+    if isinstance(network, TorchFeatures) and network.pictures:
+        return PICTURES
     return "3d" if network.plane is None else f"2d_{network.plane}"
 
 
@@ -182,7 +200,12 @@ def told(networks: Sequence[Network]) -> list[dict[str, Any]]:
 
 def _gives_features(settings: Evaluate, prepare: Prepare) -> bool:
     """Return whether a classifier stands in for the paper's network of volumes."""
-    return settings.medicalnet is None and len(prepare.size) == len(PLANES)
+    return settings.medicalnet is None and not _flat(prepare)
+
+
+def _flat(prepare: Prepare) -> bool:
+    """Return whether the images have two axes."""
+    return len(prepare.size) < len(PLANES)
 
 
 def _wrong_file(settings: Evaluate, name: str) -> str | None:

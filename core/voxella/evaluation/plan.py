@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -16,10 +17,11 @@ from voxella.evaluation.extractors import Extractor, Histogram, LatentMean, Thum
 from voxella.evaluation.features import FeatureStore, Wanted
 from voxella.evaluation.label_agreement import held_out
 from voxella.evaluation.memorisation import Space
-from voxella.evaluation.networks import Network, seen_by
+from voxella.evaluation.networks import Network, kind_of, seen_by
 from voxella.evaluation.sets import Sets, Subject
 from voxella.metrics.declared.contract import NEEDS
 from voxella.metrics.declared.measured import reason
+from voxella.metrics.declared.number import HELD_OUT, PICTURES
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
@@ -66,6 +68,10 @@ class Plan:
 
     def wanted(self) -> list[Wanted]:
         """Return what to take from each volume, each volume once."""
+        # Of pictures, unseen cases are compared beside the training ones.
+        pictures = tuple(e for n, e in self.networks if kind_of(n) == PICTURES)
+        beside = [] if self.held_out is None else [self.held_out]
+        unseen = {s.id for sets in beside for s in (*sets.real, *sets.synthetic)}
         counted = [] if self.histogram is None else [self.histogram]
         compared: tuple[Extractor, ...] = (*(e for _, e in self.networks), *counted)
         apart = [e for e in (self.image,) if not isinstance(e, str)]
@@ -81,6 +87,7 @@ class Plan:
                 s,
                 (
                     *(compared if s.id in in_real else ()),
+                    *(pictures if s.id in unseen else ()),
                     *apart,
                     *(said if s.id in self.asked else ()),
                 ),
@@ -90,18 +97,52 @@ class Plan:
         ] + [
             Wanted(
                 s,
-                (*((*compared, *said) if s.id in in_synthetic else ()), *apart, *encoded),
+                (
+                    *((*compared, *said) if s.id in in_synthetic else ()),
+                    *(pictures if s.id in unseen else ()),
+                    *apart,
+                    *encoded,
+                ),
                 self.synthetic_store,
             )
             for s in self.sets.generated
         ]
 
-    def vectors(self, extractor: Extractor) -> tuple[VectorSet, VectorSet]:
-        """Return the rows of real and of synthetic cases."""
+    def vectors(
+        self, extractor: Extractor, sets: Sets | None = None
+    ) -> tuple[VectorSet, VectorSet]:
+        """Return the rows of real and of synthetic cases; of the sets compared, or of others."""
+        sets = sets or self.sets
         return (
-            self.real_store.vectors(extractor, self.sets.real, "real"),
-            self.synthetic_store.vectors(extractor, self.sets.synthetic, "synthetic"),
+            self.real_store.vectors(extractor, sets.real, "real"),
+            self.synthetic_store.vectors(extractor, sets.synthetic, "synthetic"),
         )
+
+    @cached_property
+    def held_out(self) -> Sets | None:
+        """Return unseen real cases and their counterparts, where training cases are compared."""
+        sets, split = self.sets, self.sets.unseen_split
+        made = [s for s in sets.generated if (s.source or s.case).split == split]
+        if sets.split != "train" or split is None or not made:
+            return None
+        paired = {s.group for s in made} == {s.group for s in sets.unseen}
+        return replace(sets, split=split, synthetic=made, real=sets.unseen, paired=paired)
+
+    def comparisons(self, kind: str) -> list[tuple[str, Sets]]:
+        """Return the sets of which distances are taken, by what ends their names.
+
+        Args:
+            kind: Of the features. Pictures alone have more than one: the distances that are
+                published of them are of captions of the training set.
+        """
+        beside = [] if kind != PICTURES or self.held_out is None else [(HELD_OUT, self.held_out)]
+        return [("", self.sets), *beside]
+
+    def compared(self) -> Iterator[tuple[Network, Extractor, str, Sets]]:
+        """Yield every network with each pair of sets whose features it takes."""
+        for network, extractor in self.networks:
+            for suffix, sets in self.comparisons(kind_of(network)):
+                yield network, extractor, suffix, sets
 
     def spaces(self) -> dict[str, Space | str]:
         """Return the vectors in which copies are looked for, or why they are not."""

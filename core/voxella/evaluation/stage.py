@@ -42,7 +42,8 @@ _FORMAT = 3
 # What decides no number: where weights lie (their hash does), and what is made of the numbers.
 _NOT_OF_A_NUMBER = {
     *("gate", "classifier", "metrics"),
-    *("medicalnet", "radimagenet", "medicalnet_sha256", "radimagenet_sha256"),
+    *("medicalnet", "radimagenet", "inception"),
+    *("medicalnet_sha256", "radimagenet_sha256", "inception_sha256"),
 }
 
 

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from voxella.errors import UserError
 from voxella.plugins.component import Component
 from voxella.recipe.augment import Augment
 from voxella.recipe.block import Block, Voxels
+from voxella.recipe.inputs import Data
 from voxella.recipe.training import Optimizer, Train
 
 __all__ = ["Classify", "Focal"]
@@ -26,6 +28,12 @@ class Classify(Block):
     """`voxella classify`: which images, which labels, which network."""
 
     classifier: Component
+    classes: dict[str, list[str]] = Field(
+        default_factory=dict,
+        exclude_if=lambda classes: not classes,
+        description="what the classifier tells apart, where that is less than data.classes: the "
+        "labels that each of its classes is made of; a case of none is left out",
+    )
     training_set: Literal["real", "synthetic", "both", "synthetic_then_real"] = "real"
     label: Literal["clinical", "predicted"] = Field(
         "clinical", description="of synthetic images: the report's own label, or the text head's"
@@ -62,3 +70,27 @@ class Classify(Block):
     on_one_class: Literal["stop", "warn"] = Field(
         "stop", description="where a training set lacks a class: nothing can be learnt"
     )
+
+    def data_of(self, data: Data) -> Data:
+        """Return the data block with the classifier's own classes in the place of the labels.
+
+        Raises:
+            UserError: A class is made of a label that is none, or two are made of the same.
+        """
+        labels = [label for parts in self.classes.values() for label in parts]
+        if not self.classes or data.classes == list(self.classes):
+            return data
+        if len(self.classes) < 2 or not set(labels) <= set(data.classes):
+            raise UserError(
+                f"classify.classes: received {self.classes}",
+                expected=f"two classes or more, made of {', '.join(data.classes)} (data.classes)",
+            )
+        if len(set(labels)) < len(labels):
+            raise UserError("classify.classes: a label belongs to two of them")
+        return data.model_copy(update={"classes": list(self.classes), "positive": None})
+
+    def class_of(self, label: object) -> object:
+        """Return the class that a label belongs to: itself, where none are named; None: to none."""
+        if not self.classes or label is None:
+            return label
+        return next((name for name, parts in self.classes.items() if label in parts), None)

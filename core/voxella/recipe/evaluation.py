@@ -32,6 +32,12 @@ class Evaluate(Block):
         None, description="RadImageNet ResNet-50 weights for 2D features; None: random ones"
     )
     radimagenet_sha256: str | None = Field(None, description="of that file; another is refused")
+    inception: Path | None = Field(
+        None,
+        description="pytorch-fid's Inception-v3 weights (.pth) for FID and KID of pictures; None: "
+        "random ones, where they are in colour",
+    )
+    inception_sha256: str | None = Field(None, description="of that file; another is refused")
     classifier: Path | None = Field(
         None,
         description="RUN/classify/NAME, trained on real images: how far it agrees with the labels, "

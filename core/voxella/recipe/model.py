@@ -85,6 +85,11 @@ class PaperRow(Block):
         exclude_if=lambda mse: mse is None,
         description="of the autoencoder; the paper names no scale, and 0 to 255 is taken for it",
     )
+    classifier: str | None = Field(
+        None,
+        exclude_if=lambda name: name is None,
+        description="plugin that is the paper's classifier; None: efficientnet (CCELLA)",
+    )
 
 
 class Recipe(Block):

@@ -88,7 +88,7 @@ class Dropout(Block):
 
 
 class Optimizer(Block):
-    """AdamW with polynomial decay to zero."""
+    """AdamW with polynomial decay to zero, or in steps. Without `weight_decay` it is Adam."""
 
     lr: float = Field(1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -96,6 +96,14 @@ class Optimizer(Block):
     weight_decay: float = Field(0.01, ge=0)
     decay_power: float = Field(2.0, ge=0, description="0 keeps the rate constant")
     warmup_steps: CountOrNone = 0
+    # Left out where there are none: hashes from before are those without them.
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=list,
+        exclude_if=lambda milestones: not milestones,
+        description="shares of the training, after each of which the rate is multiplied by "
+        "milestone_factor: [0.5, 0.75] is epochs 20 and 30 of 40",
+    )
+    milestone_factor: float = Field(0.1, gt=0, exclude_if=lambda factor: factor == 0.1)
 
 
 class Train(Block):

@@ -112,7 +112,7 @@ def make_row(key: str, entry: Mapping[str, Any], published: Published) -> Row:
         published: What it may be compared with.
     """
     number = number_of(key)
-    paper, refusal = published.beside(number.beside_paper, entry)
+    paper, refusal = published.beside(number.beside_paper, entry, number.paper_split)
     floor = entry.get("floor") or {}
     network = str(entry.get("network") or "")
     value = entry.get("value")

@@ -161,7 +161,7 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if run.synthetic is not None:
         facts.append(("synthetic cases", str(len(run.synthetic))))
     metrics = (evaluation_of(run) or {}).get("metrics", {})
-    for key in ("kid_3d", "copies_share_latent"):
+    for key in ("kid_3d", "kid", "copies_share_latent"):
         entry = metrics.get(key, {})
         if entry.get("value") is not None:
             facts.append((number_of(key).label, _with_interval(entry)))

@@ -19,11 +19,11 @@ __all__ = ["DataSet", "Sweep", "sweep_section"]
 
 # In the order of the columns; what was measured in none of the data sets has none.
 _COLUMNS = (
-    *("kid_3d", "fid_3d", "precision", "recall", "text_accuracy"),
+    *("kid_3d", "fid_3d", "kid", "fid", "precision", "recall", "text_accuracy"),
     *("adherence_presence", "adherence_side", "adherence_zone", "adherence_size"),
     "copies_beyond_chance_latent",
 )
-_DRAWN = ("kid_3d", "recall", "adherence_presence")
+_DRAWN = ("kid_3d", "kid", "recall", "adherence_presence")
 # Fewer make no line.
 _FEWEST = 3
 _PICTURES = 6

@@ -23,6 +23,7 @@ from voxella.evaluation.sets import Sets, read_sets
 from voxella.evaluation.text_head import as_predictions, predictions_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.lookup import number_of
+from voxella.metrics.declared.number import distance_key, kind_in
 from voxella.metrics.estimate import Estimate
 from voxella.metrics.kernel import PatientKernels, patient_kernels
 from voxella.metrics.predictions import ClassPredictions, Predictions
@@ -87,7 +88,7 @@ class StudyCases:
             ranks: Who share the draws.
         """
         of = {
-            (name, comparison.metric.removeprefix("fid_"))
+            (name, kind_in(comparison.metric))
             for comparison in wanted
             for name in (comparison.left, comparison.right)
             if number_of(comparison.metric).family == "fid"
@@ -97,7 +98,7 @@ class StudyCases:
                 real, synthetic = self._vectors(name, kind)
                 asked = self._asked(name, kind)
                 draws = shared_draws(real, synthetic, **asked)
-                what = f"study: draws of fid_{kind}, {name}"
+                what = f"study: draws of {distance_key('fid', kind)}, {name}"
                 self._drawn[name, kind] = shared_values(
                     real, synthetic, draws, asked["replicates"], ranks, what=what
                 )
@@ -114,12 +115,12 @@ class StudyCases:
         return None if way is None else _if_possible(way, comparison)
 
     def _kid(self, comparison: Comparison) -> Estimate:
-        kind = comparison.metric.removeprefix("kid_")
+        kind = kind_in(comparison.metric)
         left, right = (self._kernels(name, kind) for name in (comparison.left, comparison.right))
         return kernel_difference(left, right, level=self._level(comparison))
 
     def _fid(self, comparison: Comparison) -> Estimate | None:
-        kind = comparison.metric.removeprefix("fid_")
+        kind = kind_in(comparison.metric)
         left, right = (self._draws(name, kind) for name in (comparison.left, comparison.right))
         n = min(self._patients(name) for name in (comparison.left, comparison.right))
         return frechet_difference(left, right, n=n, level=self._level(comparison))
@@ -219,7 +220,7 @@ class StudyCases:
         recipe = self._plan.step(name).recipe
         return {
             "seed": recipe.seed,
-            "name": f"study/fid_{kind}",
+            "name": f"study/{distance_key('fid', kind)}",
             "replicates": recipe.evaluate.fid_bootstrap,
         }
 

@@ -63,11 +63,12 @@ class Result:
     def number(self, metric: str) -> Number:
         """Return a metric of this recipe; one that was not measured says so."""
         entry = self.entries.get(metric)
-        key = number_of(metric).paper_key
+        declared = number_of(metric)
+        key = declared.paper_key
         paper = self.published.number(key)
         if entry is None:
             return Number(Estimate.undefined(0, self._absent()), paper=paper)
-        why_not = self.published.why_not(key, entry)
+        why_not = self.published.why_not(key, entry, declared.paper_split)
         return Number(_estimate(entry), entry.get("network"), why_not is None, why_not, paper=paper)
 
     def _absent(self) -> str:

@@ -25,7 +25,8 @@ __all__ = ["NEEDS", "Evaluated", "Evidence", "Features", "Metric", "Predicted"]
 
 # What a metric may need. A word that is not here cannot be declared.
 NEEDS: dict[str, str] = {
-    "features": "features of volumes; of single slices those of the axial network",
+    "features": "features of volumes; of pictures and single slices those of their first network",
+    "features_2d": "features of pictures, images of two axes",
     "features_3d": "features of volumes",
     "features_2d_sagittal": "features of every sagittal slice",
     "features_2d_coronal": "features of every coronal slice",

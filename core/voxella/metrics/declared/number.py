@@ -8,7 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BINARY", "GROUPS", "Direction", "Number", "key_of", "statistic_of"]
+__all__ = [
+    "BINARY",
+    "GROUPS",
+    "HELD_OUT",
+    "PICTURES",
+    "Direction",
+    "Number",
+    "distance_key",
+    "key_of",
+    "kind_in",
+    "statistic_of",
+]
 
 Direction = Literal["lower", "higher", ""]
 _ARROWS = {"lower": " ↓", "higher": " ↑", "": ""}
@@ -35,6 +46,8 @@ BINARY = {
     "auc": ("AUC", "AUC"),
     "ap": ("AP", "Average precision"),
 }
+# Kind of the features of images of two axes, and what their numbers of unseen cases end with.
+PICTURES, HELD_OUT = "2d", "_heldout"
 # Of a key, where the statistic that computes it has another name.
 _STATISTICS = {"ap": "average_precision"}
 _KEYS = {statistic: key for key, statistic in _STATISTICS.items()}
@@ -50,6 +63,21 @@ def key_of(statistic: str) -> str:
     return _KEYS.get(statistic, statistic)
 
 
+def distance_key(distance: str, kind: str) -> str:
+    """Return the key of a distance: ``fid_3d``, ``kid_2d_axial``; of pictures, ``fid`` alone.
+
+    Args:
+        distance: ``fid`` or ``kid``.
+        kind: Of the features: ``3d``, ``2d_axial``...; ``2d`` of pictures.
+    """
+    return distance if kind == PICTURES else f"{distance}_{kind}"
+
+
+def kind_in(key: str) -> str:
+    """Return the kind of features of a distance; the inverse of :func:`distance_key`."""
+    return key.partition("_")[2] or PICTURES
+
+
 @dataclass(frozen=True)
 class Number:
     """The declaration of one number.
@@ -63,6 +91,7 @@ class Number:
         unit: Such as ``mm`` or ``%``; "" where it has none.
         bounded: It lies between 0 and 1.
         paper_key: Key of the recipe's ``paper`` block that says the same; None: the paper has none.
+        paper_split: Split of the real cases that the paper's number is of.
         same_cases: It is of the cases that the paper's number is of. Where not, the page does not
             show the two beside each other.
         table: Title of the terminal's table that it has a row in; "" is the first one.
@@ -79,6 +108,7 @@ class Number:
     unit: str = ""
     bounded: bool = False
     paper_key: str | None = None
+    paper_split: str = "test"
     same_cases: bool = True
     table: str = ""
     row: str = ""

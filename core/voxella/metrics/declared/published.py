@@ -1,8 +1,9 @@
 """Whether the paper's number may stand beside one of ours: all rules, for files, page and studies.
 
-The paper's are of held-out patients (sections 3.1 and 3.5: its hold-out test set assesses all
-results), of features of its own networks, and of its own classifier. Features of another network
-are another unit, however alike the names, and procedural phantoms are other data.
+CCELLA's are of held-out patients (sections 3.1 and 3.5: its hold-out test set assesses all
+results), PathLDM's distance of captions of its training set: each number declares which. They are
+of features of the paper's own networks, and of its own classifier. Features of another network are
+another unit, however alike the names, and procedural phantoms are other data.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.declared.measured import Measured
 
 __all__ = ["Published", "row_beside", "why_no_classifier"]
@@ -45,20 +47,23 @@ class Published:
         """Return the paper's number, wherever it may stand; None where it has none."""
         return None if key is None or self.row is None else getattr(self.row, key, None)
 
-    def beside(self, key: str | None, entry: Mapping[str, Any]) -> tuple[float | None, str]:
+    def beside(
+        self, key: str | None, entry: Mapping[str, Any], split: str = ""
+    ) -> tuple[float | None, str]:
         """Return the paper's number for one of ours, or None; and why not, where it has one."""
         number = self.number(key)
         if number is None or entry.get("value") is None:
             return None, ""
-        refusal = self.why_not(key, entry)
+        refusal = self.why_not(key, entry, split)
         return (float(number), "") if refusal is None else (None, refusal)
 
-    def why_not(self, key: str | None, entry: Mapping[str, Any]) -> str | None:
+    def why_not(self, key: str | None, entry: Mapping[str, Any], split: str = "") -> str | None:
         """Return why the paper's number may not stand beside one of ours; None where it may.
 
         Args:
             key: Of the row.
             entry: What ``metrics.json`` has of our number.
+            split: Of the cases that the paper's is of; "": any.
         """
         network, flag = entry.get("network"), entry.get("comparable_with_paper")
         if network is not None and flag is not True:
@@ -66,6 +71,9 @@ class Published:
             return f"the features are of {which}, not of the paper's network"
         if self.differs is not None:
             return self.differs
+        ours = entry.get("split")
+        if split and ours and ours != split:
+            return f"the paper's is of cases of the split {split}, not of {ours}"
         if flag is not True and (flag is False or key not in self.allowed):
             return "not measured as in the paper"
         return None
@@ -92,32 +100,34 @@ def row_beside(
         split: Whose real cases these are.
         phantoms: Whether they are phantoms.
     """
-    if split != "test" or phantoms:
+    if phantoms:
         return None
 
     def may_stand(name: str) -> bool:
         ours = metrics.get(name)
         if name in _OF_AUTOENCODER:
-            return ours is not None
+            return ours is not None and split == "test"
         if not any(networks):
             return False
         if ours is not None and ours.network is not None:
-            return ours.comparable_with_paper
-        return all(networks) and f"text_{name}" in metrics
+            return ours.comparable_with_paper and ours.split == number_of(name).paper_split
+        return split == "test" and all(networks) and f"text_{name}" in metrics
 
-    kept = {name: value for name, value in row.items() if name == "model" or may_stand(name)}
-    return kept if any(networks) or len(kept) > 1 else None
+    found = {name: value for name, value in row.items() if may_stand(name)}
+    return {"model": row["model"], **found} if found else None
 
 
-def why_no_classifier(network: str, *, phantoms: bool) -> str | None:
+def why_no_classifier(network: str, papers: str | None = None, *, phantoms: bool) -> str | None:
     """Return why a classifier's numbers do not stand beside the paper's; None where they may.
 
     Args:
         network: The classifier's name.
+        papers: The paper's; None: CCELLA's.
         phantoms: Whether its images are of phantoms.
     """
     if phantoms:
         return "the data are phantoms"
-    if network != _PAPERS_CLASSIFIER:
-        return f"the classifier is {network}, the paper's is {_PAPERS_CLASSIFIER}"
+    papers = papers or _PAPERS_CLASSIFIER
+    if network != papers:
+        return f"the classifier is {network}, the paper's is {papers}"
     return None

@@ -60,6 +60,7 @@ class TorchFeatures:
         module: ``(B, channels, *spatial)`` to ``(B, dim)``, in evaluation mode.
         weights_sha256: Of the file of weights; None where there is none.
         plane: Of a network of slices; None for one of volumes.
+        pictures: It is of whole pictures, images of two axes, whose numbers bear no plane's name.
         channels: The one channel is repeated so often. Three equal channels are the same in BGR
             order as in RGB; colours go in as RGB, or as their mean where it has one channel.
         device: Where to compute.
@@ -73,6 +74,7 @@ class TorchFeatures:
     module: nn.Module
     weights_sha256: str | None = None
     plane: Plane | None = None
+    pictures: bool = False
     channels: int = 1
     device: torch.device | str = "cpu"
     batch: int = 32
