@@ -15,7 +15,7 @@ WORKERS ?= 2
 # Nothing is fetched at run time; the encoder of the demo comes from a package.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types docs wheel faults fuzz clean
+.PHONY: demo test lint types docs wheel wheelhouse faults fuzz clean
 # The seed of `make faults`.
 SEED ?= 0
 
@@ -43,6 +43,17 @@ docs: $(DOCS_STAMP)  ## the documentation as a site, site/index.html; every link
 wheel: $(STAMP)  ## dist/*.whl, of the files that tests/test_packaging.py expects
 	$(BIN)/python -m build --wheel --no-isolation
 
+# DeepSpeed has a source package only: it is built here, and a wheel there.
+wheelhouse: export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+wheelhouse: $(STAMP)  ## wheelhouse/: all that an installation without a network needs, for this Python and system
+	rm -rf wheelhouse
+	$(BIN)/python -m pip wheel --wheel-dir wheelhouse \
+	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip wheel --wheel-dir wheelhouse --find-links wheelhouse '.[demo,histology,mlflow]'
+	cp -r recipes wheelhouse/recipes
+	@du -sh wheelhouse
+	@echo "there: python3 -m venv .venv && .venv/bin/python -m pip install --no-index --find-links wheelhouse 'voxella[demo]'"
+
 faults: N ?= 200
 faults: export OMP_NUM_THREADS := 1
 faults: $(STAMP)  ## kill, fill, limit and damage a smoke run N times; an hour for 200
@@ -69,7 +80,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt \
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo,histology,mlflow]'
 	touch $@
 
 $(DOCS_STAMP): export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

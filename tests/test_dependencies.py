@@ -23,6 +23,7 @@ MODULES = {
     "charset-normalizer": "charset_normalizer",
     "openslide-python": "openslide",
     "openslide-bin": "openslide_bin",
+    "mlflow-skinny": "mlflow",
 }
 # What a library needs that our code imports: that import, the library's file, its words.
 THROUGH = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -129,3 +130,27 @@ def test_a_taken_port_of_a_job_of_several_hosts_is_one_message(
     with pytest.raises(UserError, match=f"port {taken} of this host is in use") as caught:
         connect(Ranks(0, 0, 2))
     assert "deepspeed --master_port N" in str(caught.value)
+
+
+def test_a_loopback_interface_that_is_down_is_said() -> None:
+    """In a network namespace of its own, whose loopback nobody has brought up."""
+    code = (
+        "from voxella.engine.meeting import connect; from voxella.ranks import Ranks;"
+        "connect(Ranks(0, 0, 1))"
+    )
+    apart = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system does not let a process have a network namespace")
+    done = subprocess.run(
+        [*apart, sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert "the loopback interface is down" in done.stderr
+    assert "ip link set lo up" in done.stderr
+    up = ["sh", "-c", f"ip link set lo up 2> /dev/null && exec {sys.executable} -c '{code}'"]
+    if shutil.which("ip"):
+        assert not subprocess.run([*apart, *up], env=environment(), check=False).returncode

@@ -79,7 +79,6 @@ def train_autoencoder(
         )
     out, ranks = Path(out).absolute(), Ranks.from_environment()
     start_distributed(ranks)
-    check_settings(training, ranks)
     check_files(training)
     plan = AutoencoderPlan.of(recipe)
     given = plan.component.arguments.get("weights")
@@ -98,6 +97,7 @@ def train_autoencoder(
     if broadcast_object(record.is_current() and (out / WEIGHTS).is_file()):
         print_line(f"train-autoencoder: up to date ({out})", quiet=not ranks.is_main)
         return out
+    check_settings(training, ranks)
     if (out.parent / "train" / RECORD).is_file():
         # Another autoencoder would make that training's caches, and itself, another's.
         refuse_changed(record, run=out.parent, work=None, named=key_in_recipe)

@@ -61,8 +61,23 @@ def _keep_to_loopback() -> None:
     names = [name for _, name in socket.if_nameindex()]
     loopback = next((name for name in ("lo", "lo0") if name in names), None)
     if loopback is not None:
+        _refuse_loopback_down(loopback)
         os.environ["GLOO_SOCKET_IFNAME"] = loopback
         os.environ["NCCL_SOCKET_IFNAME"] = f"={loopback}"  # that one, not all that begin so
+
+
+def _refuse_loopback_down(name: str) -> None:
+    """Say in words what gloo raises where the interface has no address: in a bare namespace."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 0))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            raise UserError(
+                "the loopback interface is down: processes of this host cannot talk to each other",
+                remedy=f"as root: ip link set {name} up",
+            ) from None
 
 
 def _file_store(ranks: Ranks) -> Store:

@@ -60,7 +60,6 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     """
     ranks = Ranks.from_environment()
     start_distributed(ranks)
-    deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     cases = _training_cases(folders)
     refuse_values(recipe.conditions, cases.values())
@@ -72,6 +71,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     if broadcast_object(record.is_current() and is_whole(folders.model, record.facts)):
         return folders.model
 
+    deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
     model = build_model(recipe)
     if text is not None:
         model.null_text = text.empty.float()[None]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxella.observers.settings import settings_told
 from voxella.plugins.specs import hookimpl
 
 if TYPE_CHECKING:
@@ -14,14 +15,6 @@ if TYPE_CHECKING:
     from voxella.recipe.model import Recipe
 
 __all__ = ["TensorBoardObserver", "tensorboard", "voxella_factory"]
-
-# Blocks of a recipe whose settings stand beside its results.
-_TOLD = {
-    *("name", "seed", "conditioner", "backbone", "diffusion", "loss", "dropout"),
-    *("optimizer", "train", "sample", "latent", "classify"),
-}
-# Names of folders may be names of people.
-_PRIVATE = {"classify": {"samples"}, "sample": {"prompts"}}
 
 
 class TensorBoardObserver:
@@ -58,8 +51,7 @@ class TensorBoardObserver:
         )
         # TensorBoard renders Markdown: four spaces keep the YAML as it is.
         # A stage without steps only measures: its numbers are the run's results.
-        told = recipe.model_dump(mode="json", include=_TOLD, exclude=_PRIVATE)
-        self._settings = _leaves(told) if total_steps == 0 else {}
+        self._settings = settings_told(recipe) if total_steps == 0 else {}
         self._measured = {}
         text = "".join(f"    {line}\n" for line in dump_recipe(recipe).splitlines())
         self._write("add_text", "recipe", text, first_step)
@@ -112,17 +104,6 @@ def _table(measured: Mapping[str, float]) -> str:
         for number in (number_of(key),)
     ]
     return "\n".join(["| | | value | unit | better |", "|---|---|---|---|---|", *rows])
-
-
-def _leaves(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return numbers and names of a recipe under dotted keys: what runs are told apart by."""
-    found: dict[str, Any] = {}
-    for key, value in block.items():
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def tensorboard(*, flush_seconds: int = 30) -> TensorBoardObserver:

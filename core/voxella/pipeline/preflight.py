@@ -68,7 +68,7 @@ def check_sample_space(space: str, reader: str) -> None:
 
 
 def check_training(
-    block: dict[str, Any],
+    block: dict[str, Any] | None,
     training: AutoencoderTraining | None,
     diffusion: Diffusion,
     sample: Sample,
@@ -77,8 +77,8 @@ def check_training(
     """Refuse batch, precision, sharding, schedule or sampler that cannot work, here or at all.
 
     Args:
-        block: The ``deepspeed`` block.
-        training: Of the autoencoder; None: it is not trained.
+        block: The ``deepspeed`` block; None: the model is trained already, or not by this command.
+        training: Of the autoencoder; None: likewise.
         diffusion: Says the schedule.
         sample: Says the sampler.
         ranks: This process.
@@ -87,7 +87,8 @@ def check_training(
         UserError: Naming all of them at once.
     """
     problems: list[UserError] = []
-    _gather(problems, lambda: deepspeed_config(block, world=ranks.world, device=ranks.device))
+    if block is not None:
+        _gather(problems, lambda: deepspeed_config(block, world=ranks.world, device=ranks.device))
     if training is not None:
         _gather(problems, lambda: check_settings(training, ranks))
     _gather(problems, lambda: _plan(diffusion, sample))

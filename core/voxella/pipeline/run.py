@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from voxella.autoencoder.load import WEIGHTS
 from voxella.autoencoder.settings import check_files
 from voxella.check.training import check_model
 from voxella.classification.examples import needs_samples
@@ -17,6 +18,7 @@ from voxella.classification.stage import check_classify, samples_folder, setting
 from voxella.engine.runtime import barrier, start_distributed
 from voxella.errors import UserError
 from voxella.evaluation.networks import check_evaluation
+from voxella.ldm.export import FACTS
 from voxella.pipeline import steps
 from voxella.pipeline.preflight import check_encoders, check_sample_space, check_training
 from voxella.pipeline.stages import STAGES, stage_names
@@ -62,11 +64,18 @@ def run_stages(
     ranks = Ranks.from_environment()
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
     # Before hours of preparation: what is wrong now will be wrong then.
-
     training = recipe.autoencoder_training
-    check_training(recipe.deepspeed, training, recipe.diffusion, recipe.sample, ranks)
     settings = settings_of(recipe.classify, recipe.name) if until == "classify" else None
     wanted = _wanted(until, settings)
+    # A batch has to divide among the processes that train, not among those that encode or sample.
+    trained = (folders.autoencoder / WEIGHTS).is_file(), (folders.model / FACTS).is_file()
+    check_training(
+        None if trained[1] or "train" not in wanted else recipe.deepspeed,
+        None if trained[0] or "train-autoencoder" not in wanted else training,
+        recipe.diffusion,
+        recipe.sample,
+        ranks,
+    )
     needs: frozenset[str] | None = None
     if "prepare" in wanted:
         check_prepare(recipe.prepare, workers)
