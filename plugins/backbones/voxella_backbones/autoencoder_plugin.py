@@ -124,17 +124,21 @@ def build_vq(
         commitment: Weight, inside it, of what holds the encoder to the codes.
         legacy_loss: Paper mode: ``commitment`` weighs the other term, as in the released code.
     """
+    from voxella_backbones.first_stage import Sizes
     from voxella_backbones.vq_autoencoder import VQ
 
-    return VQ(
+    sizes = Sizes(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         latent_channels=latent_channels,
-        weights=weights,
         channels=channels,
         attention=attention,
         res_blocks=res_blocks,
         norm_groups=norm_groups,
+    )
+    return VQ(
+        sizes,
+        weights,
         codes=codes,
         codebook_weight=codebook_weight,
         commitment=commitment,
@@ -169,18 +173,19 @@ def build_kl2d(
         res_blocks: Residual blocks per level.
         norm_groups: Groups of the group norms.
     """
+    from voxella_backbones.first_stage import Sizes
     from voxella_backbones.kl2d_autoencoder import KL2d
 
-    return KL2d(
+    sizes = Sizes(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         latent_channels=latent_channels,
-        weights=weights,
         channels=channels,
         attention=attention,
         res_blocks=res_blocks,
         norm_groups=norm_groups,
     )
+    return KL2d(sizes, weights)
 
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
