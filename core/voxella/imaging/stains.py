@@ -48,7 +48,8 @@ def macenko(image: NDArray[np.floating]) -> NDArray[np.float32] | None:
         return None
     scaled = amounts * (np.array(REFERENCE_AMOUNTS) / most)[:, None]
     colours = WHITE * np.exp(-(np.array(REFERENCE).T @ scaled))
-    return np.clip(colours, 0.0, 1.0).reshape(image.shape).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(colours, 0.0, 1.0).astype(np.float32)
+    return clipped.reshape(image.shape)
 
 
 def _stains(densities: NDArray[np.float64]) -> NDArray[np.float64] | None:

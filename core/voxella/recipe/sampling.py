@@ -11,7 +11,7 @@ from voxella.diffusion.samplers import SAMPLERS, eta_takers
 from voxella.recipe.block import Batch, Block, Copies, Count, SolverSteps
 from voxella.wording import quoted
 
-__all__ = ["Sample", "Split", "Sweep"]
+__all__ = ["Sample", "Split", "Sweep", "variant_name"]
 
 
 Split = Literal["train", "val", "test"]
@@ -37,6 +37,11 @@ class Sweep(Block):
     guidance: list[NonNegativeFloat] = Field(
         [], max_length=100, description="empty: sample.guidance alone"
     )
+
+
+def variant_name(steps: int, guidance: float) -> str:
+    """Return the folder of one data set of a sweep."""
+    return f"steps-{steps}_guidance-{guidance:g}"
 
 
 class Sample(Block):
