@@ -28,21 +28,21 @@ def amounts() -> Array:
     found[0, 200:400] = 0.0
     # Eosin takes little of the red: enough of it that every colour is darker than glass.
     found[1, 200:400] = rng.uniform(2.2, 2.6, 200)
-    return found.reshape(2, 40, 50)
+    return np.asarray(found.reshape(2, 40, 50))
 
 
 def picture(stains: object, of: Array) -> Array:
     """Beer and Lambert's law, written out."""
     vectors = np.array(stains, dtype=np.float64)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return WHITE * np.exp(-np.einsum("sc,s...->c...", unit, of))
+    return np.asarray(WHITE * np.exp(-np.einsum("sc,s...->c...", unit, of)))
 
 
 def expected(of: Array) -> Array:
     """The same amounts in the reference's stains, their 99th percentiles the reference's."""
     most = np.percentile(of.reshape(2, -1), 99, axis=1)
     scaled = of * (np.array(REFERENCE_AMOUNTS) / most)[:, None, None]
-    return WHITE * np.exp(-np.einsum("sc,s...->c...", np.array(REFERENCE), scaled))
+    return np.asarray(WHITE * np.exp(-np.einsum("sc,s...->c...", np.array(REFERENCE), scaled)))
 
 
 def test_known_stains_become_the_references() -> None:
