@@ -168,6 +168,8 @@ def _work_flop(
 def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int) -> StepForecast:
     if step.until == "classify":
         return _classifier(step, cases, processes)
+    if step.until == "check-autoencoder":
+        return StepForecast(step, None, 0, 0, 0.0, 0.0, None, 0)
     recipe, counted = step.recipe, count_model(step.recipe)
     batch = int(recipe.deepspeed["train_batch_size"])
     steps = steps_of(recipe.train, cases.train, batch)

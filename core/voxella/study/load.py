@@ -165,6 +165,9 @@ class Study(Block):
     sweep: Sweep | None = Field(
         None, description="of the one recipe: each guidance and number of steps is a row"
     )
+    until: Literal["evaluate", "check-autoencoder"] = Field(
+        "evaluate", description="check-autoencoder: the table is of first stages alone"
+    )
     columns: list[Metric] = Field(min_length=1, description="metrics")
     claims: list[Claim] = Field(default_factory=list)
 

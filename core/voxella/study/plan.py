@@ -55,6 +55,8 @@ class Step:
     @property
     def metrics(self) -> Path:
         """Return the file that will hold its numbers."""
+        if self.until == "check-autoencoder":
+            return (self.recipe.workspace or self.folder) / "autoencoder" / "check.json"
         if self.until == "classify":
             return self.folder / "classify" / self.name / "metrics.json"
         return self.folder / "evaluation" / self._variant / "metrics.json"
@@ -170,6 +172,8 @@ def _step(
     only_samples: bool,
 ) -> Step:
     recipe = loaded[path].recipe
+    if all(s.until == "check-autoencoder" for s in studies.studies if path in s.recipes):
+        return Step(recipe.name, recipe, path, out / recipe.name, "check-autoencoder")
     if recipe.classify is None:
         learnt_from = any(study.samples_from == path for study in studies.studies)
         split = recipe.evaluate.real_split or recipe.sample.splits[0]
