@@ -200,8 +200,10 @@ def _swept(step: Step, sweep: Sweep) -> list[Step]:
     """Return a step for each row of a sweep, all of the one run: what it has made is there."""
     if step.until != "evaluate":
         raise UserError(f"recipe {step.name}: a classifier's numbers have no sweep")
-    rows = rows_of_sweep(sweep, step.recipe)
-    return [replace(step, name=name, recipe=recipe) for name, recipe in rows]
+    return [
+        replace(step, name=name, recipe=step.recipe.model_copy(update={"sample": sample}))
+        for name, sample in rows_of_sweep(sweep, step.recipe.sample)
+    ]
 
 
 def _sampled(sample: Sample, measured: str | None, learnt_from: bool) -> Sample:
@@ -218,7 +220,7 @@ def _table(study: Study, loaded: dict[Path, Loaded]) -> Table:
     recipes = [loaded[path].recipe for path in study.recipes]
     rows = tuple(recipe.name for recipe in recipes)
     if study.sweep is not None:
-        rows = tuple(name for name, _ in rows_of_sweep(study.sweep, recipes[0]))
+        rows = tuple(name for name, _ in rows_of_sweep(study.sweep, recipes[0].sample))
     for claim in study.claims:
         unknown = sorted({*claim.lefts, *claim.rights} - {*rows})
         if unknown:

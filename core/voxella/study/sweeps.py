@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voxella.errors import UserError
-from voxella.recipe.model import Recipe
-from voxella.recipe.sampling import Sweep
+from voxella.recipe.sampling import Sample, Sweep
 from voxella.study.load import StudySet
 
 __all__ = ["refuse_company", "rows_of_sweep"]
@@ -26,13 +25,12 @@ def refuse_company(studies: StudySet) -> None:
         )
 
 
-def rows_of_sweep(sweep: Sweep, recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
-    """Yield each row of a sweep: its name and the recipe that samples for it alone.
+def rows_of_sweep(sweep: Sweep, sample: Sample) -> Iterator[tuple[str, Sample]]:
+    """Yield each row of a sweep: its name, and the recipe's block that samples for it alone.
 
     Raises:
         UserError: Two rows would be one.
     """
-    sample = recipe.sample
     counts, scales = sweep.steps or [sample.steps], sweep.guidance or [sample.guidance]
     rows = {}
     for steps in counts:
@@ -41,9 +39,7 @@ def rows_of_sweep(sweep: Sweep, recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
             parts += [f"guidance-{guidance:g}"] if sweep.guidance else []
             one = Sweep(steps=[steps], guidance=[guidance])
             changed = {"steps": steps, "guidance": guidance, "sweep": one}
-            rows["_".join(parts)] = recipe.model_copy(
-                update={"sample": sample.model_copy(update=changed)}
-            )
+            rows["_".join(parts)] = sample.model_copy(update=changed)
     if "" in rows or len(rows) < len(counts) * len(scales):
         raise UserError(
             "sweep: it names nothing, or something twice",

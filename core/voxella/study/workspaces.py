@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from voxella.recipe.model import Recipe
 from voxella.study.recipes import Loaded
 
 __all__ = ["with_workspaces"]
+
+# Blocks that decide what a workspace holds.
+_MADE_IN_IT = {"seed", "data", "prepare", "autoencoder", "autoencoder_training", "latent"}
 
 
 def with_workspaces(loaded: Mapping[Path, Loaded]) -> dict[Path, Loaded]:
@@ -25,14 +26,10 @@ def with_workspaces(loaded: Mapping[Path, Loaded]) -> dict[Path, Loaded]:
     found = {}
     for path, entry in loaded.items():
         recipe = entry.recipe
-        owner = owners.setdefault(json.dumps(_made_in_it(recipe), sort_keys=True), recipe.name)
+        made = recipe.model_dump(mode="json", include=_MADE_IN_IT)
+        owner = owners.setdefault(json.dumps(made, sort_keys=True), recipe.name)
         if recipe.workspace is not None and owner != next(iter(owners.values())):
             own = recipe.workspace.with_name(f"{recipe.workspace.name}-{owner}")
             recipe = recipe.model_copy(update={"workspace": own})
         found[path] = replace(entry, recipe=recipe)
     return found
-
-
-def _made_in_it(recipe: Recipe) -> dict[str, Any]:
-    blocks = {"seed", "data", "prepare", "autoencoder", "autoencoder_training", "latent"}
-    return recipe.model_dump(mode="json", include=blocks)
