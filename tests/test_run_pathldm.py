@@ -168,7 +168,7 @@ def test_the_sweep_of_guidance_trains_once(tmp_path: Path) -> None:
     assert {row["run"] for row in table["rows"]} == {"pathldm"}
     sets = sorted(path.name for path in (tmp_path / "pathldm" / "samples").glob("*-*"))
     assert sets == sorted(f"steps-2_{row['recipe']}" for row in table["rows"])
-    # Two steps teach nothing, so the tiles are alike; by what they were made is written beside them.
+    # Two steps teach nothing, so the tiles are alike; how they were made is written beside them.
     made = [Manifest.read(tmp_path / "pathldm" / "samples" / name).cases[0] for name in sets]
     assert [f"steps-2_guidance-{case.extra['guidance']:g}" for case in made] == sets
     log = (tmp_path / "pathldm" / "train" / "log.jsonl").read_text().splitlines()

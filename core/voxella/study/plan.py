@@ -172,7 +172,8 @@ def _step(
     only_samples: bool,
 ) -> Step:
     recipe = loaded[path].recipe
-    if all(s.until == "check-autoencoder" for s in studies.studies if path in s.recipes):
+    ends = {study.until for study in studies.studies if path in study.recipes}
+    if ends == {"check-autoencoder"}:
         return Step(recipe.name, recipe, path, out / recipe.name, "check-autoencoder")
     if recipe.classify is None:
         learnt_from = any(study.samples_from == path for study in studies.studies)
