@@ -15,7 +15,11 @@ from voxella.plugins.specs import INJECTED
 
 PLUGINS = [
     ("voxella_backbones.plugin", "backbones", ["maisi_unet", "dit3d", "ldm_unet"]),
-    ("voxella_backbones.autoencoder_plugin", "autoencoders", ["maisi", "kl", "vq", "kl2d"]),
+    (
+        "voxella_backbones.autoencoder_plugin",
+        "autoencoders",
+        ["maisi", "kl", "vq", "kl2d", "identity"],
+    ),
     ("voxella_classifiers.plugin", "classifiers", ["efficientnet", "cnn"]),
 ]
 EVERY = [(module, kind, name) for module, kind, names in PLUGINS for name in names]

@@ -8,8 +8,9 @@ from monai.losses import FocalLoss
 from torch import Tensor
 from torch.nn import functional
 
-from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_loss
+from voxella.diffusion.losses import focal_loss, masked_mean, p2_weight, reconstruction_loss
 from voxella.diffusion.names import Reconstruction
+from voxella.diffusion.schedule import make_schedule
 
 
 def case(classes: int, cases: int = 7) -> tuple[Tensor, Tensor]:
@@ -40,6 +41,21 @@ def test_reconstruction_sums_in_float32() -> None:
     loss = reconstruction_loss("l1", ones, torch.zeros_like(ones))
     assert loss.dtype == torch.float32
     assert float(loss) == 1.0
+
+
+@pytest.mark.parametrize(("k", "gamma"), [(1.0, 1.0), (1.0, 0.5), (0.2, 1.0), (3.0, 0.0)])
+def test_p2_is_choi_s_closed_form(k: float, gamma: float) -> None:
+    schedule = make_schedule("linear", steps=1000, beta_start=1e-4, beta_end=0.02)
+    # The released code's way: from the running product of 1 - beta.
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    product = torch.cumprod(1 - betas, 0)
+    expected = 1 / (k + product / (1 - product)) ** gamma
+    torch.testing.assert_close(
+        p2_weight(schedule.alphas, schedule.sigmas, k=k, gamma=gamma), expected, rtol=1e-9, atol=0
+    )
+    if (k, gamma) == (1.0, 1.0):
+        # 1 + SNR is 1 / sigma^2 where alpha^2 + sigma^2 = 1.
+        torch.testing.assert_close(expected, schedule.sigmas**2, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -18,17 +18,26 @@ from typing import get_args
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler
+from pydantic import ValidationError
 from tiny_run import REPOSITORY
 from torch import Tensor
 
 from voxella.diffusion.moves import even_timesteps, plan_moves, quadratic_timesteps
 from voxella.diffusion.names import Prediction, ScheduleName, family_of
 from voxella.diffusion.prediction import target
-from voxella.diffusion.samplers import SAMPLERS, Sampler, make_sampler, misfits, quickest
+from voxella.diffusion.samplers import (
+    SAMPLERS,
+    Sampler,
+    eta_takers,
+    make_sampler,
+    misfits,
+    quickest,
+)
 from voxella.diffusion.sampling import sample
 from voxella.diffusion.schedule import Schedule, make_schedule
 from voxella.errors import UserError
 from voxella.recipe.load import load_recipe
+from voxella.recipe.sampling import Sample
 from voxella.recipe.schema import recipe_schema
 
 Denoiser = Callable[[Tensor, int], Tensor]
@@ -250,8 +259,11 @@ def test_full_length_equals_monai(sampler: str, prediction: Prediction, theirs: 
     torch.testing.assert_close(ours, x, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [1, 7, 30, 50, 500])
-def test_leading_ddim_equals_diffusers(steps: int) -> None:
+@pytest.mark.parametrize(
+    ("steps", "eta"),
+    [(1, 0), (7, 0), (30, 0), (50, 0), (500, 0), (1, 1), (50, 1), (150, 1), (7, 0.3)],
+)
+def test_leading_ddim_equals_diffusers(steps: int, eta: float) -> None:
     """As latent diffusion and PathLDM sample, eta 0; 50 steps are 981, 961, ..., 1."""
     from diffusers import DDIMScheduler as Theirs
 
@@ -269,13 +281,40 @@ def test_leading_ddim_equals_diffusers(steps: int) -> None:
     scheduler.alphas_cumprod = schedule.alphas**2
     scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     scheduler.set_timesteps(steps)
-    sampler = make_sampler("ddim_leading", schedule, steps)
+    sampler = make_sampler("ddim_leading", schedule, steps, eta)
     assert list(sampler.timesteps) == scheduler.timesteps.tolist()
+    fresh = torch.randn(
+        steps, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+    )
     denoise = as_prediction(network, "epsilon", schedule)
     x = start = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
-    for t in scheduler.timesteps.tolist():
-        x = scheduler.step(denoise(x, t), t, x).prev_sample
-    torch.testing.assert_close(sample(sampler, denoise, start, prediction="epsilon"), x)
+    for index, t in enumerate(scheduler.timesteps.tolist()):
+        # The last step ends at alpha-bar_0, not at clean data: it is noisy as well.
+        x = scheduler.step(denoise(x, t), t, x, eta=eta, variance_noise=fresh[index]).prev_sample
+    ours = sample(sampler, denoise, start, prediction="epsilon", noise=lambda step: fresh[step])
+    torch.testing.assert_close(ours, x)
+
+
+def test_ddim_with_all_of_the_noise_is_ddpm() -> None:
+    """Eta 1 on every timestep is the reverse chain (Song et al. 2021, section 4.1)."""
+    theirs, ours = (
+        moments(make_sampler(name, paper(), 1000, eta)) for name, eta in (("ddpm", 0), ("ddim", 1))
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_has_no_eta_says_so() -> None:
+    assert eta_takers() == ["ddim", "ddim_leading"]
+    with pytest.raises(ValueError, match="sampler ddpm has no eta"):
+        make_sampler("ddpm", paper(), 1000, 1.0)
+    with pytest.raises(
+        ValidationError, match="sampler ddpm has none; expected: 0, or sampler ddim"
+    ):
+        Sample(eta=1.0)
+    assert Sample(sampler="ddim", eta=1.0).eta == 1.0
+    # Hashes of volumes from before are those without the key.
+    assert "eta" not in Sample(sampler="ddim").model_dump()
 
 
 def test_leading_ddim_is_the_published_plan() -> None:

@@ -12,6 +12,8 @@ from tiny_run import REPOSITORY, tiny_recipe
 import voxella
 from voxella.errors import UserError
 from voxella.ldm.build import Batch, LatentDiffusion
+from voxella.ldm.monitor import Monitor
+from voxella.ranks import Ranks
 
 # Counted on the released modules; the table of design note "method" (paper's sizes).
 PARAMETERS = {
@@ -122,6 +124,24 @@ def test_total_is_l1_plus_lambda_focal() -> None:
     )
     plain = built("ccella", "loss.class_weight=0.5", "loss.class_target_scale=100")(given)
     torch.testing.assert_close(plain["class"], 100 * losses["class"])
+
+
+def test_weighing_timesteps_changes_the_total_and_not_the_reconstruction() -> None:
+    given = batch()
+    plain = built("base")(given)
+    model = built("base", "loss.weighting={name: p2, k: 1, gamma: 1}")
+    losses = model(given)
+    per_case = plain["reconstruction_per_case"]
+    torch.testing.assert_close(losses["reconstruction_per_case"], per_case)
+    # With k and gamma 1 the weight is the noise's variance.
+    expected = per_case * model.schedule.sigma(given.timesteps) ** 2
+    torch.testing.assert_close(losses["total"], expected.mean())
+    torch.testing.assert_close(losses["weighted_per_case"], expected)
+    monitor = Monitor(Ranks(0, 0, 1), 1000, class_weight=0.0)
+    monitor.add(given, losses)
+    scalars = monitor.read()
+    assert scalars["loss/total"] == pytest.approx(float(expected.mean()))
+    assert scalars["loss/reconstruction"] == pytest.approx(float(per_case.mean()))
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])

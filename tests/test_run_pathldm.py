@@ -7,18 +7,25 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from released_keys import unet_shapes
 from tiny_run import REPOSITORY
 
+from voxella.autoencoder.load import AutoencoderPlan, build_autoencoder
 from voxella.case import Manifest
 from voxella.cli import main
 from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.optimizer import learning_rate_factor
+from voxella.ldm.build import build_model
 from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
+from voxella.weights import differences
+from voxella_backbones.ldm_keys import convert_unet
 
 ROOT = REPOSITORY / "recipes" / "pathldm"
 STAGES = ROOT / "autoencoders"
@@ -36,6 +43,8 @@ PAPER: dict[str, float | None] = {
     "scratch": None,
     "medfusion-class": 46.49,
     "medfusion-text": 39.56,
+    "moghadam": 105.81,
+    "sd-finetune": 30.1,
 }
 # SSIM and MSE of tables 2 and 3, typed from the paper; factor and channels of the latent.
 FIRST_STAGES: dict[str, tuple[float, float, int, int]] = {
@@ -53,12 +62,11 @@ SCORES = {
     "cas-synthetic": (0.8332, "synthetic"),
     "cas-real-synthetic": (0.9074, "both"),
 }
-BY_CLASS = {"f8-class", "f4-class", "f4-class-imagenet", "medfusion-class"}
+BY_CLASS = {"f8-class", "f4-class", "f4-class-imagenet", "medfusion-class", "moghadam"}
 MEDFUSION = {"medfusion-class", "medfusion-text"}
-# Recipes of one data set and one first stage share a workspace.
-ALIKE = {"medfusion-class": "kl", "medfusion-text": "kl"} | dict.fromkeys(
-    ("pathldm", "clip", "scratch", "f4-class", "f4-class-imagenet"), "f4"
-)
+# It has no number, so it stands in no table and is run by itself.
+ALONE = "scratch"
+STUDIES = REPOSITORY / "recipes" / "studies"
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +87,9 @@ def test_each_row_of_the_paper_has_its_recipe() -> None:
         assert (recipe.text is None) is (name in BY_CLASS)
         assert (recipe.backbone.name == "maisi_unet") is (name in MEDFUSION)
         assert (recipe.sample.sampler, recipe.diffusion.steps) == ("ddim_leading", 1000)
-        assert recipe.latent.size == [64, 64] or recipe.latent.channels in (4, 8)
+        factor = recipe.prepare.size[0] // recipe.latent.size[0]
+        by_factor = {1: [3], 4: [3], 8: [8 if name in MEDFUSION else 4]}
+        assert recipe.latent.channels in by_factor[factor]
         # Every recipe drops its condition for guidance, and none drops what it has not.
         assert (recipe.dropout.text > 0, recipe.dropout.label > 0) == (
             name not in BY_CLASS,
@@ -179,32 +189,104 @@ def test_each_score_of_the_paper_has_its_recipe() -> None:
         assert rates == pytest.approx([1.0] * 20 + [0.1] * 10 + [0.01] * 10)
 
 
+def test_the_baselines_are_what_their_papers_say() -> None:
+    moghadam = load_recipe(ROOT / "moghadam.yaml")
+    assert moghadam.prepare.intensity["he"].stain == "macenko"
+    assert moghadam.autoencoder.name == "identity"
+    assert moghadam.autoencoder_training is None
+    assert moghadam.prepare.size == moghadam.latent.size == [128, 128]
+    weighting = moghadam.loss.weighting
+    assert weighting is not None
+    assert (weighting.name, weighting.k, weighting.gamma) == ("p2", 1.0, 1.0)
+    assert moghadam.loss.reconstruction == "mse"
+    assert load_recipe(ROOT / "medfusion-class.yaml").sample.eta == 1.0
+    stable = load_recipe(ROOT / "sd-finetune.yaml")
+    assert (stable.latent.scale, stable.latent.channels) == (0.18215, 4)
+    # One file holds U-Net and first stage; neither is trained from nothing, and one is not trained.
+    assert stable.autoencoder.arguments["weights"] == stable.backbone.arguments["weights"]
+    assert stable.autoencoder_training is None
+    text = stable.text
+    assert text is not None
+    assert (text.width, text.max_tokens, text.encoder.arguments["cyclic"]) == (768, 77, False)
+
+
+def test_stable_diffusions_networks_have_their_released_sizes() -> None:
+    recipe = load_recipe(ROOT / "sd-finetune.yaml")
+    with torch.device("meta"):
+        denoiser: Any = build_model(recipe, to_be_trained=False).backbone
+        coder: Any = build_autoencoder(AutoencoderPlan.of(recipe))
+    assert sum(p.numel() for p in denoiser.parameters()) == 859_520_964
+    assert sum(p.numel() for p in coder.parameters()) == 83_653_863
+    channels, attention = [320, 640, 1280, 1280], [True, True, True, False]
+    shapes = unet_shapes(channels, attention, res_blocks=2, context=768, latents=4)
+    released = {
+        f"model.diffusion_model.{name}": torch.empty(shape, device="meta")
+        for name, shape in shapes.items()
+    }
+    assert differences(denoiser.unet.state_dict(), convert_unet(released, 2)) == []
+
+
+def study(name: str, out: Path, *more: str) -> dict[str, Any]:
+    """Run a study at smoke size and return what it found."""
+    words = ["study", str(STUDIES / f"{name}.yaml"), "--profile", "smoke", "--out", str(out)]
+    # Intervals of one case are not looked at here.
+    draws = ["--set", "evaluate.bootstrap=10", "--set", "evaluate.baseline_halves=2"]
+    assert main([*words, *draws, *more]) == 0
+    found: dict[str, Any] = json.loads((out / "table.json").read_text())
+    for table in found["tables"]:
+        assert {row["status"] for row in table["rows"]} == {"finished"}
+        assert table["unfinished"] == []
+        # Of phantoms and of a random network: the paper's numbers exist and are not shown.
+        assert not any(c["paper_shown"] for row in table["rows"] for c in row["cells"].values())
+    return found
+
+
 @pytest.fixture(scope="module")
-def workspaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pathldm")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All recipes run, those of the tables by their studies, each once."""
+    out = tmp_path_factory.mktemp("pathldm")
+    found = study("pathldm-all", out)
+    assert [len(table["rows"]) for table in found["tables"]] == [5, 6, 3]
+    assert [len(table["verdicts"]) for table in found["tables"]] == [8, 18, 4]
+    words = ["run", str(ROOT / f"{ALONE}.yaml"), "--profile", "smoke"]
+    own = ["--workspace", str(out / "workspace"), "--out", str(out / f"pathldm-{ALONE}")]
+    assert main([*words, *own, "--set", "sample.split=train"]) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_the_sweep_of_guidance_trains_once(tmp_path: Path) -> None:
+    found = study("pathldm-guidance", tmp_path)
+    (table,) = found["tables"]
+    assert {row["run"] for row in table["rows"]} == {"pathldm"}
+    sets = sorted(path.name for path in (tmp_path / "pathldm" / "samples").glob("*-*"))
+    assert sets == sorted(f"steps-2_{row['recipe']}" for row in table["rows"])
+    # Two steps teach nothing, so the tiles are alike; how they were made is written beside them.
+    made = [Manifest.read(tmp_path / "pathldm" / "samples" / name).cases[0] for name in sets]
+    assert [f"steps-2_guidance-{case.extra['guidance']:g}" for case in made] == sets
+    log = (tmp_path / "pathldm" / "train" / "log.jsonl").read_text().splitlines()
+    assert len(log) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_runs_from_its_data_to_tiles_and_numbers(
-    name: str, workspaces: Path, tmp_path: Path
-) -> None:
-    shared = workspaces / ALIKE.get(name, name)
-    words = ["run", str(ROOT / f"{name}.yaml"), "--profile", "smoke"]
-    assert main([*words, "--workspace", str(shared), "--out", str(tmp_path)]) == 0
-    model = load_model(tmp_path / "model")
+def test_a_recipe_runs_from_its_data_to_tiles_and_numbers(name: str, ran: Path) -> None:
+    out = ran / load_recipe(ROOT / f"{name}.yaml").name
+    shared = load_recipe(out / "recipe.yaml").workspace
+    assert shared is not None
+    model = load_model(out / "model")
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
     dataset = Manifest.read(shared / "dataset")
     assert len(dataset.cases[0].texts) == (5 if name == "five-summaries" else 1)
-    counterparts = read_synthetic(tmp_path / "samples", Manifest.read(shared / "prepared"))
-    assert [counterpart.split for counterpart in counterparts] == ["train", "test"]
+    counterparts = read_synthetic(out / "samples", Manifest.read(shared / "prepared"))
+    assert [counterpart.split for counterpart in counterparts] == ["train"]
     for counterpart in counterparts:
         with Image.open(counterparts.image_path(counterpart, "he")) as picture:
             assert (picture.mode, picture.size) == ("RGB", (32, 32))
             assert np.unique(np.asarray(picture)).size > 10
 
-    told = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    told = json.loads((out / "evaluation" / "metrics.json").read_text())
     for level in ("tumor", "til"):
         number = told["metrics"][f"adherence_{level}"]
         # Too few tiles for a number; who says why is the detector, or the recipe by class.
@@ -216,15 +298,20 @@ def test_a_recipe_runs_from_its_data_to_tiles_and_numbers(
     assert not {"adherence_presence", "adherence_side"} & set(told["metrics"])
 
 
+@pytest.fixture(scope="module")
+def first_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set that all first stages share."""
+    return tmp_path_factory.mktemp("first-stages")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST_STAGES)
 def test_a_first_stage_is_measured(
-    name: str, workspaces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, first_stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shared = workspaces / "first stages"
     words = ["check-autoencoder", str(STAGES / f"{name}.yaml"), "--profile", "smoke"]
-    assert main([*words, "--workspace", str(shared), "--out", str(tmp_path)]) == 0
-    told = json.loads((shared / "autoencoder" / "check.json").read_text())
+    assert main([*words, "--workspace", str(first_stages), "--out", str(tmp_path)]) == 0
+    told = json.loads((first_stages / "autoencoder" / "check.json").read_text())
     measured = told["reconstruction"]
     assert 0 < measured["ssim"] < 1
     by_case = [row["mse_255"] for row in measured["by_case"].values()]

@@ -8,6 +8,10 @@ import pytest
 from tiny_run import REPOSITORY
 
 from voxella.errors import UserError
+from voxella.forecast.devices import find_speed
+from voxella.forecast.forecast import forecast
+from voxella.recipe.load import load_recipe
+from voxella.sampling.stage import variants
 from voxella.study.load import load_studies
 from voxella.study.plan import Plan, make_plan
 from voxella.study.recipes import Layers
@@ -156,3 +160,134 @@ def test_every_mistake_of_a_file_is_named_with_its_line(tmp_path: Path) -> None:
     assert "claims.0.right: missing" in said
     with pytest.raises(UserError, match="a study is a mapping of keys, received list"):
         load_studies(written(tmp_path, "- a\n"))
+
+
+# FID of tables 1, 4 and 6 of arXiv 2309.00748, typed from the paper, in its order of rows.
+PATHLDM: dict[str, dict[str, float]] = {
+    "table1": {
+        "pathldm-f8-class": 48.14,
+        "pathldm-f4-class": 39.72,
+        "pathldm-f4-class-imagenet": 29.45,
+        "pathldm-clip": 10.64,
+        "pathldm": 7.64,
+    },
+    "table4": {
+        "moghadam": 105.81,
+        "medfusion-class": 46.49,
+        "medfusion-text": 39.56,
+        "sd-finetune": 30.1,
+        "pathldm-f4-class-imagenet": 29.45,
+        "pathldm": 7.64,
+    },
+    "table6": {"pathldm": 7.64, "pathldm-random-summary": 22.16, "pathldm-five-summaries": 7.34},
+}
+
+
+@pytest.mark.parametrize("layers", [Layers(), SMOKE], ids=["paper", "smoke"])
+@pytest.mark.parametrize("name", PATHLDM)
+def test_a_table_of_pathldm_has_the_papers_rows_and_its_claims_hold_of_the_paper(
+    name: str, layers: Layers, tmp_path: Path
+) -> None:
+    plan = planned(STUDIES / f"pathldm-{name}.yaml", tmp_path, layers)
+    rows = PATHLDM[name]
+    assert [list(table.rows) for table in plan.tables] == [list(rows)]
+    published = {step.name: step.recipe.paper for step in plan.steps}
+    assert {key: row and row.fid for key, row in published.items()} == rows
+    # A claim that the paper's own numbers do not bear out would be one that it does not make.
+    for claim in plan.tables[0].study.claims:
+        sign = {"below": -1, "above": 1}[claim.side]
+        for left in claim.lefts:
+            assert all(sign * (rows[left] - rows[right]) > 0 for right in claim.rights), claim.text
+    assert len({step.recipe.seed for step in plan.steps}) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_differs_lies_in_workspaces_of_its_own(tmp_path: Path) -> None:
+    plan = planned(STUDIES / "pathldm-all.yaml", tmp_path, Layers())
+    places = {step.name: step.recipe.workspace for step in plan.steps}
+    assert all(place is not None and place.parent == tmp_path for place in places.values())
+    found = {name: place.name for name, place in places.items() if place is not None}
+    f4 = "workspace-pathldm-f4-class"
+    assert found == {
+        "pathldm-f8-class": "workspace",
+        "pathldm-f4-class": f4,
+        "pathldm-f4-class-imagenet": f4,
+        "pathldm-clip": f4,
+        "pathldm": f4,
+        "moghadam": "workspace-moghadam",
+        "medfusion-class": "workspace-medfusion-class",
+        "medfusion-text": "workspace-medfusion-class",
+        "sd-finetune": "workspace-sd-finetune",
+        "pathldm-random-summary": "workspace-pathldm-random-summary",
+        "pathldm-five-summaries": "workspace-pathldm-five-summaries",
+    }
+    # A workspace that the user names is the first's, and the others lie beside it.
+    named = planned(STUDIES / "pathldm-all.yaml", tmp_path, Layers(workspace=tmp_path / "mine"))
+    assert named.step("pathldm-f8-class").recipe.workspace == tmp_path / "mine"
+    assert named.step("moghadam").recipe.workspace == tmp_path / "mine-moghadam"
+
+
+def test_only_what_a_study_compares_may_differ(tmp_path: Path) -> None:
+    two = (RECIPES / "pathldm/f8-class.yaml", RECIPES / "pathldm/f4-class.yaml")
+    differ = "autoencoder, autoencoder_training, latent"
+    with pytest.raises(UserError, match=f"differ in {differ}") as raised:
+        planned(written(tmp_path, study_of(*two)), tmp_path / "out", Layers())
+    assert raised.value.remedy is not None
+    assert "varies: [autoencoder, latent]" in raised.value.remedy
+    some = "varies: [autoencoder, latent]\n"
+    with pytest.raises(UserError, match="differ in autoencoder_training"):
+        planned(written(tmp_path, study_of(*two, more=some)), tmp_path / "out", Layers())
+    every = f"varies: [{differ}]\n"
+    plan = planned(written(tmp_path, study_of(*two, more=every)), tmp_path / "out", Layers())
+    assert len(plan.steps) == 2
+    with pytest.raises(UserError, match=r"varies\.0: received 'seed'"):
+        load_studies(written(tmp_path, study_of(*two, more="varies: [seed]\n")))
+
+
+def test_a_sweep_is_one_run_with_a_row_for_each_scale(tmp_path: Path) -> None:
+    plan = planned(STUDIES / "pathldm-guidance.yaml", tmp_path, Layers())
+    scales = [0.1, 0.5, 1.0, 1.5, 1.75, 2.0, 2.5, 3.0]
+    names = [f"guidance-{scale:g}" for scale in scales]
+    assert [list(table.rows) for table in plan.tables] == [names]
+    assert [step.name for step in plan.steps] == names
+    assert {step.folder for step in plan.steps} == {tmp_path / "pathldm"}
+    for step, scale in zip(plan.steps, scales, strict=True):
+        sample = step.recipe.sample
+        assert (sample.guidance, sample.steps, sample.splits) == (scale, 50, ("train",))
+        ((variant, folder),) = variants(step.recipe, step.folder / "samples")
+        assert folder == step.samples == step.folder / "samples" / f"steps-50_guidance-{scale:g}"
+        assert variant.sample.guidance == scale
+        assert step.metrics == step.folder / "evaluation" / folder.name / "metrics.json"
+    # The best one is the recipe's own.
+    assert plan.tables[0].study.claims[0].left == "guidance-1.75"
+    assert load_recipe(RECIPES / "pathldm" / "pathldm.yaml").sample.guidance == 1.75
+
+
+def test_a_sweep_costs_one_training(tmp_path: Path) -> None:
+    plan = planned(STUDIES / "pathldm-guidance.yaml", tmp_path)
+    found = forecast(plan, find_speed("H100", tmp_path), cases=100)
+    assert [step.steps for step in found.steps] == [2, *[0] * 7]
+    flops = [step.train_flop for step in found.steps]
+    assert flops[0] is not None
+    assert flops[0] > 0
+    assert set(flops[1:]) == {0.0}
+    assert all(step.sample_flop for step in found.steps)
+    assert found.steps[0].disk_bytes > 10 * found.steps[1].disk_bytes > 0
+
+
+def test_what_a_sweep_cannot_be_made_of(tmp_path: Path) -> None:
+    one = RECIPES / "pathldm" / "pathldm.yaml"
+    two = study_of(one, RECIPES / "base.yaml", more="sweep: {guidance: [1, 2]}\n")
+    with pytest.raises(UserError, match="a sweep is of one recipe; received 2"):
+        load_studies(written(tmp_path, two))
+    for more in ("sweep: {guidance: [1, 1.0]}\n", "sweep: {}\n"):
+        with pytest.raises(UserError, match="it names nothing, or something twice"):
+            planned(written(tmp_path, study_of(one, more=more)), tmp_path / "out")
+    with pytest.raises(UserError, match=r"sweep\.guidence: unknown key; did you mean guidance\?"):
+        load_studies(written(tmp_path, study_of(one, more="sweep: {guidence: [1]}\n")))
+    path = tmp_path / "two.yaml"
+    path.write_text(
+        f"name: two\nstudies: [{STUDIES / 'pathldm-guidance.yaml'}, {STUDIES / 'table1.yaml'}]\n"
+    )
+    with pytest.raises(UserError, match="pathldm-guidance: a study with a sweep is run by itself"):
+        planned(path, tmp_path / "out")

@@ -31,6 +31,7 @@ from voxella.study.claims import Comparison
 from voxella.study.load import load_studies
 from voxella.study.plan import Plan, Step, make_plan
 from voxella.study.recipes import Layers
+from voxella.study.results import read_result
 from voxella.workspace.folders import Folders
 
 RECIPES = REPOSITORY / "recipes"
@@ -359,3 +360,32 @@ def test_table_3_runs_at_smoke_size_and_again_without_work(
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert after == before
     assert "sample: up to date" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_first_stages_are_compared_without_a_diffusion_model(tmp_path: Path) -> None:
+    pathldm = RECIPES / "pathldm"
+    study = tmp_path / "stages.yaml"
+    study.write_text(
+        "name: stages\n"
+        f"recipes: [{pathldm / 'f4-class.yaml'}, {pathldm / 'medfusion-class.yaml'}]\n"
+        "varies: [autoencoder, autoencoder_training, latent]\n"
+        "until: check-autoencoder\n"
+        "columns: [kid_2d_axial]\n"
+    )
+    out = tmp_path / "out"
+    assert main(["study", str(study), "--profile", "smoke", "--out", str(out)]) == 0
+    assert not list(out.rglob("model.json")), "nothing is diffused"
+    plan = make_plan(load_studies(study), out, Layers(("smoke",)))
+    assert [step.until for step in plan.steps] == ["check-autoencoder"] * 2
+    found = []
+    for step in plan.steps:
+        check = json.loads(step.metrics.read_text())["reconstruction"]
+        number = read_result(step).entries["reconstruction_ssim"]
+        assert number["value"] == pytest.approx(check["ssim"], abs=1e-12)
+        assert number["low"] <= number["value"] <= number["high"]
+        found.append(number["value"])
+    assert found[0] != found[1], "each has its own workspace"
+    rows = json.loads((out / "table.json").read_text())["tables"][0]["rows"]
+    assert [row["status"] for row in rows] == ["finished"] * 2
+    assert [(out / row["metrics"]).is_file() for row in rows] == [True, True]

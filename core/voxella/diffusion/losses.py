@@ -7,7 +7,7 @@ from torch import Tensor
 
 from voxella.diffusion.names import Reconstruction
 
-__all__ = ["focal_loss", "masked_mean", "reconstruction_loss"]
+__all__ = ["focal_loss", "masked_mean", "p2_weight", "reconstruction_loss"]
 
 
 def reconstruction_loss(
@@ -32,6 +32,21 @@ def reconstruction_loss(
     # Each channel has as many voxels: the mean of the present channels' means is that of all.
     means = torch.where(present, error.flatten(2).mean(2), 0.0)
     return means.sum(1) / present.sum(1)
+
+
+def p2_weight(alpha: Tensor, sigma: Tensor, *, k: float, gamma: float) -> Tensor:
+    """Return ``1 / (k + SNR)^gamma`` (Choi et al. 2022, arXiv:2204.00227, equation 8).
+
+    It multiplies the error of whatever is predicted: theirs is the noise's, where the weight before
+    was 1 at every timestep.
+
+    Args:
+        alpha: Signal factor by case, any shape.
+        sigma: Noise standard deviation, of the same shape, above 0; SNR is ``alpha^2 / sigma^2``.
+        k: Keeps the weight finite at pure noise.
+        gamma: How far timesteps of little noise are played down; 0 is 1 everywhere.
+    """
+    return (k + (alpha / sigma).square()).pow(-gamma)
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:

@@ -44,10 +44,11 @@ class SamplerFacts:
         usual_steps: Network calls that it is usually given; None: every step of the schedule.
         timesteps: ``(steps of the schedule, network calls) -> timesteps``, noisiest first.
         update: ``(move, x_t, estimate, fresh noise or None) -> x_next``; pure.
-        stochastic: Whether ``update`` wants fresh noise (but for the last move).
+        stochastic: Whether ``update`` wants fresh noise (but for a move to clean data).
         why_all: Why it takes every step of the schedule; None: it takes any number.
         end: The timestep at which it ends; None: at clean data.
         stride: Timesteps from one network call to the next, at least.
+        eta_update: The update with a share of fresh noise, ``eta``; None: it has no such share.
     """
 
     solves: str
@@ -60,3 +61,4 @@ class SamplerFacts:
     why_all: str | None = None
     end: int | None = None
     stride: int = 1
+    eta_update: Callable[[float], Update] | None = None

@@ -9,7 +9,6 @@ Nothing here needs torch before a sampler is used: recipes are checked without w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,11 +22,10 @@ from voxella.diffusion.moves import (
 )
 from voxella.diffusion.names import family_of
 from voxella.diffusion.sampler_facts import Estimate, SamplerFacts, Update
+from voxella.diffusion.updates import ddim, ddim_eta, ddpm, dpmpp_2m, euler
 from voxella.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from voxella.diffusion.schedule import Schedule
 
 __all__ = [
@@ -35,6 +33,7 @@ __all__ = [
     "Estimate",
     "Sampler",
     "SamplerFacts",
+    "eta_takers",
     "fitting",
     "make_sampler",
     "misfits",
@@ -51,7 +50,7 @@ class Sampler:
         schedule: The path it walks back.
         moves: One per network call, noisiest first.
         update: See :class:`SamplerFacts`.
-        stochastic: Whether ``update`` wants fresh noise (but for the last move).
+        stochastic: Whether ``update`` wants fresh noise (but for a move to clean data).
     """
 
     name: str
@@ -71,17 +70,33 @@ class Sampler:
         return tuple(move.t for move in self.moves)
 
 
-def make_sampler(name: str, schedule: Schedule, steps: int) -> Sampler:
+def make_sampler(name: str, schedule: Schedule, steps: int, eta: float = 0.0) -> Sampler:
     """Plan ``steps`` network calls along a schedule.
+
+    Args:
+        name: As in a recipe.
+        schedule: The path.
+        steps: Network calls.
+        eta: Share of fresh noise, from 0 (none) to 1, of a sampler that takes one (DDIM).
 
     Raises:
         UserError: When the sampler is unknown, does not go with the schedule, or cannot take that
             many steps; all problems at once.
+        ValueError: The sampler takes no ``eta``.
     """
     _check(name, schedule, steps)
     facts = SAMPLERS[name]
     moves = plan_moves(schedule, facts.timesteps(schedule.steps, steps), end=facts.end)
-    return Sampler(name, schedule, moves, facts.update, facts.stochastic)
+    if eta == 0.0:
+        return Sampler(name, schedule, moves, facts.update, facts.stochastic)
+    if facts.eta_update is None:
+        raise ValueError(f"sampler {name} has no eta; received {eta}")
+    return Sampler(name, schedule, moves, facts.eta_update(eta), stochastic=True)
+
+
+def eta_takers() -> list[str]:
+    """Return the samplers that take a share of fresh noise."""
+    return [name for name, facts in SAMPLERS.items() if facts.eta_update is not None]
 
 
 def fitting(schedule: str) -> list[str]:
@@ -141,43 +156,6 @@ def _check(name: str, schedule: Schedule, steps: int) -> None:
         raise UserError("\n".join(found), remedy=remedy)
 
 
-def _ddpm(move: Move, x_t: Tensor, estimate: Estimate, noise: Tensor | None) -> Tensor:
-    """Draw from the posterior q(x_{t-1} | x_t, x_0) (Ho et al. 2020, equations 6 and 7).
-
-    The variance is theirs of equation 7 ("fixed small"), as in the released code.
-    """
-    kept = move.alpha / move.alpha_next
-    beta = move.sigma**2 - (kept * move.sigma_next) ** 2
-    mean = (move.alpha_next * beta / move.sigma**2) * estimate.x0
-    mean = mean + (kept * move.sigma_next**2 / move.sigma**2) * x_t
-    if noise is None:
-        return mean
-    return mean + math.sqrt(beta) * move.sigma_next / move.sigma * noise
-
-
-def _ddim(move: Move, x_t: Tensor, estimate: Estimate, noise: Tensor | None) -> Tensor:
-    """Move without fresh noise: eta 0 (Song et al. 2021, equation 12 with sigma 0)."""
-    return move.alpha_next * estimate.x0 + move.sigma_next * estimate.epsilon
-
-
-def _dpmpp_2m(move: Move, x_t: Tensor, estimate: Estimate, noise: Tensor | None) -> Tensor:
-    """Take a step of DPM-Solver++ 2M (Lu et al. 2022, "DPM-Solver++", algorithm 2).
-
-    Their ``alpha_next (exp(-h) - 1)`` is written out with ``exp(-h) = sigma_next alpha / (sigma
-    alpha_next)``, which stays finite at both ends.
-    """
-    x0 = estimate.x0
-    if estimate.previous_x0 is not None and move.extrapolation != 0.0:
-        x0 = x0 + move.extrapolation * (x0 - estimate.previous_x0)
-    ratio = move.sigma_next / move.sigma
-    return ratio * x_t + (move.alpha_next - ratio * move.alpha) * x0
-
-
-def _euler(move: Move, x_t: Tensor, estimate: Estimate, noise: Tensor | None) -> Tensor:
-    """Follow the velocity ``dx/ds = noise - x_0`` for one step (Liu et al. 2022, equation 1)."""
-    return x_t + (move.sigma_next - move.sigma) * (estimate.epsilon - estimate.x0)
-
-
 SAMPLERS: dict[str, SamplerFacts] = {
     "ddpm": SamplerFacts(
         "the reverse chain the model was trained for",
@@ -185,7 +163,7 @@ SAMPLERS: dict[str, SamplerFacts] = {
         order=1,
         usual_steps=None,
         timesteps=quadratic_timesteps,
-        update=_ddpm,
+        update=ddpm,
         stochastic=True,
         why_all="it draws each state from a Gaussian that is right only between neighbouring "
         "timesteps, and over longer strides returns too little variance",
@@ -196,7 +174,8 @@ SAMPLERS: dict[str, SamplerFacts] = {
         order=1,
         usual_steps=50,
         timesteps=quadratic_timesteps,
-        update=_ddim,
+        update=ddim,
+        eta_update=ddim_eta,
     ),
     "ddim_leading": SamplerFacts(
         "the same ODE on latent diffusion's timesteps (PathLDM), to the least noisy of them",
@@ -204,9 +183,10 @@ SAMPLERS: dict[str, SamplerFacts] = {
         order=1,
         usual_steps=50,
         timesteps=leading_timesteps,
-        update=_ddim,
+        update=ddim,
         end=0,
         stride=2,
+        eta_update=ddim_eta,
     ),
     "dpmpp_2m": SamplerFacts(
         "the same ODE, in the log of the SNR",
@@ -214,7 +194,7 @@ SAMPLERS: dict[str, SamplerFacts] = {
         order=2,
         usual_steps=20,
         timesteps=quadratic_timesteps,
-        update=_dpmpp_2m,
+        update=dpmpp_2m,
     ),
     "euler": SamplerFacts(
         "the flow ODE",
@@ -222,6 +202,6 @@ SAMPLERS: dict[str, SamplerFacts] = {
         order=1,
         usual_steps=30,
         timesteps=even_timesteps,
-        update=_euler,
+        update=euler,
     ),
 }

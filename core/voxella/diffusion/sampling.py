@@ -37,8 +37,8 @@ def sample(
         x: ``(B, C, *spatial)`` standard normal noise.
         prediction: What ``denoise`` returns: the recipe's ``diffusion.prediction``.
         noise: ``(index of the step, from 0) -> (B, C, *spatial)`` standard normal noise, asked of
-            stochastic samplers only and not at the last step. There is no default, so that noise
-            is a function of (seed, case id, step) and of no global generator.
+            stochastic samplers only, and not for a move to clean data. There is no default, so that
+            noise is a function of (seed, case id, step) and of no global generator.
         hold: ``(x_t, t, index of the step) -> x_t`` with what is given in place of what was made,
             noised to t; t is None at the end. What is generated then fits what is held (RePaint,
             Lugmayr et al. 2022, algorithm 1 without its resampling, U = 1).
@@ -61,8 +61,8 @@ def sample(
             output = denoise(x, move.t)
             known = (prediction, output, x, move.t, sampler.schedule)
             estimate = Estimate(to_x0(*known), to_epsilon(*known), previous_x0)
-            last = index + 1 == sampler.steps
-            fresh = noise(index).to(x) if noise and sampler.stochastic and not last else None
+            wanted = sampler.stochastic and move.sigma_next > 0.0
+            fresh = noise(index).to(x) if noise and wanted else None
             x = sampler.update(move, x, estimate, fresh)
             previous_x0 = estimate.x0
             if on_step is not None:

@@ -6,7 +6,9 @@ features of the evaluation; in memory, what libraries keep for themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from voxella.autoencoder.load import AutoencoderPlan
@@ -72,7 +74,7 @@ class Forecast:
         cases: How many, and how that is known.
         speed: Of the device.
         processes: That share a model.
-        work: Bytes of the shared workspace by folder.
+        work: Bytes of the shared workspaces by folder.
         work_flop: Operations of encoding, and of training the autoencoder in place.
         steps: By recipe, in order.
     """
@@ -116,19 +118,34 @@ def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: i
     Raises:
         UserError: A data set that is named is not there, or a batch cannot be cut among so many.
     """
-    shared = next((s.recipe for s in plan.steps if s.recipe.text), plan.steps[0].recipe)
-    known = count_cases(shared.data, cases)
-    voxels = voxels_of(shared.image_channels, shared.prepare)
-    seen = shared.latent.crop or shared.prepare.size
-    coder = count_autoencoder(AutoencoderPlan.of(shared), seen)
-    return Forecast(
-        known,
-        speed,
-        processes,
-        work_bytes(known, voxels, shared.latent, shared.text),
-        _work_flop(shared.autoencoder_training, shared.latent, known, coder),
-        [_of(step, known, coder, processes) for step in plan.steps],
-    )
+    known = count_cases(plan.steps[0].recipe.data, cases)
+    coders: dict[Path | None, tuple[int, int] | None] = {}
+    work: Counter[str] = Counter()
+    flops: list[float | None] = []
+    for place in dict.fromkeys(step.recipe.workspace for step in plan.steps):
+        here = [step.recipe for step in plan.steps if step.recipe.workspace == place]
+        shared = next((recipe for recipe in here if recipe.text), here[0])
+        voxels = voxels_of(shared.image_channels, shared.prepare)
+        seen = shared.latent.crop or shared.prepare.size
+        coders[place] = coder = count_autoencoder(AutoencoderPlan.of(shared), seen)
+        work.update(work_bytes(known, voxels, shared.latent, shared.text))
+        flops.append(_work_flop(shared.autoencoder_training, shared.latent, known, coder))
+    steps: list[StepForecast] = []
+    for step in plan.steps:
+        # The rows of a sweep have one model.
+        trained = any(step.folder == before.step.folder for before in steps)
+        found = _of(step, known, coders[step.recipe.workspace], processes)
+        steps.append(_sampled_alone(found) if trained else found)
+    counted = [flop for flop in flops if flop is not None]
+    whole = sum(counted) if len(counted) == len(flops) else None
+    return Forecast(known, speed, processes, dict(work), whole, steps)
+
+
+def _sampled_alone(step: StepForecast) -> StepForecast:
+    """Return the same without what its model costs."""
+    model = training_bytes(step.step.recipe.train, step.parameters or 0)
+    train = None if step.train_flop is None else 0.0
+    return replace(step, steps=0, train_flop=train, disk_bytes=step.disk_bytes - model)
 
 
 def _work_flop(
@@ -150,6 +167,8 @@ def _work_flop(
 def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int) -> StepForecast:
     if step.until == "classify":
         return _classifier(step, cases, processes)
+    if step.until == "check-autoencoder":
+        return StepForecast(step, None, 0, 0, 0.0, 0.0, None, 0)
     recipe, counted = step.recipe, count_model(step.recipe)
     batch = int(recipe.deepspeed["train_batch_size"])
     steps = steps_of(recipe.train, cases.train, batch)

@@ -55,7 +55,11 @@ def _row(step: StepForecast, found: Forecast) -> tuple[str, ...]:
 def _print_summary(plan: Plan, found: Forecast) -> None:
     parts = ", ".join(f"{name} {human_bytes(size)}" for name, size in found.work.items())
     print_line(f"cases: {found.cases.train} to train on of {found.cases.all} ({found.cases.basis})")
-    print_line(f"workspace, made once for all recipes: {parts}")
+    places = len({step.recipe.workspace for step in plan.steps})
+    whose = "workspace, made once for all recipes"
+    if places > 1:
+        whose = f"{places} workspaces, each made once for the recipes that share it"
+    print_line(f"{whose}: {parts}")
     print_line(
         f"memory: of each of {found.processes} process(es); GPU hours: on {found.speed.device}"
     )

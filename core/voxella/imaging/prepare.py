@@ -25,10 +25,16 @@ from voxella.imaging.geometry import (
 from voxella.imaging.intensity import as_stored, finite, intensity_window, normalise
 from voxella.imaging.mask import crop_shift, mask_array
 from voxella.imaging.problem import ImageError
+from voxella.imaging.stains import macenko
 from voxella.imaging.volume import Affine, Array, Image, Volume
 from voxella.recipe.inputs import Prepare
 
 __all__ = ["Prepared", "crop_of", "prepare_images"]
+
+_BY_SEQUENCE = (
+    *("oblique_degrees", "intensity_window", "padded_share", "nonfinite_voxels"),
+    "stain_normalised",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class Prepared:
             how much the crop exceeds the first sequence) as [r, a, s], ``crop_centre_mm``,
             ``source_affine``, ``straightened``; and by sequence ``oblique_degrees``,
             ``intensity_window`` and, where there is any, ``padded_share`` (of the grid's voxels)
-            and ``nonfinite_voxels``. Of an image without millimetres ``spacing_pixels`` (of its
+            and ``nonfinite_voxels``; where the recipe asks for it ``stain_normalised``, whether the
+            image's stains were found. Of an image without millimetres ``spacing_pixels`` (of its
             own) stands for ``spacing_mm``, and ``padded_voxels`` for ``padded_mm``.
     """
 
@@ -95,7 +102,7 @@ def prepare_images(
         "source_affine": np.round(reference.affine, 6).tolist(),
         "straightened": settings.straighten,
     }
-    for key in ("oblique_degrees", "intensity_window", "padded_share", "nonfinite_voxels"):
+    for key in _BY_SEQUENCE:
         by_sequence = {name: facts[key] for name, facts in found.items() if key in facts}
         if by_sequence:
             facts[key] = by_sequence
@@ -147,12 +154,34 @@ def _sequence(
     """Return one sequence on the grid, and what was found on the way."""
     if not image.is_colour:
         return _channel(sequence, image.first, grid, settings, image.white)
-    channels = [_channel(sequence, one, grid, settings, image.white) for one in image.channels]
+    asked = settings.intensity_of(sequence).stain is not None
+    restained = _restained(sequence, image) if asked else None
+    given = (restained or image).channels
+    channels = [_channel(sequence, one, grid, settings, image.white) for one in given]
     # One grid, one window; voxels that are no number may differ between colours.
     facts = dict(channels[0][1])
+    if asked:
+        facts["stain_normalised"] = restained is not None
     if lost := sum(found.get("nonfinite_voxels", 0) for _, found in channels):
         facts["nonfinite_voxels"] = lost
     return np.stack([array for array, _ in channels]), facts
+
+
+def _restained(sequence: str, image: Image) -> Image | None:
+    """Return an image with the reference's stains, from all of its pixels; None: none were found.
+
+    Raises:
+        ImageError: Values leave 0 to white.
+    """
+    volumes = [finite(channel)[0] for channel in image.channels]
+    values = np.stack([volume.array for volume in volumes])
+    as_stored(sequence, values, image.white)
+    found = macenko(values / image.white)
+    if found is None:
+        return None
+    pairs = zip(found, volumes, strict=True)
+    channels = tuple(Volume(colour * np.float32(image.white), v.affine) for colour, v in pairs)
+    return Image(channels, image.white, image.in_mm)
 
 
 def _channel(

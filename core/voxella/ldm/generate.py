@@ -105,7 +105,7 @@ def generate(
         on_step: Called with (steps done, steps in all).
     """
     asked, shape = settings.sample, settings.shape
-    sampler = sampler or make_sampler(asked.sampler, model.schedule, asked.steps)
+    sampler = sampler or make_sampler(asked.sampler, model.schedule, asked.steps, asked.eta)
     given = _conditions(model, requests, device)
     null = {**given, **_null(asked.guidance_null, given, len(requests), device)}
     probabilities: list[Tensor] = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from voxella.conditioning import LABEL, SPACING, TEXT, Conditioning, arguments, completed, unread
-from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_loss
+from voxella.diffusion.losses import focal_loss, masked_mean, p2_weight, reconstruction_loss
 from voxella.diffusion.names import Prediction
 from voxella.diffusion.prediction import target
 from voxella.diffusion.schedule import Schedule
@@ -126,6 +126,9 @@ class LatentDiffusion(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return named losses: ``total = reconstruction + class_weight * class`` (paper, eq. 1).
 
+        Where the recipe weighs timesteps the total has the weighted mean; ``reconstruction`` stays
+        the plain one, so that timesteps can be compared.
+
         Scalars carry gradients. Entries ending in ``_per_case`` and ``class_logits`` are detached,
         ``(B, ...)``, for monitoring.
         """
@@ -148,6 +151,14 @@ class LatentDiffusion(nn.Module):
         per_case = reconstruction_loss(kind, predicted, wanted, batch.present)
         losses = {"total": per_case.mean(), "reconstruction": per_case.mean()}
         losses["reconstruction_per_case"] = per_case.detach()
+        if (weighting := self.loss.weighting) is not None:
+            alpha, sigma = (
+                self.schedule.alpha(batch.timesteps),
+                self.schedule.sigma(batch.timesteps),
+            )
+            weighted = per_case * p2_weight(alpha, sigma, k=weighting.k, gamma=weighting.gamma)
+            losses["total"] = weighted.mean()
+            losses["weighted_per_case"] = weighted.detach()
         if conditioning.class_logits is not None:
             losses |= self._class_losses(batch, conditioning.class_logits.float())
             losses["total"] = losses["total"] + self.loss.class_weight * losses["class"]

@@ -68,6 +68,8 @@ class Monitor:
             # Not per_case[here]: picking by a mask would make a GPU wait for the count.
             self._sums[f"quartile_{index}"] += per_case.where(here, 0.0).sum()
             self._sums[f"quartile_{index}_cases"] += here.sum()
+        if "weighted_per_case" in losses:
+            self._sums["weighted"] += losses["weighted_per_case"].double().sum()
         if "class_per_case" in losses:
             counted = batch.has_report & (batch.label.sum(dim=1) > 0)
             right = losses["class_logits"].argmax(dim=1) == batch.label.argmax(dim=1)
@@ -88,7 +90,7 @@ class Monitor:
         sums = dict(zip(names, totals.tolist(), strict=True))
         self._reset()
         scalars = {"loss/reconstruction": sums["reconstruction"] / sums["cases"]}
-        scalars["loss/total"] = scalars["loss/reconstruction"]
+        scalars["loss/total"] = sums.get("weighted", sums["reconstruction"]) / sums["cases"]
         for index in range(_QUARTILES):
             if count := sums[f"quartile_{index}_cases"]:
                 scalars[f"loss/timestep_quartile_{index + 1}"] = sums[f"quartile_{index}"] / count

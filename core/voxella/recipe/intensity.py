@@ -28,7 +28,13 @@ class Intensity(Block):
         description="none: values stay, over 255 or 65535 in pictures of 8 or 16 bits; colour: the "
         "same, and the image has three channels, red, green and blue",
     )
-
+    stain: Literal["macenko"] | None = Field(
+        None,
+        # What was prepared before this key is still known.
+        exclude_if=lambda stain: stain is None,
+        description="colours of H&E as if each image had been stained like one reference (Macenko "
+        "et al. 2009); with rule: colour",
+    )
     unit: str | None = Field(
         None,
         max_length=40,
@@ -47,6 +53,10 @@ class Intensity(Block):
         if not low < high or (self.percentiles and not 0 <= low < high <= 100):
             raise ValueError(
                 f"received {low:g}, {high:g}; expected: low < high, percentiles 0 to 100"
+            )
+        if self.stain is not None and self.rule != "colour":
+            raise ValueError(
+                f"stain {self.stain} is of colours; expected: with rule: colour, or stain: null"
             )
         if self.unit is not None and self.window is None:
             raise ValueError(

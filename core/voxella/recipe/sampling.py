@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator, model_validator
 
-from voxella.diffusion.samplers import SAMPLERS
+from voxella.diffusion.samplers import SAMPLERS, eta_takers
 from voxella.recipe.block import Batch, Block, Copies, Count, SolverSteps
 from voxella.wording import quoted
 
-__all__ = ["Sample", "Split", "Sweep"]
+__all__ = ["Sample", "Split", "Sweep", "variant_name"]
 
 
 Split = Literal["train", "val", "test"]
@@ -39,11 +39,24 @@ class Sweep(Block):
     )
 
 
+def variant_name(steps: int, guidance: float) -> str:
+    """Return the folder of one data set of a sweep."""
+    return f"steps-{steps}_guidance-{guidance:g}"
+
+
 class Sample(Block):
     """Generation."""
 
     sampler: SamplerName = "ddpm"
     steps: SolverSteps = 1000
+    eta: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        # Left out where it is the default: hashes from before are those without it.
+        exclude_if=lambda eta: eta == 0.0,
+        description="fresh noise of DDIM: 0 is the ODE, 1 as much as the reverse chain",
+    )
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance scale; 1 is off")
     guidance_null: list[str] = Field(
         ["text", "label", "conditions"],
@@ -83,6 +96,16 @@ class Sample(Block):
         if isinstance(value, list) and len({*value}) < len(value):
             raise ValueError("a split is named twice")
         return value
+
+    @model_validator(mode="after")
+    def _eta_is_ddims(self) -> Sample:
+        takers = eta_takers()
+        if self.eta and self.sampler not in takers:
+            raise ValueError(
+                f"eta: received {self.eta:g}, and sampler {self.sampler} has none; expected: 0, "
+                f"or sampler {' or '.join(takers)}"
+            )
+        return self
 
     @property
     def splits(self) -> tuple[Split, ...]:

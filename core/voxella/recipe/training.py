@@ -20,6 +20,7 @@ __all__ = [
     "Perceptual",
     "Train",
     "Vector",
+    "Weighting",
 ]
 
 _BETAS = (0.9, 0.999)
@@ -49,6 +50,18 @@ class Diffusion(Block):
         return self
 
 
+class Weighting(Block):
+    """How much a timestep counts, beside what the prediction's own error says.
+
+    ``p2``: 1 / (k + SNR)^gamma (Choi et al. 2022, arXiv:2204.00227, equation 8): less where little
+    noise hides what is seen anyway.
+    """
+
+    name: Literal["p2"]
+    k: float = Field(1.0, gt=0)
+    gamma: float = Field(1.0, ge=0, description="0: all timesteps count the same")
+
+
 class Loss(Block):
     """Reconstruction + class_weight x focal (CCELLA paper, equation 1)."""
 
@@ -60,6 +73,12 @@ class Loss(Block):
     )
     class_target_scale: float = Field(
         1.0, gt=0, description="100 in paper mode: the released code's target"
+    )
+    weighting: Weighting | None = Field(
+        None,
+        # Left out where there is none: hashes from before are those without it.
+        exclude_if=lambda weighting: weighting is None,
+        description="of timesteps; None: all count the same",
     )
 
 

@@ -18,7 +18,7 @@ from voxella.limits import SAMPLES
 from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
-from voxella.recipe.sampling import Sample
+from voxella.recipe.sampling import Sample, variant_name
 from voxella.sampling.batches import make_missing
 from voxella.sampling.prompt_files import prompt_cases
 from voxella.sampling.prompt_values import PromptRules
@@ -52,7 +52,7 @@ def variants(recipe: Recipe, samples: Path) -> Iterator[tuple[Recipe, Path]]:
         for guidance in sweep.guidance or [recipe.sample.guidance]:
             changed = {"sweep": None, "steps": steps, "guidance": guidance}
             settings = recipe.sample.model_copy(update=changed)
-            folder = samples / f"steps-{steps}_guidance-{guidance:g}"
+            folder = samples / variant_name(steps, guidance)
             yield recipe.model_copy(update={"sample": settings}), folder
 
 

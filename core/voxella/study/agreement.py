@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 
 from voxella.errors import UserError
@@ -11,16 +11,18 @@ from voxella.study.recipes import Loaded
 __all__ = ["WORKSPACE", "require_agreement"]
 
 WORKSPACE = "workspace"
-_RESERVED = (WORKSPACE,)
-
 _SHARED = (
     *("seed", "data", "prepare", "autoencoder", "autoencoder_training", "latent", "evaluate"),
     *("sample.split", "sample.count", "sample.per_case", "sample.prompts"),
 )
 
 
-def require_agreement(entries: Sequence[Loaded]) -> None:
+def require_agreement(entries: Sequence[Loaded], varies: Collection[str] = ()) -> None:
     """Refuse recipes that cannot stand in one study.
+
+    Args:
+        entries: The recipes.
+        varies: Blocks that they may differ in.
 
     Raises:
         UserError: An override is for none of them, two have one name, one of them samples in a
@@ -28,7 +30,7 @@ def require_agreement(entries: Sequence[Loaded]) -> None:
     """
     _refuse_useless(entries)
     _refuse_same_names(entries)
-    _refuse_different(entries)
+    _refuse_different(entries, varies)
 
 
 def _refuse_useless(entries: Sequence[Loaded]) -> None:
@@ -49,7 +51,7 @@ def _refuse_useless(entries: Sequence[Loaded]) -> None:
 
 def _refuse_same_names(entries: Sequence[Loaded]) -> None:
     names = [entry.recipe.name for entry in entries]
-    twice = sorted({name for name in names if names.count(name) > 1 or name in _RESERVED})
+    twice = sorted({n for n in names if names.count(n) > 1 or n.startswith(WORKSPACE)})
     if twice:
         raise UserError(
             f"recipes of a study have folders by their names, and these are taken: "
@@ -58,17 +60,18 @@ def _refuse_same_names(entries: Sequence[Loaded]) -> None:
         )
 
 
-def _refuse_different(entries: Sequence[Loaded]) -> None:
+def _refuse_different(entries: Sequence[Loaded], varies: Collection[str]) -> None:
     first, *others = [entry.recipe for entry in entries]
     problems = []
+    shared, texts = [key for key in _SHARED if key not in varies], "text" not in varies
     for other in others:
-        differing = [key for key in _SHARED if attrgetter(key)(first) != attrgetter(key)(other)]
-        if None not in (first.text, other.text) and first.text != other.text:
+        differing = [key for key in shared if attrgetter(key)(first) != attrgetter(key)(other)]
+        if texts and None not in (first.text, other.text) and first.text != other.text:
             differing.append("text")
         if differing:
             problems.append(f"{other.name} and {first.name} differ in {', '.join(differing)}")
     reader = next((r for r in (first, *others) if r.text is not None), None)
-    if first.text is None and reader is not None:
+    if texts and first.text is None and reader is not None:
         problems += [
             f"{other.name} and {reader.name} differ in text"
             for other in others
@@ -78,5 +81,6 @@ def _refuse_different(entries: Sequence[Loaded]) -> None:
         raise UserError(
             "\n".join(problems),
             expected="the recipes of a study share data, seed, preparation, autoencoder and text",
-            remedy="--set KEY=VALUE and --profile hold for all of them; voxella recipe diff A B",
+            remedy="--set KEY=VALUE and --profile hold for all of them; voxella recipe diff A B; a "
+            "study whose table compares such blocks names them: varies: [autoencoder, latent]",
         )

@@ -169,7 +169,7 @@ class StudyCases:
         step = self._plan.step(name)
         folders = _folders(step)
         prepared = Manifest.read(folders.prepared)
-        return folders, read_sets(SetSettings.of(step.recipe), prepared, folders.samples)
+        return folders, read_sets(SetSettings.of(step.recipe), prepared, step.samples)
 
     def _patients(self, name: str) -> int:
         _, sets = self._sets(name)

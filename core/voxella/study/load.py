@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from voxella.errors import UserError
 from voxella.metrics.declared.lookup import declared_numbers
 from voxella.recipe.block import Block, FolderName
 from voxella.recipe.layers import absolute
+from voxella.recipe.sampling import Sweep
 from voxella.recipe.shape import nearest
 from voxella.recipe.yaml_lines import Node, locate, plain, read_yaml, shown
 from voxella.wording import named, quoted
@@ -85,7 +86,11 @@ def _told(kind: type[Block], tree: Node, item: Any) -> str:  # noqa: ANN401 - py
     written, depth = locate(tree, tuple(item["loc"]))
     missing = item["type"] == "missing"
     place = item["loc"] if missing or item["type"] == "extra_forbidden" else item["loc"][:depth]
-    block = Claim if item["loc"][:1] == ("claims",) and len(item["loc"]) > 2 else kind
+    inner: dict[tuple[Any, bool], type[Block]] = {
+        ("claims", len(item["loc"]) > 2): Claim,
+        ("sweep", len(item["loc"]) > 1): Sweep,
+    }
+    block = inner.get((item["loc"][:1] and item["loc"][0], True), kind)
     key = str(item["loc"][-1]) if item["loc"] else ""
     if item["type"] == "extra_forbidden":
         close = nearest(key, block.model_fields)
@@ -141,6 +146,10 @@ class Claim(Block):
         return [self.right] if isinstance(self.right, str) else list(self.right)
 
 
+# What recipes may differ in beside model, training and sampler, where their study says so.
+Varied = Literal["data", "prepare", "autoencoder", "autoencoder_training", "latent", "text"]
+
+
 class Study(Block):
     """One table: every recipe is a row."""
 
@@ -150,15 +159,30 @@ class Study(Block):
     samples_from: Path | None = Field(
         None, description="recipe whose volumes the classifiers are trained on; it runs first"
     )
+    varies: list[Varied] = Field(
+        default_factory=list, description="blocks that the table compares, and recipes differ in"
+    )
+    sweep: Sweep | None = Field(
+        None, description="of the one recipe: each guidance and number of steps is a row"
+    )
+    until: Literal["evaluate", "check-autoencoder"] = Field(
+        "evaluate", description="check-autoencoder: the table is of first stages alone"
+    )
     columns: list[Metric] = Field(min_length=1, description="metrics")
     claims: list[Claim] = Field(default_factory=list)
 
-    @field_validator("columns", "recipes")
+    @field_validator("columns", "recipes", "varies")
     @classmethod
-    def _distinct(cls, entries: list[str] | list[Path]) -> list[str] | list[Path]:
+    def _distinct(cls, entries: list[Any]) -> list[Any]:
         if len(set(entries)) != len(entries):
             raise ValueError("an entry is duplicated")
         return entries
+
+    @model_validator(mode="after")
+    def _sweep_of_one(self) -> Study:
+        if self.sweep is not None and len(self.recipes) != 1:
+            raise ValueError(f"a sweep is of one recipe; received {len(self.recipes)}")
+        return self
 
 
 @dataclass(frozen=True)

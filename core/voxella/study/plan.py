@@ -12,10 +12,12 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.recipe.model import Recipe
-from voxella.recipe.sampling import Sample
+from voxella.recipe.sampling import Sample, Sweep, variant_name
 from voxella.study.agreement import WORKSPACE, require_agreement
 from voxella.study.load import Study, StudySet
 from voxella.study.recipes import Layers, Loaded, read_recipe
+from voxella.study.sweeps import refuse_company, rows_of_sweep
+from voxella.study.workspaces import with_workspaces
 from voxella.wording import named_list, quoted
 
 __all__ = ["Plan", "Step", "Table", "make_plan"]
@@ -26,7 +28,7 @@ class Step:
     """One recipe of the study.
 
     Attributes:
-        name: The recipe's, and its folder's.
+        name: The recipe's, and its folder's; of a sweep, the row's.
         recipe: Resolved, in the study's workspace.
         source: Its file.
         folder: Its run folder.
@@ -40,11 +42,24 @@ class Step:
     until: str
 
     @property
+    def samples(self) -> Path:
+        """Return its synthetic data set."""
+        return self.folder / "samples" / self._variant
+
+    @property
+    def _variant(self) -> str:
+        # The data sets of a sweep lie beside each other in the one run.
+        sample = self.recipe.sample
+        return "" if sample.sweep is None else variant_name(sample.steps, sample.guidance)
+
+    @property
     def metrics(self) -> Path:
         """Return the file that will hold its numbers."""
+        if self.until == "check-autoencoder":
+            return (self.recipe.workspace or self.folder) / "autoencoder" / "check.json"
         if self.until == "classify":
             return self.folder / "classify" / self.name / "metrics.json"
-        return self.folder / "evaluation" / "metrics.json"
+        return self.folder / "evaluation" / self._variant / "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,7 @@ def make_plan(studies: StudySet, out: Path, layers: Layers) -> Plan:
         UserError: A recipe cannot be loaded, recipes differ in what a study keeps equal, a claim
             names a recipe that is not there, or a classifier has no volumes to learn from.
     """
+    refuse_company(studies)
     out = Path(out).absolute()
     if layers.workspace is None:
         layers = layers.within(out / WORKSPACE)
@@ -96,12 +112,17 @@ def make_plan(studies: StudySet, out: Path, layers: Layers) -> Plan:
     order = list(dict.fromkeys([*(base for base in bases if base is not None), *listed]))
     layers = _with_one_count(_all_loaded(order, layers), layers)
     loaded = _all_loaded(order, layers)
-    require_agreement(list(loaded.values()))
+    require_agreement(
+        list(loaded.values()), {block for study in studies.studies for block in study.varies}
+    )
+    loaded = with_workspaces(loaded)
     tables = tuple(_table(study, loaded) for study in studies.studies)
-    steps = []
+    sweep = studies.studies[0].sweep
+    steps: list[Step] = []
     for path in _in_order(studies, loaded):
         only_samples = path in bases and path not in listed
-        steps.append(_step(path, loaded, studies, out, only_samples=only_samples))
+        step = _step(path, loaded, studies, out, only_samples=only_samples)
+        steps += [step] if sweep is None else _swept(step, sweep)
     return Plan(studies.name, out, tuple(steps), tables)
 
 
@@ -151,6 +172,9 @@ def _step(
     only_samples: bool,
 ) -> Step:
     recipe = loaded[path].recipe
+    ends = {study.until for study in studies.studies if path in study.recipes}
+    if ends == {"check-autoencoder"}:
+        return Step(recipe.name, recipe, path, out / recipe.name, "check-autoencoder")
     if recipe.classify is None:
         learnt_from = any(study.samples_from == path for study in studies.studies)
         split = recipe.evaluate.real_split or recipe.sample.splits[0]
@@ -173,6 +197,16 @@ def _step(
     return Step(recipe.name, recipe, path, out / recipe.name, "classify")
 
 
+def _swept(step: Step, sweep: Sweep) -> list[Step]:
+    """Return a step for each row of a sweep, all of the one run: what it has made is there."""
+    if step.until != "evaluate":
+        raise UserError(f"recipe {step.name}: a classifier's numbers have no sweep")
+    return [
+        replace(step, name=name, recipe=step.recipe.model_copy(update={"sample": sample}))
+        for name, sample in rows_of_sweep(sweep, step.recipe.sample)
+    ]
+
+
 def _sampled(sample: Sample, measured: str | None, learnt_from: bool) -> Sample:
     """Return how to sample what the study needs of a recipe and no more.
 
@@ -184,7 +218,10 @@ def _sampled(sample: Sample, measured: str | None, learnt_from: bool) -> Sample:
 
 
 def _table(study: Study, loaded: dict[Path, Loaded]) -> Table:
-    rows = tuple(loaded[path].recipe.name for path in study.recipes)
+    recipes = [loaded[path].recipe for path in study.recipes]
+    rows = tuple(recipe.name for recipe in recipes)
+    if study.sweep is not None:
+        rows = tuple(name for name, _ in rows_of_sweep(study.sweep, recipes[0].sample))
     for claim in study.claims:
         unknown = sorted({*claim.lefts, *claim.rights} - {*rows})
         if unknown:

@@ -158,6 +158,12 @@ def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
         return [lambda: check_prepare(recipe.prepare, 0), lambda: check_classify(recipe, ranks)]
     folders = Folders.of(step.folder, recipe.workspace, recipe.data.dataset)
     training = recipe.autoencoder_training
+    if step.until == "check-autoencoder":
+        trains = training is not None
+        return [
+            lambda: check_prepare(recipe.prepare, 0),
+            lambda: check_encoders(recipe.autoencoder, None, trains=trains),
+        ]
     checks: list[Callable[[], object]] = [
         lambda: check_prepare(recipe.prepare, 0),
         lambda: check_prompts(recipe.sample, PromptRules.of(recipe), folders.model),
@@ -171,7 +177,7 @@ def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
 
 def _run_step(workers: int, quarantine: bool | None, step: Step) -> None:
     """Take one recipe to its last stage; what is up to date is left alone."""
-    first = "prepare" if step.until == "classify" else "sample"
+    first = {"classify": "prepare", "evaluate": "sample"}.get(step.until, step.until)
     run_stages(step.recipe, step.folder, until=first, workers=workers, quarantine=quarantine)
     if step.until == "evaluate":
         evaluate(step.recipe, step.folder)

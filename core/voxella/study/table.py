@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from voxella.metrics.declared.lookup import number_of
@@ -108,7 +110,10 @@ class Filled:
             "recipe": recipe,
             "description": result.step.recipe.description,
             "run": result.step.folder.name,
-            "metrics": result.step.metrics.relative_to(result.step.folder.parent).as_posix(),
+            # Of first stages it lies in the workspace, which may be anywhere.
+            "metrics": Path(
+                os.path.relpath(result.step.metrics, result.step.folder.parent)
+            ).as_posix(),
             "status": result.status,
             "cells": {metric: self._cell(recipe, metric) for metric in self.columns},
         }

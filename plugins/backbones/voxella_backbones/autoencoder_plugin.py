@@ -9,7 +9,14 @@ from typing import Any
 from voxella.plugins import hookimpl
 from voxella.plugins.contracts import Autoencoder
 
-__all__ = ["build_kl", "build_kl2d", "build_maisi", "build_vq", "voxella_factory"]
+__all__ = [
+    "build_identity",
+    "build_kl",
+    "build_kl2d",
+    "build_maisi",
+    "build_vq",
+    "voxella_factory",
+]
 
 
 def build_maisi(
@@ -124,17 +131,21 @@ def build_vq(
         commitment: Weight, inside it, of what holds the encoder to the codes.
         legacy_loss: Paper mode: ``commitment`` weighs the other term, as in the released code.
     """
+    from voxella_backbones.first_stage import Sizes
     from voxella_backbones.vq_autoencoder import VQ
 
-    return VQ(
+    sizes = Sizes(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         latent_channels=latent_channels,
-        weights=weights,
         channels=channels,
         attention=attention,
         res_blocks=res_blocks,
         norm_groups=norm_groups,
+    )
+    return VQ(
+        sizes,
+        weights,
         codes=codes,
         codebook_weight=codebook_weight,
         commitment=commitment,
@@ -169,18 +180,31 @@ def build_kl2d(
         res_blocks: Residual blocks per level.
         norm_groups: Groups of the group norms.
     """
+    from voxella_backbones.first_stage import Sizes
     from voxella_backbones.kl2d_autoencoder import KL2d
 
-    return KL2d(
+    sizes = Sizes(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         latent_channels=latent_channels,
-        weights=weights,
         channels=channels,
         attention=attention,
         res_blocks=res_blocks,
         norm_groups=norm_groups,
     )
+    return KL2d(sizes, weights)
+
+
+def build_identity(*, in_channels: int, latent_channels: int) -> Autoencoder:
+    """Build no autoencoder: the latent is the image in [-1, 1], for diffusion on pixels.
+
+    Args:
+        in_channels: Image channels (wired).
+        latent_channels: The same number (wired).
+    """
+    from voxella_backbones.identity_autoencoder import Identity
+
+    return Identity(in_channels=in_channels, latent_channels=latent_channels)
 
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
@@ -188,6 +212,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "kl": build_kl,
     "vq": build_vq,
     "kl2d": build_kl2d,
+    "identity": build_identity,
 }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -18,7 +20,51 @@ from voxella_backbones.latent_contract import check_channels
 from voxella_backbones.ldm_keys import convert_first_stage
 from voxella_backbones.weights import load_weights
 
-__all__ = ["FirstStage", "block_names", "checked_attention"]
+__all__ = ["FirstStage", "Sizes"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What both are built from.
+
+    Attributes:
+        spatial_dims: 2.
+        in_channels: Image channels.
+        latent_channels: Channels of the latent.
+        channels: Width of each level.
+        attention: Whether a level has attention; None: none of them. The middle has always.
+        res_blocks: Residual blocks per level; the decoder has one more.
+        norm_groups: Groups of the group norms.
+    """
+
+    spatial_dims: int
+    in_channels: int
+    latent_channels: int
+    channels: Sequence[int]
+    attention: Sequence[bool] | None
+    res_blocks: int
+    norm_groups: int
+
+    def arguments(self, name: str) -> dict[str, Any]:
+        """Return the arguments that diffusers' two classes share.
+
+        Args:
+            name: Of the autoencoder, for messages.
+
+        Raises:
+            UserError: The sizes do not fit one another.
+        """
+        attends = _checked_attention(name, self)
+        return {
+            "in_channels": self.in_channels,
+            "out_channels": self.in_channels,
+            "down_block_types": _block_names("DownEncoderBlock2D", attends),
+            "up_block_types": _block_names("UpDecoderBlock2D", attends[::-1]),
+            "block_out_channels": tuple(self.channels),
+            "layers_per_block": self.res_blocks,
+            "latent_channels": self.latent_channels,
+            "norm_num_groups": self.norm_groups,
+        }
 
 
 class FirstStage(nn.Module):
@@ -36,20 +82,21 @@ class FirstStage(nn.Module):
     latent_channels: int
     weights_sha256: str | None
 
-    def __init__(self, network: VQModel | AutoencoderKL, levels: int, latents: int) -> None:
+    def __init__(self, network: VQModel | AutoencoderKL, sizes: Sizes) -> None:
         super().__init__()
         self.encoder = network.encoder
         self.quant_conv = network.quant_conv
         self.post_quant_conv = network.post_quant_conv
         self.decoder = network.decoder
-        self.factor, self.latent_channels = 2 ** (levels - 1), latents
+        self.levels = len(sizes.channels)
+        self.factor, self.latent_channels = 2 ** (self.levels - 1), sizes.latent_channels
         self.weights_sha256 = None
 
-    def start_from(self, weights: Path | None, levels: int) -> None:
+    def start_from(self, weights: Path | None) -> None:
         """Load a file, once the network stands; strictly, by diffusers' names or the released."""
         # On the device `meta` parameters are counted, not read.
         if weights is not None and not self.last_layer.is_meta:
-            convert = partial(convert_first_stage, levels=levels)
+            convert = partial(convert_first_stage, levels=self.levels)
             self.weights_sha256 = load_weights(self, weights, convert)
 
     @property
@@ -110,30 +157,23 @@ class FirstStage(nn.Module):
         return x.as_subclass(torch.Tensor).to(self.last_layer.dtype)
 
 
-def block_names(kind: str, attends: Sequence[bool]) -> tuple[str, ...]:
+def _block_names(kind: str, attends: Sequence[bool]) -> tuple[str, ...]:
     """Return diffusers' names of the blocks of ``kind``, with attention where a level attends."""
     return tuple(f"Attn{kind}" if on else kind for on in attends)
 
 
-def checked_attention(
-    name: str,
-    spatial_dims: int,
-    channels: Sequence[int],
-    attention: Sequence[bool] | None,
-    norm_groups: int,
-) -> list[bool]:
-    """Return which levels attend: none, where nothing is told.
-
-    Raises:
-        UserError: The sizes are impossible.
-    """
-    if spatial_dims != 2:
-        raise UserError(f"{name}: {spatial_dims} spatial dimensions", expected="2", remedy="use kl")
-    check_channels(name, channels, norm_groups)
-    attends = [False] * len(channels) if attention is None else list(attention)
-    if len(attends) != len(channels):
+def _checked_attention(name: str, sizes: Sizes) -> list[bool]:
+    """Return which levels attend: none, where nothing is told."""
+    if sizes.spatial_dims != 2:
         raise UserError(
-            f"{name}: channels has {len(channels)} levels, attention {len(attends)}",
+            f"{name}: {sizes.spatial_dims} spatial dimensions", expected="2", remedy="use kl"
+        )
+    check_channels(name, sizes.channels, sizes.norm_groups)
+    levels = len(sizes.channels)
+    attends = [False] * levels if sizes.attention is None else list(sizes.attention)
+    if len(attends) != levels:
+        raise UserError(
+            f"{name}: channels has {levels} levels, attention {len(attends)}",
             remedy="change the recipe's autoencoder block",
         )
     return attends

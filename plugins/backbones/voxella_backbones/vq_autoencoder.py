@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from diffusers.models.autoencoders.vq_model import VQModel
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella_backbones.codebook import Codebook, codebook_loss, straight_through
-from voxella_backbones.first_stage import FirstStage, block_names, checked_attention
+from voxella_backbones.first_stage import FirstStage, Sizes
 
 __all__ = ["VQ"]
 
@@ -22,14 +21,8 @@ class VQ(FirstStage):
     models. Quantising is the first thing ``decode`` does (Rombach et al. 2022, section 3.1).
 
     Args:
-        spatial_dims: 2.
-        in_channels: Image channels.
-        latent_channels: Channels of the latent and of a code.
+        sizes: Of the network; a code has as many channels as the latent.
         weights: Local weights file, or None.
-        channels: Width of each level.
-        attention: Whether a level has attention; the middle has always.
-        res_blocks: Residual blocks per level; the decoder has one more.
-        norm_groups: Groups of the group norms.
         codes: Size of the codebook.
         codebook_weight: Of the codebook's loss among the training's.
         commitment: Weight, inside that loss, of the encoder's share.
@@ -41,40 +34,23 @@ class VQ(FirstStage):
 
     def __init__(
         self,
-        *,
-        spatial_dims: int,
-        in_channels: int,
-        latent_channels: int,
+        sizes: Sizes,
         weights: Path | None,
-        channels: Sequence[int],
-        attention: Sequence[bool] | None,
-        res_blocks: int,
-        norm_groups: int,
+        *,
         codes: int,
         codebook_weight: float,
         commitment: float,
         legacy_loss: bool,
     ) -> None:
-        attends = checked_attention("vq", spatial_dims, channels, attention, norm_groups)
+        arguments = sizes.arguments("vq")
         if codes < 2:
             raise UserError(f"vq: a codebook of {codes}", expected="2 codes or more")
-        network = VQModel(
-            in_channels=in_channels,
-            out_channels=in_channels,
-            down_block_types=block_names("DownEncoderBlock2D", attends),
-            up_block_types=block_names("UpDecoderBlock2D", attends[::-1]),
-            block_out_channels=tuple(channels),
-            layers_per_block=res_blocks,
-            latent_channels=latent_channels,
-            norm_num_groups=norm_groups,
-            vq_embed_dim=latent_channels,
-        )
-        super().__init__(network, len(channels), latent_channels)
+        super().__init__(VQModel(**arguments, vq_embed_dim=sizes.latent_channels), sizes)
         # Under the name that the table has in diffusers and in released files.
-        self.quantize = nn.ModuleDict({"embedding": Codebook(codes, latent_channels)})
+        self.quantize = nn.ModuleDict({"embedding": Codebook(codes, sizes.latent_channels)})
         self.codebook_weight, self.commitment = codebook_weight, commitment
         self.legacy_loss = legacy_loss
-        self.start_from(weights, len(channels))
+        self.start_from(weights)
 
     def encode(self, images: Tensor) -> tuple[Tensor, None]:
         """Return the latent before it is quantised, and no log sigma.
