@@ -63,10 +63,7 @@ def two(smoke_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 @pytest.mark.parametrize("cache", ["latents", "text"])
 def test_caches_hold_the_same_tensors(two: tuple[Path, Path], cache: str) -> None:
     """Each process writes its own files: what is compared is what they hold."""
-    one, many = ({}, {})
-    for found, folder in zip((one, many), two, strict=True):
-        for path in sorted((folder / "work" / cache).glob("rank*.safetensors")):
-            found |= load_file(path)
+    one, many = (_tensors(folder / "work" / cache) for folder in two)
     assert one.keys() == many.keys()
     assert len(one) > 1
     assert all(torch.equal(one[name], many[name]) for name in one)
@@ -100,3 +97,10 @@ def test_metrics_are_the_same(two: tuple[Path, Path]) -> None:
         numbers.update(json.loads(text))
         del numbers["seal"]
     assert one == many
+
+
+def _tensors(cache: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(cache.glob("rank*.safetensors")):
+        found |= load_file(path)
+    return found
