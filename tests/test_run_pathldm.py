@@ -255,6 +255,28 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "rows", "verdicts"), [("table2", 3, 5), ("table3", 4, 2)])
+def test_a_study_of_first_stages_stands_beside_the_papers_rows(
+    name: str, rows: int, verdicts: int, tmp_path: Path
+) -> None:
+    (table,) = study(f"pathldm-{name}", tmp_path)["tables"]
+    assert (len(table["rows"]), len(table["verdicts"])) == (rows, verdicts)
+    for row in table["rows"]:
+        cells = row["cells"]
+        assert 0 < cells["reconstruction_ssim"]["value"] < 1
+        assert cells["reconstruction_mse"]["value"] > 0
+
+
+@pytest.mark.slow
+def test_the_study_of_scores_trains_its_generator_once(tmp_path: Path) -> None:
+    (table,) = study("pathldm-table5", tmp_path)["tables"]
+    assert [row["recipe"] for row in table["rows"]] == list(SCORES)
+    assert all(0 <= row["cells"]["accuracy"]["value"] <= 1 for row in table["rows"])
+    assert (tmp_path / "pathldm" / "model").is_dir()
+    assert not any((tmp_path / name / "model").exists() for name in SCORES)
+
+
+@pytest.mark.slow
 def test_the_sweep_of_guidance_trains_once(tmp_path: Path) -> None:
     found = study("pathldm-guidance", tmp_path)
     (table,) = found["tables"]

@@ -65,7 +65,10 @@ def _refuse_different(entries: Sequence[Loaded], varies: Collection[str]) -> Non
     problems = []
     shared, texts = [key for key in _SHARED if key not in varies], "text" not in varies
     for other in others:
-        differing = [key for key in shared if attrgetter(key)(first) != attrgetter(key)(other)]
+        # A classifier learns from what another recipe samples, of the training cases.
+        learns = first.classify is not None or other.classify is not None
+        asked = [key for key in shared if not (learns and key == "sample.split")]
+        differing = [key for key in asked if attrgetter(key)(first) != attrgetter(key)(other)]
         if texts and None not in (first.text, other.text) and first.text != other.text:
             differing.append("text")
         if differing:

@@ -76,7 +76,7 @@ class StudyCases:
         self._kernels = lru_cache(maxsize=None)(self._make_kernels)
         self._draws = lru_cache(maxsize=None)(self._make_draws)
         self._network = lru_cache(maxsize=1)(self._make_network)
-        # The slices of a large data set fill a machine's memory: one recipe's at a time.
+        # Slices fill a machine's memory: one recipe's at a time.
         self._vectors = lru_cache(maxsize=1)(self._read_vectors)
         self._drawn: dict[tuple[str, str], NDArray[np.float64]] = {}
 
@@ -225,8 +225,8 @@ class StudyCases:
         }
 
     def _head(self, name: str, *, reported: bool) -> Predictions | ClassPredictions | None:
-        data, (_, sets) = self._plan.step(name).recipe.data, self._sets(name)
-        predicted = predictions_of_samples(data.classes, sets)
+        data = self._plan.step(name).recipe.data
+        predicted = predictions_of_samples(data.classes, self._sets(name)[1])
         if isinstance(predicted, str):
             return None
         return as_predictions(data, [p for p in predicted if p.has_report or not reported])
@@ -234,8 +234,8 @@ class StudyCases:
     def _trainings(self, name: str) -> list[Predictions | ClassPredictions]:
         step = self._plan.step(name)
         files = step.metrics.parent.glob("seed-*/predictions.jsonl")
-        found = (read_predictions(path, "test") for path in sorted(files))
-        return [predictions for predictions in found if predictions is not None]
+        found = [read_predictions(path, "test") for path in sorted(files)]
+        return [one for one in found if one is not None]
 
 
 def _folders(step: Step) -> Folders:
@@ -243,8 +243,7 @@ def _folders(step: Step) -> Folders:
 
 
 def _if_possible(way: Way, comparison: Comparison) -> Estimate | None:
-    """Return what ``way`` finds; nothing where a run has not kept what it needs."""
-    try:
+    try:  # nothing is found where a run has not kept what it needs
         return way(comparison)
     except (UserError, FileNotFoundError) as error:
         raise_if_machine(error)
