@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,30 @@ def test_the_papers_constants_are_the_papers() -> None:
     scratch = load_recipe(ROOT / "scratch.yaml")
     assert scratch.backbone.arguments["weights"] is None
     assert scratch.autoencoder == recipe.autoencoder
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_demo_keeps_the_experiment_and_trains_on_small_tiles(name: str) -> None:
+    bare, demo = (load_recipe(ROOT / f"{name}.yaml", profiles) for profiles in ([], ["demo"]))
+    for block in ("loss", "dropout", "paper", "vectors", "data.classes"):
+        assert attrgetter(block)(demo) == attrgetter(block)(bare)
+    assert demo.conditioner.name == bare.conditioner.name
+    assert demo.backbone.name == bare.backbone.name
+    assert (demo.text is None) is (bare.text is None)
+    # Two levels: what the first stage makes of a tile is what the U-Net was sized for.
+    assert (demo.autoencoder.name, len(demo.autoencoder.arguments["channels"])) == ("kl", 2)
+    assert demo.prepare.size == [64, 64]
+    assert demo.latent.size == [32, 32]
+    assert demo.data.importer is not None
+    assert demo.data.importer.arguments["pixels"] == 64
+    # Nothing is read that is not there.
+    for component in (demo.autoencoder, demo.backbone):
+        assert component.arguments.get("weights") is None
+    if demo.text is not None:
+        assert demo.text.encoder.name == "minilm"
+    assert demo.sample.sampler == ("dpmpp_2m" if name in MEDFUSION else "ddim_leading")
+    # Held-out captions alone, all of them: what the adherence is counted on.
+    assert (demo.sample.split, demo.sample.count) == ("test", None)
 
 
 @pytest.fixture(scope="module")
