@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,33 @@ def study(name: str, out: Path, *more: str) -> dict[str, Any]:
         # Of phantoms and of a random network: the paper's numbers exist and are not shown.
         assert not any(c["paper_shown"] for row in table["rows"] for c in row["cells"].values())
     return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_demo_keeps_the_experiment_and_trains_on_small_tiles(name: str) -> None:
+    bare, demo = (load_recipe(ROOT / f"{name}.yaml", profiles) for profiles in ([], ["demo"]))
+    for block in ("loss", "dropout", "paper", "vectors", "data.classes"):
+        assert attrgetter(block)(demo) == attrgetter(block)(bare)
+    assert demo.conditioner.name == bare.conditioner.name
+    assert demo.backbone.name == bare.backbone.name
+    assert (demo.text is None) is (bare.text is None)
+    # Two levels: what the first stage makes of a tile is what the U-Net was sized for.
+    if bare.autoencoder.name == "identity":
+        assert (demo.autoencoder.name, demo.autoencoder_training) == ("identity", None)
+    else:
+        assert (demo.autoencoder.name, len(demo.autoencoder.arguments["channels"])) == ("kl", 2)
+    assert demo.prepare.size == [64, 64]
+    assert demo.latent.size == ([64, 64] if demo.autoencoder.name == "identity" else [32, 32])
+    assert demo.data.importer is not None
+    assert demo.data.importer.arguments["pixels"] == 64
+    # Nothing is read that is not there.
+    for component in (demo.autoencoder, demo.backbone):
+        assert component.arguments.get("weights") is None
+    if demo.text is not None:
+        assert demo.text.encoder.name == "minilm"
+    assert demo.sample.sampler == ("dpmpp_2m" if name in MEDFUSION else "ddim_leading")
+    # Held-out captions alone, all of them: what the adherence is counted on.
+    assert (demo.sample.split, demo.sample.count) == ("test", None)
 
 
 @pytest.fixture(scope="module")
