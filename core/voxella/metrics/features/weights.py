@@ -8,7 +8,7 @@ from torch import nn
 
 from voxella.errors import UserError
 from voxella.files import sha256_file
-from voxella.weights import differences, read_state_dict
+from voxella.weights import compare_keys, read_state_dict
 
 __all__ = ["load_released"]
 
@@ -36,7 +36,7 @@ def load_released(module: nn.Module, path: Path, *, what: str) -> str:
     own = module.state_dict()
     counters = {name: tensor for name, tensor in own.items() if name.endswith(_COUNTER)}
     state = {**counters, **state}
-    problems = differences(own, state)
+    problems = compare_keys(own, state).problems
     if problems:
         raise UserError(
             f"{path} does not hold {what}:\n  " + "\n  ".join(problems),
