@@ -136,7 +136,7 @@ def test_a_flow_of_maisi_is_told_its_own_time_and_answers_with_ours_sign() -> No
         ({"num_class_embeds": 2, "class_vector": "spacing"}, "a table of 2 rows"),
         (
             {"num_class_embeds": 9, "class_vector": "spacing", "class_rows": [1]},
-            "3 rows, one for each value of spacing",
+            "a row for each of the 3 values of spacing",
         ),
     ],
 )

@@ -110,13 +110,13 @@ def checked_rows(
         raise UserError(
             f"{network}: class_vector is {chosen_by!r}, num_class_embeds {size}",
             expected=f"both or neither, and class_vector one of the vectors {list(vectors)}",
-            remedy="name the condition under vectors as well: vectors: [{name: modality, scale: 1}]",
+            remedy="name the condition under vectors too: vectors: [{name: modality, scale: 1}]",
         )
     chosen = list(range(vectors[chosen_by]) if rows is None else rows)
     if len(chosen) != vectors[chosen_by] or not all(0 <= row < size for row in chosen):
         raise UserError(
             f"{network}: class_rows {chosen} of a table of {size} rows",
-            expected=f"{vectors[chosen_by]} rows, one for each value of {chosen_by}, each from 0 to "
+            expected=f"a row for each of the {vectors[chosen_by]} values of {chosen_by}, from 0 to "
             f"{size - 1}",
         )
     return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from voxella.plugins import hookimpl
@@ -31,8 +32,9 @@ def build_resnet(
     num_classes: int,
     depth: int = 18,
     widths: Sequence[int] = (64, 128, 256, 512),
+    weights: Path | None = None,
 ) -> Classifier:
-    """Build a ResNet with random weights.
+    """Build a ResNet.
 
     Args:
         spatial_dims: 2 or 3 (wired).
@@ -40,10 +42,12 @@ def build_resnet(
         num_classes: Number of classes (wired).
         depth: 10, 18 or 34 layers.
         widths: Channels of the four stages.
+        weights: Local ``.pth``, ``.pt`` or ``.safetensors`` file that training starts from, such as
+            one that ``voxella convert torchvision`` wrote. None: random.
     """
     from voxella_classifiers.resnet import resnet
 
-    return resnet(spatial_dims, in_channels, num_classes, depth, widths)
+    return resnet(spatial_dims, in_channels, num_classes, depth, widths, weights)
 
 
 def build_cnn(

@@ -12,12 +12,12 @@ from voxella.errors import UserError
 from voxella.plugins.released import Released
 from voxella.weights import read_checkpoint, state_of
 from voxella_backbones.released import convert_released_state_dict as convert_unet
+from voxella_backbones.released import released_scale
 from voxella_conditioners.released import convert_released_state_dict as convert_adapter
 
 __all__ = ["CcellaSource"]
 
 _WHAT = "a released CCELLA model"
-_SCALE = "scale_factor"
 # The first convolution of the U-Net, by its own name in ours.
 _FIRST = "conv_in.conv.weight"
 
@@ -56,18 +56,10 @@ class CcellaSource:
         facts: Mapping[str, Any] = content if isinstance(content, Mapping) else {}
         return Released(
             parts,
-            latent_scale=_scale(facts.get(_SCALE)),
+            latent_scale=released_scale(facts),
             null_text=_null_text(facts.get("null_text")),
             remarks=_remarks(facts),
         )
-
-
-def _scale(found: object) -> float | list[float] | None:
-    """Return the factor on latents as a number, or by channel."""
-    if isinstance(found, Tensor):
-        values = [float(value) for value in found.flatten()]
-        return values[0] if len(values) == 1 else values
-    return float(found) if isinstance(found, int | float) else None
 
 
 def _null_text(found: object) -> Tensor | None:

@@ -8,7 +8,7 @@ from typing import Any
 from voxella.plugins.contracts import Source
 from voxella.plugins.specs import hookimpl
 
-__all__ = ["ccella", "voxella_factory"]
+__all__ = ["ccella", "clip", "voxella_factory"]
 
 
 def ccella() -> Source:
@@ -18,7 +18,14 @@ def ccella() -> Source:
     return CcellaSource()
 
 
-_BUILDERS: dict[str, Callable[..., Any]] = {"ccella": ccella}
+def clip() -> Source:
+    """Build the source of CLIP's and PLIP's text parts."""
+    from voxella_conditioners.clip_source import ClipSource
+
+    return ClipSource()
+
+
+_BUILDERS: dict[str, Callable[..., Any]] = {"ccella": ccella, "clip": clip}
 
 
 @hookimpl
