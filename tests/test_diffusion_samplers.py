@@ -560,3 +560,39 @@ def test_the_page_on_sampling_names_every_sampler_with_its_facts() -> None:
 def test_recipes_are_checked_without_torch() -> None:
     code = "import sys, voxella.recipe.load; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("steps", [1, 7, 30, 100])
+@pytest.mark.parametrize("size", [(32, 32, 32), (64, 64, 32), (128, 128, 64), (16, 16, 8)])
+def test_the_shift_of_a_flows_timesteps_is_monais(steps: int, size: tuple[int, ...]) -> None:
+    theirs = RFlowScheduler(
+        num_train_timesteps=1000,
+        use_discrete_timesteps=False,
+        use_timestep_transform=True,
+        sample_method="uniform",
+        scale=1.4,  # as released; of the logit-normal method, so without effect here
+        base_img_size_numel=32**3,
+    )
+    theirs.set_timesteps(steps, input_img_size_numel=math.prod(size))
+    recipe = load_recipe(CCELLA.replace("ccella", "maisi/flow"))
+    shift = recipe.sample.shift(size)
+    schedule = make_schedule("rectified_flow", 1000, 0.0015, 0.0195)
+    ours = [t + 1 for t in make_sampler("euler", schedule, steps, shift).timesteps]
+    # Theirs are fractions rounded to float16, by at most 0.25; ours whole timesteps, by 0.5.
+    assert ours[0] == theirs.timesteps[0] == 1000
+    for mine, expected in zip(ours, theirs.timesteps.tolist(), strict=True):
+        assert abs(mine - expected) <= 0.5 + 0.25 + 1e-3 or (expected < 1 and mine == 1)
+
+
+def test_a_shift_of_one_changes_nothing_and_all_steps_stay_all_steps() -> None:
+    schedule = make_schedule("rectified_flow", 1000, 0.0015, 0.0195)
+    plain = make_sampler("euler", schedule, 30).timesteps
+    assert make_sampler("euler", schedule, 30, 1.0).timesteps == plain
+    for shift in (0.2, 1.6, 50.0):
+        found = make_sampler("euler", schedule, 1000, shift).timesteps
+        assert found == tuple(range(999, -1, -1))
+
+
+def test_only_a_flows_timesteps_are_shifted() -> None:
+    with pytest.raises(UserError, match="only a flow's timesteps are shifted"):
+        load_recipe(CCELLA, [], ["sample.timestep_shift=32"])

@@ -102,13 +102,19 @@ def test_body_regions_are_vectors() -> None:
 def test_the_modality_is_looked_up_and_added() -> None:
     theirs = monai(num_class_embeds=12, include_fc=True, resblock_updown=True)
     vectors = {"modality": 2, "spacing": 3}
-    table = {"num_class_embeds": 12, "class_vector": "modality", "class_rows": [1, 9]}
+    table: dict[str, Any] = {
+        "num_class_embeds": 12,
+        "class_vector": "modality",
+        "class_rows": [1, 9],
+    }
+    table["class_unknown"] = 0
     mine = ours(vectors, include_fc=True, resblock_updown=True, **table)
     mine.load_state_dict(theirs.state_dict(), strict=True)
     x, steps, told = given()
-    indicators = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    # Of the third it is not known.
+    indicators = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     expected = theirs(
-        x, steps, class_labels=torch.tensor([1, 9, 1]), spacing_tensor=told["spacing"]
+        x, steps, class_labels=torch.tensor([1, 9, 0]), spacing_tensor=told["spacing"]
     )
     said = {"modality": indicators, "spacing": told["spacing"]}
     made = mine(x, steps, Conditioning(vectors=said))
@@ -134,6 +140,10 @@ def test_a_flow_of_maisi_is_told_its_own_time_and_answers_with_ours_sign() -> No
         ({"class_vector": "spacing"}, "num_class_embeds None"),
         ({"num_class_embeds": 12, "class_vector": "age"}, "class_vector is 'age'"),
         ({"num_class_embeds": 2, "class_vector": "spacing"}, "a table of 2 rows"),
+        (
+            {"num_class_embeds": 3, "class_vector": "spacing", "class_unknown": 3},
+            "class_unknown 3 of a table of 3 rows",
+        ),
         (
             {"num_class_embeds": 9, "class_vector": "spacing", "class_rows": [1]},
             "a row for each of the 3 values of spacing",

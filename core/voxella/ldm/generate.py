@@ -105,7 +105,8 @@ def generate(
         on_step: Called with (steps done, steps in all).
     """
     asked, shape = settings.sample, settings.shape
-    sampler = sampler or make_sampler(asked.sampler, model.schedule, asked.steps)
+    shift = asked.shift(shape[1:])
+    sampler = sampler or make_sampler(asked.sampler, model.schedule, asked.steps, shift)
     given = _conditions(model, requests, device)
     null = {**given, **_null(asked.guidance_null, given, len(requests), device)}
     probabilities: list[Tensor] = []

@@ -66,23 +66,31 @@ def checked_context(
 
 
 class ClassTable(nn.Embedding):
-    """A table of embeddings whose rows are chosen by indicators; none of them: zeros.
+    """A table of embeddings whose rows are chosen by indicators.
 
     Args:
         size: Rows of the table.
         width: Channels of a row.
         rows: The row of each indicator.
+        unknown: The row where all indicators are 0; None: zeros stand there.
     """
 
     rows: Tensor
 
-    def __init__(self, size: int, width: int, rows: Sequence[int]) -> None:
+    def __init__(
+        self, size: int, width: int, rows: Sequence[int], unknown: int | None = None
+    ) -> None:
         super().__init__(size, width)
+        self.unknown = unknown
         self.register_buffer("rows", torch.tensor(list(rows), dtype=torch.long), persistent=False)
 
     def forward(self, indicators: Tensor) -> Tensor:
         """Map ``(B, len(rows))`` to ``(B, width)``."""
-        return indicators.to(self.weight.dtype) @ self.weight[self.rows]
+        told = indicators.to(self.weight.dtype)
+        found: Tensor = told @ self.weight[self.rows]
+        if self.unknown is None:
+            return found
+        return found + (1 - told.sum(dim=1, keepdim=True)) * self.weight[self.unknown]
 
 
 def checked_rows(
@@ -91,6 +99,7 @@ def checked_rows(
     chosen_by: str | None,
     size: int | None,
     rows: Sequence[int] | None,
+    unknown: int | None,
 ) -> list[int]:
     """Return the table's row of each value of the vector that chooses; none without a table.
 
@@ -100,11 +109,12 @@ def checked_rows(
         chosen_by: Name of the vector that chooses.
         size: Rows of the table; None: there is none.
         rows: As the recipe gives them; None: the first ones in order.
+        unknown: The row of what is not known, or None.
 
     Raises:
         UserError: The table, its vector and its rows do not fit one another.
     """
-    if size is None and chosen_by is None and rows is None:
+    if size is None and chosen_by is None and rows is None and unknown is None:
         return []
     if size is None or chosen_by is None or chosen_by not in vectors:
         raise UserError(
@@ -113,9 +123,10 @@ def checked_rows(
             remedy="name the condition under vectors too: vectors: [{name: modality, scale: 1}]",
         )
     chosen = list(range(vectors[chosen_by]) if rows is None else rows)
-    if len(chosen) != vectors[chosen_by] or not all(0 <= row < size for row in chosen):
+    named = chosen if unknown is None else [*chosen, unknown]
+    if len(chosen) != vectors[chosen_by] or not all(0 <= row < size for row in named):
         raise UserError(
-            f"{network}: class_rows {chosen} of a table of {size} rows",
+            f"{network}: class_rows {chosen}, class_unknown {unknown} of a table of {size} rows",
             expected=f"a row for each of the {vectors[chosen_by]} values of {chosen_by}, from 0 to "
             f"{size - 1}",
         )

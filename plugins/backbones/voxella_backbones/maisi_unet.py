@@ -61,6 +61,7 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         class_vector: The vector of indicators that chooses among its rows; what it finds is ADDED
             to the time embedding, as MAISI does with the modality.
         class_rows: The row of each of that vector's values; None: the first ones in order.
+        class_unknown: The row where the value is not known; None: nothing is added.
         maisi_flow: The network speaks MAISI's flow: told ``t + 1`` (1000 is pure noise), it answers
             with the velocity towards the data, of the opposite sign.
 
@@ -88,9 +89,12 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         num_class_embeds: int | None = None,
         class_vector: str | None = None,
         class_rows: Sequence[int] | None = None,
+        class_unknown: int | None = None,
         maisi_flow: bool = False,
     ) -> None:
-        rows = checked_rows("maisi_unet", vectors, class_vector, num_class_embeds, class_rows)
+        rows = checked_rows(
+            "maisi_unet", vectors, class_vector, num_class_embeds, class_rows, class_unknown
+        )
         _check_sizes(spatial_dims, vectors, channels, attention, head_channels, norm_groups)
         super().__init__(
             spatial_dims=spatial_dims,
@@ -112,7 +116,9 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         self.class_vector = class_vector
         self.vector_widths = {n: size for n, size in vectors.items() if n != class_vector}
         if num_class_embeds is not None:
-            self.class_embedding = ClassTable(num_class_embeds, 4 * channels[0], rows)
+            self.class_embedding = ClassTable(
+                num_class_embeds, 4 * channels[0], rows, class_unknown
+            )
         self._join_vectors(4 * channels[0])
         _replace_attention(self, flash=flash_attention, upcast=upcast_attention)
         make_checkpointable(self)

@@ -31,6 +31,7 @@ def build_maisi_unet(
     num_class_embeds: int | None = None,
     class_vector: str | None = None,
     class_rows: Sequence[int] | None = None,
+    class_unknown: int | None = None,
     maisi_flow: bool = False,
 ) -> Backbone:
     """Build MAISI's diffusion U-Net; the defaults are the paper's sizes.
@@ -53,6 +54,7 @@ def build_maisi_unet(
         num_class_embeds: Rows of the table of modalities (MAISI's flow: 128); None: no table.
         class_vector: The vector that chooses a row, such as ``modality``, with scale 1.
         class_rows: The row of each of its values; None: the first rows in order.
+        class_unknown: The row of a case whose value is not known (MAISI: 0); None: none.
         maisi_flow: For weights of MAISI's flow: its timesteps and its sign of the velocity.
     """
     from voxella_backbones.maisi_unet import MaisiUNet
@@ -75,6 +77,7 @@ def build_maisi_unet(
         num_class_embeds=num_class_embeds,
         class_vector=class_vector,
         class_rows=class_rows,
+        class_unknown=class_unknown,
         maisi_flow=maisi_flow,
     )
 
