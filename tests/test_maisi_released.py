@@ -36,7 +36,8 @@ def ours(vectors: dict[str, int], dims: int = 3, **changes: Any) -> MaisiUNet:
         **(SIZES | changes),
     )
     assert isinstance(module, MaisiUNet)
-    return module.eval()
+    module.eval()
+    return module
 
 
 def monai(dims: int = 3, **flags: Any) -> nn.Module:

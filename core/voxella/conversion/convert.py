@@ -134,7 +134,8 @@ def _refuse_misfits(asked: Conversion, recipe: str, reports: Mapping[str, KeyRep
     wrong = {part: report for part, report in reports.items() if not report.fits}
     if wrong:
         lines = [line for part, report in wrong.items() for line in report.lines(part)]
-        remedy = "name the recipe it was trained with, or its sizes: --set backbone.channels=[...]"
+        block = {"classifier": "classify.classifier"}.get(first := next(iter(wrong)), first)
+        remedy = f"name the recipe it was trained with, or its sizes: --set {block}.channels=[...]"
         if "classifier" in wrong:
             remedy += "; a classifier's last layer may be new: --new 'fc.*'"
         raise UserError(
