@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 from released_keys import first_stage_shapes, random_state, unet_shapes
 from safetensors.torch import load_file
+from test_convert import arguments, released_state, released_unet
 from tiny_run import REPOSITORY
 from torch import nn
 
@@ -189,3 +192,30 @@ def test_a_classifiers_last_layer_may_be_new(
 def test_a_source_nobody_has_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words("ccela", tmp_path / "a.pt", "base", tmp_path / "b")) == 2
     assert "did you mean 'ccella'?" in said(capsys)[1]
+
+
+def test_the_guides_commands_run_on_small_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "released-models.md").read_text()
+    (fence,) = re.findall(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    adapter = released_state("shared", released_unet("shared"))
+    torch.save({"unet_state_dict": adapter, "scale_factor": 0.9}, "released.pt")
+    flow = {"unet_state_dict": maisi_flow().state_dict(), "scale_factor": torch.tensor(1.05)}
+    torch.save(flow, "diff_unet_3d_rflow-mr.pt")
+    pathldm_file(tmp_path / "pathldm.ckpt")
+    sizes = arguments("shared", Path(), Path())
+    of_adapter = sizes[sizes.index("--set") :]
+    lines = [shlex.split(line) for line in fence.splitlines()]
+    assert [words[2] for words in lines] == ["ccella", "maisi", "ldm"]
+    for _, *command in lines:
+        more = of_adapter if command[1] == "ccella" else []
+        assert main([*command, "--profile", "smoke", *more]) == 0
+    for name in ("shared", "maisi", "pathldm"):
+        assert load_model(tmp_path / "models" / name).latent_scale in (
+            0.9,
+            1.0,
+            pytest.approx(1.05),
+        )
