@@ -130,8 +130,8 @@ def test_all_parts_of_pathldms_file_come_in(
     facts = load_facts(out)
     assert (facts.step, facts.latent_scale) == (88760, 1.0)
     model = load_model(out)
-    head = model.backbone.get_submodule("unet.conv_out")
-    assert torch.equal(head.weight, state["model.diffusion_model.out.2.weight"])
+    head = model.backbone.get_parameter("unet.conv_out.weight")
+    assert torch.equal(head, state["model.diffusion_model.out.2.weight"])
     # The folder's own recipe names the autoencoder that came with it.
     coder = load_autoencoder(AutoencoderPlan.of(load_recipe(out / "recipe.yaml")))
     assert coder.fingerprint == facts.autoencoder_fingerprint
