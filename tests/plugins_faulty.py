@@ -19,12 +19,14 @@ from torch.utils.checkpoint import checkpoint
 from voxella.case import Case, Manifest
 from voxella.conditioning import Conditioning
 from voxella.detection import Detection, Facts
+from voxella.errors import UserError
 from voxella.metrics.declared.contract import Evidence
 from voxella.metrics.declared.measured import Measured, NoNumberError
 from voxella.metrics.declared.number import Number
 from voxella.metrics.estimate import Estimate, wilson
 from voxella.plugins import hookimpl
-from voxella.plugins.contracts import Exported, Report
+from voxella.plugins.contracts import Exported, Released, Report
+from voxella.weights import read_state_dict
 
 
 def mean_pool(text: Tensor, mask: Tensor | None) -> Tensor:
@@ -271,6 +273,34 @@ class Summariser:
         return found[:1] if self.fault == "count" else found
 
 
+class Source:
+    """Reads a denoiser that has our names."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        self.parts = frozenset({"engine" if fault == "parts" else "backbone"})
+        self.licence = "" if fault == "licence" else "Research only."
+
+    def read(self, path: Path) -> Released:
+        if not path.exists() and self.fault == "missing":
+            raise FileNotFoundError(path)
+        if self.fault == "code" and path.suffix == ".pt":
+            torch.load(path, weights_only=False)
+        try:
+            state = read_state_dict(path, what="a denoiser", remedy="name a file")
+        except UserError as error:
+            if self.fault == "damaged":
+                raise RuntimeError("pickle") from error
+            raise
+        if self.fault == "rewrites":
+            path.write_bytes(b"mine")
+        if self.fault == "random":
+            state = {name: torch.randn(tensor.shape) for name, tensor in state.items()}
+        if self.fault == "device":
+            state = {name: tensor.to("meta") for name, tensor in state.items()}
+        return Released({"conditioner" if self.fault == "undeclared" else "backbone": state})
+
+
 class Probe:
     """Finds what is bright."""
 
@@ -390,6 +420,10 @@ def exporter(*, fault: str) -> Exporter:
     return Exporter(fault)
 
 
+def source(*, fault: str) -> Source:
+    return Source(fault)
+
+
 def probe(*, fault: str) -> Probe:
     return Probe(fault)
 
@@ -419,6 +453,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "importers": importer,
     "exporters": exporter,
     "summarisers": summariser,
+    "sources": source,
     "probes": probe,
     "metrics": metric,
     "observers": observer,

@@ -18,6 +18,7 @@ CORE = ROOT / "core"
 LAYERS = (
     "cli",
     "report",
+    "conversion",
     "forecast",
     "study",
     "pipeline",
@@ -68,6 +69,7 @@ WHOLE_RECIPE = {
         *("stage.evaluate", "stage._data_sets", "networks.check_evaluation", "plan.make_plan"),
         "compared_split.SetSettings.of",
     ),
+    "conversion": ("convert.convert", "write.with_autoencoder"),
     "forecast": ("flops.count_model",),
     "ldm": (
         *("train.train", "train._inputs", "build.build_model", "export.observe_results"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from voxella.conditioning import Conditioning
 from voxella.errors import UserError
 from voxella.testing.runner import run_contract
-from voxella.weights import differences
+from voxella.weights import compare_keys
 from voxella_backbones.ldm_keys import convert_unet
 from voxella_backbones.ldm_unet import LdmUNet
 from voxella_backbones.plugin import build_ldm_unet
@@ -122,7 +122,7 @@ def test_every_released_key_and_shape_has_its_place() -> None:
             spatial_dims=2, in_channels=3, out_channels=3, context_dim=512, vectors={}
         )
         released = {name: torch.empty(shape) for name, shape in true.items()}
-    assert differences(module.unet.state_dict(), convert_unet(released, 2)) == []
+    assert compare_keys(module.unet.state_dict(), convert_unet(released, 2)).fits
 
 
 @pytest.mark.parametrize(

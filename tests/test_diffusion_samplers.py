@@ -281,7 +281,7 @@ def test_leading_ddim_equals_diffusers(steps: int, eta: float) -> None:
     scheduler.alphas_cumprod = schedule.alphas**2
     scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     scheduler.set_timesteps(steps)
-    sampler = make_sampler("ddim_leading", schedule, steps, eta)
+    sampler = make_sampler("ddim_leading", schedule, steps, eta=eta)
     assert list(sampler.timesteps) == scheduler.timesteps.tolist()
     fresh = torch.randn(
         steps, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
@@ -298,7 +298,8 @@ def test_leading_ddim_equals_diffusers(steps: int, eta: float) -> None:
 def test_ddim_with_all_of_the_noise_is_ddpm() -> None:
     """Eta 1 on every timestep is the reverse chain (Song et al. 2021, section 4.1)."""
     theirs, ours = (
-        moments(make_sampler(name, paper(), 1000, eta)) for name, eta in (("ddpm", 0), ("ddim", 1))
+        moments(make_sampler(name, paper(), 1000, eta=eta))
+        for name, eta in (("ddpm", 0), ("ddim", 1))
     )
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
@@ -307,7 +308,7 @@ def test_ddim_with_all_of_the_noise_is_ddpm() -> None:
 def test_what_has_no_eta_says_so() -> None:
     assert eta_takers() == ["ddim", "ddim_leading"]
     with pytest.raises(ValueError, match="sampler ddpm has no eta"):
-        make_sampler("ddpm", paper(), 1000, 1.0)
+        make_sampler("ddpm", paper(), 1000, eta=1.0)
     with pytest.raises(
         ValidationError, match="sampler ddpm has none; expected: 0, or sampler ddim"
     ):
@@ -599,3 +600,39 @@ def test_the_page_on_sampling_names_every_sampler_with_its_facts() -> None:
 def test_recipes_are_checked_without_torch() -> None:
     code = "import sys, voxella.recipe.load; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("steps", [1, 7, 30, 100])
+@pytest.mark.parametrize("size", [(32, 32, 32), (64, 64, 32), (128, 128, 64), (16, 16, 8)])
+def test_the_shift_of_a_flows_timesteps_is_monais(steps: int, size: tuple[int, ...]) -> None:
+    theirs = RFlowScheduler(
+        num_train_timesteps=1000,
+        use_discrete_timesteps=False,
+        use_timestep_transform=True,
+        sample_method="uniform",
+        scale=1.4,  # as released; of the logit-normal method, so without effect here
+        base_img_size_numel=32**3,
+    )
+    theirs.set_timesteps(steps, input_img_size_numel=math.prod(size))
+    recipe = load_recipe(CCELLA.replace("ccella", "maisi/flow"))
+    shift = recipe.sample.shift(size)
+    schedule = make_schedule("rectified_flow", 1000, 0.0015, 0.0195)
+    ours = [t + 1 for t in make_sampler("euler", schedule, steps, shift=shift).timesteps]
+    # Theirs are fractions rounded to float16, by at most 0.25; ours whole timesteps, by 0.5.
+    assert ours[0] == theirs.timesteps[0] == 1000
+    for mine, expected in zip(ours, theirs.timesteps.tolist(), strict=True):
+        assert abs(mine - expected) <= 0.5 + 0.25 + 1e-3 or (expected < 1 and mine == 1)
+
+
+def test_a_shift_of_one_changes_nothing_and_all_steps_stay_all_steps() -> None:
+    schedule = make_schedule("rectified_flow", 1000, 0.0015, 0.0195)
+    plain = make_sampler("euler", schedule, 30).timesteps
+    assert make_sampler("euler", schedule, 30, 1.0).timesteps == plain
+    for shift in (0.2, 1.6, 50.0):
+        found = make_sampler("euler", schedule, 1000, shift=shift).timesteps
+        assert found == tuple(range(999, -1, -1))
+
+
+def test_only_a_flows_timesteps_are_shifted() -> None:
+    with pytest.raises(UserError, match="only a flow's timesteps are shifted"):
+        load_recipe(CCELLA, [], ["sample.timestep_shift=32"])

@@ -21,7 +21,7 @@ RECIPES = [*NINE, "ccella-released", "ccella-rflow"]
 # Profiles that train for minutes on two CPU cores: not the paper's training.
 MINUTES = ["demo", "phantoms", "two-cores"]
 HARDWARE = ["compact", "demo", "phantoms", "smoke", "two-cores", "gpu24", "gpu80"]
-PROFILES = [*HARDWARE, "released-weight"]
+PROFILES = [*HARDWARE, "released", "released-weight"]
 OF_TILES = ["smoke-tiles"]
 FILES = sorted([*ROOT.glob("*.yaml"), *(ROOT / "profiles").glob("*.yaml")])
 
@@ -178,6 +178,34 @@ def test_the_released_recipe_is_paper_mode() -> None:
     assert recipe.train.ema_decay is None
     ours = load_recipe(ROOT / "ccella.yaml")
     assert (ours.backbone, ours.conditioner) == (recipe.backbone, recipe.conditioner)
+
+
+def test_the_profile_of_the_released_code_is_the_released_recipe() -> None:
+    own = {"name", "description"}
+    recipe = load_recipe(ROOT / "ccella-released.yaml").model_dump(exclude=own)
+    assert load_recipe(ROOT / "ccella.yaml", ["released"]).model_dump(exclude=own) == recipe
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_the_profile_of_the_released_code_keeps_the_networks(name: str) -> None:
+    bare = load_recipe(ROOT / f"{name}.yaml")
+    under = load_recipe(ROOT / f"{name}.yaml", ["released"])
+    for block in ("backbone", "conditioner", "vectors", "diffusion"):
+        assert getattr(under, block) == getattr(bare, block)
+    assert (under.latent.draw, under.train.ema_decay) == ("fixed", None)
+    assert (under.text is None) is (bare.text is None)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "flow"])
+@pytest.mark.parametrize("profiles", [[], ["smoke"]])
+def test_maisis_recipes_load_with_and_without_a_profile(name: str, profiles: list[str]) -> None:
+    recipe = load_recipe(ROOT / "maisi" / f"{name}.yaml", profiles)
+    assert recipe.name == f"maisi-{name}"
+    flow = name == "flow"
+    assert (recipe.diffusion.prediction == "flow") is flow
+    assert recipe.backbone.arguments.get("maisi_flow", False) is flow
+    assert recipe.sample.timestep_shift == (32 if flow else None)
+    assert recipe.sample.shift([64, 64, 32]) == pytest.approx(4 ** (1 / 3) if flow else 1)
 
 
 def test_the_flow_recipe_samples_in_30_steps() -> None:

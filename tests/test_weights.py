@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from voxella.errors import UserError
-from voxella.weights import read_state_dict
+from voxella.weights import compare_keys, read_state_dict
 
 WEIGHTS = {"a": torch.arange(40.0), "b": torch.zeros(3, 3)}
 
@@ -91,3 +91,33 @@ def test_another_packages_objects_are_refused_still(tmp_path: Path) -> None:
     torch.save({"where": Path("a"), "state_dict": WEIGHTS}, tmp_path / "model.ckpt")
     with pytest.raises(UserError, match="cannot be read as weights of the network"):
         read_state_dict(tmp_path / "model.ckpt", what="the network", remedy="none")
+
+
+def test_a_comparison_of_names_tells_all_four_kinds_and_allocates_nothing() -> None:
+    with torch.device("meta"):
+        network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 5, bias=False))
+    state = {
+        "0.weight": torch.zeros(2, 3),
+        "1.weight": torch.zeros(5, 4),
+        "head.weight": torch.zeros(1),
+    }
+    report = compare_keys(network.state_dict(), state)
+    assert report.matched == ["0.weight"]
+    assert report.missing == ["0.bias"]
+    assert report.unexpected == ["head.weight"]
+    assert report.mismatched == {"1.weight": ((5, 4), (5, 2))}
+    assert not report.fits
+    assert report.lines("backbone") == [
+        "backbone: 1 tensors matched, 1 missing, 1 unexpected, 1 of another shape",
+        "  1 missing: 0.bias",
+        "  1 unknown: head.weight",
+        "  1 of another shape: 1.weight (5, 4) instead of (5, 2)",
+    ]
+    assert all(tensor.is_meta for tensor in network.state_dict().values())
+
+
+def test_a_state_that_fits_has_no_problem() -> None:
+    report = compare_keys(WEIGHTS, dict(WEIGHTS))
+    assert report.fits
+    assert report.problems == []
+    assert report.matched == ["a", "b"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from voxella.errors import UserError
 from voxella.machine import raise_if_machine
 from voxella.wording import listed
 
-__all__ = ["differences", "read_state_dict"]
+__all__ = ["KeyReport", "compare_keys", "read_checkpoint", "read_state_dict", "state_of"]
 
 # Where released checkpoints keep the network among other things.
 _KEYS = ("state_dict", "autoencoder_state_dict", "unet_state_dict", "model_state_dict", "model")
@@ -37,20 +38,31 @@ def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
     Raises:
         UserError: The file is missing or no weights file.
     """
+    return state_of(read_checkpoint(path, what=what, remedy=remedy), path, what=what)
+
+
+def read_checkpoint(path: Path, *, what: str, remedy: str) -> Any:  # noqa: ANN401 - whatever was saved
+    """Return all that a weights file holds, the tensors on the CPU; arguments and errors as above.
+
+    Objects of a trainer's package are stand-ins that do nothing.
+    """
     if not path.is_file():
         raise UserError(f"no weights of {what}: {path} does not exist", remedy=remedy)
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            with safe_globals(_inert(path)):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        with safe_globals(_inert(path)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # over a damaged file pickle raises anything
         raise_if_machine(error, path)
         raise UserError(
             f"{path} cannot be read as weights of {what} ({type(error).__name__})",
             expected=".safetensors, or tensors by name written by torch.save",
         ) from error
+
+
+def state_of(content: Any, path: Path, *, what: str) -> dict[str, Tensor]:  # noqa: ANN401 - see above
+    """Return the network's names and tensors out of what :func:`read_checkpoint` returned."""
     for key in _KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -62,21 +74,73 @@ def read_state_dict(path: Path, *, what: str, remedy: str) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Say what of ``state`` does not fit what is expected; nothing where all does."""
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    groups = {
-        "missing": [name for name in expected if name not in state],
-        "unknown": [name for name in state if name not in expected],
-        "of another shape": shapes,
+@dataclass(frozen=True)
+class KeyReport:
+    """How the names and shapes of a state fit a network; made of shapes alone, no value is read.
+
+    Attributes:
+        matched: Names in both, of one shape.
+        missing: Names that only the network has.
+        unexpected: Names that only the state has.
+        mismatched: ``{name: (shape in the state, shape in the network)}``.
+    """
+
+    matched: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+    @property
+    def fits(self) -> bool:
+        """Return whether every name is in both, with one shape."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    @property
+    def problems(self) -> list[str]:
+        """Return one line for each way in which they differ; none where all fits."""
+        shapes = [
+            f"{name} {found} instead of {expected}"
+            for name, (found, expected) in self.mismatched.items()
+        ]
+        groups = {
+            "missing": self.missing,
+            "unknown": self.unexpected,
+            "of another shape": shapes,
+        }
+        return [
+            f"{len(names)} {kind}: {listed(names, _SHOWN)}"
+            for kind, names in groups.items()
+            if names
+        ]
+
+    def lines(self, what: str) -> list[str]:
+        """Return the report for people: a line of counts about ``what``, and the problems."""
+        counts = (
+            f"{what}: {len(self.matched)} tensors matched, {len(self.missing)} missing, "
+            f"{len(self.unexpected)} unexpected, {len(self.mismatched)} of another shape"
+        )
+        return [counts, *(f"  {problem}" for problem in self.problems)]
+
+
+def compare_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> KeyReport:
+    """Hold a state against a network, name by name.
+
+    Args:
+        expected: The network's ``state_dict()``, on the device ``meta`` as well.
+        state: What a file holds, under the network's names.
+    """
+    both = [name for name in expected if name in state]
+    mismatched = {
+        name: (tuple(state[name].shape), tuple(expected[name].shape))
+        for name in both
+        if state[name].shape != expected[name].shape
     }
-    return [
-        f"{len(names)} {kind}: {listed(names, _SHOWN)}" for kind, names in groups.items() if names
-    ]
+    return KeyReport(
+        matched=[name for name in both if name not in mismatched],
+        missing=[name for name in expected if name not in state],
+        unexpected=[name for name in state if name not in expected],
+        mismatched=mismatched,
+    )
 
 
 class _Inert:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella.recipe.training import Perceptual
-from voxella.weights import differences, read_state_dict
+from voxella.weights import compare_keys, read_state_dict
 
 __all__ = ["LPIPS", "PerceptualLoss", "check_images", "load_lpips"]
 
@@ -138,7 +138,7 @@ def _load(
     )
     found = read_state_dict(Path(path), what=what, remedy=remedy)
     state = {renamed(name): value for name, value in found.items() if not name.startswith(ignored)}
-    problems = differences(module.state_dict(), state)
+    problems = compare_keys(module.state_dict(), state).problems
     if problems:
         raise UserError(
             f"{path} does not hold {what}:\n  " + "\n  ".join(problems),

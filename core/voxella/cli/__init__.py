@@ -8,7 +8,17 @@ import sys
 from collections.abc import Sequence
 
 from voxella import __version__
-from voxella.cli import check, exporting, plugins, recipe, report, stages, study, summarise
+from voxella.cli import (
+    check,
+    converting,
+    exporting,
+    plugins,
+    recipe,
+    report,
+    stages,
+    study,
+    summarise,
+)
 from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, print_mistake
 from voxella.cli.parser import Parser
 from voxella.errors import UserError
@@ -82,6 +92,7 @@ def _parser(words: Sequence[str]) -> Parser:
     study.register(subparsers)
     check.register(subparsers)
     exporting.register(subparsers)
+    converting.register(subparsers)
     summarise.register(subparsers)
     recipe.register(subparsers)
     report.register(subparsers)

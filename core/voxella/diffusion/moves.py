@@ -20,6 +20,7 @@ __all__ = [
     "leading_timesteps",
     "plan_moves",
     "quadratic_timesteps",
+    "shifted_timesteps",
 ]
 
 
@@ -78,6 +79,27 @@ def leading_timesteps(schedule_steps: int, steps: int) -> list[int]:
     """
     stride = schedule_steps // steps
     return [stride * k + 1 for k in reversed(range(steps))]
+
+
+def shifted_timesteps(times: Sequence[float], schedule_steps: int, ratio: float) -> list[int]:
+    """Return timesteps moved towards the noise, as larger latents need it.
+
+    A time s becomes ``ratio s / (1 + (ratio - 1) s)`` (Esser et al. 2024, equation 23) and is then
+    rounded to a timestep of its own. MAISI's flow has for ratio the edge of the latent's cube over
+    32.
+
+    Args:
+        times: ``(t + 1) / schedule_steps`` before they are rounded, in (0, 1], noisiest first.
+        schedule_steps: Timesteps of the schedule.
+        ratio: Above 1 more of them lie where there is more noise; 1 changes nothing.
+    """
+    moved: list[int] = []
+    for place, s in enumerate(times):
+        wanted = math.floor(schedule_steps * ratio * s / (1 + (ratio - 1) * s) + 0.5) - 1
+        # Each its own, with room below for those that follow.
+        most = moved[-1] - 1 if moved else schedule_steps - 1
+        moved.append(min(max(wanted, len(times) - 1 - place), most))
+    return moved
 
 
 def plan_moves(

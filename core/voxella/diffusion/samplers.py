@@ -19,6 +19,7 @@ from voxella.diffusion.moves import (
     leading_timesteps,
     plan_moves,
     quadratic_timesteps,
+    shifted_timesteps,
 )
 from voxella.diffusion.names import family_of
 from voxella.diffusion.sampler_facts import Estimate, SamplerFacts, Update
@@ -39,6 +40,9 @@ __all__ = [
     "misfits",
     "quickest",
 ]
+
+# Times are shifted before they are rounded: a plan this many times finer stands for no rounding.
+_FINE = 1000
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ class Sampler:
         return tuple(move.t for move in self.moves)
 
 
-def make_sampler(name: str, schedule: Schedule, steps: int, eta: float = 0.0) -> Sampler:
+def make_sampler(
+    name: str, schedule: Schedule, steps: int, *, eta: float = 0.0, shift: float = 1.0
+) -> Sampler:
     """Plan ``steps`` network calls along a schedule.
 
     Args:
@@ -78,6 +84,7 @@ def make_sampler(name: str, schedule: Schedule, steps: int, eta: float = 0.0) ->
         schedule: The path.
         steps: Network calls.
         eta: Share of fresh noise, from 0 (none) to 1, of a sampler that takes one (DDIM).
+        shift: See :func:`voxella.diffusion.moves.shifted_timesteps`; for flows.
 
     Raises:
         UserError: When the sampler is unknown, does not go with the schedule, or cannot take that
@@ -86,7 +93,12 @@ def make_sampler(name: str, schedule: Schedule, steps: int, eta: float = 0.0) ->
     """
     _check(name, schedule, steps)
     facts = SAMPLERS[name]
-    moves = plan_moves(schedule, facts.timesteps(schedule.steps, steps), end=facts.end)
+    timesteps = facts.timesteps(schedule.steps, steps)
+    if shift != 1.0:
+        fine = _FINE * schedule.steps
+        times = [(t + 1) / fine for t in facts.timesteps(fine, steps)]
+        timesteps = shifted_timesteps(times, schedule.steps, shift)
+    moves = plan_moves(schedule, timesteps, end=facts.end)
     if eta == 0.0:
         return Sampler(name, schedule, moves, facts.update, facts.stochastic)
     if facts.eta_update is None:

@@ -171,6 +171,7 @@ def predictions_of_unseen(
     data: Data,
     text: Text | None,
     sample: Sample,
+    latent_size: Sequence[int],
     conditions: Mapping[str, Condition],
     folders: Folders,
     sets: Sets,
@@ -184,6 +185,7 @@ def predictions_of_unseen(
         data: The classes.
         text: Which features the head reads; None: none.
         sample: Sampler and steps.
+        latent_size: Voxels along each axis, by which a flow's timesteps may be shifted.
         conditions: The recipe's, by name.
         folders: Of the run: its model and text features.
         sets: The unseen cases.
@@ -201,20 +203,22 @@ def predictions_of_unseen(
     except UserError as refusal:
         return reason(refusal)
     model = load_model(folders.model).to(device)
-    found = list(_asked(sample, conditions, model, cache, labelled, device))
+    sampler = make_sampler(
+        sample.sampler, model.schedule, sample.steps, shift=sample.shift(latent_size)
+    )
+    found = list(_asked(sampler.moves[-1].t, conditions, model, cache, labelled, device))
     return found or "the model has no text head"
 
 
 @torch.no_grad()
 def _asked(
-    sample: Sample,
+    last: int,
     conditions: Mapping[str, Condition],
     model: LatentDiffusion,
     text: TextCache,
     subjects: Iterable[Subject],
     device: torch.device,
 ) -> Iterable[HeadPrediction]:
-    last = make_sampler(sample.sampler, model.schedule, sample.steps).moves[-1].t
     timestep = torch.tensor([last], device=device)
     for subject in subjects:
         features, has_report = text.read(subject.id)

@@ -45,6 +45,8 @@ _WEIGHTS, _CONDITIONS, _RECIPE, FACTS = (
     "recipe.yaml",
     "model.json",
 )
+# Left out where there is nothing to tell: models from before are those without them.
+_IF_ANY = frozenset({"origin", "licences"})
 _AGAIN = "rm {path}, then voxella train RECIPE with the same --out: it exports the model again"
 
 
@@ -60,6 +62,8 @@ class _Facts(TypedDict):
     weights_sha256: str
     files: NotRequired[dict[str, str]]
     conditions: NotRequired[dict[str, dict[str, Any]]]
+    origin: NotRequired[dict[str, str]]
+    licences: NotRequired[dict[str, str]]
     versions: dict[str, str]
 
 
@@ -75,10 +79,13 @@ class ModelFacts:
         vectors: Names of the vectors, in the order of joining.
         spacing_mm: ``{"min": [...], "max": [...]}`` over the training cases; voxel sizes beyond
             were never seen.
-        text: Width and encoder fingerprint of the features trained on, or None.
-        autoencoder_fingerprint: Of the autoencoder whose latents were learnt.
+        text: Width and encoder fingerprint of the features trained on, or None; the fingerprint is
+            empty where it is not known.
+        autoencoder_fingerprint: Of the autoencoder whose latents were learnt; empty: not known.
         weights_sha256: Hash of ``model.safetensors``.
         conditions: What it was conditioned on, as :func:`voxella.ldm.conditions.seen` returns it.
+        origin: ``{source, file, sha256}`` of a converted model; empty where it was trained.
+        licences: ``{part: text}`` of parts whose licence limits uses.
         files: Hashes of the other files.
         versions: Packages at export.
     """
@@ -92,6 +99,8 @@ class ModelFacts:
     text: dict[str, Any] | None
     autoencoder_fingerprint: str
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
     weights_sha256: str = ""
     files: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
@@ -124,7 +133,8 @@ def save_model(
     write_text_atomic(folder / _RECIPE, recipe)
     files = {name: sha256_file(folder / name) for name in (_CONDITIONS, _RECIPE)}
     measured = {"weights_sha256": sha256_file(folder / _WEIGHTS), "files": files}
-    write_json_atomic(folder / FACTS, asdict(facts) | measured)
+    told = {key: value for key, value in asdict(facts).items() if value or key not in _IF_ANY}
+    write_json_atomic(folder / FACTS, told | measured)
     return folder
 
 

@@ -105,7 +105,13 @@ def generate(
         on_step: Called with (steps done, steps in all).
     """
     asked, shape = settings.sample, settings.shape
-    sampler = sampler or make_sampler(asked.sampler, model.schedule, asked.steps, asked.eta)
+    sampler = sampler or make_sampler(
+        asked.sampler,
+        model.schedule,
+        asked.steps,
+        eta=asked.eta,
+        shift=asked.shift(shape[1:]),
+    )
     given = _conditions(model, requests, device)
     null = {**given, **_null(asked.guidance_null, given, len(requests), device)}
     probabilities: list[Tensor] = []

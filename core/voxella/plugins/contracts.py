@@ -1,7 +1,4 @@
-"""What the engine expects of the objects that plugins build.
-
-Words that a text encoder's vocabulary does not have: they become one token, ``<unk>``.
-"""
+"""What the engine expects of the objects that plugins build."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from voxella.case import Case, Manifest
+from voxella.plugins.released import Released, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +27,9 @@ __all__ = [
     "Exporter",
     "Importer",
     "Probe",
+    "Released",
     "Report",
+    "Source",
     "Summariser",
     "TextEncoder",
     "training_losses",

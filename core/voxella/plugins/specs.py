@@ -38,6 +38,7 @@ KINDS: dict[str, str] = {
     "autoencoders": "images to latents and back",
     "text_encoders": "reports to token features",
     "summarisers": "reports to short summaries, for captions",
+    "sources": "networks of other releases, under our parameter names",
     "classifiers": "downstream classifiers",
     "importers": "data from elsewhere to a data set folder with a manifest",
     "exporters": "a data set in the form that other code reads",
@@ -73,6 +74,7 @@ INJECTED: dict[str, dict[str, str]] = {
         "tokens_only": "whether only token_counts will be asked: no weights need be read (bool)",
     },
     "summarisers": {},
+    "sources": {},
     "classifiers": {
         "spatial_dims": "2 or 3",
         "in_channels": "image channels (int)",

@@ -168,6 +168,8 @@ def _samplers(diffusion: Diffusion, sample: Sample, train: Train) -> Iterator[tu
     plan = (diffusion.schedule, diffusion.steps)
     for key, text in misfits(sample.sampler, *plan, sample.steps):
         yield ("sample", key), text
+    if sample.timestep_shift is not None and diffusion.prediction != "flow":
+        yield ("sample", "timestep_shift"), "only a flow's timesteps are shifted; expected: null"
     for steps in sample.sweep.steps if sample.sweep is not None else []:
         for key, text in misfits(sample.sampler, *plan, steps):
             if key == "steps":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,6 +59,14 @@ class Sample(Block):
         exclude_if=lambda eta: eta == 0.0,
         description="fresh noise of DDIM: 0 is the ODE, 1 as much as the reverse chain",
     )
+    # Left out where it is off: recipes and hashes from before are those without it.
+    timestep_shift: float | None = Field(
+        None,
+        gt=0,
+        exclude_if=lambda edge: edge is None,
+        description="of a flow: edge of the latent cube whose steps are even; larger latents get "
+        "more of them where there is more noise (MAISI: 32). None: even for all",
+    )
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance scale; 1 is off")
     guidance_null: list[str] = Field(
         ["text", "label", "conditions"],
@@ -106,6 +116,17 @@ class Sample(Block):
                 f"or sampler {' or '.join(takers)}"
             )
         return self
+
+    def shift(self, latent_size: Sequence[int]) -> float:
+        """Return by how much timesteps are moved towards the noise: 1, where nothing is asked for.
+
+        Args:
+            latent_size: Voxels along each axis.
+        """
+        if self.timestep_shift is None:
+            return 1.0
+        edge: float = math.prod(latent_size) ** (1 / len(latent_size))
+        return edge / self.timestep_shift
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -86,7 +86,7 @@ class Networks:
         # for all volumes.
         decoder = tiled(coder, plan, device, out, batch_size=batch_size, alone=alone, quiet=quiet)
         problems = []
-        if coder.fingerprint != facts.autoencoder_fingerprint:
+        if facts.autoencoder_fingerprint not in ("", coder.fingerprint):
             problems.append("the autoencoder is not the one whose latents the model has learnt")
         if (problem := other_text(facts, text)) is not None:
             problems.append(problem)
@@ -135,6 +135,6 @@ def other_text(facts: ModelFacts, fingerprint: str | None) -> str | None:
         facts: Of the model.
         fingerprint: Of the encoder; None where there is no text.
     """
-    if fingerprint is None or facts.text is None or fingerprint == facts.text["encoder"]:
+    if fingerprint is None or facts.text is None or facts.text["encoder"] in ("", fingerprint):
         return None
     return "the text features are not of the encoder that the model was trained with"

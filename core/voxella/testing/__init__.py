@@ -23,6 +23,7 @@ from voxella.testing.metrics import MetricContract
 from voxella.testing.observers import ObserverContract
 from voxella.testing.probes import ProbeContract
 from voxella.testing.runner import CONTRACTS, CheckResult, run_contract
+from voxella.testing.sources import SourceContract
 from voxella.testing.summarisers import SummariserContract
 from voxella.testing.text_encoders import TextEncoderContract
 
@@ -39,6 +40,7 @@ __all__ = [
     "MetricContract",
     "ObserverContract",
     "ProbeContract",
+    "SourceContract",
     "SummariserContract",
     "TextEncoderContract",
     "run_contract",

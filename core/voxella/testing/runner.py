@@ -20,6 +20,7 @@ from voxella.testing.importers import ImporterContract
 from voxella.testing.metrics import MetricContract
 from voxella.testing.observers import ObserverContract
 from voxella.testing.probes import ProbeContract
+from voxella.testing.sources import SourceContract
 from voxella.testing.summarisers import SummariserContract
 from voxella.testing.text_encoders import TextEncoderContract
 
@@ -33,6 +34,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         AutoencoderContract,
         TextEncoderContract,
         SummariserContract,
+        SourceContract,
         ClassifierContract,
         ImporterContract,
         ExporterContract,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from voxella.conditioning import Conditioning
+from voxella.errors import UserError
 
-__all__ = ["checked_context", "checked_vectors", "vector_mlp"]
+__all__ = ["ClassTable", "checked_context", "checked_rows", "checked_vectors", "vector_mlp"]
 
 
 def vector_mlp(width_in: int, width_out: int) -> nn.Sequential:
@@ -62,3 +63,71 @@ def checked_context(
             f"context_mask has shape {tuple(mask.shape)}, expected {tuple(context.shape[:2])}"
         )
     return context.to(dtype), None if mask is None else mask.bool()
+
+
+class ClassTable(nn.Embedding):
+    """A table of embeddings whose rows are chosen by indicators.
+
+    Args:
+        size: Rows of the table.
+        width: Channels of a row.
+        rows: The row of each indicator.
+        unknown: The row where all indicators are 0; None: zeros stand there.
+    """
+
+    rows: Tensor
+
+    def __init__(
+        self, size: int, width: int, rows: Sequence[int], unknown: int | None = None
+    ) -> None:
+        super().__init__(size, width)
+        self.unknown = unknown
+        self.register_buffer("rows", torch.tensor(list(rows), dtype=torch.long), persistent=False)
+
+    def forward(self, indicators: Tensor) -> Tensor:
+        """Map ``(B, len(rows))`` to ``(B, width)``."""
+        told = indicators.to(self.weight.dtype)
+        found: Tensor = told @ self.weight[self.rows]
+        if self.unknown is None:
+            return found
+        return found + (1 - told.sum(dim=1, keepdim=True)) * self.weight[self.unknown]
+
+
+def checked_rows(
+    network: str,
+    vectors: Mapping[str, int],
+    chosen_by: str | None,
+    size: int | None,
+    rows: Sequence[int] | None,
+    unknown: int | None,
+) -> list[int]:
+    """Return the table's row of each value of the vector that chooses; none without a table.
+
+    Args:
+        network: For messages.
+        vectors: ``{name: width}`` of all vectors.
+        chosen_by: Name of the vector that chooses.
+        size: Rows of the table; None: there is none.
+        rows: As the recipe gives them; None: the first ones in order.
+        unknown: The row of what is not known, or None.
+
+    Raises:
+        UserError: The table, its vector and its rows do not fit one another.
+    """
+    if size is None and chosen_by is None and rows is None and unknown is None:
+        return []
+    if size is None or chosen_by is None or chosen_by not in vectors:
+        raise UserError(
+            f"{network}: class_vector is {chosen_by!r}, num_class_embeds {size}",
+            expected=f"both or neither, and class_vector one of the vectors {list(vectors)}",
+            remedy="name the condition under vectors too: vectors: [{name: modality, scale: 1}]",
+        )
+    chosen = list(range(vectors[chosen_by]) if rows is None else rows)
+    named = chosen if unknown is None else [*chosen, unknown]
+    if len(chosen) != vectors[chosen_by] or not all(0 <= row < size for row in named):
+        raise UserError(
+            f"{network}: class_rows {chosen}, class_unknown {unknown} of a table of {size} rows",
+            expected=f"a row for each of the {vectors[chosen_by]} values of {chosen_by}, from 0 to "
+            f"{size - 1}",
+        )
+    return chosen

@@ -16,8 +16,10 @@ from torch import Tensor
 from voxella.errors import UserError
 from voxella_backbones.latent_contract import LatentContract, check_channels
 
-__all__ = ["MaisiAutoencoder"]
+__all__ = ["MaisiAutoencoder", "convert_autoencoder"]
 
+# The first convolution, as the first releases name it.
+_UNSPLIT = "encoder.blocks.0.conv.weight"
 _SPLIT_AXIS = 1  # the axis that the released configuration cuts
 _MIN_SPLIT = 4  # voxels: a part must be wider than MONAI's overlap of three
 
@@ -80,7 +82,7 @@ class MaisiAutoencoder(LatentContract, AutoencoderKlMaisi):  # type: ignore[misc
         )
         self.num_splits = num_splits
         self.norm_float16 = norm_float16
-        self.finish(channels, weights, convert=_nest_convolutions)
+        self.finish(channels, weights, convert=convert_autoencoder)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log sigma; see :class:`LatentContract`."""
@@ -121,8 +123,14 @@ class MaisiAutoencoder(LatentContract, AutoencoderKlMaisi):  # type: ignore[misc
             )
 
 
-def _nest_convolutions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Map the names of MAISI's first releases, which knew no splitting, to MONAI's."""
+def convert_autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Map the names of MAISI's first releases, which knew no splitting, to MONAI's.
+
+    Args:
+        state: Of any release; later ones have MONAI's names, which stay.
+    """
+    if _UNSPLIT not in state:
+        return dict(state)
     return {
         re.sub(r"^((?:en|de)coder\..*conv)\.(weight|bias)$", r"\1.conv.\2", name): tensor
         for name, tensor in state.items()

@@ -17,7 +17,13 @@ from voxella.conditioning import Conditioning
 from voxella.errors import UserError
 from voxella_backbones.attention import PackedAttention, pack_mask
 from voxella_backbones.checkpointed import CheckpointedBlock, make_checkpointable
-from voxella_backbones.inputs import checked_context, checked_vectors, vector_mlp
+from voxella_backbones.inputs import (
+    ClassTable,
+    checked_context,
+    checked_rows,
+    checked_vectors,
+    vector_mlp,
+)
 
 __all__ = ["MaisiUNet"]
 
@@ -32,8 +38,7 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
 
     Two differences, neither of which changes a value: attention is computed in one dtype (see
     :mod:`voxella_backbones.attention`; MONAI's ``upcast_attention`` fails when the whole model is
-    bfloat16), and cross-attention accepts a mask. Left as in the paper's configuration: no
-    residual up- and downsampling, no output projection after self-attention.
+    bfloat16), and cross-attention accepts a mask.
 
     Inputs are cast to the parameters' dtype; the output has the dtype of ``x``.
 
@@ -50,6 +55,15 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         norm_groups: Groups of the group norms.
         upcast_attention: Scores in float32, where ``flash_attention`` is off.
         flash_attention: Fused attention (any device), or the explicit score matrix.
+        resblock_updown: Halve and double the grid in residual blocks, not in convolutions.
+        include_fc: An output projection after self-attention.
+        num_class_embeds: Rows of the table of class embeddings; None: no such table.
+        class_vector: The vector of indicators that chooses among its rows; what it finds is ADDED
+            to the time embedding, as MAISI does with the modality.
+        class_rows: The row of each of that vector's values; None: the first ones in order.
+        class_unknown: The row where the value is not known; None: nothing is added.
+        maisi_flow: The network speaks MAISI's flow: told ``t + 1`` (1000 is pure noise), it answers
+            with the velocity towards the data, of the opposite sign.
 
     Raises:
         UserError: If the sizes do not fit one another; all of them are named at once.
@@ -70,7 +84,17 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         norm_groups: int,
         upcast_attention: bool = True,
         flash_attention: bool = True,
+        resblock_updown: bool = False,
+        include_fc: bool = False,
+        num_class_embeds: int | None = None,
+        class_vector: str | None = None,
+        class_rows: Sequence[int] | None = None,
+        class_unknown: int | None = None,
+        maisi_flow: bool = False,
     ) -> None:
+        rows = checked_rows(
+            "maisi_unet", vectors, class_vector, num_class_embeds, class_rows, class_unknown
+        )
         _check_sizes(spatial_dims, vectors, channels, attention, head_channels, norm_groups)
         super().__init__(
             spatial_dims=spatial_dims,
@@ -83,9 +107,18 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
             num_head_channels=head_channels,
             with_conditioning=context_dim is not None,
             cross_attention_dim=context_dim,
+            resblock_updown=resblock_updown,
+            include_fc=include_fc,
         )
         self.context_dim = context_dim
-        self.vector_widths = dict(vectors)
+        self.maisi_flow = maisi_flow
+        self.told_widths = dict(vectors)
+        self.class_vector = class_vector
+        self.vector_widths = {n: size for n, size in vectors.items() if n != class_vector}
+        if num_class_embeds is not None:
+            self.class_embedding = ClassTable(
+                num_class_embeds, 4 * channels[0], rows, class_unknown
+            )
         self._join_vectors(4 * channels[0])
         _replace_attention(self, flash=flash_attention, upcast=upcast_attention)
         make_checkpointable(self)
@@ -117,24 +150,26 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         """
         self._check_grid(x)
         dtype, batch = self.time_embed[0].weight.dtype, x.shape[0]
-        vectors = checked_vectors(conditioning, self.vector_widths, batch, dtype)
+        told = checked_vectors(conditioning, self.told_widths, batch, dtype)
+        vectors = dict(zip(self.told_widths, told, strict=True))
         context, mask = checked_context(conditioning, self.context_dim, batch, dtype)
         packed = None if context is None else pack_mask(context, mask)
-        embedding = self._embed(timesteps, vectors, dtype)
+        embedding = self._embed(timesteps + 1 if self.maisi_flow else timesteps, vectors, dtype)
         h = self.conv_in(x.to(dtype))
         h, skips = self._apply_down_blocks(h, embedding, packed, None)
         h = self.middle_block(h, embedding, packed)
         h = self._apply_up_blocks(h, embedding, packed, skips)
         out: Tensor = self.out(h)
-        return out.to(x.dtype)
+        return (-out if self.maisi_flow else out).to(x.dtype)
 
-    def _embed(self, timesteps: Tensor, vectors: list[Tensor], dtype: torch.dtype) -> Tensor:
+    def _embed(self, timesteps: Tensor, vectors: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
         """Return time and vectors joined, ``(B, width * (1 + vectors))``."""
         time = get_timestep_embedding(timesteps, self.block_out_channels[0]).to(dtype)
-        parts = [self.time_embed(time)]
-        for name, vector in zip(self.vector_widths, vectors, strict=True):
-            parts.append(self.get_submodule(f"{name}_layer")(vector))
-        return torch.cat(parts, dim=1)
+        first = self.time_embed(time)
+        if self.class_vector is not None:
+            first = first + self.class_embedding(vectors[self.class_vector])
+        lifted = [self.get_submodule(f"{name}_layer")(vectors[name]) for name in self.vector_widths]
+        return torch.cat([first, *lifted], dim=1)
 
     def _check_grid(self, x: Tensor) -> None:
         divisor = 2 ** (len(self.block_out_channels) - 1)

@@ -26,6 +26,13 @@ def build_maisi_unet(
     norm_groups: int = 32,
     upcast_attention: bool = True,
     flash_attention: bool = True,
+    resblock_updown: bool = False,
+    include_fc: bool = False,
+    num_class_embeds: int | None = None,
+    class_vector: str | None = None,
+    class_rows: Sequence[int] | None = None,
+    class_unknown: int | None = None,
+    maisi_flow: bool = False,
 ) -> Backbone:
     """Build MAISI's diffusion U-Net; the defaults are the paper's sizes.
 
@@ -42,6 +49,13 @@ def build_maisi_unet(
         norm_groups: Groups of the group norms.
         upcast_attention: Scores in float32, where ``flash_attention`` is off.
         flash_attention: torch's fused attention, on any device.
+        resblock_updown: Residual blocks, not convolutions, halve and double the grid.
+        include_fc: A projection after self-attention.
+        num_class_embeds: Rows of the table of modalities (MAISI's flow: 128); None: no table.
+        class_vector: The vector that chooses a row, such as ``modality``, with scale 1.
+        class_rows: The row of each of its values; None: the first rows in order.
+        class_unknown: The row of a case whose value is not known (MAISI: 0); None: none.
+        maisi_flow: For weights of MAISI's flow: its timesteps and its sign of the velocity.
     """
     from voxella_backbones.maisi_unet import MaisiUNet
 
@@ -58,6 +72,13 @@ def build_maisi_unet(
         norm_groups=norm_groups,
         upcast_attention=upcast_attention,
         flash_attention=flash_attention,
+        resblock_updown=resblock_updown,
+        include_fc=include_fc,
+        num_class_embeds=num_class_embeds,
+        class_vector=class_vector,
+        class_rows=class_rows,
+        class_unknown=class_unknown,
+        maisi_flow=maisi_flow,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from voxella_backbones.maisi_unet import MaisiUNet
 from voxella_backbones.weights import load_weights
 
-__all__ = ["RELEASED_LAYERS", "convert_released_state_dict", "load_released"]
+__all__ = ["RELEASED_LAYERS", "convert_released_state_dict", "load_released", "released_scale"]
 
 # Names as they stand in the released checkpoints and in MAISI's own -> our vector's name.
 RELEASED_LAYERS: dict[str, str] = {
@@ -27,14 +28,37 @@ def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor
 
     Takes the ``unet_state_dict`` of a released checkpoint, with or without the ``module.`` of a
     data-parallel wrapper. A text model keeps its U-Net under ``unet.`` beside the adapter (whose
-    entries are left out); a model without text is the U-Net itself.
+    entries are left out); a model without text is the U-Net itself. One matrix for queries, keys
+    and values (MONAI's ``use_combined_linear``) becomes three.
 
     Args:
         state: Names to tensors.
     """
     bare = {name.removeprefix("module."): value for name, value in state.items()}
     inner = {name: value for name, value in bare.items() if name.startswith(_UNET)}
-    return {_renamed(name.removeprefix(_UNET)): v for name, v in (inner or bare).items()}
+    converted: dict[str, Tensor] = {}
+    for name, value in (inner or bare).items():
+        own = _renamed(name.removeprefix(_UNET))
+        place, joined, kind = own.rpartition(".qkv.")
+        if joined:
+            thirds = zip(("to_q", "to_k", "to_v"), value.chunk(3), strict=True)
+            converted |= {f"{place}.{one}.{kind}": third for one, third in thirds}
+        else:
+            converted[own] = value
+    return converted
+
+
+def released_scale(facts: Mapping[str, Any]) -> float | list[float] | None:
+    """Return a checkpoint's ``scale_factor``: a number, by channel a list, None where it has none.
+
+    Args:
+        facts: What the file holds beside the state dict.
+    """
+    found = facts.get("scale_factor")
+    if isinstance(found, Tensor):
+        values = [float(value) for value in found.flatten()]
+        return values[0] if len(values) == 1 else values
+    return float(found) if isinstance(found, int | float) else None
 
 
 def load_released(unet: MaisiUNet, path: Path) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella.files import sha256_file
-from voxella.weights import differences, read_state_dict
+from voxella.weights import compare_keys, read_state_dict
 
 __all__ = ["Convert", "load_weights"]
 
@@ -32,12 +32,12 @@ def load_weights(module: nn.Module, path: Path, convert: Convert | None = None) 
     remedy = "name an existing file under `weights`"
     state = read_state_dict(path, what="this network", remedy=remedy)
     expected = module.state_dict()
-    problems = differences(expected, state)
+    problems = compare_keys(expected, state).problems
     if problems and convert is not None:
         converted = convert(state)
         # What differs is told in the names that more of the file's tensors have.
         if len(converted.keys() & expected.keys()) > len(state.keys() & expected.keys()):
-            state, problems = converted, differences(expected, converted)
+            state, problems = converted, compare_keys(expected, converted).problems
     if problems:
         raise UserError(
             f"{path} does not hold the weights of this network:\n  " + "\n  ".join(problems),

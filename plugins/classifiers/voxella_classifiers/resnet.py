@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella.plugins.contracts import Classifier
-from voxella.weights import differences, read_state_dict
+from voxella.weights import compare_keys, read_state_dict
 
 __all__ = ["resnet"]
 
@@ -84,7 +84,7 @@ def _load(network: nn.Module, path: Path) -> None:
     own = network.state_dict()
     # The counters are younger than some of the released files.
     kept = {n: t for n, t in own.items() if n.startswith("fc.") or n.endswith(_COUNTER)}
-    problems = differences(own, kept | state)
+    problems = compare_keys(own, kept | state).problems
     if problems:
         raise UserError(
             f"{path} does not hold these weights of torchvision's ResNet:\n  "

@@ -77,8 +77,16 @@ class TextHead:
         data, settings, seed = recipe.data, recipe.evaluate, recipe.seed
         asked = [(predictions_of_samples(data.classes, sets), sets.split, "")]
         if evidence.own and sets.unseen_split is not None:
-            blocks = data, recipe.text, recipe.sample, recipe.conditions
-            unseen = predictions_of_unseen(*blocks, evidence.folders, sets, evidence.device)
+            unseen = predictions_of_unseen(
+                data,
+                recipe.text,
+                recipe.sample,
+                recipe.latent.size,
+                recipe.conditions,
+                evidence.folders,
+                sets,
+                evidence.device,
+            )
             asked.append((unseen, sets.unseen_split, "_heldout"))
         found: dict[str, Measured] = {}
         curves: dict[str, object] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella.files import sha256_file
-from voxella.weights import differences, read_state_dict
+from voxella.weights import compare_keys, read_state_dict
 
-__all__ = ["load_released"]
+__all__ = ["load_released", "read_released"]
 
 # Heads of the released networks; the features end before them.
 _HEADS = ("fc.", "conv_seg.")
@@ -30,17 +31,33 @@ def load_released(module: nn.Module, path: Path, *, what: str) -> str:
         UserError: The file is missing, unreadable, or holds another network; what differs is said.
     """
     path = Path(path)
+    state = read_released(module, path, what=what)
+    module.load_state_dict(state)
+    return sha256_file(path)
+
+
+def read_released(module: nn.Module, path: Path, *, what: str) -> dict[str, Tensor]:
+    """Return the file's tensors that make ``module``; arguments and errors as above.
+
+    Args:
+        module: The network without a head, on any device, ``meta`` as well.
+        path: The file.
+        what: Which network it is, for messages.
+    """
     remedy = "download them where there is a network, and name the file here"
     found = read_state_dict(path, what=what, remedy=remedy)
     state = {name: tensor for name, tensor in found.items() if not name.startswith(_HEADS)}
     own = module.state_dict()
-    counters = {name: tensor for name, tensor in own.items() if name.endswith(_COUNTER)}
+    counters = {
+        name: torch.zeros(tensor.shape, dtype=tensor.dtype)
+        for name, tensor in own.items()
+        if name.endswith(_COUNTER)
+    }
     state = {**counters, **state}
-    problems = differences(own, state)
+    problems = compare_keys(own, state).problems
     if problems:
         raise UserError(
             f"{path} does not hold {what}:\n  " + "\n  ".join(problems),
             remedy="name the file of that very release",
         )
-    module.load_state_dict(state)
-    return sha256_file(path)
+    return state

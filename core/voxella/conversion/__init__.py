@@ -1,0 +1,1 @@
+"""Networks of other releases become model folders and weights files of ours."""
