@@ -148,6 +148,10 @@ class LatentDiffusion(nn.Module):
         per_case = reconstruction_loss(kind, predicted, wanted, batch.present)
         losses = {"total": per_case.mean(), "reconstruction": per_case.mean()}
         losses["reconstruction_per_case"] = per_case.detach()
+        with torch.no_grad():
+            # What a network that predicts 0 would lose: the measure of whether this one learns.
+            nothing = torch.zeros_like(predicted)
+            losses["zero_per_case"] = reconstruction_loss(kind, nothing, wanted, batch.present)
         if conditioning.class_logits is not None:
             losses |= self._class_losses(batch, conditioning.class_logits.float())
             losses["total"] = losses["total"] + self.loss.class_weight * losses["class"]

@@ -20,7 +20,17 @@ from voxella.recipe.condition import Condition, ConditionName
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data, Intensity, Latent, Prepare, Text
 from voxella.recipe.sampling import Sample
-from voxella.recipe.training import Diffusion, Dropout, Loss, Optimizer, Train, Vector
+from voxella.recipe.training import (
+    Diffusion,
+    Dropout,
+    Init,
+    Lora,
+    Loss,
+    Optimizer,
+    RateGroup,
+    Train,
+    Vector,
+)
 
 __all__ = [
     "AutoencoderBlock",
@@ -31,12 +41,15 @@ __all__ = [
     "Data",
     "Diffusion",
     "Dropout",
+    "Init",
     "Intensity",
     "Latent",
+    "Lora",
     "Loss",
     "Optimizer",
     "PaperRow",
     "Prepare",
+    "RateGroup",
     "Recipe",
     "Sample",
     "Text",
@@ -98,6 +111,17 @@ class Recipe(Block):
     diffusion: Diffusion = Diffusion()
     loss: Loss = Loss()
     dropout: Dropout = Dropout()
+    # Left out where there is none: recipes and hashes from before are those without it.
+    init: Init | None = Field(
+        None,
+        exclude_if=lambda init: init is None,
+        description="weights that training starts from; None: drawn at random",
+    )
+    lora: Lora | None = Field(
+        None,
+        exclude_if=lambda lora: lora is None,
+        description="train low-rank adapters of the backbone alone; None: all of it",
+    )
     optimizer: Optimizer = Optimizer()
     train: Train
     deepspeed: dict[str, Any] = Field(description="DeepSpeed's configuration, in its own words")

@@ -7,12 +7,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from voxella.plugins.component import Component
 from voxella.recipe.model import Recipe
 
-__all__ = ["SLOTS", "KeyPath", "block_at", "default_at", "dotted", "homes", "kind_at", "nearest"]
+__all__ = [
+    "SLOTS",
+    "KeyPath",
+    "block_at",
+    "default_at",
+    "dotted",
+    "homes",
+    "keys_of",
+    "kind_at",
+    "nearest",
+]
 
 KeyPath = tuple[str | int, ...]
 
@@ -32,6 +43,11 @@ SLOTS: dict[tuple[str, ...], str] = {
 def dotted(path: Iterable[str | int]) -> str:
     """Return ``a.b.0.c``."""
     return ".".join(str(part) for part in path)
+
+
+def keys_of(block: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a block's fields by the keys that a recipe writes."""
+    return {field.alias or name: field for name, field in block.model_fields.items()}
 
 
 def kind_at(path: KeyPath) -> str | None:
@@ -58,9 +74,9 @@ def block_at(path: KeyPath) -> type[BaseModel] | None:
         if named or isinstance(part, int) or part.isdecimal():
             named = False
             continue  # the elements of a list or a mapping share one block
-        if block is None or part not in block.model_fields:
+        if block is None or part not in keys_of(block):
             return None
-        annotation = block.model_fields[part].annotation
+        annotation = keys_of(block)[part].annotation
         named, block = get_origin(annotation) is dict, _block_in(annotation)
     return block
 
@@ -70,9 +86,9 @@ def default_at(path: KeyPath) -> Any:  # noqa: ANN401 - any default
     value: Any = None
     block: type[BaseModel] | None = Recipe
     for step, part in enumerate(path):
-        if block is None or str(part) not in block.model_fields:
+        if block is None or str(part) not in keys_of(block):
             return None
-        field = block.model_fields[str(part)]
+        field = keys_of(block)[str(part)]
         value = field.get_default(call_default_factory=True)
         if value is PydanticUndefined:
             value = None
@@ -86,7 +102,7 @@ def homes(key: str) -> list[str]:
     """Return the dotted paths of blocks' fields called ``key``, the least deep ones."""
 
     def walk(block: type[BaseModel], at: tuple[str, ...]) -> Iterator[str]:
-        for name, field in block.model_fields.items():
+        for name, field in keys_of(block).items():
             if name == key:
                 yield dotted((*at, name))
             inner = _block_in(field.annotation)
