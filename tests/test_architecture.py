@@ -72,7 +72,13 @@ WHOLE_RECIPE = {
     "conversion": ("convert.convert", "write.with_autoencoder"),
     "forecast": ("flops.count_model",),
     "ldm": (
-        *("train.train", "train._inputs", "build.build_model", "export.observe_results"),
+        *(
+            "train.train",
+            "train._start",
+            "train._inputs",
+            "build.build_model",
+            "export.observe_results",
+        ),
         *("batch_settings.BatchSettings.of", "generate.GenerationSettings.of"),
     ),
     "observers": (

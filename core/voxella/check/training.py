@@ -8,13 +8,17 @@ import torch
 
 from voxella.case import Case, Manifest
 from voxella.case.texts import ANY, REPORT, text_id, texts_of
+from voxella.engine.parameters import parameter_groups
 from voxella.errors import UserError
 from voxella.imaging.headers import is_raster
 from voxella.ldm.build import build_model
+from voxella.ldm.start import begin
+from voxella.ldm.train_start import start_of
 from voxella.progress import print_line
+from voxella.recipe.condition import Vector
 from voxella.recipe.inputs import Text
 from voxella.recipe.model import Recipe
-from voxella.recipe.training import Loss, Vector
+from voxella.recipe.training import Loss
 from voxella.wording import listed
 
 __all__ = [
@@ -156,17 +160,24 @@ def _without_label(loss: Loss, needs: Collection[str]) -> str | None:
 
 
 def check_model(recipe: Recipe) -> frozenset[str]:
-    """Refuse networks that do not fit together, by building them without memory.
+    """Refuse networks that do not fit together, or weights that do not fit them.
+
+    They are built without memory.
 
     Returns:
         What the conditioner reads, ``text`` and ``label``; nothing where that cannot be known yet.
 
     Raises:
-        UserError: What a builder refuses; vectors and conditioner do not match.
+        UserError: What a builder refuses; vectors and conditioner do not match; ``init.from`` does
+            not fit; a pattern of parameters' names means none.
     """
     try:
         with torch.device("meta"):
-            return frozenset(build_model(recipe).needs)
+            model = build_model(recipe)
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return frozenset()
+    start = start_of(recipe.init, model)
+    begin(model, start, recipe.init, recipe.lora, seed=recipe.seed, loads=False)
+    parameter_groups(model, recipe.optimizer.groups)
+    return frozenset(model.needs)

@@ -92,6 +92,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
     from voxella.recipe.load import load_recipe
+    from voxella.recipe.start import check_init
     from voxella.terminal import make_console
     from voxella.wording import shown_path
 
@@ -100,6 +101,8 @@ def _validate(arguments: argparse.Namespace) -> int:
     for path in arguments.recipes:
         try:
             recipe = load_recipe(path, arguments.profile, arguments.set)
+            if recipe.init is not None:
+                check_init(recipe.init)
         except UserError as error:
             failures.append(error)
             console.print(Text.assemble(("wrong", "red"), f"  {shown_path(path)}"), soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,7 @@ def learning_rate_factor(
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     settings: Optimizer,
     *,
     total_steps: int,
@@ -55,7 +56,7 @@ def build_optimizer(
     the default on the CPU too.
 
     Args:
-        parameters: What is trained.
+        parameters: What is trained, or groups of it with rates of their own.
         settings: The recipe's ``optimizer`` block, or another of its kind.
         total_steps: The run's length in optimizer steps.
         factor: The factor on the learning rate of a step (from 0); None: the settings' own decay.

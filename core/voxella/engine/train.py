@@ -23,6 +23,7 @@ from voxella.engine.log import LossLog
 from voxella.engine.loss_scale import LossScale
 from voxella.engine.optimizer import build_optimizer
 from voxella.engine.order import DataOrder
+from voxella.engine.parameters import parameter_groups
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.refusals import refuse_gradient, refuse_losses
 from voxella.engine.runtime import gradient_norm, initialize, largest
@@ -69,8 +70,7 @@ class Training:
         panel: Draws a fixed-seed sample panel from the averaged model; None: no panels.
         validation: Measures the averaged model on held-out cases; None: there are none.
         stop_after: Stop when this step is done, as a kill would, a checkpoint written; for tests
-            and for queues that grant hours. A run that is there already stays as it is. None: run
-            to the end.
+            and for queues that grant hours. A run that is there already stays. None: to the end.
         second: A network that learns beside the model, an adversary say; None: there is none.
         rate: The factor on the learning rate by step (from 0); None: the optimizer block's decay.
         rate_key: The recipe's key of the learning rate, for messages.
@@ -210,7 +210,7 @@ def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None, Loss
         # In place, so that parameter names, checkpoints and exports do not change.
         getattr(model, "backbone", model).compile()
     optimizer, schedule = build_optimizer(
-        (p for p in model.parameters() if p.requires_grad),
+        parameter_groups(model, run.optimizer.groups),
         run.optimizer,
         total_steps=run.total_steps,
         factor=run.rate,

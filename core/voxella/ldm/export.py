@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_file, write_json_atomic, write_text_atomic
 from voxella.ldm.build import LatentDiffusion, build_model
+from voxella.ldm.read_start import with_base
 from voxella.observers.dispatch import ObserverSet
 from voxella.provenance import versions
 from voxella.recipe.load import load_recipe
@@ -46,7 +47,7 @@ _WEIGHTS, _CONDITIONS, _RECIPE, FACTS = (
     "model.json",
 )
 # Left out where there is nothing to tell: models from before are those without them.
-_IF_ANY = frozenset({"origin", "licences"})
+_IF_ANY = frozenset({"base_sha256", "origin", "licences"})
 _AGAIN = "rm {path}, then voxella train RECIPE with the same --out: it exports the model again"
 
 
@@ -62,6 +63,7 @@ class _Facts(TypedDict):
     weights_sha256: str
     files: NotRequired[dict[str, str]]
     conditions: NotRequired[dict[str, dict[str, Any]]]
+    base_sha256: NotRequired[str]
     origin: NotRequired[dict[str, str]]
     licences: NotRequired[dict[str, str]]
     versions: dict[str, str]
@@ -84,6 +86,8 @@ class ModelFacts:
         autoencoder_fingerprint: Of the autoencoder whose latents were learnt; empty: not known.
         weights_sha256: Hash of ``model.safetensors``.
         conditions: What it was conditioned on, as :func:`voxella.ldm.conditions.seen` returns it.
+        base_sha256: Hash of the weights of ``init.from``, where only what was trained on them is
+            here (``lora.export: apart``); "" where all is.
         origin: ``{source, file, sha256}`` of a converted model; empty where it was trained.
         licences: ``{part: text}`` of parts whose licence limits uses.
         files: Hashes of the other files.
@@ -99,6 +103,7 @@ class ModelFacts:
     text: dict[str, Any] | None
     autoencoder_fingerprint: str
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    base_sha256: str = ""
     origin: dict[str, str] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
     weights_sha256: str = ""
@@ -198,8 +203,12 @@ def load_model(folder: Path | str) -> LatentDiffusion:
                 remedy="copy the whole folder again; or "
                 + _AGAIN.format(path=folder / FACTS, folder=folder),
             )
-    model = build_model(load_recipe(folder / _RECIPE), to_be_trained=False)
-    missing, unexpected = model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+    recipe = load_recipe(folder / _RECIPE)
+    model = build_model(recipe, to_be_trained=False)
+    state = load_file(folder / _WEIGHTS)
+    if facts.base_sha256 and recipe.lora is not None:
+        state = with_base(model, recipe.init, recipe.lora, state, facts.base_sha256)
+    missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:
         raise UserError(
             f"{folder}: the weights do not fit the recipe ({len(missing)} missing, "

@@ -159,6 +159,10 @@ class LatentDiffusion(nn.Module):
             weighted = per_case * p2_weight(alpha, sigma, k=weighting.k, gamma=weighting.gamma)
             losses["total"] = weighted.mean()
             losses["weighted_per_case"] = weighted.detach()
+        with torch.no_grad():
+            # What a network that predicts 0 would lose: the measure of whether this one learns.
+            nothing = torch.zeros_like(predicted)
+            losses["zero_per_case"] = reconstruction_loss(kind, nothing, wanted, batch.present)
         if conditioning.class_logits is not None:
             losses |= self._class_losses(batch, conditioning.class_logits.float())
             losses["total"] = losses["total"] + self.loss.class_weight * losses["class"]

@@ -11,7 +11,9 @@ from torch import Tensor
 from voxella.engine.finite import FiniteCheck
 from voxella.engine.log import peak_memory_gib
 from voxella.ldm.build import Batch
+from voxella.ldm.learning import BEATS_ZERO, OVER_ZERO, LearningWatch, NoiseBand
 from voxella.ranks import Ranks
+from voxella.terminal import complain
 
 __all__ = ["Monitor"]
 
@@ -35,6 +37,8 @@ class Monitor:
         self.schedule_steps = schedule_steps
         self.class_weight = class_weight
         self._finite = FiniteCheck(ranks)
+        self._learning = LearningWatch()
+        self._step = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -54,6 +58,7 @@ class Monitor:
         Raises:
             NonFiniteLossError: Naming these cases, before the gradient reaches a weight.
         """
+        self._step = step
         self._finite.check(step)
 
     def add(self, batch: Batch, losses: dict[str, Tensor]) -> None:
@@ -62,11 +67,14 @@ class Monitor:
         bad = ~per_case.isfinite()
         self._sums["cases"] += len(batch.case_ids)
         self._sums["reconstruction"] += per_case.sum()
+        zero = losses["zero_per_case"].double() if "zero_per_case" in losses else None
         quartile = (batch.timesteps * _QUARTILES // self.schedule_steps).clamp(max=_QUARTILES - 1)
         for index in range(_QUARTILES):
             here = quartile == index
             # Not per_case[here]: picking by a mask would make a GPU wait for the count.
             self._sums[f"quartile_{index}"] += per_case.where(here, 0.0).sum()
+            if zero is not None:
+                self._sums[f"quartile_{index}_zero"] += zero.where(here, 0.0).sum()
             self._sums[f"quartile_{index}_cases"] += here.sum()
         if "weighted_per_case" in losses:
             self._sums["weighted"] += losses["weighted_per_case"].double().sum()
@@ -91,9 +99,16 @@ class Monitor:
         self._reset()
         scalars = {"loss/reconstruction": sums["reconstruction"] / sums["cases"]}
         scalars["loss/total"] = sums.get("weighted", sums["reconstruction"]) / sums["cases"]
-        for index in range(_QUARTILES):
-            if count := sums[f"quartile_{index}_cases"]:
-                scalars[f"loss/timestep_quartile_{index + 1}"] = sums[f"quartile_{index}"] / count
+        bands = [
+            NoiseBand(sums[name], sums.get(f"{name}_zero", 0.0), sums[f"{name}_cases"])
+            for name in (f"quartile_{index}" for index in range(_QUARTILES))
+        ]
+        for number, band in enumerate(bands, start=1):
+            if band.cases:
+                scalars[f"loss/timestep_quartile_{number}"] = band.loss / band.cases
+            if band.zero:
+                scalars[OVER_ZERO.format(number=number)] = band.ratio
+        scalars |= self._learned(bands)
         if count := sums.get("class_cases"):
             scalars["loss/class"] = sums["class"] / count
             scalars["loss/total"] += self.class_weight * scalars["loss/class"]
@@ -101,3 +116,11 @@ class Monitor:
         scalars["cases_per_second"] = sums["cases"] / max(elapsed, 1e-9)
         scalars["memory_gib"] = peak_memory_gib()
         return scalars
+
+    def _learned(self, bands: list[NoiseBand]) -> dict[str, float]:
+        """Return whether the model beats one that predicts 0, once it is known; warn where not."""
+        warning = self._learning.add(self._step, bands)
+        if warning is not None and self.ranks.is_main:
+            complain(warning)
+        beats = self._learning.beats_zero
+        return {} if beats is None else {BEATS_ZERO: float(beats)}

@@ -6,12 +6,13 @@ from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cache.latents import LatentCache
 from voxella.cache.online import OnlineLatents
 from voxella.cache.text import TextCache
-from voxella.case import Case
+from voxella.case import Case, Manifest
+from voxella.errors import UserError
 from voxella.ranks import Ranks
 from voxella.recipe.inputs import Text
 from voxella.workspace.folders import Folders
 
-__all__ = ["open_features", "open_latents"]
+__all__ = ["open_features", "open_latents", "training_cases"]
 
 
 def open_latents(
@@ -39,3 +40,18 @@ def open_features(text: Text | None, folders: Folders, cases: dict[str, Case]) -
     features = TextCache.open(folders.text, text)
     features.require(cases)
     return features
+
+
+def training_cases(folders: Folders) -> dict[str, Case]:
+    """Return the cases of the split train by id.
+
+    Raises:
+        UserError: There is none.
+    """
+    cases = {case.id: case for case in Manifest.read(folders.prepared).split("train")}
+    if not cases:
+        raise UserError(
+            f"{folders.prepared} has no case in the split train",
+            remedy="fix the manifest's splits and run voxella prepare again",
+        )
+    return cases

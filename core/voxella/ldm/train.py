@@ -6,19 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cache.text import TextCache
-from voxella.case import Case, Manifest
+from voxella.case import Case
 from voxella.case.texts import ANY
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.order import DataOrder
+from voxella.engine.parameters import print_trained
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
-from voxella.errors import UserError
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
@@ -26,16 +28,20 @@ from voxella.ldm.build import build_model, initial_weights
 from voxella.ldm.conditions import refuse_spared, refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
 from voxella.ldm.generate import GenerationSettings
+from voxella.ldm.learning import few_cases
 from voxella.ldm.monitor import Monitor
 from voxella.ldm.panels import make_panel
 from voxella.ldm.scale import Scale, exact_scale, scale_of_draws
-from voxella.ldm.sources import open_features, open_latents
+from voxella.ldm.sources import open_features, open_latents, training_cases
+from voxella.ldm.start import Start, begin, deciding_start
 from voxella.ldm.train_export import export
-from voxella.ldm.validation import Validation
+from voxella.ldm.train_start import start_of
+from voxella.ldm.validation import held_out_validation
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
 from voxella.recipe.load import dump_recipe
-from voxella.recipe.model import Dropout, Latent, Recipe
+from voxella.recipe.model import Latent, Recipe
+from voxella.terminal import complain, print_line
 from voxella.workspace.changes import keep_inputs, refuse_changed
 from voxella.workspace.folders import Folders
 from voxella.workspace.record import StageRecord
@@ -61,7 +67,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
-    cases = _training_cases(folders)
+    cases = training_cases(folders)
     refuse_values(recipe.conditions, cases.values())
     refuse_spared(recipe.dropout.spared, cases.values())
     latents = open_latents(AutoencoderPlan.of(recipe), folders, ranks)
@@ -72,6 +78,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         return folders.model
 
     deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
+    start = _start(recipe, ranks)
     model = build_model(recipe)
     if text is not None:
         model.null_text = text.empty.float()[None]
@@ -90,7 +97,10 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     )
     if checkpoints.complete():
         refuse_changed(record, run=folders.run, work=folders.work)
-    checkpoints.newest(provenance)  # before this run's recipe takes the place of the other's
+    # Before this run's recipe takes the place of the other's.
+    fresh = checkpoints.newest(provenance) is None
+    begin(model, start, recipe.init, recipe.lora, seed=recipe.seed, loads=fresh)
+    start = None if start is None else start.without_tensors()
     barrier()
     if ranks.is_main:
         make_folder(folders.run)
@@ -104,7 +114,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         steps = recipe.train.panel_steps
         panel = make_panel(steps, generation, plan, folders, builder, ranks, observers)
     if recipe.train.validate_every:
-        validation = _validation(recipe.deepspeed, folders, builder, ranks)
+        validation = held_out_validation(recipe.deepspeed, folders, builder, ranks)
     training = Training(
         recipe=recipe,
         stage="train",
@@ -124,6 +134,9 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         validation=validation,
         stop_after=stop_after,
     )
+    print_trained(model, recipe.optimizer, quiet=not ranks.is_main)
+    if ranks.is_main and (warning := few_cases(len(cases), batch_size)) is not None:
+        complain(warning)
     status = "failed"
     stopped = stop_after is not None and stop_after < training.total_steps
     try:
@@ -138,7 +151,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         observers.run_end(status)
     if stopped:
         return None
-    export(folders, training, builder, engine, ema)
+    export(folders, training, builder, engine, ema, start)
     if ranks.is_main:
         record.complete(
             steps=training.total_steps,
@@ -147,6 +160,21 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         )
     barrier()
     return folders.model
+
+
+def _start(recipe: Recipe, ranks: Ranks) -> Start | None:
+    """Read what training starts from and print how it fits, nothing of the model allocated."""
+    if recipe.init is None or recipe.init.path is None:
+        return None
+    try:
+        with torch.device("meta"):
+            shapes = build_model(recipe)
+    except (NotImplementedError, RuntimeError):
+        shapes = build_model(recipe)  # a plugin that reads a weight while it is built
+    start = start_of(recipe.init, shapes)
+    for line in start.lines() if start is not None else ():
+        print_line(line, quiet=not ranks.is_main)
+    return start
 
 
 def latent_scale(
@@ -168,36 +196,6 @@ def latent_scale(
         batch = builder.make(first)
         return scale_of_draws(latent, passes, batch.latents, batch.present)
     return float(wanted)
-
-
-def _training_cases(folders: Folders) -> dict[str, Case]:
-    cases = {case.id: case for case in Manifest.read(folders.prepared).split("train")}
-    if not cases:
-        raise UserError(
-            f"{folders.prepared} has no case in the split train",
-            remedy="fix the manifest's splits and run voxella prepare again",
-        )
-    return cases
-
-
-def _validation(
-    block: dict[str, Any], folders: Folders, builder: LatentBatchBuilder, ranks: Ranks
-) -> Validation | None:
-    """Return the validation loss of the split val, or None when it is empty."""
-    held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
-    if not held_out:
-        return None
-    refuse_values(builder.settings.conditions, held_out.values())
-    builder.latents.require(held_out)
-    if builder.text is not None:
-        builder.text.require(held_out)
-    config = deepspeed_config(block, world=ranks.world, device=None)
-    size = int(config["train_micro_batch_size_per_gpu"])
-    # Held-out cases keep their conditions and their first text: what is measured must not be a
-    # matter of chance.
-    kept = replace(builder.settings, dropout=Dropout())
-    held = replace(builder, settings=kept, cases=held_out, draws_text=False)
-    return Validation(held, ranks, size)
 
 
 def _inputs(
@@ -232,6 +230,7 @@ def _inputs(
         told["spared"] = sha256_json(values)
     if conditions:
         told["conditions"] = [wanted["conditions"], sha256_json(conditions)]
+    told |= deciding_start(recipe.init, recipe.lora)
     starts = initial_weights(recipe.backbone, recipe.conditioner)
     for block in starts:  # what the files hold decides, not where they lie
         del wanted[block]["weights"]

@@ -10,10 +10,12 @@ from voxella.case import Case
 from voxella.engine.ema import Ema, Masters
 from voxella.engine.runtime import gather_state
 from voxella.engine.train import Training
+from voxella.ldm.adapters import apart, merged
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import seen
 from voxella.ldm.export import ModelFacts, save_model
+from voxella.ldm.start import Start
 from voxella.recipe.load import dump_recipe
 from voxella.workspace.folders import Folders
 
@@ -26,13 +28,19 @@ def export(
     builder: LatentBatchBuilder,
     engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
     ema: Ema | None,
+    start: Start | None = None,
 ) -> None:
-    """Write ``RUN/model`` from the averaged weights; collective."""
+    """Write ``RUN/model`` from the averaged weights, adapters merged or apart; collective."""
     model: LatentDiffusion = engine.module
     whole = Masters(engine).whole if ema is None else ema.whole
     state = gather_state(model, keep=training.ranks.is_main, whole=whole)
     if not training.ranks.is_main:
         return
+    lora, base_sha256 = training.recipe.lora, ""
+    if lora is not None and lora.export == "apart" and start is not None:
+        state, base_sha256 = apart(state, model, start.names), start.sha256
+    elif lora is not None:
+        state = merged(state, lora)
     text, scale = builder.text, model.latent_scale
     facts = ModelFacts(
         latent_scale=list(scale) if isinstance(scale, tuple) else scale,
@@ -44,6 +52,7 @@ def export(
         text={"width": text.width, "encoder": text.fingerprint} if text else None,
         autoencoder_fingerprint=builder.latents.fingerprint,
         conditions=seen(builder.settings.conditions, builder.cases.values()),
+        base_sha256=base_sha256,
     )
     # From the cache: the model's own has been rounded where precision is cast.
     null_text = None if text is None else text.empty.float()[None]

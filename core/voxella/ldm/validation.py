@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from voxella.case import Manifest
 from voxella.engine.order import SampleKey
+from voxella.engine.settings import deepspeed_config
 from voxella.ldm.batches import LatentBatchBuilder
+from voxella.ldm.conditions import refuse_values
 from voxella.ranks import Ranks
+from voxella.recipe.model import Dropout
+from voxella.workspace.folders import Folders
 
-__all__ = ["Validation"]
+__all__ = ["Validation", "held_out_validation"]
 
 # Each case is looked at this often, at other timesteps; one look would be mostly chance.
 _EPOCHS = 4
@@ -60,3 +65,23 @@ class Validation:
         if self.ranks.world > 1:
             torch.distributed.all_reduce(sums)
         return {"validation/reconstruction": float(sums[0] / sums[1])}
+
+
+def held_out_validation(
+    block: dict[str, Any], folders: Folders, builder: LatentBatchBuilder, ranks: Ranks
+) -> Validation | None:
+    """Return the validation loss of the split val, or None when it is empty."""
+    held_out = {case.id: case for case in Manifest.read(folders.prepared).split("val")}
+    if not held_out:
+        return None
+    refuse_values(builder.settings.conditions, held_out.values())
+    builder.latents.require(held_out)
+    if builder.text is not None:
+        builder.text.require(held_out)
+    config = deepspeed_config(block, world=ranks.world, device=None)
+    size = int(config["train_micro_batch_size_per_gpu"])
+    # Held-out cases keep their conditions and their first text: what is measured must not be a
+    # matter of chance.
+    kept = replace(builder.settings, dropout=Dropout())
+    held = replace(builder, settings=kept, cases=held_out, draws_text=False)
+    return Validation(held, ranks, size)

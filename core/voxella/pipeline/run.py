@@ -27,6 +27,7 @@ from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.classification import Classify
 from voxella.recipe.model import Recipe
+from voxella.recipe.start import check_init
 from voxella.sampling.prompt_files import check_prompts
 from voxella.sampling.prompt_values import PromptRules
 from voxella.workspace.folders import Folders
@@ -84,6 +85,8 @@ def run_stages(
     if "encode" in wanted:
         check_encoders(recipe.autoencoder, recipe.text, trains=training is not None)
     if "train" in wanted:
+        if recipe.init is not None:
+            check_init(recipe.init)
         needs = check_model(recipe)
     if "sample" in wanted:
         check_prompts(recipe.sample, PromptRules.of(recipe), folders.model)

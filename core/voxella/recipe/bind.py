@@ -23,7 +23,7 @@ from voxella.plugins.registry import builder as registered_builder
 from voxella.plugins.specs import INJECTED
 from voxella.recipe.layers import anchored
 from voxella.recipe.problems import Problem, from_validation
-from voxella.recipe.shape import SLOTS, KeyPath, block_at, nearest
+from voxella.recipe.shape import SLOTS, KeyPath, block_at, keys_of, nearest
 from voxella.recipe.yaml_lines import Node, locate, plain
 
 __all__ = ["Bound", "Lookup", "bind"]
@@ -166,7 +166,7 @@ class _Call:
     def _own(self) -> list[str]:
         """The block's own keys, which the builder is not given: its name, and some have more."""
         block = block_at(self.path)
-        return ["name"] if block is None else list(block.model_fields)
+        return ["name"] if block is None else list(keys_of(block))
 
     def _value(self, key: str, node: Node, problems: list[Problem]) -> Any:  # noqa: ANN401 - any type
         path = (*self.path, key)

@@ -110,4 +110,6 @@ class Block(BaseModel):
         protected_namespaces=(),
         allow_inf_nan=False,
         hide_input_in_errors=True,
+        # A key that Python keeps for itself (from) has another name in the code alone.
+        serialize_by_alias=True,
     )

@@ -20,7 +20,7 @@ from voxella.case import ConditionValue
 from voxella.recipe.block import Block, Label
 from voxella.wording import quoted
 
-__all__ = ["RESERVED", "Condition", "ConditionName", "Missing"]
+__all__ = ["RESERVED", "Condition", "ConditionName", "Missing", "Vector"]
 
 # Names with a meaning of their own among what a conditioner is called with.
 RESERVED = frozenset(
@@ -138,3 +138,10 @@ class Condition(Block):
 def _word(value: float | str) -> str:
     """Return a value as a category's: 3, 3.0 and "3" are one."""
     return value if isinstance(value, str) else f"{value:g}"
+
+
+class Vector(Block):
+    """One vector joined to the timestep embedding; the list's order is the order of joining."""
+
+    name: str
+    scale: float = 100.0

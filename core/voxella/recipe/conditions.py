@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from voxella.errors import UserError
 from voxella.plugins.component import Component
 from voxella.recipe.layers import FILE_KEYS, Document, merge
-from voxella.recipe.shape import block_at, default_at, nearest
+from voxella.recipe.shape import block_at, default_at, keys_of, nearest
 from voxella.recipe.yaml_lines import Data, Node, locate, plain
 from voxella.wording import named, quoted
 
@@ -91,11 +91,11 @@ def _check_key(key: str, test: Node) -> None:
         block = block_at(tuple(parts[:step]))
         if block is None or issubclass(block, Component):
             return  # inside `deepspeed` or a component's arguments any key may stand
-        if not part.isdecimal() and part not in block.model_fields:
-            close = nearest(part, block.model_fields)
+        if not part.isdecimal() and part not in keys_of(block):
+            close = nearest(part, keys_of(block))
             raise UserError(
                 f"{test.mark}: when: no recipe has a key {quoted(key)}",
-                expected=", ".join(block.model_fields),
+                expected=", ".join(keys_of(block)),
                 remedy=None
                 if close is None
                 else f"did you mean {'.'.join([*parts[:step], close])}?",

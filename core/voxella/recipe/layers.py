@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.recipe.old_keys import in_new_names
-from voxella.recipe.shape import KeyPath, kind_at, nearest
+from voxella.recipe.shape import KeyPath, in_new_names, kind_at, nearest
 from voxella.recipe.yaml_lines import Mark, Node, plain, read_yaml, shown
 from voxella.wording import named, quoted, shown_path
 

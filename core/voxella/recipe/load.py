@@ -40,6 +40,7 @@ from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.problems import Problem, from_validation, impossible_numbers, raise_problems
 from voxella.recipe.sampling import Sample
 from voxella.recipe.shape import KeyPath
+from voxella.recipe.start import lora_problems
 from voxella.recipe.training import Diffusion, Dropout, Train
 from voxella.recipe.yaml_lines import Node, dump_yaml, locate, plain, shown
 from voxella.wording import quoted
@@ -159,6 +160,7 @@ def cross_check(recipe: Recipe, tree: Node) -> list[Problem]:
             *_grids(recipe.prepare, recipe.latent),
             *_ranges(recipe.prepare, recipe.diffusion, recipe.dropout),
             *_null(recipe.sample, recipe.conditions),
+            *lora_problems(recipe.lora, recipe.init, recipe.backbone.arguments.get("weights")),
         )
     ]
 

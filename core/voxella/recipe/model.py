@@ -16,10 +16,11 @@ from voxella.plugins.component import Component
 from voxella.recipe.autoencoder import AutoencoderBlock, AutoencoderCheck
 from voxella.recipe.block import Block, FolderName, Seed
 from voxella.recipe.classification import Classify
-from voxella.recipe.condition import Condition, ConditionName
+from voxella.recipe.condition import Condition, ConditionName, Vector
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data, Intensity, Latent, Prepare, Text
 from voxella.recipe.sampling import Sample
+from voxella.recipe.start import Init, Lora, RateGroup
 from voxella.recipe.training import (
     AutoencoderTraining,
     Diffusion,
@@ -27,7 +28,6 @@ from voxella.recipe.training import (
     Loss,
     Optimizer,
     Train,
-    Vector,
 )
 
 __all__ = [
@@ -39,12 +39,15 @@ __all__ = [
     "Data",
     "Diffusion",
     "Dropout",
+    "Init",
     "Intensity",
     "Latent",
+    "Lora",
     "Loss",
     "Optimizer",
     "PaperRow",
     "Prepare",
+    "RateGroup",
     "Recipe",
     "Sample",
     "Text",
@@ -121,6 +124,17 @@ class Recipe(Block):
     diffusion: Diffusion = Diffusion()
     loss: Loss = Loss()
     dropout: Dropout = Dropout()
+    # Left out where there is none: recipes and hashes from before are those without it.
+    init: Init | None = Field(
+        None,
+        exclude_if=lambda init: init is None,
+        description="weights that training starts from; None: drawn at random",
+    )
+    lora: Lora | None = Field(
+        None,
+        exclude_if=lambda lora: lora is None,
+        description="train low-rank adapters of the backbone alone; None: all of it",
+    )
     optimizer: Optimizer = Optimizer()
     train: Train
     deepspeed: dict[str, Any] = Field(description="DeepSpeed's configuration, in its own words")

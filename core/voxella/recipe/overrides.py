@@ -8,8 +8,7 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.recipe.layers import merge
-from voxella.recipe.old_keys import new_name
-from voxella.recipe.shape import dotted
+from voxella.recipe.shape import dotted, new_name
 from voxella.recipe.yaml_lines import Node, parse_text, plain
 from voxella.wording import named, quoted, why_no_code
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from voxella.errors import UserError
-from voxella.recipe.shape import KeyPath, block_at, dotted, homes, nearest
+from voxella.recipe.shape import KeyPath, block_at, dotted, homes, keys_of, nearest
 from voxella.recipe.yaml_lines import Node, locate
 from voxella.wording import named, quoted
 
@@ -111,7 +111,7 @@ def _problem(path: KeyPath, items: list[Mapping[str, Any]], tree: Node) -> Probl
 def _unknown(path: KeyPath) -> str:
     key = str(path[-1])
     block = block_at(path[:-1])
-    allowed = list(block.model_fields) if block is not None else []
+    allowed = list(keys_of(block)) if block is not None else []
     if (close := nearest(key, allowed)) is not None:
         return f"unknown key; did you mean {dotted((*path[:-1], close))}?"
     if elsewhere := homes(key):
@@ -121,7 +121,7 @@ def _unknown(path: KeyPath) -> str:
 
 def _missing(path: KeyPath) -> str:
     block: type[BaseModel] | None = block_at(path[:-1])
-    field = block.model_fields.get(str(path[-1])) if block is not None else None
+    field = keys_of(block).get(str(path[-1])) if block is not None else None
     return (
         f"missing ({field.description})" if field is not None and field.description else "missing"
     )

@@ -1,18 +1,38 @@
-"""The shape of a recipe, read off its model: which keys are allowed where, which are components."""
+"""The shape of a recipe, read off its model: which keys are allowed where, which are components.
+
+Keys may still be written by their old name: read for one release, with a warning.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from voxella.plugins.component import Component
 from voxella.recipe.model import Recipe
+from voxella.recipe.yaml_lines import Node
+from voxella.terminal import complain
 
-__all__ = ["SLOTS", "KeyPath", "block_at", "default_at", "dotted", "homes", "kind_at", "nearest"]
+__all__ = [
+    "OLD_KEYS",
+    "SLOTS",
+    "KeyPath",
+    "block_at",
+    "default_at",
+    "dotted",
+    "homes",
+    "in_new_names",
+    "keys_of",
+    "kind_at",
+    "nearest",
+    "new_name",
+]
 
 KeyPath = tuple[str | int, ...]
 
@@ -32,6 +52,11 @@ SLOTS: dict[tuple[str, ...], str] = {
 def dotted(path: Iterable[str | int]) -> str:
     """Return ``a.b.0.c``."""
     return ".".join(str(part) for part in path)
+
+
+def keys_of(block: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a block's fields by the keys that a recipe writes."""
+    return {field.alias or name: field for name, field in block.model_fields.items()}
 
 
 def kind_at(path: KeyPath) -> str | None:
@@ -58,9 +83,9 @@ def block_at(path: KeyPath) -> type[BaseModel] | None:
         if named or isinstance(part, int) or part.isdecimal():
             named = False
             continue  # the elements of a list or a mapping share one block
-        if block is None or part not in block.model_fields:
+        if block is None or part not in keys_of(block):
             return None
-        annotation = block.model_fields[part].annotation
+        annotation = keys_of(block)[part].annotation
         named, block = get_origin(annotation) is dict, _block_in(annotation)
     return block
 
@@ -70,9 +95,9 @@ def default_at(path: KeyPath) -> Any:  # noqa: ANN401 - any default
     value: Any = None
     block: type[BaseModel] | None = Recipe
     for step, part in enumerate(path):
-        if block is None or str(part) not in block.model_fields:
+        if block is None or str(part) not in keys_of(block):
             return None
-        field = block.model_fields[str(part)]
+        field = keys_of(block)[str(part)]
         value = field.get_default(call_default_factory=True)
         if value is PydanticUndefined:
             value = None
@@ -86,7 +111,7 @@ def homes(key: str) -> list[str]:
     """Return the dotted paths of blocks' fields called ``key``, the least deep ones."""
 
     def walk(block: type[BaseModel], at: tuple[str, ...]) -> Iterator[str]:
-        for name, field in block.model_fields.items():
+        for name, field in keys_of(block).items():
             if name == key:
                 yield dotted((*at, name))
             inner = _block_in(field.annotation)
@@ -101,3 +126,50 @@ def homes(key: str) -> list[str]:
 def nearest(word: str, expected: Iterable[str]) -> str | None:
     """Return the allowed word most like ``word``, or None when none is alike."""
     return next(iter(difflib.get_close_matches(word, list(expected), n=1)), None)
+
+
+# Where it stands -> the last part of its new name.
+OLD_KEYS: dict[KeyPath, str] = {("evaluate", "floor_halves"): "baseline_halves"}
+
+
+def in_new_names(tree: Node) -> Node:
+    """Return one layer of a recipe with its old keys under their new names.
+
+    Layer by layer, so that a later one still wins whichever name it writes. Where a layer writes
+    both, the old one stays, and is refused as a key that does not exist.
+    """
+    return _renamed(tree, ())
+
+
+def new_name(parts: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Return a dotted key by its new name.
+
+    Args:
+        parts: The key.
+        where: It is written, for the warning.
+    """
+    new = OLD_KEYS.get(parts)
+    if new is None:
+        return parts
+    _warn(where, ".".join(parts), ".".join((*parts[:-1], new)))
+    return (*parts[:-1], new)
+
+
+def _renamed(node: Node, path: KeyPath) -> Node:
+    if not isinstance(node.value, dict):
+        return node
+    found = {}
+    for key, child in node.value.items():
+        at = (*path, key)
+        name = str(OLD_KEYS.get(at, key))
+        if name != key and name in node.value:
+            name = key
+        if name != key:
+            _warn(str(child.mark), ".".join(map(str, at)), ".".join(map(str, (*path, name))))
+        found[name] = _renamed(child, at)
+    return Node(found, node.mark)
+
+
+@cache
+def _warn(where: str, old: str, new: str) -> None:
+    complain(f"warning: {where}: {old} is called {new} now; write that: the old name goes")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from voxella.diffusion.names import Prediction, Reconstruction, ScheduleName, family_of
 from voxella.recipe.block import Batch, Block, Count, CountOrNone, SolverSteps, Voxels, Width
+from voxella.recipe.start import RateGroup
 
 __all__ = [
     "Adversarial",
@@ -19,19 +20,11 @@ __all__ = [
     "Optimizer",
     "Perceptual",
     "Train",
-    "Vector",
     "Weighting",
 ]
 
 _BETAS = (0.9, 0.999)
 _Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Vector(Block):
-    """One vector joined to the timestep embedding; the list's order is the order of joining."""
-
-    name: str
-    scale: float = 100.0
 
 
 class Diffusion(Block):
@@ -123,6 +116,12 @@ class Optimizer(Block):
         "milestone_factor: [0.5, 0.75] is epochs 20 and 30 of 40",
     )
     milestone_factor: float = Field(0.1, gt=0, exclude_if=lambda factor: factor == 0.1)
+    # Left out where there is none: recipes and hashes from before are those without it.
+    groups: list[RateGroup] = Field(
+        default_factory=list,
+        exclude_if=lambda groups: not groups,
+        description="other learning rates; the first that matches a parameter counts",
+    )
 
 
 class Train(Block):

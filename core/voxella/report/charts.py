@@ -68,6 +68,7 @@ class Chart:
         diagonal: Draw the line of chance.
         curve: Its ends say nothing: they are the same for all such curves.
         note: What to know before reading it; "" for nothing.
+        alert: What is wrong with what it shows; "" for nothing.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Chart:
     diagonal: bool = False
     curve: bool = False
     note: str = ""
+    alert: str = ""
 
     width, height = WIDTH, HEIGHT
     left, right, top, bottom = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM

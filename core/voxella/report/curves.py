@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from voxella.engine.log import LOSSES
+from voxella.ldm.learning import BEATS_ZERO, OVER_ZERO
 from voxella.report.charts import Chart, line_chart
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
 
 __all__ = ["Points", "curves_section", "read_log"]
 
-_QUARTILES = {
-    f"loss/timestep_quartile_{k}": name
-    for k, name in enumerate(("least noise", "2nd quarter", "3rd quarter", "most noise"), start=1)
-}
+_NOISE = ("least noise", "2nd quarter", "3rd quarter", "most noise")
+_QUARTILES = {f"loss/timestep_quartile_{k}": name for k, name in enumerate(_NOISE, start=1)}
+_OVER_ZERO = {OVER_ZERO.format(number=k): name for k, name in enumerate(_NOISE, start=1)}
 _TRAINED, _VALIDATED = "loss/reconstruction", "validation/reconstruction"
 # title -> scalar of the log -> name in the legend
 _CHARTS: dict[str, dict[str, str]] = {
@@ -25,6 +26,7 @@ _CHARTS: dict[str, dict[str, str]] = {
         "loss/class": "class",
     },
     "Reconstruction loss by noise level": _QUARTILES,
+    "Loss over that of predicting zero, by noise level": _OVER_ZERO,
     "Class head, accuracy in training": {"class_head/accuracy": "accuracy"},
     "Learning rate": {"lr": "learning rate"},
     "Gradient norm before clipping": {"grad_norm": "gradient norm"},
@@ -37,6 +39,13 @@ _NOT_THE_SAME = (
     "Validation: {whose} on the cases of the split val, always at the same noise, all conditions "
     "kept. Training: the batches as they came. The two may lie apart; what matters is whether "
     "validation still falls, or rises again."
+)
+_ONE_IS_NOTHING = (
+    "Loss over that of predicting zero: 1 is a network that has learnt nothing, at the same noise."
+)
+_NOT_LEARNING = (
+    "The model is not learning: at step {step:.0f} its loss was still not below that of a network "
+    "that predicts zero, at any noise level."
 )
 
 Points = list[tuple[float, float]]
@@ -82,5 +91,16 @@ def _charts(scalars: dict[str, Points]) -> list[Chart | None]:
         if "class" not in series:
             series.pop("total", None)
         log = title in _LOGARITHMIC
-        found.append(line_chart(title, series, ordered=wanted is _QUARTILES, log=log))
+        ordered = wanted in (_QUARTILES, _OVER_ZERO)
+        note = _ONE_IS_NOTHING if wanted is _OVER_ZERO else ""
+        chart = line_chart(title, series, ordered=ordered, log=log, note=note)
+        if chart is not None and wanted is _OVER_ZERO:
+            chart = replace(chart, alert=_alert(scalars))
+        found.append(chart)
     return found
+
+
+def _alert(scalars: dict[str, Points]) -> str:
+    """Say that the model is not learning, where the last judgement of the log says so."""
+    judged = scalars.get(BEATS_ZERO, [])
+    return "" if not judged or judged[-1][1] else _NOT_LEARNING.format(step=judged[-1][0])

@@ -28,6 +28,7 @@ _DATA = {
     "inputs": "the images or how they are prepared",
     "prepared": "the images or how they are prepared",
     "initial_weights": "the autoencoder: its network, or the weights that it starts from",
+    "start_sha256": "the weights that training starts from (init.from)",
     "train": "the training cases or their labels",
     "val": "the validation cases or their labels",
     "before": "the training before this one",

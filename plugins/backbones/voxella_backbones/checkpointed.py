@@ -14,6 +14,8 @@ from monai.networks.nets.diffusion_model_unet import DiffusionUNetResnetBlock, S
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from voxella_backbones.added_attention import AddedAttention
+
 __all__ = ["CheckpointedBlock", "make_checkpointable"]
 
 
@@ -44,10 +46,15 @@ class _Transformer(CheckpointedBlock, SpatialTransformer):  # type: ignore[misc]
     pass
 
 
+class _Added(CheckpointedBlock, AddedAttention):
+    pass
+
+
 _SUBCLASSES: dict[type[Any], type[CheckpointedBlock]] = {
     DiffusionUNetResnetBlock: _ResBlock,
     SpatialAttentionBlock: _SelfAttention,
     SpatialTransformer: _Transformer,
+    AddedAttention: _Added,
 }
 
 

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from voxella.conditioning import Conditioning
 from voxella.errors import UserError
 from voxella_backbones.attention import Attention
+from voxella_backbones.growing import Grown, widened, zeros_like
 from voxella_backbones.inputs import checked_context, checked_vectors, vector_mlp
 from voxella_backbones.patches import patchify, sincos_positions, unpatchify
 
@@ -151,6 +152,28 @@ class DiT(nn.Module):
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute each block in the backward pass; no value changes."""
         self.checkpointing = enabled
+
+    def grown(self, state: Mapping[str, Tensor]) -> Grown:
+        """Fit a state without some of the vectors, or without context, see ``growing``.
+
+        Vectors are added as zeros; a new cross-attention has its shift, scale and gate at zero.
+        """
+        own, grown = self.state_dict(), dict(state)
+        names = list(self.vector_widths)
+        known = [f"vector_layers.{k}.0.weight" in state for k in range(len(names))]
+        random: set[str] = set()
+        for index in range(sum(known), len(names)):
+            for kind in ("weight", "bias"):
+                last = f"vector_layers.{index}.2.{kind}"
+                grown[last] = zeros_like(own, last)
+                random.add(f"vector_layers.{index}.0.{kind}")
+        for name, tensor in state.items():
+            rows = own[name].shape[0] if name in own else 0
+            if ".modulation." in name and 3 * tensor.shape[0] == 2 * rows:
+                # shift, scale and gate of self-attention, of cross-attention, of the MLP
+                grown[name] = widened(tensor, rows, dim=0, at=rows // 3)
+        random |= {n for n in own.keys() - grown.keys() if ".cross_attention." in n}
+        return grown, frozenset(random)
 
 
 class DiTBlock(nn.Module):

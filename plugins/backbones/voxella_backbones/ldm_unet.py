@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from voxella.conditioning import Conditioning
 from voxella.errors import UserError
+from voxella_backbones.growing import Grown, zeros_like
 from voxella_backbones.inputs import checked_context, checked_vectors, vector_mlp
 from voxella_backbones.ldm_keys import convert_unet
 from voxella_backbones.weights import load_weights
@@ -175,6 +176,17 @@ class LdmUNet(nn.Module):
             self.unet.enable_gradient_checkpointing(_checkpointed)
         else:
             self.unet.disable_gradient_checkpointing()
+
+    def grown(self, state: Mapping[str, Tensor]) -> Grown:
+        """Fit a state without some of the vectors, see ``growing``: they are added as zeros."""
+        own, grown = self.state_dict(), dict(state)
+        new = [n for n in self.vector_widths if f"{n}_layer.0.weight" not in state]
+        for name in new:
+            for kind in ("weight", "bias"):
+                last = f"{name}_layer.2.{kind}"
+                grown[last] = zeros_like(own, last)
+        random = tuple(f"{name}_layer.0." for name in new)
+        return grown, frozenset(n for n in own.keys() - grown.keys() if n.startswith(random))
 
 
 def _checkpointed(module: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - any block's

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
-from monai.networks.blocks import CrossAttentionBlock, SABlock
 from monai.networks.nets.diffusion_model_unet import (
     DiffusionUNetResnetBlock,
     get_timestep_embedding,
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from voxella.conditioning import Conditioning
 from voxella.errors import UserError
-from voxella_backbones.attention import PackedAttention, pack_mask
+from voxella_backbones.added_attention import add_cross_attention, replace_attention
+from voxella_backbones.attention import pack_mask
 from voxella_backbones.checkpointed import CheckpointedBlock, make_checkpointable
+from voxella_backbones.growing import Grown, grown_unet
 from voxella_backbones.inputs import (
     ClassTable,
     checked_context,
@@ -64,6 +66,8 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         class_unknown: The row where the value is not known; None: nothing is added.
         maisi_flow: The network speaks MAISI's flow: told ``t + 1`` (1000 is pure noise), it answers
             with the velocity towards the data, of the opposite sign.
+        cross_attention: ``blocks``: transformer blocks, the paper's; ``added``: behind the
+            self-attention of a U-Net without context, whose parameters keep their names.
 
     Raises:
         UserError: If the sizes do not fit one another; all of them are named at once.
@@ -91,6 +95,7 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
         class_rows: Sequence[int] | None = None,
         class_unknown: int | None = None,
         maisi_flow: bool = False,
+        cross_attention: Literal["blocks", "added"] = "blocks",
     ) -> None:
         rows = checked_rows(
             "maisi_unet", vectors, class_vector, num_class_embeds, class_rows, class_unknown
@@ -120,7 +125,9 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
                 num_class_embeds, 4 * channels[0], rows, class_unknown
             )
         self._join_vectors(4 * channels[0])
-        _replace_attention(self, flash=flash_attention, upcast=upcast_attention)
+        if context_dim is not None and cross_attention == "added":
+            add_cross_attention(self, context_dim, flash=flash_attention, upcast=upcast_attention)
+        replace_attention(self, flash=flash_attention, upcast=upcast_attention)
         make_checkpointable(self)
 
     def _join_vectors(self, width: int) -> None:
@@ -187,23 +194,11 @@ class MaisiUNet(DiffusionModelUNetMaisi):  # type: ignore[misc]  # MONAI is unty
             if isinstance(module, CheckpointedBlock):
                 module.checkpointing = enabled
 
-
-def _replace_attention(network: nn.Module, *, flash: bool, upcast: bool) -> None:
-    """Let our attention take over the projections of MONAI's, under their own names."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, SABlock | CrossAttentionBlock):
-                ours = PackedAttention(
-                    child.to_q,
-                    child.to_k,
-                    child.to_v,
-                    child.out_proj,
-                    child.num_heads,
-                    context_width=child.to_k.in_features,
-                    flash=flash,
-                    upcast=upcast,
-                )
-                setattr(parent, name, ours)
+    def grown(self, state: Mapping[str, Tensor]) -> Grown:
+        """Fit a state without some of the vectors, or without context, see ``growing``."""
+        return grown_unet(
+            self.state_dict(), state, list(self.vector_widths), 4 * self.block_out_channels[0]
+        )
 
 
 def _check_sizes(

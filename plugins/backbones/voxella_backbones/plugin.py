@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from voxella.plugins import hookimpl
 from voxella.plugins.contracts import Backbone
@@ -33,6 +33,7 @@ def build_maisi_unet(
     class_rows: Sequence[int] | None = None,
     class_unknown: int | None = None,
     maisi_flow: bool = False,
+    cross_attention: Literal["blocks", "added"] = "blocks",
 ) -> Backbone:
     """Build MAISI's diffusion U-Net; the defaults are the paper's sizes.
 
@@ -56,6 +57,9 @@ def build_maisi_unet(
         class_rows: The row of each of its values; None: the first rows in order.
         class_unknown: The row of a case whose value is not known (MAISI: 0); None: none.
         maisi_flow: For weights of MAISI's flow: its timesteps and its sign of the velocity.
+        cross_attention: Where there is a context: ``blocks``, transformer blocks as in the paper;
+            ``added``, behind the self-attention of a U-Net without context, so that its trained
+            weights keep their place (``init.missing: new``).
     """
     from voxella_backbones.maisi_unet import MaisiUNet
 
@@ -79,6 +83,7 @@ def build_maisi_unet(
         class_rows=class_rows,
         class_unknown=class_unknown,
         maisi_flow=maisi_flow,
+        cross_attention=cross_attention,
     )
 
 

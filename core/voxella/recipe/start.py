@@ -1,0 +1,123 @@
+"""Blocks of a training that starts from weights: what is taken, and what of it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from voxella.errors import UserError
+from voxella.plugins.registry import builder
+from voxella.recipe.block import Block, Width
+from voxella.wording import shown_path
+
+__all__ = ["OWN", "Init", "Lora", "RateGroup", "check_init", "lora_problems"]
+
+Part = Literal["backbone", "conditioner"]
+Pattern = Annotated[str, Field(min_length=1)]
+OWN = "voxella"
+
+
+class RateGroup(Block):
+    """Parameters with a learning rate of their own."""
+
+    match: Pattern = Field(
+        description="of parameters' names: a part (conditioner), or a pattern (backbone.*.attn2.*)"
+    )
+    lr: float = Field(gt=0)
+
+
+class Init(Block):
+    """Weights that training starts from, and what of the model stays as it is."""
+
+    path: Path | None = Field(
+        None,
+        alias="from",
+        description="a model folder (RUN/model), or a file of the source; None: drawn at random",
+    )
+    source: str = Field(OWN, description="whose names the file has: voxella, or a plugin `sources`")
+    parts: list[Part] = Field(["backbone", "conditioner"], description="what is taken from it")
+    missing: Literal["refuse", "new"] = Field(
+        "refuse",
+        description="what the file lacks: refuse; new: it starts at random, and where the backbone "
+        "would read it at zero, so that the backbone predicts what it did",
+    )
+    freeze: list[Pattern] = Field(
+        default_factory=list,
+        description="parameters that stay as they are: parts (backbone) or patterns of names",
+    )
+
+    @field_validator("parts", mode="before")
+    @classmethod
+    def _not_the_autoencoder(cls, parts: Any) -> Any:  # noqa: ANN401 - as it was written
+        if isinstance(parts, list) and "autoencoder" in parts:
+            raise ValueError(
+                "the autoencoder is trained by itself, and has weights of its own: expected "
+                "backbone, conditioner; the same file under autoencoder.weights"
+            )
+        return parts
+
+    @field_validator("parts")
+    @classmethod
+    def _some_part(cls, parts: list[str]) -> list[str]:
+        if not parts or len(set(parts)) != len(parts):
+            raise ValueError("expected: backbone, conditioner, or both")
+        return parts
+
+
+class Lora(Block):
+    """Low-rank adapters on linear layers of the backbone (Hu et al. 2022, arXiv:2106.09685)."""
+
+    rank: Width = Field(8, description="of each adapter's two matrices")
+    alpha: float | None = Field(None, gt=0, description="they act times alpha / rank; None: rank")
+    targets: list[Pattern] = Field(
+        default_factory=list,
+        description="last parts of layers' names; none: the attention's projections",
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapters' inputs, in training")
+    export: Literal["merged", "apart"] = Field(
+        "merged",
+        description="merged: a model like any other; apart: what was trained alone, a few MB, put "
+        "on the weights of init.from when it is loaded",
+    )
+
+
+def lora_problems(
+    lora: Lora | None, init: Init | None, weights: object
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Adapters are put on trained weights, which a model kept apart must be able to name.
+
+    Args:
+        lora: The recipe's block.
+        init: The recipe's block.
+        weights: Of the backbone's own argument of that name; None: it has none.
+    """
+    named = init is not None and init.path is not None and "backbone" in init.parts
+    if lora is None or named or (weights is not None and lora.export == "merged"):
+        return
+    yield ("lora",), "adapters are of a trained backbone; expected: init: {from: MODEL or FILE}"
+
+
+def check_init(init: Init) -> None:
+    """Refuse weights to start from that are not there, before anything else is done.
+
+    Raises:
+        UserError: The file does not exist, a folder is no model's, or there is no such source.
+    """
+    if init.source != OWN:
+        builder("sources", init.source)
+    if init.path is None:
+        return
+    remedy = "name an existing file or model folder, or start from nothing: --set init.from=null"
+    if not init.path.exists():
+        shown = shown_path(init.path)
+        raise UserError(f"init.from: training starts from {shown}, which is absent", remedy=remedy)
+    if init.source == OWN and init.path.is_dir() and not (init.path / "model.json").is_file():
+        raise UserError(
+            f"init.from: {shown_path(init.path)} is no exported model: it has no model.json",
+            expected="RUN/model, as voxella train writes it; for a file of another release: "
+            "init.source",
+            remedy=remedy,
+        )
