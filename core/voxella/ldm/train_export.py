@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 
-from voxella.case import Case
+from voxella.autoencoder.load import WEIGHTS
+from voxella.case import Case, Manifest
 from voxella.engine.ema import Ema, Masters
 from voxella.engine.runtime import gather_state
 from voxella.engine.train import Training
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import seen
-from voxella.ldm.export import ModelFacts, save_model
+from voxella.ldm.data_counts import counted
+from voxella.ldm.folder import ModelFacts, save_model
 from voxella.recipe.load import dump_recipe
 from voxella.workspace.folders import Folders
 
@@ -33,7 +35,7 @@ def export(
     state = gather_state(model, keep=training.ranks.is_main, whole=whole)
     if not training.ranks.is_main:
         return
-    text, scale = builder.text, model.latent_scale
+    recipe, text, scale = training.recipe, builder.text, model.latent_scale
     facts = ModelFacts(
         latent_scale=list(scale) if isinstance(scale, tuple) else scale,
         step=training.total_steps,
@@ -44,10 +46,21 @@ def export(
         text={"width": text.width, "encoder": text.fingerprint} if text else None,
         autoencoder_fingerprint=builder.latents.fingerprint,
         conditions=seen(builder.settings.conditions, builder.cases.values()),
+        data=counted(Manifest.read(folders.prepared), recipe.text_source),
     )
     # From the cache: the model's own has been rounded where precision is cast.
     null_text = None if text is None else text.empty.float()[None]
-    save_model(folders.model, state, dump_recipe(training.recipe), facts, null_text)
+    # What was trained in place is nowhere else; a file of the recipe is its owner's to give.
+    trained = folders.autoencoder / WEIGHTS
+    inside = recipe.autoencoder_training is not None and trained.is_file()
+    save_model(
+        folders.model,
+        state,
+        dump_recipe(recipe),
+        facts,
+        null_text,
+        autoencoder=trained if inside else None,
+    )
 
 
 def _spacing_range(cases: dict[str, Case]) -> dict[str, list[float]] | None:
