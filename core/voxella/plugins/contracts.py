@@ -28,6 +28,7 @@ __all__ = [
     "Exported",
     "Exporter",
     "Importer",
+    "ModelExporter",
     "Probe",
     "Report",
     "Summariser",
@@ -194,6 +195,26 @@ class Exporter(Protocol):
         """Write a data set under ``out``.
 
         Reports are written only where the exporter's own arguments ask for them.
+        """
+        ...
+
+
+@runtime_checkable
+class ModelExporter(Protocol):
+    """An exported model in the form that other code reads."""
+
+    def __call__(self, model: Path, out: Path) -> Exported:
+        """Write what stands in a model folder under ``out``; the folder is left as it is.
+
+        The same model gives the same files. Files of ``torch.save`` hold tensors and plain types
+        alone, so that ``torch.load(weights_only=True)`` reads them.
+
+        Args:
+            model: A folder that :func:`voxella.load_model` reads.
+            out: Receives the files; made where it is absent.
+
+        Raises:
+            UserError: The other code has no such network; says what does not fit.
         """
         ...
 

@@ -10,7 +10,12 @@ from torch import Tensor
 from voxella_backbones.maisi_unet import MaisiUNet
 from voxella_backbones.weights import load_weights
 
-__all__ = ["RELEASED_LAYERS", "convert_released_state_dict", "load_released"]
+__all__ = [
+    "RELEASED_LAYERS",
+    "convert_released_state_dict",
+    "load_released",
+    "to_released_state_dict",
+]
 
 # Names as they stand in the released checkpoints and in MAISI's own -> our vector's name.
 RELEASED_LAYERS: dict[str, str] = {
@@ -34,7 +39,22 @@ def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor
     """
     bare = {name.removeprefix("module."): value for name, value in state.items()}
     inner = {name: value for name, value in bare.items() if name.startswith(_UNET)}
-    return {_renamed(name.removeprefix(_UNET)): v for name, v in (inner or bare).items()}
+    found = inner or bare
+    return {_renamed(n.removeprefix(_UNET), RELEASED_LAYERS): v for n, v in found.items()}
+
+
+def to_released_state_dict(state: Mapping[str, Tensor], *, inside: bool) -> dict[str, Tensor]:
+    """Return the parameters of :class:`MaisiUNet` under the released names.
+
+    The inverse of :func:`convert_released_state_dict`, from the same table.
+
+    Args:
+        state: Names to tensors of the U-Net.
+        inside: Whether it is part of a text model, where its names begin with ``unet.``.
+    """
+    released = {ours: theirs for theirs, ours in RELEASED_LAYERS.items()}
+    prefix = _UNET if inside else ""
+    return {prefix + _renamed(name, released): tensor for name, tensor in state.items()}
 
 
 def load_released(unet: MaisiUNet, path: Path) -> str:
@@ -50,6 +70,6 @@ def load_released(unet: MaisiUNet, path: Path) -> str:
     return load_weights(unet, path, convert_released_state_dict)
 
 
-def _renamed(name: str) -> str:
+def _renamed(name: str, layers: Mapping[str, str]) -> str:
     layer, dot, rest = name.partition(".")
-    return RELEASED_LAYERS.get(layer, layer) + dot + rest
+    return layers.get(layer, layer) + dot + rest
