@@ -121,10 +121,14 @@ def test_a_released_file_comes_out_as_it_went_in(tmp_path: Path) -> None:
         again = their_adapter(our_adapter(state), variant)
         assert again.keys() == state.keys()
         assert all(torch.equal(again[name], state[name]) for name in state)
-    unet = {"unet.pirads_layer.0.weight": torch.ones(2), "unet.top_region_index_layer.2.bias": 1}
-    for state in (unet, {name.removeprefix("unet."): value for name, value in unet.items()}):
-        inside = next(iter(state)).startswith("unet.")
-        assert their_unet(our_unet(state), inside=inside) == state
+    unet = {
+        "unet.pirads_layer.0.weight": torch.ones(2),
+        "unet.top_region_index_layer.2.bias": torch.ones(2),
+    }
+    for inside in (True, False):
+        bare = {name if inside else name.removeprefix("unet."): t for name, t in unet.items()}
+        back = their_unet(our_unet(bare), inside=inside)
+        assert {name: id(t) for name, t in back.items()} == {n: id(t) for n, t in bare.items()}
 
 
 def instance(definition: dict[str, Any]) -> Any:

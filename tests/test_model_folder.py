@@ -22,10 +22,10 @@ from voxella.imaging.volume import read_volume
 from voxella.ldm.build import build_model
 from voxella.ldm.folder import is_whole, load_facts
 from voxella.ldm.model_card import renew_card, write_card
+from voxella.ldm.published import without_places
 from voxella.ldm.train import train
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
-from voxella.recipe.published import without_places
 from voxella.workspace.record import StageRecord
 
 REPORT = "PI-RADS 4: lesion of 14 mm in the left peripheral zone."
@@ -307,10 +307,12 @@ def test_numbers_renew_the_card_and_nothing_else(alone: Path, run: Path) -> None
     assert {name: sha256_file(alone / name) for name in before} == before
 
 
-def test_the_four_lines_of_the_card_run(
-    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page", ["the card", "docs/how-to/publish.md"])
+def test_the_four_lines_that_load_a_model_run(
+    page: str, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = (alone / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    text = alone / "README.md" if page == "the card" else REPOSITORY / page
+    code = text.read_text().split("```python\n")[1].split("```")[0]
     assert len(code.strip().splitlines()) == 4
     monkeypatch.chdir(tmp_path)
     exec(code.replace('"FOLDER"', repr(str(alone))), {})

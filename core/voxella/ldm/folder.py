@@ -21,8 +21,8 @@ from typing_extensions import TypedDict
 from voxella.errors import UserError
 from voxella.files import atomic_path, sha256_file, write_json_atomic, write_text_atomic
 from voxella.ldm.model_card import write_card
+from voxella.ldm.published import without_places
 from voxella.provenance import versions
-from voxella.recipe.published import without_places
 from voxella.workspace.folders import MODEL_FACTS, OLD_MODEL_FACTS, model_facts_path
 from voxella.workspace.state import StateFile, print_once
 

@@ -69,7 +69,7 @@ def small_model(folder: Path, blocks: dict[str, Any], *, seed: int = 0) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
-    shared = {
+    shared: dict[str, Any] = {
         "name": "small",
         "autoencoder_training": {"steps": 1, "batch_size": 1},
         "train": {"steps": 1},

@@ -47,9 +47,9 @@ def _rules(pairs: Sequence[tuple[str, str]]) -> Rules:
     made: Rules = []
     for old, new in pairs:
         pattern = re.escape(old).replace(re.escape("#"), r"(\d+)")
-        numbers = iter(range(1, old.count("#") + 1))
-        replacement = re.sub("#", lambda _, numbers=numbers: rf"\{next(numbers)}", new)
-        made.append((re.compile(rf"{pattern}(\.weight|\.bias)?"), replacement))
+        parts = new.split("#")
+        numbered = [rf"\{number}{part}" for number, part in enumerate(parts[1:], start=1)]
+        made.append((re.compile(rf"{pattern}(\.weight|\.bias)?"), parts[0] + "".join(numbered)))
     return made
 
 

@@ -92,7 +92,8 @@ def _misfits(found: TrainedModel) -> Iterator[str]:
 
 def _unet(found: TrainedModel) -> nn.Module:
     """Return the U-Net as a class of diffusers that its own configuration builds again."""
-    recipe, ours = found.recipe, found.network.backbone.unet
+    recipe = found.recipe
+    ours: Any = found.network.backbone.unet  # diffusers is untyped
     size = list(recipe.latent.size)
     if found.network.backbone.context_dim is not None:
         made: nn.Module = UNet2DConditionModel.from_config({**ours.config, "sample_size": size})

@@ -12,7 +12,7 @@ __all__ = ["head"]
 
 
 def head(
-    recipe: Mapping[str, Any], facts: Mapping[str, Any], measured: Mapping[str, Any] | None
+    blocks: Mapping[str, Any], facts: Mapping[str, Any], measured: Mapping[str, Any] | None
 ) -> str:
     """Return the head between its two lines of dashes.
 
@@ -20,12 +20,12 @@ def head(
     two axes alone; the hub has none for volumes.
 
     Args:
-        recipe: As in ``recipe.yaml``.
+        blocks: Of the recipe, as in ``recipe.yaml``.
         facts: As in ``config.json``.
         measured: As in ``metrics.json``, or None.
     """
-    flat = len(recipe["latent"]["size"]) == 2
-    task = "text-to-image" if recipe.get("text") else "unconditional-image-generation"
+    flat = len(blocks["latent"]["size"]) == 2
+    task = "text-to-image" if blocks.get("text") else "unconditional-image-generation"
     own = (facts.get("licences") or {}).get("model")
     found: dict[str, Any] = {"library_name": "voxella"}
     # The hub's words; a licence in a sentence of its own goes by "other".
@@ -34,8 +34,8 @@ def head(
         found["pipeline_tag"] = task
     found["tags"] = [
         *("medical-imaging", "synthetic-data", "latent-diffusion", "2d" if flat else "3d"),
-        *recipe["data"]["sequences"],
-        *(["text-conditioned"] if recipe.get("text") else []),
+        *blocks["data"]["sequences"],
+        *(["text-conditioned"] if blocks.get("text") else []),
     ]
     if measured is not None and (metrics := _metrics(measured)):
         dataset = {
@@ -44,7 +44,7 @@ def head(
             "split": measured["split"],
         }
         result = {"task": {"type": task}, "dataset": dataset, "metrics": metrics}
-        found["model-index"] = [{"name": recipe["name"], "results": [result]}]
+        found["model-index"] = [{"name": blocks["name"], "results": [result]}]
     return f"---\n{dump_yaml(found)}---\n"
 
 
