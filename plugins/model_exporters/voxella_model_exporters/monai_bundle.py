@@ -50,7 +50,7 @@ def export_bundle(model: Path, out: Path, autoencoder_weights: Path | None = Non
         [inference, metadata, *weights, readme],
         [
             f"run it: python -m monai.bundle run --config_file {inference} --meta_file {metadata} "
-            f"--bundle_root {out} --seed 0",
+            f"--bundle_root {out} --seed 0   (MONAI's command line needs the package fire)",
             "fewer steps: --num_inference_steps 100; MONAI's DDIM is exact with all of them",
         ],
     )

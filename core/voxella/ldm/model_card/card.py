@@ -76,7 +76,7 @@ def _use(recipe: Facts) -> Iterator[str]:
     read = "reports" if recipe.get("text") else "no report"
     yield (
         f"A latent diffusion model of {dims}D medical images, {size} voxels, sequences: "
-        f"{sequences}. It reads {read}; it makes images that belong to no patient."
+        f"{sequences}. It reads {read}; its images are synthetic."
     )
     yield "## How to load"
     asked = 'report="Write the report here.", ' if recipe.get("text") else ""
