@@ -255,6 +255,28 @@ class Exporter:
         return Exported([] if self.fault == "nothing" else [out / name], [remark])
 
 
+class ModelExporter:
+    """Writes the number of a model's steps, of volumes alone."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def __call__(self, model: Path, out: Path) -> Exported:
+        if self.fault == "refuses" or not (model.parent.name.startswith("volume")):
+            raise UserError("no such network")
+        path = out / "steps.pt"
+        out.mkdir(parents=True)
+        content: dict[str, Any] = {"steps": 1}
+        if self.fault == "random":
+            content["steps"] = random.random()
+        if self.fault == "code":
+            content["path"] = path
+        torch.save(content, path)
+        if self.fault == "model":
+            (model / "README.md").write_text("mine")
+        return Exported([] if self.fault == "nothing" else [path])
+
+
 class Summariser:
     """Takes the first words."""
 
@@ -424,6 +446,10 @@ def source(*, fault: str) -> Source:
     return Source(fault)
 
 
+def model_exporter(*, fault: str) -> ModelExporter:
+    return ModelExporter(fault)
+
+
 def probe(*, fault: str) -> Probe:
     return Probe(fault)
 
@@ -452,6 +478,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "text_encoders": text_encoder,
     "importers": importer,
     "exporters": exporter,
+    "model_exporters": model_exporter,
     "summarisers": summariser,
     "sources": source,
     "probes": probe,

@@ -157,7 +157,7 @@ def _training(folders: Folders) -> None:
     write_text_atomic(folders.run / "train" / "log.jsonl", "".join(lines) + '{"step": 2010, "lo')
     StageRecord(folders.run / "train", "train", {}).complete(steps=2000, latent_scale=1.02)
     facts = {"weights_sha256": "ab" * 32, "autoencoder_fingerprint": "cd" * 32}
-    write_json_atomic(folders.model / "model.json", {**facts, "text": {"encoder": "ef" * 32}})
+    write_json_atomic(folders.model / "config.json", {**facts, "text": {"encoder": "ef" * 32}})
 
 
 def _autoencoder(folders: Folders, make: Maker) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from compvis_reference import Tensors, unet
+from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from released_keys import KEYS, random_state, true_shapes, unet_shapes
 from torch import Tensor, nn
@@ -310,3 +311,19 @@ def test_the_file_is_read_as_it_lies(tmp_path: Path) -> None:
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     _unet(weights=path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+
+
+def test_without_context_each_level_has_the_heads_of_its_own_width() -> None:
+    sizes = {"channels": [8, 16, 24], "attention": [True, True, True], "heads": [1, 2, 3]}
+    unet = LdmUNet(
+        spatial_dims=2, in_channels=3, out_channels=3, context_dim=None, vectors={},
+        res_blocks=1, norm_groups=4, **sizes,  # type: ignore[arg-type] # by name
+    ).unet  # fmt: skip
+    found = [
+        (module.query_dim, module.inner_dim, module.heads, module.scale)
+        for module in unet.modules()
+        if isinstance(module, Attention)
+    ]
+    # One on the way down, two on the way up at each level, and the middle: heads are 8 wide.
+    expected = [(w, w, w // 8, 8**-0.5) for w in (8, 16, 24, 24, 24, 16, 16, 8, 8, 24)]
+    assert sorted(found) == sorted(expected)

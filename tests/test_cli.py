@@ -202,7 +202,7 @@ def test_a_recipe_alone_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main([*prefix, *words(smoke_workspace, tmp_path)]) == 0
-    assert (tmp_path / "model" / "model.json").is_file()
+    assert (tmp_path / "model" / "config.json").is_file()
     assert not (tmp_path / "samples").exists()
     assert "done: train" in capsys.readouterr().out
 

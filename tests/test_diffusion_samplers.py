@@ -627,7 +627,7 @@ def test_the_shift_of_a_flows_timesteps_is_monais(steps: int, size: tuple[int, .
 def test_a_shift_of_one_changes_nothing_and_all_steps_stay_all_steps() -> None:
     schedule = make_schedule("rectified_flow", 1000, 0.0015, 0.0195)
     plain = make_sampler("euler", schedule, 30).timesteps
-    assert make_sampler("euler", schedule, 30, 1.0).timesteps == plain
+    assert make_sampler("euler", schedule, 30, shift=1.0).timesteps == plain
     for shift in (0.2, 1.6, 50.0):
         found = make_sampler("euler", schedule, 1000, shift=shift).timesteps
         assert found == tuple(range(999, -1, -1))

@@ -84,7 +84,7 @@ def test_training_on_one_host_listens_on_its_loopback_alone_and_needs_no_port(
     said, _ = job.communicate()
     assert job.returncode == 0, said
     assert found == {"127.0.0.1"}
-    assert (tmp_path / "whole-0" / "model" / "model.json").is_file()
+    assert (tmp_path / "whole-0" / "model" / "config.json").is_file()
 
 
 def test_processes_meet_whatever_stands_between_them_and_their_launcher(tmp_path: Path) -> None:

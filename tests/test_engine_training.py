@@ -98,7 +98,7 @@ def test_exported_weights_are_the_average_and_load_without_the_run(trained: Path
     average = torch.load(run / "checkpoints" / "step-00000004" / "ema.pt", weights_only=True)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, average["shadow"][name]), name
-    facts = json.loads((run / "model" / "model.json").read_text())
+    facts = json.loads((run / "model" / "config.json").read_text())
     assert facts["classes"] == ["negative", "positive"]
     assert facts["spacing_mm"] == {"min": [2.0, 2.0, 3.0], "max": [2.0, 2.0, 3.6]}
     assert facts["step"] == 4
@@ -205,7 +205,7 @@ def test_guidance_dropout_paper_mode_and_flow_train(tmp_path: Path) -> None:
         recipe = tiny_recipe(*overrides, name="ccella" if name == "ccella-dit" else name)
         encoded_run(recipe, tmp_path / name)
         train(recipe, tmp_path / name)
-        assert (tmp_path / name / "model" / "model.json").is_file()
+        assert (tmp_path / name / "model" / "config.json").is_file()
 
 
 def test_validation_measures_the_average_on_held_out_cases_only(

@@ -66,7 +66,7 @@ def test_it_runs_on_phantoms_and_the_python_of_its_readme_makes_other_images_of_
     more = ["--set", "train.steps=6", "--set", "optimizer.lr=0.01", "--set", "sample.guidance=2"]
     done = python(site, "-m", "voxella", *words, *more)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    facts = json.loads((run / "model" / "model.json").read_text())
+    facts = json.loads((run / "model" / "config.json").read_text())
     assert facts["conditions"]["age"]["cases_known"] == 3
     ages = {case.conditions["age"] for case in Manifest.read(run / "dataset")}
     made = {case.conditions["age"] for case in Manifest.read(run / "samples")}

@@ -189,7 +189,10 @@ def test_it_opens_a_run_or_a_model_and_says_what_is_missing(
     wanted = generator.generate(seed=1)[0].array
     assert np.array_equal(opened(run / "model").generate(seed=1)[0].array, wanted)
     shutil.copytree(run / "model", tmp_path / "moved")
-    with pytest.raises(UserError, match="autoencoder is not trained"):
+    # It has its autoencoder with it; one from before that has not, and says so.
+    assert np.array_equal(opened(tmp_path / "moved").generate(seed=1)[0].array, wanted)
+    shutil.rmtree(tmp_path / "moved" / "autoencoder")
+    with pytest.raises(UserError, match="exported without its autoencoder"):
         opened(tmp_path / "moved", ["workspace=null"])
     elsewhere = opened(
         tmp_path / "moved", ["workspace=null"], autoencoder=smoke_workspace / "autoencoder"
@@ -201,7 +204,7 @@ def test_it_opens_a_run_or_a_model_and_says_what_is_missing(
         opened(run, ["conditions.age.range=[30,90]"])
     (tmp_path / "moved" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="is not the file that was exported"):
-        opened(tmp_path / "moved").generate()
+        opened(tmp_path / "moved", autoencoder=smoke_workspace / "autoencoder").generate()
 
 
 def test_prompts_with_conditions_are_judged_by_line(

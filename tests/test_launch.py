@@ -63,7 +63,7 @@ def test_launchers_train_the_same_model(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-5)
-    assert (tmp_path / "model" / "model.json").is_file()
+    assert (tmp_path / "model" / "config.json").is_file()
     assert "train  finished after step 2/2" in done.stderr
 
 

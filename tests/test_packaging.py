@@ -27,6 +27,7 @@ PACKAGES = (
     "plugins/classifiers/voxella_classifiers",
     "plugins/importers/voxella_importers",
     "plugins/summarisers/voxella_summarisers",
+    "plugins/model_exporters/voxella_model_exporters",
 )
 CODE = ("core", "plugins", "tests", "bench", "examples")
 LONGEST = 250  # lines of a module
@@ -58,7 +59,7 @@ def test_every_entry_point_resolves_to_a_builder(group: str, name: str) -> None:
     assert callable(builder(group.removeprefix("voxella."), name))
 
 
-def test_wheel_holds_the_six_packages_and_nothing_else(tmp_path: Path) -> None:
+def test_wheel_holds_the_seven_packages_and_nothing_else(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
     subprocess.run([*command, str(tmp_path), str(ROOT)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")

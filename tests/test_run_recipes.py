@@ -100,7 +100,7 @@ def test_a_recipe_runs_from_its_data_to_volumes(
     assert load_recipe(tmp_path / "recipe.yaml").name == name
 
     said = capsys.readouterr().out
-    for path in ("model/model.json", "samples/manifest.jsonl", "samples/montage.png"):
+    for path in ("model/config.json", "samples/manifest.jsonl", "samples/montage.png"):
         assert str(tmp_path / path) in said
 
 

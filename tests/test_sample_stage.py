@@ -111,7 +111,7 @@ def test_the_manifest_is_a_data_set_that_says_where_each_volume_comes_from(
     bench: Bench, sampled: Path
 ) -> None:
     sources = {NAMES.case(case.id): case for case in Manifest.read(bench.workspace / "dataset")}
-    facts = json.loads((bench.folder / "first" / "model" / "model.json").read_text())
+    facts = json.loads((bench.folder / "first" / "model" / "config.json").read_text())
     counterparts = Manifest.read(sampled)
     assert [counterpart.id for counterpart in counterparts] == [S[n] for n in (0, 1, 5)]
     for counterpart in counterparts:
@@ -567,7 +567,7 @@ def test_another_autoencoder_or_encoder_than_trained_with_is_refused(
     bench: Bench, tmp_path: Path
 ) -> None:
     run = bench.run("mismatched")
-    path = run / "model" / "model.json"
+    path = run / "model" / "config.json"
     facts = json.loads(path.read_text())
     facts["autoencoder_fingerprint"] = "0" * 64
     facts["text"]["encoder"] = "1" * 64

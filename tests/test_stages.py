@@ -50,7 +50,7 @@ def test_the_summary_names_what_is_there(
     folders = Folders.of(tmp_path, None, None)
     places = [place(folders) for stage in STAGES for _, place in stage.results]
     assert len(places) == len(set(places)) == 12
-    for path in (folders.dataset / "manifest.jsonl", folders.model / "model.json"):
+    for path in (folders.dataset / "manifest.jsonl", folders.model / "config.json"):
         path.parent.mkdir(parents=True)
         path.touch()
     summarise(folders, "train")
@@ -58,5 +58,5 @@ def test_the_summary_names_what_is_there(
     assert told == [
         ["done:", "train"],
         ["data", "set", str(folders.dataset / "manifest.jsonl")],
-        ["model", str(folders.model / "model.json")],
+        ["model", str(folders.model / "config.json")],
     ]

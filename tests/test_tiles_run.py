@@ -77,7 +77,7 @@ def test_tiles_run_from_a_table_to_the_page(
         assert beside["synthetic"] is True
         assert (
             beside["model"]
-            == json.loads((tmp_path / "model/model.json").read_text())["weights_sha256"]
+            == json.loads((tmp_path / "model/config.json").read_text())["weights_sha256"]
         )
         assert "spacing_mm" not in beside
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 
 from voxella.wording import MOST_WORDS, shown_path
@@ -44,12 +45,27 @@ def command_line() -> str | None:
     """Return the running command as a shell would take it, or None outside of one.
 
     Values of ``--set`` that hold a sentence are left out, and so are other words that do and are
-    no path that is there: a record holds no free text.
+    no path that is there: a record holds no free text. Neither is what ``--report`` gives, of
+    however few words.
     """
     words = _WORDS.get()
     if words is None:
         return None
-    return shlex.join(["voxella", *(_without_prose(word) for word in words)])
+    told = ["voxella"]
+    for before, word in pairwise(("", *words)):
+        option, equals, _ = word.partition("=")
+        if _is_report(before):
+            told.append(LEFT_OUT)
+        elif equals and _is_report(option):
+            told.append(f"{option}={LEFT_OUT}")
+        else:
+            told.append(_without_prose(word))
+    return shlex.join(told)
+
+
+def _is_report(option: str) -> bool:
+    # Options may be abbreviated.
+    return len(option) > len("--") and "--report".startswith(option)
 
 
 def _without_prose(word: str) -> str:

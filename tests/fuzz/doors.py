@@ -317,7 +317,7 @@ def _build_encoder(folder: Path) -> int:
 
 def _model(folder: Path) -> list[Path]:
     facts = {name: None for name in ModelFacts.__dataclass_fields__}
-    return [_write(folder / "model.json", json.dumps(facts, indent=1))]
+    return [_write(folder / "config.json", json.dumps(facts, indent=1))]
 
 
 def _load_facts(folder: Path) -> int:

@@ -1,12 +1,15 @@
-"""``voxella export``: a data set in the form that other code reads."""
+"""``voxella export``: a data set, or a model, in the form that other code reads."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxella.cli.loading import print_loading
+
+if TYPE_CHECKING:
+    from voxella.plugins.contracts import Exported
 
 __all__ = ["register"]
 
@@ -23,12 +26,15 @@ _OF_THE_EXPORTER = {
 
 def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
     """Add ``export`` to the command line."""
-    about = "write a data set in the form that other code reads"
+    about = "write a data set, or a trained model, in the form that other code reads"
     parser = subparsers.add_parser("export", help=about, description=about)
     parser.add_argument(
-        "format", metavar="FORMAT", help="ccella: what the released code reads; `voxella plugins`"
+        "format",
+        metavar="FORMAT",
+        help="of a data set: ccella, ccella_sheet; of a model: ccella, maisi, monai-bundle, "
+        "diffusers; see `voxella plugins`",
     )
-    parser.add_argument("dataset", help="a data set folder")
+    parser.add_argument("source", help="a data set folder, or a model folder (RUN/model)")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
     parser.add_argument(
         "--prepared",
@@ -64,28 +70,69 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from voxella.workspace.folders import model_facts_path
+
+    if model_facts_path(Path(arguments.source)).is_file():
+        return _export_model(arguments)
     print_loading("export", "numpy")
     from voxella.case import Manifest
     from voxella.cli.plugins import plugin_arguments
     from voxella.data.gate import require_gate
     from voxella.plugins import registry
     from voxella.plugins.component import Component
-    from voxella.plugins.contracts import Exported, Exporter
-    from voxella.progress import print_line
+    from voxella.plugins.contracts import Exporter
     from voxella.workspace.lock import holding
 
-    given = {
+    settings = {**plugin_arguments(arguments.arguments), **_given(arguments)}
+    export: Exporter = registry.build("exporters", Component(name=arguments.format, **settings))
+    dataset, out = Manifest.read(Path(arguments.source)), Path(arguments.out)
+    require_gate(dataset.folder)
+    with holding(out):
+        written: Exported = export(dataset, out)
+    _tell(written, out, also=", images/")
+    return 0
+
+
+def _export_model(arguments: argparse.Namespace) -> int:
+    from voxella.cli.plugins import plugin_arguments
+    from voxella.errors import UserError
+    from voxella.plugins import registry
+    from voxella.plugins.component import Component
+
+    if given := _given(arguments):
+        options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
+        raise UserError(
+            f"{arguments.source} is a model: {options} are of data sets",
+            expected="voxella export FORMAT MODEL --out FOLDER --set KEY=VALUE",
+        )
+    component = Component(name=arguments.format, **plugin_arguments(arguments.arguments))
+    # A name that is unknown is told before seconds of loading.
+    registry.builder("model_exporters", arguments.format)
+    print_loading("export")
+    from voxella.plugins.contracts import ModelExporter
+    from voxella.workspace.lock import holding
+
+    export: ModelExporter = registry.build("model_exporters", component)
+    out = Path(arguments.out)
+    with holding(out):
+        written: Exported = export(Path(arguments.source), out)
+    _tell(written, out)
+    return 0
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of an exporter of data sets that have an option of their own."""
+    return {
         name: value
         for option, name in _OF_THE_EXPORTER.items()
         if (value := getattr(arguments, option)) is not None
     }
-    settings = {**plugin_arguments(arguments.arguments), **given}
-    export: Exporter = registry.build("exporters", Component(name=arguments.format, **settings))
-    dataset, out = Manifest.read(Path(arguments.dataset)), Path(arguments.out)
-    require_gate(dataset.folder)
-    with holding(out):
-        written: Exported = export(dataset, out)
-    print_line(f"written under {out}: {', '.join(path.name for path in written.files)}, images/")
+
+
+def _tell(written: Exported, out: Path, *, also: str = "") -> None:
+    from voxella.progress import print_line
+
+    names = ", ".join(str(path.relative_to(out)) for path in written.files)
+    print_line(f"written under {out}: {names}{also}")
     for remark in written.remarks:
         print_line(remark)
-    return 0

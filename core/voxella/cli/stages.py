@@ -12,6 +12,7 @@ from voxella.cli.importing import register_import
 from voxella.cli.loading import print_loading
 from voxella.cli.paper_mode import paper_mode
 from voxella.cli.recipe import add_layers
+from voxella.cli.sampling import add_model_options, sample_model
 from voxella.pipeline.stages import RUN, STAGES
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
         parser = subparsers.add_parser(verb, help=about, description=about)
         parser.add_argument(
             "recipe",
-            nargs="?" if verb == "classify" else None,  # comparing takes none
+            # Comparing takes none, and neither does a model folder.
+            nargs="?" if verb in ("classify", "sample") else None,
             help="path of a recipe, for example "
             + ("recipes/downstream/real.yaml" if verb == "classify" else "recipes/ccella.yaml"),
         )
@@ -95,6 +97,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
                 action="store_true",
                 help="write the released code's spreadsheet as well: sample.xlsx",
             )
+            add_model_options(parser)
         if verb == "evaluate":
             parser.add_argument(
                 "--samples",
@@ -127,6 +130,8 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 def _stage(arguments: argparse.Namespace) -> int:
     if arguments.verb == "classify" and (arguments.compare or arguments.recipe is None):
         return _compare(arguments)
+    if arguments.verb == "sample" and (done := sample_model(arguments)) is not None:
+        return done
     recipe, run = _resolve(arguments)
     print_loading(arguments.verb)
     from voxella.pipeline.run import run_stages

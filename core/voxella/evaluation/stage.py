@@ -28,6 +28,7 @@ from voxella.evaluation.sets import Sets, probe_for, read_sets
 from voxella.evaluation.table import show_metrics
 from voxella.files import sha256_json
 from voxella.ldm.export import load_facts, observe_results
+from voxella.ldm.model_card import renew_card
 from voxella.metrics.declared.lookup import Chosen, chosen_metrics, identity_of
 from voxella.progress import print_line
 from voxella.ranks import Ranks
@@ -160,6 +161,8 @@ def _measure(
             record.complete([METRICS], metrics=len(numbers.metrics))
         barrier()
     if ranks.is_main and known is not None:
+        if data_set.own and not data_set.name:
+            renew_card(folders.model, known, Manifest.read(data_set.samples))
         where = f" ({data_set.name})" if data_set.name else ""
         apart = len(sets.generated) - len(sets.synthetic)
         show_metrics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -13,7 +14,9 @@ from voxella.diffusion.losses import focal_loss, masked_mean, p2_weight, reconst
 from voxella.diffusion.names import Prediction
 from voxella.diffusion.prediction import target
 from voxella.diffusion.schedule import Schedule
+from voxella.errors import UserError
 from voxella.ldm.batch import Batch
+from voxella.ldm.model_folder.folder import ModelOrigin
 from voxella.ldm.scale import Scale
 from voxella.plugins.contracts import Backbone, Conditioner
 from voxella.recipe.model import Loss
@@ -71,8 +74,31 @@ class LatentDiffusion(nn.Module):
         # Factor on latents, or by channel: 1/std over the training set. Not a buffer: a module cast
         # to bf16 would round it, and every sample would be decoded at the wrong brightness.
         self.latent_scale: Scale = 1.0
+        # Where `voxella.load_model` has read it; None for one that was built.
+        self.origin: ModelOrigin | None = None
         # Features of the empty report; they stand in wherever a case has no text.
         self.register_buffer("null_text", None, persistent=False)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write a model that :func:`voxella.load_model` has read to a folder of its own.
+
+        The same tensors, facts, recipe and autoencoder; loading it gives the same model.
+
+        Raises:
+            UserError: The model was built, not loaded; or its autoencoder is gone meanwhile.
+        """
+        if self.origin is None:
+            raise UserError(
+                "this model was built from a recipe: what a folder has to say of its training "
+                "is not known",
+                expected="a model of voxella.load_model(FOLDER)",
+                remedy="voxella train RECIPE --out RUN   (writes RUN/model)",
+            )
+        state = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+        scale = self.latent_scale
+        null_text = None if self.null_text is None else self.null_text.detach().cpu()
+        written = list(scale) if isinstance(scale, tuple) else scale
+        return self.origin.save(Path(folder), state, written, null_text)
 
     def condition(
         self,

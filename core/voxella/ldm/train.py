@@ -156,7 +156,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         record.complete(
             steps=training.total_steps,
             latent_scale=model.latent_scale,
-            model_json_sha256=facts_sha256(folders.model),
+            config_sha256=facts_sha256(folders.model),
         )
     barrier()
     return folders.model

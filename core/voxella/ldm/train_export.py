@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from voxella.case import Case
+from voxella.autoencoder.load import WEIGHTS
+from voxella.case import Case, Manifest
 from voxella.engine.ema import Ema, Masters
 from voxella.engine.runtime import gather_state
 from voxella.engine.train import Training
@@ -14,7 +15,9 @@ from voxella.ldm.adapters import apart, merged
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.conditions import seen
-from voxella.ldm.export import ModelFacts, save_model
+from voxella.ldm.model_folder.data_counts import counted
+from voxella.ldm.model_folder.facts import ModelFacts
+from voxella.ldm.model_folder.folder import save_model
 from voxella.ldm.start import Start
 from voxella.recipe.load import dump_recipe
 from voxella.workspace.folders import Folders
@@ -36,12 +39,12 @@ def export(
     state = gather_state(model, keep=training.ranks.is_main, whole=whole)
     if not training.ranks.is_main:
         return
-    lora, base_sha256 = training.recipe.lora, ""
+    recipe, text, scale = training.recipe, builder.text, model.latent_scale
+    lora, base_sha256 = recipe.lora, ""
     if lora is not None and lora.export == "apart" and start is not None:
         state, base_sha256 = apart(state, model, start.names), start.sha256
     elif lora is not None:
         state = merged(state, lora)
-    text, scale = builder.text, model.latent_scale
     facts = ModelFacts(
         latent_scale=list(scale) if isinstance(scale, tuple) else scale,
         step=training.total_steps,
@@ -53,10 +56,21 @@ def export(
         autoencoder_fingerprint=builder.latents.fingerprint,
         conditions=seen(builder.settings.conditions, builder.cases.values()),
         base_sha256=base_sha256,
+        data=counted(Manifest.read(folders.prepared), recipe.text_source),
     )
     # From the cache: the model's own has been rounded where precision is cast.
     null_text = None if text is None else text.empty.float()[None]
-    save_model(folders.model, state, dump_recipe(training.recipe), facts, null_text)
+    # What was trained in place is nowhere else; a file of the recipe is its owner's to give.
+    trained = folders.autoencoder / WEIGHTS
+    inside = recipe.autoencoder_training is not None and trained.is_file()
+    save_model(
+        folders.model,
+        state,
+        dump_recipe(recipe),
+        facts,
+        null_text,
+        autoencoder=trained if inside else None,
+    )
 
 
 def _spacing_range(cases: dict[str, Case]) -> dict[str, list[float]] | None:

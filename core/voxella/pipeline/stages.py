@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from voxella.workspace.folders import model_facts_path
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -76,7 +78,7 @@ STAGES = (
         results=(
             ("losses", lambda f: f.run / "train" / "log.jsonl"),
             ("TensorBoard", lambda f: f.run / "tensorboard"),
-            ("model", lambda f: f.model / "model.json"),
+            ("model", lambda f: model_facts_path(f.model)),
         ),
     ),
     Stage(

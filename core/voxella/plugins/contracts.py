@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from voxella.case import Case, Manifest
+from voxella.plugins.exporting import Exported, Exporter, ModelExporter
 from voxella.plugins.released import Released, Source
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "Exported",
     "Exporter",
     "Importer",
+    "ModelExporter",
     "Probe",
     "Released",
     "Report",
@@ -171,31 +173,6 @@ class Importer(Protocol):
 
     def __call__(self, out: Path) -> Manifest:
         """Write images, reports and the manifest under ``out`` and return the manifest."""
-        ...
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an exporter wrote.
-
-    Attributes:
-        files: Lists, tables and the like; images need not be among them.
-        remarks: Lines for the user: what was left out, how to read it back. No report text.
-    """
-
-    files: Sequence[Path]
-    remarks: Sequence[str] = ()
-
-
-@runtime_checkable
-class Exporter(Protocol):
-    """A data set in the form that other code reads."""
-
-    def __call__(self, dataset: Manifest, out: Path) -> Exported:
-        """Write a data set under ``out``.
-
-        Reports are written only where the exporter's own arguments ask for them.
-        """
         ...
 
 

@@ -114,9 +114,11 @@ def check_init(init: Init) -> None:
     if not init.path.exists():
         shown = shown_path(init.path)
         raise UserError(f"init.from: training starts from {shown}, which is absent", remedy=remedy)
-    if init.source == OWN and init.path.is_dir() and not (init.path / "model.json").is_file():
+    facts = ("config.json", "model.json")  # the second is its name of before
+    known = any((init.path / name).is_file() for name in facts)
+    if init.source == OWN and init.path.is_dir() and not known:
         raise UserError(
-            f"init.from: {shown_path(init.path)} is no exported model: it has no model.json",
+            f"init.from: {shown_path(init.path)} is no exported model: it has no config.json",
             expected="RUN/model, as voxella train writes it; for a file of another release: "
             "init.source",
             remedy=remedy,

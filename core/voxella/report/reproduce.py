@@ -14,6 +14,7 @@ from voxella.recipe.yaml_lines import dump_yaml
 from voxella.report.numbers import shown
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Section, command_shown, without_folders
+from voxella.workspace.folders import model_facts_path
 from voxella.workspace.state import StateFile
 
 __all__ = ["Reproduction", "reproduce_section"]
@@ -112,7 +113,7 @@ def _clock(seconds: float) -> str:
 
 
 def _hashes(run: RunFolder) -> list[tuple[str, str]]:
-    model = _MODEL.read(run.folders.model / "model.json") or {}
+    model = _MODEL.read(model_facts_path(run.folders.model)) or {}
     prepared = (run.records.get("prepare") or {}).get("inputs", {})
     found = {
         "recipe.yaml": sha256_file(run.kept),

@@ -20,14 +20,15 @@ from voxella.case_fields import spacing_of
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other
-from voxella.ldm.export import FACTS, ModelFacts, load_facts
 from voxella.ldm.generate import GenerationSettings, request_for
+from voxella.ldm.model_folder.facts import ModelFacts, is_model, load_facts
 from voxella.limits import SAMPLES
 from voxella.provenance import versions
 from voxella.ranks import Ranks
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe
 from voxella.sampling.given import read_given
+from voxella.sampling.model_folder import folders_of_model, refuse_without_autoencoder
 from voxella.sampling.networks import GeneratedImage, Networks, other_text
 from voxella.sampling.prompt_values import (
     Prompt,
@@ -41,7 +42,6 @@ from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
 from voxella.sampling.told import told_of, units_of
-from voxella.workspace.folders import Folders
 
 __all__ = ["Generator"]
 
@@ -64,7 +64,7 @@ class Generator:
         self.facts: ModelFacts = load_facts(model)
         self._model = model
         self._settings = tuple(settings)
-        self._folders = Folders.of(model.parent, self.recipe.workspace, self.recipe.data.dataset)
+        self._folders = folders_of_model(model)
         self._autoencoder = self._folders.autoencoder
         self._device = device
         self._texts: dict[str, Tensor | None] = {}
@@ -82,8 +82,7 @@ class Generator:
 
         Args:
             model_or_run: The folder.
-            autoencoder: Folder of the autoencoder where it was trained in place and the model has
-                left its run; None: the run's.
+            autoencoder: Folder of the one trained in place; None: the model's own, or the run's.
             device: ``auto``: this process's GPU, or the CPU; or as torch names it.
             settings: ``KEY=VALUE`` over the model's recipe, such as
                 ``text.encoder.path=/where/it/is/here``.
@@ -92,15 +91,16 @@ class Generator:
             UserError: There is no whole model, no autoencoder, or a setting is not allowed.
         """
         given = Path(model_or_run).absolute()
-        model = given if (given / FACTS).is_file() else given / "model"
-        if not (model / FACTS).is_file():
+        model = given if is_model(given) else given / "model"
+        if not is_model(model):
             load_facts(given)  # which says what is missing
         found = cls(model, settings, choose_device(device))
         if autoencoder is not None:
             found._autoencoder = Path(autoencoder).absolute()
-        recipe = found.recipe
-        training = recipe.autoencoder_training is not None
-        check_weights_exist(recipe.autoencoder, training=training, trained=found._autoencoder)
+        else:
+            refuse_without_autoencoder(found.recipe.autoencoder_training, found._folders)
+        training = found.recipe.autoencoder_training is not None
+        check_weights_exist(found.recipe.autoencoder, training=training, trained=found._autoencoder)
         refuse_other(found.recipe.conditions, found.facts.conditions)
         return found
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from voxella.case import Case
 from voxella.errors import UserError
-from voxella.ldm.export import FACTS, load_facts
+from voxella.ldm.model_folder.facts import is_model, load_facts
 from voxella.limits import TEXT_BYTES
 from voxella.machine import raise_if_machine
 from voxella.plain_json import parse_json
@@ -45,7 +45,7 @@ def check_prompts(sample: Sample, rules: PromptRules, model: Path) -> None:
         UserError: As :func:`prompt_cases`.
     """
     if sample.prompts is not None:
-        facts = load_facts(model) if (model / FACTS).is_file() else None
+        facts = load_facts(model) if is_model(model) else None
         _judged(sample, sample.prompts, replace(rules, facts=facts))
 
 

@@ -18,7 +18,7 @@ from voxella.case_fields import conditions_problem
 from voxella.files import sha256_bytes
 from voxella.imaging.affine import edges_problem
 from voxella.ldm.conditions import wrong_conditions
-from voxella.ldm.export import ModelFacts
+from voxella.ldm.model_folder.facts import ModelFacts
 from voxella.recipe.condition import Condition
 from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Split

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
 from voxella.files import sha256_json
 from voxella.ldm.conditions import refuse_other, refuse_values
-from voxella.ldm.export import ModelFacts, load_facts
+from voxella.ldm.model_folder.facts import ModelFacts, load_facts
 from voxella.limits import SAMPLES
 from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Sample, variant_name
 from voxella.sampling.batches import make_missing
+from voxella.sampling.model_folder import refuse_without_autoencoder
 from voxella.sampling.prompt_files import prompt_cases
 from voxella.sampling.prompt_values import PromptRules
 from voxella.sampling.sheet import keep_sheet
@@ -56,8 +58,13 @@ def variants(recipe: Recipe, samples: Path) -> Iterator[tuple[Recipe, Path]]:
             yield recipe.model_copy(update={"sample": settings}), folder
 
 
-def sample(recipe: Recipe, run: Path) -> Path:
+def sample(recipe: Recipe, run: Path, model: Path | None = None) -> Path:
     """Generate volumes with the run's exported model; every process of the job calls this.
+
+    Args:
+        recipe: The experiment.
+        run: The run folder.
+        model: Another exported model folder, used in place of the run's.
 
     A volume already there, made by the same model and settings, is not made again, so a killed
     run continues. A volume depends on seed and case alone: neither a kill nor the number of
@@ -76,6 +83,9 @@ def sample(recipe: Recipe, run: Path) -> Path:
     ranks = Ranks.from_environment()
     start_distributed(ranks)
     folders = Folders.of(run, recipe.workspace, recipe.data.dataset)
+    if model is not None:
+        folders = replace(folders, given=Path(model).absolute())
+        refuse_without_autoencoder(recipe.autoencoder_training, folders)
     facts = load_facts(folders.model)
     refuse_other(recipe.conditions, facts.conditions)
     if recipe.sample.prompts is None:

@@ -20,6 +20,7 @@ from voxella.testing.contract import Contract
 from voxella.testing.exporters import ExporterContract
 from voxella.testing.importers import ImporterContract
 from voxella.testing.metrics import MetricContract
+from voxella.testing.model_exporters import ModelExporterContract
 from voxella.testing.observers import ObserverContract
 from voxella.testing.probes import ProbeContract
 from voxella.testing.runner import CONTRACTS, CheckResult, run_contract
@@ -38,6 +39,7 @@ __all__ = [
     "ExporterContract",
     "ImporterContract",
     "MetricContract",
+    "ModelExporterContract",
     "ObserverContract",
     "ProbeContract",
     "SourceContract",

@@ -11,7 +11,6 @@ import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
-from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -21,6 +20,7 @@ from voxella.errors import UserError
 from voxella_backbones.growing import Grown, zeros_like
 from voxella_backbones.inputs import checked_context, checked_vectors, vector_mlp
 from voxella_backbones.ldm_keys import convert_unet
+from voxella_backbones.ldm_plain import give_heads, plain_middle
 from voxella_backbones.weights import load_weights
 
 __all__ = ["LdmUNet"]
@@ -102,7 +102,8 @@ class LdmUNet(nn.Module):
             class_embed_type="identity" if vectors else None,
         )
         if context_dim is None:
-            self.unet.mid_block = _plain_middle(channels, widths[-1], norm_groups)
+            self.unet.mid_block = plain_middle(channels, widths[-1], norm_groups)
+            give_heads(self.unet.up_blocks, by_level[::-1])
         for name, size in self.vector_widths.items():
             self.add_module(f"{name}_layer", vector_mlp(size, 4 * channels[0]))
         self._start_at_zero()
@@ -192,18 +193,6 @@ class LdmUNet(nn.Module):
 def _checkpointed(module: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - any block's
     # Keeps the autocast state, unlike the released code's own; the blocks draw no random numbers.
     return checkpoint(module, *args, use_reentrant=False, preserve_rng_state=False)
-
-
-def _plain_middle(channels: Sequence[int], head_width: int, norm_groups: int) -> nn.Module:
-    """Return the bottom of a U-Net without context; diffusers would give it no attention."""
-    middle: nn.Module = UNetMidBlock2D(
-        in_channels=channels[-1],
-        temb_channels=4 * channels[0],
-        resnet_eps=1e-5,
-        resnet_groups=norm_groups,
-        attention_head_dim=head_width,
-    )
-    return middle
 
 
 def _check_sizes(

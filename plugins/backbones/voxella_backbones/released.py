@@ -11,7 +11,13 @@ from torch import Tensor
 from voxella_backbones.maisi_unet import MaisiUNet
 from voxella_backbones.weights import load_weights
 
-__all__ = ["RELEASED_LAYERS", "convert_released_state_dict", "load_released", "released_scale"]
+__all__ = [
+    "RELEASED_LAYERS",
+    "convert_released_state_dict",
+    "load_released",
+    "released_scale",
+    "to_released_state_dict",
+]
 
 # Names as they stand in the released checkpoints and in MAISI's own -> our vector's name.
 RELEASED_LAYERS: dict[str, str] = {
@@ -38,7 +44,7 @@ def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor
     inner = {name: value for name, value in bare.items() if name.startswith(_UNET)}
     converted: dict[str, Tensor] = {}
     for name, value in (inner or bare).items():
-        own = _renamed(name.removeprefix(_UNET))
+        own = _renamed(name.removeprefix(_UNET), RELEASED_LAYERS)
         place, joined, kind = own.rpartition(".qkv.")
         if joined:
             thirds = zip(("to_q", "to_k", "to_v"), value.chunk(3), strict=True)
@@ -61,6 +67,20 @@ def released_scale(facts: Mapping[str, Any]) -> float | list[float] | None:
     return float(found) if isinstance(found, int | float) else None
 
 
+def to_released_state_dict(state: Mapping[str, Tensor], *, inside: bool) -> dict[str, Tensor]:
+    """Return the parameters of :class:`MaisiUNet` under the released names.
+
+    The inverse of :func:`convert_released_state_dict`, from the same table.
+
+    Args:
+        state: Names to tensors of the U-Net.
+        inside: Whether it is part of a text model, where its names begin with ``unet.``.
+    """
+    released = {ours: theirs for theirs, ours in RELEASED_LAYERS.items()}
+    prefix = _UNET if inside else ""
+    return {prefix + _renamed(name, released): tensor for name, tensor in state.items()}
+
+
 def load_released(unet: MaisiUNet, path: Path) -> str:
     """Load the U-Net of a released checkpoint and return the file's SHA-256.
 
@@ -74,6 +94,6 @@ def load_released(unet: MaisiUNet, path: Path) -> str:
     return load_weights(unet, path, convert_released_state_dict)
 
 
-def _renamed(name: str) -> str:
+def _renamed(name: str, layers: Mapping[str, str]) -> str:
     layer, dot, rest = name.partition(".")
-    return RELEASED_LAYERS.get(layer, layer) + dot + rest
+    return layers.get(layer, layer) + dot + rest

@@ -1,39 +1,59 @@
-"""Parameters of the released CCELLA checkpoints under our names."""
+"""Parameters of the released CCELLA checkpoints under our names, and ours under theirs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from voxella.errors import UserError
 
-__all__ = ["convert_released_state_dict"]
+__all__ = ["convert_released_state_dict", "to_released_state_dict"]
 
-# Released prefix -> ours. The released module wraps a U-Net ("unet"), an adapter ("ella") and, by
-# variant, a joining layer or a last head ("classifier").
-_RENAMED = [
-    (r"ella\.time_embedding\.linear_([12])", r"connector.time.fc\1"),
-    (r"ella\.connector\.latents", r"connector.queries"),
-    (r"ella\.connector\.time_aware_linear", r"connector.query_time"),
-    (r"ella\.connector\.proj_in", r"connector.text_in"),
-    (r"ella\.connector\.perceiver_blocks\.(\d+)\.ln_1\.linear", r"B.query_norm.modulation"),
-    (r"ella\.connector\.perceiver_blocks\.(\d+)\.ln_2\.linear", r"B.text_norm.modulation"),
-    (r"ella\.connector\.perceiver_blocks\.(\d+)\.ln_ff\.linear", r"B.mlp_norm.modulation"),
-    (r"ella\.connector\.perceiver_blocks\.(\d+)\.mlp\.c_fc", r"B.mlp.fc1"),
-    (r"ella\.connector\.perceiver_blocks\.(\d+)\.mlp\.c_proj", r"B.mlp.fc2"),
-    (r"ella\.connector\.perceiver_blocks\.(\d+)\.attn\.out_proj", r"B.attention.out"),
-    (r"ella\.connector\.cascade_blocks\.(\d+)\.(fc[12])", r"heads.\1.\2"),
-    (r"ella\.connector\.classifier\.(fc[12])", r"heads.0.\1"),
-    (r"classifier\.(fc[12])", r"heads.0.\1"),
-    (r"classifier", r"join"),
-]
-_RULES = [
-    (re.compile(rf"{old}(\.weight|\.bias)?"), new.replace("B.", r"connector.blocks.\1."))
-    for old, new in _RENAMED
-]
+# Released name and ours; each # is a number that both have. The released module wraps a U-Net
+# ("unet"), an adapter ("ella") and, by variant, a joining layer or a last head ("classifier").
+_BLOCK, _OUR_BLOCK = "ella.connector.perceiver_blocks.#", "connector.blocks.#"
+_RENAMED = (
+    ("ella.time_embedding.linear_#", "connector.time.fc#"),
+    ("ella.connector.latents", "connector.queries"),
+    ("ella.connector.time_aware_linear", "connector.query_time"),
+    ("ella.connector.proj_in", "connector.text_in"),
+    (f"{_BLOCK}.ln_1.linear", f"{_OUR_BLOCK}.query_norm.modulation"),
+    (f"{_BLOCK}.ln_2.linear", f"{_OUR_BLOCK}.text_norm.modulation"),
+    (f"{_BLOCK}.ln_ff.linear", f"{_OUR_BLOCK}.mlp_norm.modulation"),
+    (f"{_BLOCK}.mlp.c_fc", f"{_OUR_BLOCK}.mlp.fc1"),
+    (f"{_BLOCK}.mlp.c_proj", f"{_OUR_BLOCK}.mlp.fc2"),
+    (f"{_BLOCK}.attn.out_proj", f"{_OUR_BLOCK}.attention.out"),
+    ("classifier", "join"),
+)
+# Where the heads sit, by our conditioner's name; a model has those of one variant.
+_HEADS = {
+    "ccella": ("ella.connector.cascade_blocks.#.fc#", "heads.#.fc#"),
+    "shared": ("ella.connector.classifier.fc#", "heads.0.fc#"),
+    "first": ("ella.connector.classifier.fc#", "heads.0.fc#"),
+    "last": ("classifier.fc#", "heads.0.fc#"),
+}
+# nn.MultiheadAttention stacks query, key and value in one tensor.
 _IN_PROJ = re.compile(r"ella\.connector\.perceiver_blocks\.(\d+)\.attn\.in_proj_(weight|bias)")
+_OUR_QUERY = re.compile(r"connector\.blocks\.(\d+)\.attention\.query\.(weight|bias)")
+
+Rules = list[tuple[re.Pattern[str], str]]
+
+
+def _rules(pairs: Sequence[tuple[str, str]]) -> Rules:
+    """Return a pattern for each name to be replaced, and what it becomes."""
+    made: Rules = []
+    for old, new in pairs:
+        pattern = re.escape(old).replace(re.escape("#"), r"(\d+)")
+        parts = new.split("#")
+        numbered = [rf"\{number}{part}" for number, part in enumerate(parts[1:], start=1)]
+        made.append((re.compile(rf"{pattern}(\.weight|\.bias)?"), parts[0] + "".join(numbered)))
+    return made
+
+
+_TO_OURS = _rules([*_RENAMED, *dict.fromkeys(_HEADS.values())])
 
 
 def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,17 +90,53 @@ def convert_released_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor
     return converted
 
 
+def to_released_state_dict(state: Mapping[str, Tensor], variant: str) -> dict[str, Tensor]:
+    """Return the parameters of ``Ella`` or ``Ccella`` under the released names.
+
+    The inverse of :func:`convert_released_state_dict`, from the same table.
+
+    Args:
+        state: ``{our name: tensor}`` of the conditioner.
+        variant: Our conditioner's name: ``ella``, ``ccella``, ``shared``, ``first`` or ``last``.
+
+    Raises:
+        UserError: A parameter has no name in the released code.
+    """
+    heads = [_HEADS[variant]] if variant in _HEADS else []
+    rules = _rules([(ours, released) for released, ours in (*_RENAMED, *heads)])
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if query := _OUR_QUERY.fullmatch(name):
+            block, kind = query.groups()
+            both = f"connector.blocks.{block}.attention.key_value.{kind}"
+            fused = f"ella.connector.perceiver_blocks.{block}.attn.in_proj_{kind}"
+            converted[fused] = torch.cat([tensor, state[both]])
+        elif ".attention.key_value." not in name:
+            renamed = _renamed(name, rules)
+            if renamed is None:
+                raise UserError(
+                    f"the released code has no name for {name} of conditioner {variant}",
+                    expected=f"ella, {', '.join(_HEADS)}, as this release builds them",
+                )
+            converted[renamed] = tensor
+    return converted
+
+
 def _convert(name: str, tensor: Tensor) -> dict[str, Tensor]:
     if fused := _IN_PROJ.fullmatch(name):
         block, kind = fused.groups()
-        width = tensor.shape[0] // 3  # nn.MultiheadAttention stacks query, key and value
+        width = tensor.shape[0] // 3
         prefix = f"connector.blocks.{block}.attention"
         return {
             f"{prefix}.query.{kind}": tensor[:width],
             f"{prefix}.key_value.{kind}": tensor[width:],
         }
-    for pattern, replacement in _RULES:
+    renamed = _renamed(name, _TO_OURS)
+    return {} if renamed is None else {renamed: tensor}
+
+
+def _renamed(name: str, rules: Rules) -> str | None:
+    for pattern, replacement in rules:
         if match := pattern.fullmatch(name):
-            suffix = match.groups()[-1] or ""
-            return {match.expand(replacement) + suffix: tensor}
-    return {}
+            return match.expand(replacement) + (match.groups()[-1] or "")
+    return None

@@ -1,0 +1,1 @@
+"""The exported model folder: its files, what ``config.json`` says, what is left out of it."""
