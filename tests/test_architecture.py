@@ -85,6 +85,8 @@ WHOLE_RECIPE = {
         "dispatch.ObserverSet.run_start",
         "specs.ObserverSpec.voxella_run_start",
         "tensorboard.TensorBoardObserver.voxella_run_start",
+        "mlflow.MlflowObserver.voxella_run_start",
+        "settings.settings_told",
     ),
     "pipeline": ("run.run_stages",),
     "preparation": ("stage.prepare",),

@@ -66,7 +66,8 @@ class MlflowObserver:
         # A folder's name may be a person's.
         known = hashlib.sha256(str(run_dir.absolute()).encode()).hexdigest()
         tags = {_RUN: known, _STAGE: stage}
-        self._run_id = self._found(recipe.name, tags) or self._made(recipe, stage, tags)
+        settings = settings_told(recipe)
+        self._run_id = self._found(recipe.name, tags) or self._made(recipe.name, settings, tags)
 
     @hookimpl
     def voxella_step_end(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -107,17 +108,17 @@ class MlflowObserver:
         self._client.update_run(run_id, status="RUNNING")
         return run_id
 
-    def _made(self, recipe: Recipe, stage: str, tags: Mapping[str, str]) -> str:
+    def _made(self, name: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         assert self._client is not None
-        experiment = self._client.get_experiment_by_name(recipe.name)
+        experiment = self._client.get_experiment_by_name(name)
         number = (
-            self._client.create_experiment(recipe.name)
+            self._client.create_experiment(name)
             if experiment is None
             else experiment.experiment_id
         )
-        run = self._client.create_run(number, tags=dict(tags), run_name=f"{recipe.name} {stage}")
+        run = self._client.create_run(number, tags=dict(tags), run_name=f"{name} {tags[_STAGE]}")
         run_id = str(run.info.run_id)
-        for key, value in settings_told(recipe).items():
+        for key, value in settings.items():
             self._client.log_param(run_id, key, str(value)[:_LONGEST])
         return run_id
 
