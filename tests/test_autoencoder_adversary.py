@@ -29,8 +29,8 @@ from voxella.autoencoder.train import train_autoencoder
 from voxella.errors import UserError
 from voxella.recipe.training import Adversarial, AutoencoderTraining
 from voxella_backbones.autoencoder_plugin import build_kl2d, build_vq
-from voxella_backbones.kl2d_autoencoder import KL2d
-from voxella_backbones.vq_autoencoder import VQ
+from voxella_backbones.ldm.kl2d import KL2d
+from voxella_backbones.ldm.vq import VQ
 
 DRIVER = Path(__file__).parent / "autoencoder_driver.py"
 

@@ -23,10 +23,10 @@ from voxella.recipe.model import AutoencoderTraining
 from voxella.testing.runner import run_contract
 from voxella.weights import compare_keys
 from voxella_backbones.autoencoder_plugin import build_kl2d, build_vq
-from voxella_backbones.codebook import Codebook, codebook_loss, nearest_codes, straight_through
-from voxella_backbones.kl2d_autoencoder import KL2d
-from voxella_backbones.ldm_keys import convert_first_stage
-from voxella_backbones.vq_autoencoder import VQ
+from voxella_backbones.ldm.codebook import Codebook, codebook_loss, nearest_codes, straight_through
+from voxella_backbones.ldm.keys import convert_first_stage
+from voxella_backbones.ldm.kl2d import KL2d
+from voxella_backbones.ldm.vq import VQ
 
 SMALL: dict[str, Any] = {"channels": [8, 12, 16], "norm_groups": 4}
 CODES = 32
@@ -267,7 +267,7 @@ def test_the_nearest_code_is_nearest_whatever_the_parts(monkeypatch: pytest.Monk
     distances = (latents.movedim(1, -1)[..., None, :] - codes).square().sum(dim=-1)
     expected = distances.argmin(dim=-1)
     assert torch.equal(nearest_codes(latents, codes), expected)
-    monkeypatch.setattr("voxella_backbones.codebook._DISTANCES", 300)
+    monkeypatch.setattr("voxella_backbones.ldm.codebook._DISTANCES", 300)
     assert torch.equal(nearest_codes(latents, codes), expected)
 
 

@@ -21,8 +21,8 @@ from voxella.conditioning import Conditioning
 from voxella.errors import UserError
 from voxella.testing.runner import run_contract
 from voxella.weights import compare_keys
-from voxella_backbones.ldm_keys import convert_unet
-from voxella_backbones.ldm_unet import LdmUNet
+from voxella_backbones.ldm.keys import convert_unet
+from voxella_backbones.ldm.unet import LdmUNet
 from voxella_backbones.plugin import build_ldm_unet
 
 CONTEXT, LATENTS = 6, 3

@@ -26,7 +26,7 @@ from voxella.ldm.build import build_model
 from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
 from voxella.weights import compare_keys
-from voxella_backbones.ldm_keys import convert_unet
+from voxella_backbones.ldm.keys import convert_unet
 
 ROOT = REPOSITORY / "recipes" / "pathldm"
 STAGES = ROOT / "autoencoders"

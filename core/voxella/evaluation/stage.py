@@ -71,8 +71,7 @@ class _Evaluators:
 def evaluate(recipe: Recipe, run: Path, samples: Path | None = None) -> Path:
     """Measure the run's synthetic data set, or another; every process of the job calls this.
 
-    Features are kept by content hash, so a killed evaluation goes on; one that is up to date shows
-    its numbers again.
+    Features are kept by content hash: a killed evaluation goes on, one up to date is shown again.
 
     Args:
         recipe: The experiment.
@@ -156,7 +155,7 @@ def _measure(
                 seed=recipe.seed,
                 paper=recipe.paper,
             )
-            stage = f"evaluate/{data_set.name}" if data_set.name else "evaluate"
+            stage = f"evaluate/{data_set.name}".rstrip("/")
             observe_results(recipe, folders, stage, known["metrics"])
             record.complete([METRICS], metrics=len(numbers.metrics))
         barrier()
@@ -224,8 +223,7 @@ def _judged(data_set: _DataSet, sets: Sets) -> UserError | None:
     known = read_metrics(data_set.out)
     if limit is None or known is None:
         return None
-    metrics: Mapping[str, Mapping[str, Any]] = known["metrics"]
-    shares = {space: _share(metrics, space) for space in SPACES}
+    shares = {space: _share(known["metrics"], space) for space in SPACES}
     passed = judge(Manifest.read(data_set.samples), limit, shares, sets.hashes)
     if passed:
         print_line(f"evaluate: the gate of {limit:.2%} lets {data_set.samples} pass")

@@ -112,9 +112,7 @@ class MlflowObserver:
         assert self._client is not None
         experiment = self._client.get_experiment_by_name(name)
         number = (
-            self._client.create_experiment(name)
-            if experiment is None
-            else experiment.experiment_id
+            self._client.create_experiment(name) if experiment is None else experiment.experiment_id
         )
         run = self._client.create_run(number, tags=dict(tags), run_name=f"{name} {tags[_STAGE]}")
         run_id = str(run.info.run_id)

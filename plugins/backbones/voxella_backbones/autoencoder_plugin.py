@@ -131,8 +131,8 @@ def build_vq(
         commitment: Weight, inside it, of what holds the encoder to the codes.
         legacy_loss: Paper mode: ``commitment`` weighs the other term, as in the released code.
     """
-    from voxella_backbones.first_stage import Sizes
-    from voxella_backbones.vq_autoencoder import VQ
+    from voxella_backbones.ldm.first_stage import Sizes
+    from voxella_backbones.ldm.vq import VQ
 
     sizes = Sizes(
         spatial_dims=spatial_dims,
@@ -180,8 +180,8 @@ def build_kl2d(
         res_blocks: Residual blocks per level.
         norm_groups: Groups of the group norms.
     """
-    from voxella_backbones.first_stage import Sizes
-    from voxella_backbones.kl2d_autoencoder import KL2d
+    from voxella_backbones.ldm.first_stage import Sizes
+    from voxella_backbones.ldm.kl2d import KL2d
 
     sizes = Sizes(
         spatial_dims=spatial_dims,

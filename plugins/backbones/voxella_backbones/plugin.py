@@ -160,7 +160,7 @@ def build_ldm_unet(
         weights: Local ``.ckpt``, ``.pt`` or ``.safetensors`` file that training starts from, such
             as ``cin256-v2``'s; all of the U-Net's tensors or an error. None: random.
     """
-    from voxella_backbones.ldm_unet import LdmUNet
+    from voxella_backbones.ldm.unet import LdmUNet
 
     return LdmUNet(
         spatial_dims=spatial_dims,

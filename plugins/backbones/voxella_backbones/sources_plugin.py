@@ -20,7 +20,7 @@ def build_maisi() -> Source:
 
 def build_ldm() -> Source:
     """Build the source of latent diffusion's networks, and of PathLDM's checkpoint."""
-    from voxella_backbones.ldm_source import LdmSource
+    from voxella_backbones.ldm.source import LdmSource
 
     return LdmSource()
 

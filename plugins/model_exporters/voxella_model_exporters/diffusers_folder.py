@@ -17,7 +17,7 @@ from torch import nn
 from voxella.files import atomic_path, write_json_atomic
 from voxella.plugins.contracts import Exported
 from voxella.sampling.trained_model import TrainedModel
-from voxella_backbones.first_stage import block_names
+from voxella_backbones.ldm.first_stage import block_names
 from voxella_model_exporters.writing import arguments_of, refuse_misfits
 
 __all__ = ["export_diffusers"]

@@ -19,8 +19,8 @@ from voxella.conditioning import Conditioning
 from voxella.errors import UserError
 from voxella_backbones.growing import Grown, zeros_like
 from voxella_backbones.inputs import checked_context, checked_vectors, vector_mlp
-from voxella_backbones.ldm_keys import convert_unet
-from voxella_backbones.ldm_plain import give_heads, plain_middle
+from voxella_backbones.ldm.keys import convert_unet
+from voxella_backbones.ldm.plain import give_heads, plain_middle
 from voxella_backbones.weights import load_weights
 
 __all__ = ["LdmUNet"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-from voxella_backbones.first_stage import FirstStage, Sizes
+from voxella_backbones.ldm.first_stage import FirstStage, Sizes
 
 __all__ = ["KL2d"]
 

@@ -13,7 +13,7 @@ from voxella.errors import UserError
 from voxella.plugins.released import Released
 from voxella.weights import read_checkpoint, state_of
 from voxella.wording import listed
-from voxella_backbones.ldm_keys import convert_first_stage, convert_unet
+from voxella_backbones.ldm.keys import convert_first_stage, convert_unet
 from voxella_backbones.released import released_scale
 
 __all__ = ["LdmSource"]

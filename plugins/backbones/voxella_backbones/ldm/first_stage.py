@@ -17,7 +17,7 @@ from torch.nn.grad import conv2d_weight
 
 from voxella.errors import UserError
 from voxella_backbones.latent_contract import check_channels
-from voxella_backbones.ldm_keys import convert_first_stage
+from voxella_backbones.ldm.keys import convert_first_stage
 from voxella_backbones.weights import load_weights
 
 __all__ = ["FirstStage", "Sizes", "block_names"]

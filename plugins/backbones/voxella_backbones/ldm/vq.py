@@ -8,8 +8,8 @@ from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor, nn
 
 from voxella.errors import UserError
-from voxella_backbones.codebook import Codebook, codebook_loss, straight_through
-from voxella_backbones.first_stage import FirstStage, Sizes
+from voxella_backbones.ldm.codebook import Codebook, codebook_loss, straight_through
+from voxella_backbones.ldm.first_stage import FirstStage, Sizes
 
 __all__ = ["VQ"]
 
