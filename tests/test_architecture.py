@@ -69,12 +69,11 @@ WHOLE_RECIPE = {
         *("stage.evaluate", "stage._data_sets", "networks.check_evaluation", "plan.make_plan"),
         "compared_split.SetSettings.of",
     ),
-    "conversion": ("convert.convert", "write.with_autoencoder"),
+    "conversion": ("convert.convert",),
     "forecast": ("flops.count_model",),
     "ldm": (
         *(
             "train.train",
-            "train._start",
             "train._inputs",
             "build.build_model",
             "export.observe_results",

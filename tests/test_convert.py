@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert "1 missing: out.0.weight" in said
     assert "1 unknown: class_layer.0.weight" in said
     assert "1 of another shape: conv_in.conv.bias (9,) instead of (8,)" in said
-    assert not (tmp_path / "model" / "model.json").exists()
+    assert not (tmp_path / "model" / "config.json").exists()
 
 
 def test_a_scale_that_nobody_knows_is_asked_for(
@@ -259,7 +259,7 @@ def test_volumes_are_made_of_a_converted_model(tmp_path: Path) -> None:
     more = ["--set", "autoencoder_training=null"]
     more += ["--set", f"autoencoder.weights={tmp_path / 'autoencoder.pt'}"]
     convert("base", content, tmp_path, *more)
-    facts = json.loads((tmp_path / "model" / "model.json").read_text())
+    facts = json.loads((tmp_path / "model" / "config.json").read_text())
     assert len(facts["autoencoder_fingerprint"]) == 64
     (image,) = Generator.open(tmp_path / "model", device="cpu").generate(
         spacing_mm=(8.0, 8.0, 6.0), steps=2, seed=1

@@ -71,7 +71,7 @@ def test_a_licence_that_limits_uses_is_named_once_and_kept(
     _, refused = said(capsys)
     assert "not free for every use: NVIDIA Non-Commercial License for NV-Generate-MR" in refused
     assert '--licence "' in refused
-    assert not (tmp_path / "model" / "model.json").exists()
+    assert not (tmp_path / "model" / "config.json").exists()
     assert main([*command, "--licence", LICENCE]) == 0
     told, _ = said(capsys)
     assert "table of 128 modalities" in told

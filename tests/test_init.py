@@ -232,7 +232,7 @@ def test_a_training_starts_from_an_exported_model_and_records_which(tmp_path: Pa
     encoded_run(second, tmp_path / "b")
     assert train(second, tmp_path / "b") is not None
     record = json.loads((tmp_path / "b" / "train" / "stage.json").read_text())
-    facts = json.loads((folder / "model.json").read_text())
+    facts = json.loads((folder / "config.json").read_text())
     assert record["inputs"]["start_sha256"] == facts["weights_sha256"]
     start, end = load_model(folder).state_dict(), load_model(tmp_path / "b/model").state_dict()
     # One step from there: near it. Drawn anew it would be 0.1 and more away.

@@ -141,7 +141,7 @@ def test_a_training_of_adapters_alone_is_exported_merged_and_apart(
     torch.testing.assert_close(
         predict(load_model(apart)), predict(load_model(whole)), atol=1e-6, rtol=0
     )
-    assert "base_sha256" not in json.loads((whole / "model.json").read_text())
+    assert "base_sha256" not in json.loads((whole / "config.json").read_text())
 
 
 def test_adapters_kept_apart_ask_for_the_weights_that_they_belong_to(

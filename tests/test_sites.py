@@ -71,7 +71,7 @@ def test_a_job_script_trains_with_two_processes(
     options = ["--profile", "smoke", "--workspace", str(smoke_workspace), "--out", str(tmp_path)]
     done = slurm(tmp_path, script, "train", recipe, *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    facts = json.loads((tmp_path / "model" / "model.json").read_text())
+    facts = json.loads((tmp_path / "model" / "config.json").read_text())
     assert facts["step"] == 2
     assert "train  finished after step 2/2" in done.stderr
     # Two processes that had not found each other would each say so, and train the whole batch.

@@ -375,7 +375,7 @@ def test_first_stages_are_compared_without_a_diffusion_model(tmp_path: Path) -> 
     )
     out = tmp_path / "out"
     assert main(["study", str(study), "--profile", "smoke", "--out", str(out)]) == 0
-    assert not list(out.rglob("model.json")), "nothing is diffused"
+    assert not list(out.rglob("config.json")), "nothing is diffused"
     plan = make_plan(load_studies(study), out, Layers(("smoke",)))
     assert [step.until for step in plan.steps] == ["check-autoencoder"] * 2
     found = []

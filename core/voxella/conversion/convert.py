@@ -17,7 +17,7 @@ from voxella.conversion.outlines import (
     model_outlines,
 )
 from voxella.conversion.request import Conversion, read_null_text, require_licence
-from voxella.conversion.write import Origin, fingerprint_of, hash_of, with_autoencoder, write_parts
+from voxella.conversion.write import Origin, fingerprint_of, hash_of, with_weights, write_parts
 from voxella.errors import UserError
 from voxella.ldm.build import LatentDiffusion, build_model
 from voxella.ldm.conditions import seen
@@ -88,7 +88,7 @@ def convert(recipe: Recipe, asked: Conversion) -> list[Path]:
     _print_remarks(released)
     written = write_parts(asked.out, alone, origin, licences) if alone else {}
     if "autoencoder" in written:
-        recipe = with_autoencoder(recipe, written["autoencoder"])
+        recipe = recipe.model_copy(update=with_weights(recipe.autoencoder, written["autoencoder"]))
     facts = ModelFacts(
         latent_scale=scale,
         step=released.step,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,9 +14,9 @@ from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.files import atomic_path, sha256_file, sha256_json, write_json_atomic
 from voxella.progress import print_line
 from voxella.provenance import versions
-from voxella.recipe.model import Recipe
+from voxella.recipe.autoencoder import AutoencoderBlock
 
-__all__ = ["RELEASED", "Origin", "fingerprint_of", "hash_of", "with_autoencoder", "write_parts"]
+__all__ = ["RELEASED", "Origin", "fingerprint_of", "hash_of", "with_weights", "write_parts"]
 
 RELEASED = "released.json"
 # A text encoder is a folder of transformers' form, in which the weights have this name.
@@ -87,10 +88,10 @@ def write_parts(
     return written
 
 
-def with_autoencoder(recipe: Recipe, path: Path) -> Recipe:
-    """Return a recipe whose frozen autoencoder is the one in ``path``."""
-    block = recipe.autoencoder.model_copy(update={"weights": path.absolute()})
-    return recipe.model_copy(update={"autoencoder": block, "autoencoder_training": None})
+def with_weights(autoencoder: AutoencoderBlock, path: Path) -> dict[str, Any]:
+    """Return the blocks of a recipe whose frozen autoencoder is the one in ``path``."""
+    block = autoencoder.model_copy(update={"weights": path.absolute()})
+    return {"autoencoder": block, "autoencoder_training": None}
 
 
 def fingerprint_of(plan: AutoencoderPlan) -> str:

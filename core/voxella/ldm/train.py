@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from voxella.engine.train import Training, train_loop
 from voxella.files import make_folder, sha256_json, write_text_atomic
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
-from voxella.ldm.build import build_model, initial_weights
+from voxella.ldm.build import LatentDiffusion, build_model, initial_weights
 from voxella.ldm.conditions import refuse_spared, refuse_values
 from voxella.ldm.export import facts_sha256, is_whole
 from voxella.ldm.generate import GenerationSettings
@@ -40,7 +42,7 @@ from voxella.ldm.validation import held_out_validation
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
 from voxella.recipe.load import dump_recipe
-from voxella.recipe.model import Latent, Recipe
+from voxella.recipe.model import Init, Latent, Recipe
 from voxella.terminal import complain, print_line
 from voxella.workspace.changes import keep_inputs, refuse_changed
 from voxella.workspace.folders import Folders
@@ -78,7 +80,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         return folders.model
 
     deepspeed_config(recipe.deepspeed, world=ranks.world, device=ranks.device)
-    start = _start(recipe, ranks)
+    start = _start(recipe.init, partial(build_model, recipe), ranks)
     model = build_model(recipe)
     if text is not None:
         model.null_text = text.empty.float()[None]
@@ -162,16 +164,16 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     return folders.model
 
 
-def _start(recipe: Recipe, ranks: Ranks) -> Start | None:
+def _start(init: Init | None, build: Callable[[], LatentDiffusion], ranks: Ranks) -> Start | None:
     """Read what training starts from and print how it fits, nothing of the model allocated."""
-    if recipe.init is None or recipe.init.path is None:
+    if init is None or init.path is None:
         return None
     try:
         with torch.device("meta"):
-            shapes = build_model(recipe)
+            shapes = build()
     except (NotImplementedError, RuntimeError):
-        shapes = build_model(recipe)  # a plugin that reads a weight while it is built
-    start = start_of(recipe.init, shapes)
+        shapes = build()  # a plugin that reads a weight while it is built
+    start = start_of(init, shapes)
     for line in start.lines() if start is not None else ():
         print_line(line, quiet=not ranks.is_main)
     return start

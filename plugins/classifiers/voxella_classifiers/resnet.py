@@ -37,11 +37,12 @@ def resnet(
         num_classes: Number of classes.
         depth: 10, 18 or 34 layers.
         widths: Channels of the four stages.
-        weights: Of torchvision's ResNet, whose names and strides are the same; None: random ones.
+        weights: Of torchvision's ResNet, whose names and strides are the same, or of another of
+            this class; their last layer is left out. None: random ones.
 
     Raises:
         UserError: For any other number of dimensions, depth or stages; the file of weights is
-            missing or holds another network, or the images are no pictures in colour.
+            missing or holds another network.
     """
     if spatial_dims not in (2, 3):
         raise UserError(f"resnet: {spatial_dims} spatial dimensions", expected="2 or 3")
@@ -61,13 +62,9 @@ def resnet(
         bias_downsample=False,
     )
     if weights is not None:
-        if (spatial_dims, in_channels) != (2, 3):
-            raise UserError(
-                f"resnet: weights of ImageNet for {in_channels} channel(s) of {spatial_dims} axes",
-                expected="pictures in colour: 3 channels of 2 axes",
-            )
         _load(network, Path(weights))
-        network.register_forward_pre_hook(_as_imagenet)
+        if (spatial_dims, in_channels) == (2, 3):  # torchvision's are of such pictures
+            network.register_forward_pre_hook(_as_imagenet)
     return cast(Classifier, network)
 
 
