@@ -80,7 +80,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt \
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo,histology,mlflow]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo,histology,lora,mlflow]'
 	touch $@
 
 $(DOCS_STAMP): export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

@@ -273,5 +273,7 @@ def test_how_weights_are_sharded_changes_nothing(tiles: Path, tmp_path: Path) ->
         two = load_file(folder / name / "model.safetensors")
         assert max(float((one[key] - two[key]).abs().max()) for key in compared) < 1e-6, name
         for mine, theirs in zip(recorded(folder / name), first, strict=True):
+            assert mine.keys() == theirs.keys()
             for key in ("loss/total", "loss/adversarial_weight", "loss/discriminator"):
-                assert mine.get(key) == pytest.approx(theirs.get(key), rel=1e-5), (name, key)
+                if key in theirs:  # the validation has lines of its own
+                    assert mine[key] == pytest.approx(theirs[key], rel=1e-5), (name, key)

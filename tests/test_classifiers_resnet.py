@@ -115,5 +115,5 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"absent\.pth does not exist"):
         build(tmp_path / "absent.pth")
-    with pytest.raises(UserError, match=r"3 channels of 2 axes"):
+    with pytest.raises(UserError, match=r"conv1.weight \(4, 3, 7, 7\) instead of \(4, 1, 7, 7\)"):
         build(tmp_path / "wider.pth", in_channels=1)

@@ -214,7 +214,7 @@ def test_tiles_that_cannot_be_compared_are_refused_by_name(
     generated(slides, tmp_path, slides.cases("test"), lambda case: tile(1)[: SIDE // 2])
     with pytest.raises(UserError, match="8 of 30 cases cannot be evaluated") as refused:
         evaluate(slides.recipe(), tmp_path)
-    assert "16 x 8 x 1 voxels, where the prepared cases have 16 x 16 x 1" in str(refused.value)
+    assert "16 x 8 x 1 voxels, where 16 x 16 x 1 are compared" in str(refused.value)
     assert not (tmp_path / "evaluation" / "metrics.json").exists()
     with pytest.raises(UserError, match="there are no weights at"):
         evaluate(slides.recipe("evaluate.inception=absent.pth"), tmp_path)

@@ -125,7 +125,7 @@ def measured(**numbers: float) -> dict[str, Measured]:
         ("both", [False], "test", False, {"reconstruction_ssim", "reconstruction_mse"}),
         ("ssim", [], "test", False, {"reconstruction_ssim"}),
         ("none", [], "test", False, None),
-        ("none", [True], "test", False, set()),
+        ("none", [True], "test", False, None),
         ("both", [], "train", False, None),
         ("both", [], "test", True, None),
     ],

@@ -43,7 +43,8 @@ name: small
 data: {{dataset: {dataset}, importer: null, classes: {classes}}}
 prepare: {{size: [{side}, {side}]}}
 autoencoder: {{weights: null, channels: [8, 16, 16], norm_groups: 8, codes: 64}}
-autoencoder_training: {{steps: 2, batch_size: 2, patch_size: [64, 64], adversarial: null}}
+autoencoder_training:
+  {{steps: 2, batch_size: 2, patch_size: [64, 64], adversarial: null, perceptual: null}}
 autoencoder_check: {{psnr_db: null, ssim: null}}
 latent: {{size: [16, 16], crop: [64, 64]}}
 backbone: {{weights: null, channels: [16, 32], attention: [false, true], norm_groups: 8}}

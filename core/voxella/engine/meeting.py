@@ -68,11 +68,12 @@ def _keep_to_loopback() -> None:
 
 def _refuse_loopback_down(name: str) -> None:
     """Say in words what gloo raises where the interface has no address: in a bare namespace."""
-    with socket.socket() as probe:
+    # Nothing is sent: a datagram socket only looks for the way.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind(("127.0.0.1", 0))
+            probe.connect(("127.0.0.1", 9))
         except OSError as error:
-            if error.errno != errno.EADDRNOTAVAIL:
+            if error.errno not in (errno.ENETUNREACH, errno.EADDRNOTAVAIL):
                 raise
             raise UserError(
                 "the loopback interface is down: processes of this host cannot talk to each other",
