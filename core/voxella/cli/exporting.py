@@ -26,7 +26,7 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
     about = "write a data set in the form that other code reads"
     parser = subparsers.add_parser("export", help=about, description=about)
     parser.add_argument(
-        "format", metavar="FORMAT", help="ccella: what the released code reads; `voxella plugins`"
+        "format", metavar="FORMAT", help="ccella, nnunet, dicom, croissant; see `voxella plugins`"
     )
     parser.add_argument("dataset", help="a data set folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
@@ -85,7 +85,8 @@ def _export(arguments: argparse.Namespace) -> int:
     require_gate(dataset.folder)
     with holding(out):
         written: Exported = export(dataset, out)
-    print_line(f"written under {out}: {', '.join(path.name for path in written.files)}, images/")
+    names = [*(path.name for path in written.files), *(f"{path.name}/" for path in written.folders)]
+    print_line(f"written under {out}: {', '.join(names)}")
     for remark in written.remarks:
         print_line(remark)
     return 0

@@ -1,0 +1,80 @@
+"""Exporters ``nnunet``, ``dicom`` and ``croissant``. Light to import: nothing is read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from voxella.case import Manifest
+from voxella.errors import UserError
+from voxella.plugins.contracts import Exported, Exporter
+from voxella.plugins.specs import hookimpl
+from voxella.wording import why_no_code
+
+__all__ = ["nnunet", "voxella_factory"]
+
+
+def nnunet(
+    *,
+    sequences: Sequence[str] = (),
+    mask: str | None = None,
+    labels: Mapping[str, int | Sequence[int]] | None = None,
+    incomplete: Literal["refuse", "leave_out"] = "refuse",
+    tolerance_mm: float = 0.5,
+    dataset_name: str = "voxella",
+    prepared: Path | None = None,
+) -> Exporter:
+    """Build the exporter of a raw data set of nnU-Net, version 2.
+
+    Args:
+        sequences: The channels, in order; none: every image that is no mask.
+        mask: Name of the image that is the segmentation; None: the only mask there is.
+        labels: Values of the mask by name, ``{gland: 1, lesion: [2, 3]}``; None: all that occur.
+        incomplete: ``refuse`` cases that nnU-Net could not read, or ``leave_out`` and list them.
+        tolerance_mm: How far voxels of two images may lie apart that count as one grid.
+        dataset_name: Name of the data set in ``dataset.json``.
+        prepared: Folder of the same cases on one grid: their images are taken.
+
+    Raises:
+        UserError: A name that would be written may be free text, or ``incomplete`` is neither.
+    """
+    if labels is not None and not (isinstance(labels, Mapping) and labels):
+        raise UserError("nnunet: labels is no mapping", expected="{gland: 1, lesion: [2, 3]}")
+    for name in (dataset_name, *(labels or {})):
+        _require_code(name)
+    if incomplete not in ("refuse", "leave_out"):
+        raise UserError("nnunet: incomplete is neither", expected="refuse, leave_out")
+    if isinstance(tolerance_mm, bool) or not isinstance(tolerance_mm, int | float):
+        raise UserError("nnunet: tolerance_mm is no number")
+    channels = _names(sequences)
+
+    def export(dataset: Manifest, out: Path) -> Exported:
+        from voxella_exporters.nnunet.exporter import NnunetExport, export_nnunet
+
+        settings = NnunetExport(channels, mask, labels, incomplete, tolerance_mm, dataset_name)
+        there = None if prepared is None else Manifest.read(prepared)
+        return export_nnunet(dataset, out, settings, prepared=there)
+
+    return export
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """Return names that are written as a list, or as one word."""
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    if not all(isinstance(name, str) for name in names):
+        raise UserError("a name of an image is no word", expected="sequences=[t2w, adc]")
+    return names
+
+
+def _require_code(name: object) -> None:
+    why = why_no_code(name) if isinstance(name, str) else "is no word"
+    if why is not None:
+        raise UserError(f"a name that would be written into the export {why}")
+
+
+@hookimpl
+def voxella_factory(name: str) -> Callable[..., Any] | None:
+    """Return the builder behind ``name``, or None when it is not ours."""
+    builders: dict[str, Callable[..., Any]] = {"nnunet": nnunet}
+    return builders.get(name)
