@@ -154,7 +154,7 @@ def test_what_nnunet_cannot_read_is_refused_or_left_out(tmp_path: Path) -> None:
     hole = scan(5)
     hole[0, 0, 0] = np.nan
     half = mask(1).astype(np.float32) / 2
-    cases = [
+    cases: list[dict[str, Any]] = [
         {"images": {"t2w": scan(0), "adc": scan(1), "lesion": mask(1)}},
         {"images": {"t2w": scan(0), "lesion": mask(1)}},
         {"images": {"t2w": scan(0), "adc": scan(1)}},

@@ -12,7 +12,7 @@ from voxella.plugins.contracts import Exported, Exporter
 from voxella.plugins.specs import hookimpl
 from voxella.wording import why_no_code
 
-__all__ = ["nnunet", "voxella_factory"]
+__all__ = ["dicom", "nnunet", "voxella_factory"]
 
 
 def nnunet(
@@ -59,6 +59,27 @@ def nnunet(
     return export
 
 
+def dicom(*, sequences: Sequence[str] = (), prepared: Path | None = None) -> Exporter:
+    """Build the exporter of derived MR series.
+
+    Args:
+        sequences: Which images; none: every image that is no mask.
+        prepared: Folder of the same cases on one grid: their images are taken.
+
+    Raises:
+        UserError: A name is no word.
+    """
+    chosen = _names(sequences)
+
+    def export(dataset: Manifest, out: Path) -> Exported:
+        from voxella_exporters.dicom.exporter import export_dicom
+
+        there = None if prepared is None else Manifest.read(prepared)
+        return export_dicom(dataset, out, chosen, prepared=there)
+
+    return export
+
+
 def _names(given: Sequence[str]) -> tuple[str, ...]:
     """Return names that are written as a list, or as one word."""
     names = (given,) if isinstance(given, str) else tuple(given or ())
@@ -76,5 +97,5 @@ def _require_code(name: object) -> None:
 @hookimpl
 def voxella_factory(name: str) -> Callable[..., Any] | None:
     """Return the builder behind ``name``, or None when it is not ours."""
-    builders: dict[str, Callable[..., Any]] = {"nnunet": nnunet}
+    builders: dict[str, Callable[..., Any]] = {"nnunet": nnunet, "dicom": dicom}
     return builders.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from voxella.wording import named_list
 
 __all__ = ["Selection", "find_images", "refuse_existing", "select"]
 
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 # As the importers of PI-CAI and Prostate158 name them.
 _MASKS = ("gland", "zones", "lesion", "anatomy")
 
@@ -54,6 +56,11 @@ def select(cases: Iterable[Case], sequences: Sequence[str], masks: Sequence[str]
         raise UserError(
             f"no case has an image called {named_list(unknown)}",
             expected=named_list(names) or None,
+        )
+    if wrong := [name for name in names if not _FILE_NAME.fullmatch(name)]:
+        raise UserError(
+            f"images called {named_list(wrong)} cannot name a file of the export",
+            expected="letters, digits and _ - . alone",
         )
     found = [name for name in names if name in masks or name in _MASKS or name in marked]
     asked = tuple(sequences) or tuple(name for name in names if name not in found)
