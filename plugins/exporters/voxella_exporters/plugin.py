@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from voxella.plugins.contracts import Exported, Exporter
 from voxella.plugins.specs import hookimpl
 from voxella.wording import why_no_code
 
-__all__ = ["dicom", "nnunet", "voxella_factory"]
+__all__ = ["croissant", "dicom", "nnunet", "voxella_factory"]
 
 
 def nnunet(
@@ -80,6 +81,76 @@ def dicom(*, sequences: Sequence[str] = (), prepared: Path | None = None) -> Exp
     return export
 
 
+def croissant(
+    *,
+    sequences: Sequence[str] = (),
+    with_text: bool = False,
+    dataset_name: str = "voxella",
+    description: str | None = None,
+    licence: str | None = None,
+    url: str | None = None,
+    version: str | None = None,
+    date: str | None = None,
+    creator: str | None = None,
+    citation: str | None = None,
+    prepared: Path | None = None,
+) -> Exporter:
+    """Build the exporter of a data set with its description as Croissant JSON-LD.
+
+    Args:
+        sequences: Which images; none: all.
+        with_text: Write the texts into the table of cases.
+        dataset_name: Name of the data set.
+        description: A few sentences; None: counts of cases by split and label.
+        licence: Under which the data set is handed on, a URL or an SPDX name.
+        url: Where it is published.
+        version: Such as 1.0.0.
+        date: Of its publication, YYYY-MM-DD.
+        creator: The organisation that made it.
+        citation: How it is cited.
+        prepared: Folder of the same cases on one grid: their images are taken.
+
+    Raises:
+        UserError: The name may be free text, or the date is none.
+    """
+    _require_code(dataset_name)
+    chosen, day = _names(sequences), _date(date)
+
+    def export(dataset: Manifest, out: Path) -> Exported:
+        from voxella_exporters.croissant.exporter import export_croissant
+        from voxella_exporters.croissant.metadata import About
+
+        about = About(
+            dataset_name,
+            description=_word(description),
+            licence=_word(licence),
+            url=_word(url),
+            version=_word(version),
+            date=day,
+            creator=_word(creator),
+            citation=_word(citation),
+        )
+        there = None if prepared is None else Manifest.read(prepared)
+        return export_croissant(dataset, out, about, chosen, with_text=with_text, prepared=there)
+
+    return export
+
+
+def _word(given: object) -> str | None:
+    """Return a value as text: YAML reads the version 1.0 as a number."""
+    return None if given is None else str(given)
+
+
+def _date(given: object) -> str | None:
+    """Return a date that YAML reads as one, or as text."""
+    if given is None:
+        return None
+    try:
+        return datetime.date.fromisoformat(str(given)).isoformat()
+    except ValueError:
+        raise UserError("croissant: date is no date", expected="YYYY-MM-DD") from None
+
+
 def _names(given: Sequence[str]) -> tuple[str, ...]:
     """Return names that are written as a list, or as one word."""
     names = (given,) if isinstance(given, str) else tuple(given or ())
@@ -97,5 +168,9 @@ def _require_code(name: object) -> None:
 @hookimpl
 def voxella_factory(name: str) -> Callable[..., Any] | None:
     """Return the builder behind ``name``, or None when it is not ours."""
-    builders: dict[str, Callable[..., Any]] = {"nnunet": nnunet, "dicom": dicom}
+    builders: dict[str, Callable[..., Any]] = {
+        "nnunet": nnunet,
+        "dicom": dicom,
+        "croissant": croissant,
+    }
     return builders.get(name)
