@@ -73,17 +73,18 @@ def export_dicom(
         known.setdefault(job.case.id, []).append(job.voxels_sha256)
     rows = [_write(job, out, known[job.case.id]) for job in jobs]
     write_json_atomic(out / INDEX, rows)
-    made = sum(1 for case in cases if is_synthetic(case))
+    made = sum(is_synthetic(case) for case in cases if case.id in known)
     remarks = [
-        f"{len(rows)} series of {len(cases)} cases, {made} of them synthetic: "
+        f"{len(rows)} series of {len(known)} cases, {made} of them synthetic: "
         "(0008,001C) says which"
     ]
-    if made < len(cases):
+    if made < len(known):
         remarks.append("real cases are P00001-01 and so on, in the manifest's order of groups")
+    if lacking := len(cases) - len(known):
+        remarks.append(f"{lacking} cases have none of these images")
     if chosen.masks and not sequences:
         remarks.append(f"masks are no MR images and left out: {named_list(chosen.masks)}")
-    folders = dict.fromkeys(out / job.name.case for job in jobs)
-    return Exported([out / INDEX], remarks, list(folders)[:1])
+    return Exported([out / INDEX], remarks)
 
 
 def _jobs(cases: Sequence[Case], source: Manifest, sequences: Sequence[str]) -> list[_Job]:
