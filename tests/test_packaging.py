@@ -25,6 +25,7 @@ PACKAGES = (
     "plugins/conditioners/voxella_conditioners",
     "plugins/backbones/voxella_backbones",
     "plugins/classifiers/voxella_classifiers",
+    "plugins/exporters/voxella_exporters",
     "plugins/importers/voxella_importers",
     "plugins/summarisers/voxella_summarisers",
     "plugins/model_exporters/voxella_model_exporters",
@@ -59,7 +60,7 @@ def test_every_entry_point_resolves_to_a_builder(group: str, name: str) -> None:
     assert callable(builder(group.removeprefix("voxella."), name))
 
 
-def test_wheel_holds_the_seven_packages_and_nothing_else(tmp_path: Path) -> None:
+def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
     subprocess.run([*command, str(tmp_path), str(ROOT)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -118,7 +119,9 @@ def test_no_folder_for_what_has_no_name() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("package", ["conditioners", "backbones", "classifiers", "importers"])
+@pytest.mark.parametrize(
+    "package", ["conditioners", "backbones", "classifiers", "exporters", "importers"]
+)
 def test_the_engine_cannot_import_a_plugin(package: str) -> None:
     command = [sys.executable, "-m", "ruff", "check", "--stdin-filename"]
     snippet = f'"""Snippet."""\n\nimport voxella_{package}\n\n__all__ = ["voxella_{package}"]\n'

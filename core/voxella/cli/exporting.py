@@ -31,8 +31,8 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
     parser.add_argument(
         "format",
         metavar="FORMAT",
-        help="of a data set: ccella, ccella_sheet; of a model: ccella, maisi, monai-bundle, "
-        "diffusers; see `voxella plugins`",
+        help="of a data set: ccella, nnunet, dicom, croissant; of a model: ccella, maisi, "
+        "monai-bundle, diffusers; see `voxella plugins`",
     )
     parser.add_argument("source", help="a data set folder, or a model folder (RUN/model)")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
@@ -89,7 +89,7 @@ def _export(arguments: argparse.Namespace) -> int:
     require_gate(dataset.folder)
     with holding(out):
         written: Exported = export(dataset, out)
-    _tell(written, out, also=", images/")
+    _tell(written, out)
     return 0
 
 
@@ -129,10 +129,11 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _tell(written: Exported, out: Path, *, also: str = "") -> None:
+def _tell(written: Exported, out: Path) -> None:
     from voxella.progress import print_line
 
-    names = ", ".join(str(path.relative_to(out)) for path in written.files)
-    print_line(f"written under {out}: {names}{also}")
+    names = [str(path.relative_to(out)) for path in written.files]
+    names += [f"{path.relative_to(out)}/" for path in written.folders]
+    print_line(f"written under {out}: {', '.join(names)}")
     for remark in written.remarks:
         print_line(remark)

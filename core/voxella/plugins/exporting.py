@@ -19,10 +19,12 @@ class Exported:
     Attributes:
         files: Lists, tables and the like; images need not be among them.
         remarks: Lines for the user: what was left out, how to read it back. No report text.
+        folders: Where the images were written.
     """
 
     files: Sequence[Path]
     remarks: Sequence[str] = ()
+    folders: Sequence[Path] = ()
 
 
 @runtime_checkable

@@ -61,7 +61,7 @@ def ccella(
         if reports and not with_text:
             left_out = f"{reports} reports are left out; --with-text writes them into the lists"
             remarks.insert(0, left_out)
-        return Exported(written, remarks)
+        return Exported(written, remarks, [out / "images"])
 
     return export
 

@@ -1,0 +1,1 @@
+"""Exporters of data sets: nnU-Net, DICOM, Croissant. ``plugin.py`` is what entry points name."""

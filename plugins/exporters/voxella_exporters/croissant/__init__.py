@@ -1,0 +1,1 @@
+"""Exporter ``croissant``: a data set with its description as Croissant JSON-LD."""

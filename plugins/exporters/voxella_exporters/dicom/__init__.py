@@ -1,0 +1,1 @@
+"""Exporter ``dicom``: derived MR series, one folder each."""

@@ -1,0 +1,1 @@
+"""Exporter ``nnunet``: a raw data set of nnU-Net, version 2."""
