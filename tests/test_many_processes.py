@@ -1,6 +1,6 @@
 """Many processes leave what one leaves, byte by byte, though most of them have no case at all.
 
-A dozen here, in seconds; as many as a site has with VOXELLA_TEST_WORLD=64.
+Eight here, in seconds; as many as a site has with VOXELLA_TEST_WORLD=64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from shell import environment
 from tiny_run import REPOSITORY
 
-WORLD = int(os.environ.get("VOXELLA_TEST_WORLD", "12"))
+WORLD = int(os.environ.get("VOXELLA_TEST_WORLD", "8"))
 DRIVER = REPOSITORY / "tests" / "world_driver.py"
 RECIPE = str(REPOSITORY / "recipes" / "ccella.yaml")
 CACHES = ("latents", "text", "evaluation", "tensorboard")
