@@ -21,7 +21,6 @@ SEED ?= 0
 
 demo: $(STAMP)  ## phantom data to generated volumes, in minutes on two cores
 	$(BIN)/voxella run recipes/ccella.yaml --profile demo --out runs/demo
-	$(BIN)/voxella report runs/demo
 
 # One thread per process: tiny tensors gain nothing from more, and some tests start two processes.
 test: export OMP_NUM_THREADS := 1

@@ -136,6 +136,7 @@ def test_a_finished_run_is_left_alone_and_a_changed_one_is_refused(
 ) -> None:
     run("radbase", workspace, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert tmp_path / "report.html" in before
     run("radbase", workspace, tmp_path)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
     capsys.readouterr()

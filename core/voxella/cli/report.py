@@ -8,7 +8,9 @@ from typing import Any
 
 from voxella.cli.loading import print_loading
 
-__all__ = ["register"]
+__all__ = ["register", "write_page"]
+
+_CASES = 8
 
 
 def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is private
@@ -18,7 +20,11 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
     parser.add_argument("folder", metavar="RUN|STUDY", help="a run folder, or a study's")
     parser.add_argument("--out", metavar="FILE", help="the page; default RUN/report.html")
     parser.add_argument(
-        "--cases", type=int, default=8, metavar="N", help="volumes to show at most; default 8"
+        "--cases",
+        type=int,
+        default=_CASES,
+        metavar="N",
+        help=f"volumes to show at most; default {_CASES}",
     )
     parser.add_argument(
         "--with-reports",
@@ -30,15 +36,18 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
 
 def _report(arguments: argparse.Namespace) -> int:
     print_loading("report")
+    out = None if arguments.out is None else Path(arguments.out)
+    write_page(Path(arguments.folder), out, arguments.cases, with_reports=arguments.with_reports)
+    return 0
+
+
+def write_page(
+    folder: Path, out: Path | None = None, cases: int = _CASES, *, with_reports: bool = False
+) -> None:
+    """Write the page about a run or a study and say where it is."""
     from voxella.progress import print_line
     from voxella.report.write import write_report
 
-    page = write_report(
-        Path(arguments.folder),
-        None if arguments.out is None else Path(arguments.out),
-        cases=arguments.cases,
-        with_reports=arguments.with_reports,
-    )
-    holds = "report text and pictures" if arguments.with_reports else "pictures"
+    page = write_report(folder, out, cases=cases, with_reports=with_reports)
+    holds = "report text and pictures" if with_reports else "pictures"
     print_line(f"page: {page}, {page.stat().st_size / 1e6:.1f} MB (it holds {holds} of patients)")
-    return 0

@@ -168,12 +168,30 @@ def _stage(arguments: argparse.Namespace) -> int:
     summarise(folders, until if arguments.stop_after is None else "train")
     if until == "check-autoencoder":
         _show_check(folders.autoencoder)
+    if arguments.verb == "run" and arguments.stop_after is None:
+        _page(folders.run)
     if until == "sample" and recipe.sample.xlsx:
         from voxella.sampling.sheet import require_sheets
         from voxella.sampling.stage import variants
 
         require_sheets([out for _, out in variants(recipe, folders.samples)])
     return 0
+
+
+def _page(run: Path) -> None:
+    """Write the page of a run that has ended, unless nothing was done since it was written."""
+    from voxella.cli.report import write_page
+    from voxella.progress import print_line
+    from voxella.ranks import Ranks
+
+    if not Ranks.from_environment().is_main:
+        return
+    page = run / "report.html"
+    records = [*run.glob("*/stage.json"), *run.glob("*/*/stage.json")]
+    if page.is_file() and all(page.stat().st_mtime > path.stat().st_mtime for path in records):
+        print_line(f"page: {page}")
+    else:
+        write_page(run)
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -110,5 +110,5 @@ def stage_names() -> list[str]:
 # Of the verb that does them all.
 RUN = (
     f"every stage in order: {', '.join(stage_names()[:-1])}; of a recipe that classifies, those it "
-    f"needs and then {STAGES[-1].name}"
+    f"needs and then {STAGES[-1].name}; then the page, RUN/report.html"
 )
