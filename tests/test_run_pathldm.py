@@ -339,16 +339,17 @@ def test_a_recipe_runs_from_its_data_to_tiles_and_numbers(name: str, ran: Path) 
     told = json.loads((out / "evaluation" / "metrics.json").read_text())
     for level in ("tumor", "til"):
         number = told["metrics"][f"adherence_{level}"]
-        # Too few tiles for a number; who says why is the detector, or the recipe by class.
-        assert number["value"] is None
-        why = "reads no report" if name in BY_CLASS else f"right about the level of {level}"
-        assert why in number["note"]
-        if name not in BY_CLASS:
-            # On slides that nothing was trained on.
-            held_out = [
-                case for case in Manifest.read(shared / "prepared") if case.split != "train"
-            ]
-            assert number["floor"]["n"] == len({case.group for case in held_out}) > 1
+        if name in BY_CLASS:
+            assert number["value"] is None
+            assert "reads no report" in number["note"]
+            continue
+        # On slides that nothing was trained on.
+        held_out = [case for case in Manifest.read(shared / "prepared") if case.split != "train"]
+        assert number["floor"]["n"] == len({case.group for case in held_out}) > 1
+        if number["value"] is None:  # on tiles of 32 pixels the detector is not trusted with all
+            assert f"right about the level of {level}" in number["note"]
+        else:
+            assert number["value"] in (0.0, 1.0)  # of one tile
     assert not {"adherence_presence", "adherence_side"} & set(told["metrics"])
 
 
