@@ -18,9 +18,9 @@ from voxella.engine.parameters import freeze, matching, parameter_groups
 from voxella.errors import UserError
 from voxella.ldm.build import build_model
 from voxella.ldm.export import load_model
+from voxella.ldm.read_start import read_start
 from voxella.ldm.start import Start
 from voxella.ldm.train import train
-from voxella.ldm.train_start import start_of
 from voxella.recipe.load import dump_recipe, load_recipe
 from voxella.recipe.model import RateGroup, Recipe
 
@@ -45,7 +45,7 @@ def base_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def meta_start(recipe: Recipe) -> Start | None:
     with torch.device("meta"):
         model = build_model(recipe)
-    return start_of(recipe.init, model)
+    return read_start(recipe.init, model)
 
 
 def test_the_block_is_read_and_written_back_under_its_own_key(tmp_path: Path) -> None:

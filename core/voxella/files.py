@@ -231,6 +231,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def sha256_path(path: Path) -> str:
+    """Return the hash of a file; of a folder, that of the names and hashes of all files in it."""
+    if not path.is_dir():
+        return sha256_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return sha256_json({file.relative_to(path).as_posix(): sha256_file(file) for file in files})
+
+
 def sha256_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """Return a hash of a JSON value that does not depend on key order."""
     return sha256_bytes(json.dumps(value, sort_keys=True, default=str).encode())

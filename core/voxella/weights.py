@@ -9,19 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.serialization import safe_globals
 
 from voxella.errors import UserError
+from voxella.files import atomic_path
 from voxella.machine import raise_if_machine
 from voxella.wording import listed
 
-__all__ = ["KeyReport", "compare_keys", "read_checkpoint", "read_state_dict", "state_of"]
+__all__ = [
+    "KeyReport",
+    "compare_keys",
+    "not_it",
+    "read_checkpoint",
+    "read_state_dict",
+    "state_of",
+    "with_counters",
+    "write_state_dict",
+]
 
 # Where released checkpoints keep the network among other things.
 _KEYS = ("state_dict", "autoencoder_state_dict", "unet_state_dict", "model_state_dict", "model")
 _SHOWN = 6
+# Buffers of a batch norm.
+_MEAN, _COUNTER = "running_mean", "num_batches_tracked"
 # What trainers' checkpoints hold beside tensors: settings and callbacks, objects of these packages.
 _TRAINERS = frozenset({"pytorch_lightning", "lightning", "omegaconf", "numpy"})
 
@@ -72,6 +84,47 @@ def state_of(content: Any, path: Path, *, what: str) -> dict[str, Tensor]:  # no
             expected=f"tensors by name, bare or under one of {', '.join(_KEYS)}",
         )
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def not_it(
+    path: Path,
+    state: Mapping[str, Tensor],
+    holds: str,
+    *,
+    expected: str,
+    remedy: str | None = None,
+) -> UserError:
+    """Return the refusal of a file of tensors that are another network's.
+
+    Args:
+        path: The file.
+        state: What it holds.
+        holds: What it does not, for the message: ``no U-Net of ...``.
+        expected: Names that tell the network.
+        remedy: What to do.
+    """
+    told = f"{next(iter(state))} is the first of its {len(state)} tensors"
+    return UserError(f"{path} holds {holds}: {told}", expected=expected, remedy=remedy)
+
+
+def with_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state with a counter of training steps for each batch norm; an absent one is zero.
+
+    Files older than the counter lack it, and nothing but a running mean's momentum reads it.
+    """
+    means = [name for name in state if name.endswith(f".{_MEAN}")]
+    counters = {name.removesuffix(_MEAN) + _COUNTER: torch.tensor(0) for name in means}
+    return {**counters, **state}
+
+
+def write_state_dict(
+    path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> Path:
+    """Write tensors by name as ``.safetensors``, the whole file or none, and return its path."""
+    with atomic_path(path) as temporary:
+        whole = {name: tensor.contiguous() for name, tensor in state.items()}
+        save_file(whole, temporary, metadata=metadata)
+    return path
 
 
 @dataclass(frozen=True)

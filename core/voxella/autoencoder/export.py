@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan, load_autoencoder
@@ -14,9 +13,10 @@ from voxella.autoencoder.report import evaluate_autoencoder, write_panel
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.log import LOSSES
-from voxella.files import atomic_path, sha256_file, write_json_atomic
+from voxella.files import sha256_file, write_json_atomic
 from voxella.progress import print_line
 from voxella.recipe.autoencoder import AutoencoderCheck
+from voxella.weights import write_state_dict
 
 __all__ = ["FACTS", "LOG", "PANEL", "export"]
 
@@ -43,8 +43,7 @@ def export(
         out: Receives the files; holds the log of the training.
         device: Where to measure.
     """
-    with atomic_path(out / WEIGHTS) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
+    write_state_dict(out / WEIGHTS, weights)
     coder = load_autoencoder(plan, out, device)
     # A training on patches may have no memory for whole volumes.
     model = tiled(coder, plan, device, alone=True)

@@ -23,7 +23,7 @@ from voxella.check.voxels import (
     thumbnail_of,
 )
 from voxella.errors import UserError
-from voxella.imaging.geometry import Grid, centred_grid, padding_mm
+from voxella.imaging.geometry import Grid, centred_grid, padding_mm, three_axes
 from voxella.imaging.intensity import finite, intensity_window
 from voxella.imaging.mask import crop_shift
 from voxella.imaging.prepare import crop_of
@@ -168,7 +168,7 @@ class _Case:
             if beyond > PADDING_MM and not short:
                 message = f"the crop around {mask} reaches {beyond:.0f} mm beyond it"
                 self._found(self.own.reference, "geometry.field-of-view", message)
-        size = (*prepare.size, *[1] * (3 - len(prepare.size)))
+        size = three_axes(prepare.size)
         self.grid = centred_grid(volume, crop_mm, size, shift=shift, straighten=prepare.straighten)
 
     def _intensities(self, name: str, image: Image, grid: Grid, rule: Intensity) -> None:

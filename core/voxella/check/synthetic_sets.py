@@ -10,6 +10,7 @@ from voxella.case import MANIFEST, Case, Manifest
 from voxella.check.quick import case_headers
 from voxella.check.settings import CheckSettings, images_of
 from voxella.errors import UserError
+from voxella.imaging.geometry import three_axes
 from voxella.recipe.inputs import Prepare
 from voxella.wording import listed, quoted
 
@@ -56,7 +57,7 @@ def check_samples(
         UserError: All that is wrong with all of the data sets.
     """
     problems: list[str] = []
-    wanted = _three(crop or prepare.size)
+    wanted = three_axes(crop or prepare.size)
     for folder in data_sets_in(Path(samples)):
         try:
             counterparts = Manifest.read(folder)
@@ -157,10 +158,6 @@ def _wrong_headers(
             if wanted is not None and place.shape != wanted:
                 has, asked = _voxels(place.shape), _voxels(wanted)
                 yield f"case {case.id}: {name}: {has} voxels, where {asked} are compared"
-
-
-def _three(size: Sequence[int]) -> tuple[int, ...]:
-    return (*size, *[1] * (3 - len(size)))
 
 
 def _voxels(shape: tuple[int, ...]) -> str:

@@ -12,8 +12,8 @@ from voxella.engine.parameters import parameter_groups
 from voxella.errors import UserError
 from voxella.imaging.headers import is_raster
 from voxella.ldm.build import build_model
+from voxella.ldm.read_start import read_start
 from voxella.ldm.start import begin
-from voxella.ldm.train_start import start_of
 from voxella.progress import print_line
 from voxella.recipe.condition import Vector
 from voxella.recipe.inputs import Text
@@ -177,7 +177,7 @@ def check_model(recipe: Recipe) -> frozenset[str]:
     except (NotImplementedError, RuntimeError):
         # A plugin that reads a weight while it is built cannot be built so; training will tell.
         return frozenset()
-    start = start_of(recipe.init, model)
+    start = read_start(recipe.init, model)
     begin(model, start, recipe.init, recipe.lora, seed=recipe.seed, loads=False)
     parameter_groups(model, recipe.optimizer.groups)
     return frozenset(model.needs)

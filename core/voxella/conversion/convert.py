@@ -17,8 +17,9 @@ from voxella.conversion.outlines import (
     model_outlines,
 )
 from voxella.conversion.request import Conversion, read_null_text, require_licence
-from voxella.conversion.write import Origin, fingerprint_of, hash_of, with_weights, write_parts
+from voxella.conversion.write import Origin, fingerprint_of, with_weights, write_parts
 from voxella.errors import UserError
+from voxella.files import sha256_path
 from voxella.ldm.build import LatentDiffusion, build_model
 from voxella.ldm.conditions import seen
 from voxella.ldm.export import ModelFacts, save_model
@@ -74,7 +75,7 @@ def convert(recipe: Recipe, asked: Conversion) -> list[Path]:
         parts["classifier"] = _without(asked.new, parts["classifier"])
     reports = {part: compare_keys(own, parts.get(part, {})) for part, own in outlines.items()}
     _refuse_misfits(asked, recipe.name, reports)
-    origin = Origin(asked.source, asked.file.name, hash_of(asked.file))
+    origin = Origin(asked.source, asked.file.name, sha256_path(asked.file))
     licences = {} if asked.licence is None else dict.fromkeys(parts, asked.licence)
     alone = {
         part: state for part, state in parts.items() if model is None or part not in _OF_THE_MODEL

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
-from voxella.files import atomic_path, sha256_file, sha256_json, write_json_atomic
+from voxella.files import sha256_file, write_json_atomic
 from voxella.progress import print_line
 from voxella.provenance import versions
 from voxella.recipe.autoencoder import AutoencoderBlock
+from voxella.weights import write_state_dict
 
-__all__ = ["RELEASED", "Origin", "fingerprint_of", "hash_of", "with_weights", "write_parts"]
+__all__ = ["RELEASED", "Origin", "fingerprint_of", "with_weights", "write_parts"]
 
 RELEASED = "released.json"
 # A text encoder is a folder of transformers' form, in which the weights have this name.
@@ -49,14 +49,6 @@ class Origin:
         return asdict(self)
 
 
-def hash_of(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, that of its files' names and hashes."""
-    if path.is_file():
-        return sha256_file(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return sha256_json({str(file.relative_to(path)): sha256_file(file) for file in files})
-
-
 def write_parts(
     out: Path,
     parts: Mapping[str, Mapping[str, Tensor]],
@@ -67,9 +59,7 @@ def write_parts(
     written = {part: out / _FILES.get(part, f"{part}.safetensors") for part in parts}
     for part, state in parts.items():
         # safetensors refuses tensors that share memory, as views of one tensor do.
-        whole = {name: tensor.contiguous().clone() for name, tensor in state.items()}
-        with atomic_path(written[part]) as temporary:
-            save_file(whole, temporary)
+        write_state_dict(written[part], {name: tensor.clone() for name, tensor in state.items()})
     facts = {
         **origin.as_json(),
         "licences": {part: licences[part] for part in parts if part in licences},

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from voxella.errors import UserError
+from voxella.imaging.geometry import three_axes
 from voxella.recipe.model import Recipe
 from voxella.wording import listed
 
@@ -36,14 +37,10 @@ class SetSettings:
     @classmethod
     def of(cls, recipe: Recipe) -> SetSettings:
         """Return a recipe's."""
-        prepared, split = _three(recipe.prepare.size), recipe.evaluate.real_split
-        seen = _three(recipe.latent.crop or recipe.prepare.size)
+        prepared, split = three_axes(recipe.prepare.size), recipe.evaluate.real_split
+        seen = three_axes(recipe.latent.crop or recipe.prepare.size)
         whole = None if seen == prepared else prepared
         return cls(recipe.data.sequences, seen, split, recipe.sample.splits, whole)
-
-
-def _three(size: Sequence[int]) -> tuple[int, ...]:
-    return (*size, *[1] * (3 - len(size)))
 
 
 def compared_split(asked: str | None, made: Sequence[str], split_of: Mapping[str, str]) -> str:

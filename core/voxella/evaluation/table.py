@@ -11,6 +11,7 @@ from rich.table import Table
 
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.declared.number import Number
+from voxella.metrics.estimate import told_interval, told_value
 from voxella.terminal import make_console
 
 __all__ = ["show_metrics"]
@@ -65,9 +66,9 @@ def _table(
         floor = entry.get("floor") or {}
         name = number.row or number.key
         cells = [f"{name}, {number.unit}" if number.unit else name]
-        cells += [_form(entry["value"]), _interval(entry), str(entry["n"])]
-        cells += [entry["split"], _form(floor.get("value"))]
-        table.add_row(*cells, *([_form(beside[number.key])] if with_paper else []))
+        cells += [told_value(entry["value"]), told_interval(entry), str(entry["n"])]
+        cells += [entry["split"], told_value(floor.get("value"))]
+        table.add_row(*cells, *([told_value(beside[number.key])] if with_paper else []))
     return table
 
 
@@ -91,13 +92,3 @@ def _warned(metrics: Mapping[str, dict[str, Any]]) -> dict[str, list[str]]:
 
 def _spans(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{names[0]} to {names[-1]} ({len(names)})"
-
-
-def _interval(number: Mapping[str, Any]) -> str:
-    if number["low"] is None:
-        return "-"
-    return f"{_form(number['low'])} to {_form(number['high'])}"
-
-
-def _form(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

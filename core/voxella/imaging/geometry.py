@@ -26,6 +26,7 @@ __all__ = [
     "padding_mm",
     "resample",
     "share_outside",
+    "three_axes",
     "values_at",
     "voxels_inside",
 ]
@@ -62,6 +63,11 @@ class Grid:
         """Return the middle of the grid in RAS+ mm."""
         index = (np.asarray(self.shape, dtype=np.float64) - 1.0) / 2.0
         return np.asarray((self.affine @ (*index, 1.0))[:3], dtype=np.float64)
+
+
+def three_axes(size: Sequence[int]) -> tuple[int, ...]:
+    """Return voxels along R, A and S; 1 along each axis that ``size`` has not."""
+    return (*size, *[1] * (3 - len(size)))
 
 
 def centred_grid(

@@ -5,64 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from torch import Tensor, nn
 
 from voxella.errors import UserError
-from voxella.files import sha256_file
 from voxella.ldm.adapters import joined
 from voxella.ldm.build import LatentDiffusion
-from voxella.ldm.start import Start, start_file, start_sha256
+from voxella.ldm.model_folder.facts import ModelFacts, load_facts
+from voxella.ldm.start import Start, own_folder, start_file, start_sha256
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.plugins.contracts import Released, Source
 from voxella.recipe.model import Init, Lora
-from voxella.recipe.start import OWN, check_init
+from voxella.recipe.start import OWN
 from voxella.weights import KeyReport, compare_keys, read_state_dict
 from voxella.wording import listed
 
-__all__ = ["Known", "read_start", "with_base"]
+__all__ = ["read_start", "with_base"]
 
 _PARTS = ("backbone", "conditioner")
 
 
-class Known(Protocol):
-    """What ``model.json`` of the folder that training starts from says."""
-
-    @property
-    def vectors(self) -> list[str]:
-        """Return the names of its vectors, in the order of joining."""
-        ...
-
-    @property
-    def latent_scale(self) -> float | list[float]:
-        """Return the factor on its latents."""
-        ...
-
-    @property
-    def weights_sha256(self) -> str:
-        """Return the hash of its weights."""
-        ...
-
-
-def read_start(
-    init: Init | None, model: LatentDiffusion, known: Known | None = None
-) -> Start | None:
+def read_start(init: Init | None, model: LatentDiffusion) -> Start | None:
     """Read what training starts from and hold it against a model; None where there is nothing.
 
     Args:
         init: The recipe's block.
         model: On the device ``meta``: only its names and shapes are looked at.
-        known: Of ``init.from``, where that is a model folder.
 
     Raises:
-        UserError: The file cannot be read, or does not fit: every difference is counted.
+        UserError: The file cannot be read, or does not fit: every difference is counted; a model
+            folder is not whole, or not as it was exported.
     """
-    if init is None or init.path is None:
+    sha256 = start_sha256(init)
+    if init is None or init.path is None or sha256 is None:
         return None
-    check_init(init)
-    released = _read(init, known, list(model.vectors))
+    released = _read(init, sha256, list(model.vectors))
     states: dict[str, Mapping[str, Tensor]] = {}
     reports: dict[str, KeyReport] = {}
     new, widened, problems = set[str](), set[str](), list[str]()
@@ -87,7 +65,7 @@ def read_start(
         raise _refusal(init, reports, problems)
     return Start(
         init.path,
-        start_sha256(init) or "",
+        sha256,
         states,
         reports,
         frozenset(f"{part}.{name}" for part, r in reports.items() for name in r.matched),
@@ -127,7 +105,7 @@ def with_base(
     return joined(base, state, lora)
 
 
-def _read(init: Init, known: Known | None, vectors: list[str]) -> Released:
+def _read(init: Init, sha256: str, vectors: list[str]) -> Released:
     assert init.path is not None, "the caller looked"
     if init.source != OWN:
         source: Source = registry.build("sources", Component(name=init.source))
@@ -137,8 +115,9 @@ def _read(init: Init, known: Known | None, vectors: list[str]) -> Released:
             found, remarks=[*found.remarks, licence] if source.licence else found.remarks
         )
     file, scale = start_file(init.path), None
-    if known is not None:
-        _refuse_other(init.path, known, vectors)
+    if (folder := own_folder(init)) is not None:
+        known = load_facts(folder)
+        _refuse_other(folder, known, sha256, vectors)
         scale = known.latent_scale
     state = read_state_dict(file, what="a model of voxella", remedy="name an existing file")
     parts = {
@@ -148,9 +127,9 @@ def _read(init: Init, known: Known | None, vectors: list[str]) -> Released:
     return Released({part: found for part, found in parts.items() if found}, latent_scale=scale)
 
 
-def _refuse_other(path: Path, known: Known, vectors: list[str]) -> None:
+def _refuse_other(path: Path, known: ModelFacts, sha256: str, vectors: list[str]) -> None:
     """Refuse a damaged model, or one whose vectors are joined in another order than here."""
-    if sha256_file(start_file(path)) != known.weights_sha256:
+    if sha256 != known.weights_sha256:
         raise UserError(
             f"init.from: {start_file(path)} is not the file that was exported: its hash differs",
             remedy="copy the whole folder again",

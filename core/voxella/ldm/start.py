@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from voxella.engine.parameters import freeze
-from voxella.files import sha256_bytes, sha256_file
+from voxella.files import sha256_path
 from voxella.ldm.adapters import add_adapters
 from voxella.ldm.build import LatentDiffusion
+from voxella.ldm.model_folder.folder import WEIGHTS
 from voxella.recipe.model import Init, Lora
 from voxella.recipe.start import OWN, check_init
 from voxella.weights import KeyReport
@@ -21,13 +22,12 @@ from voxella.wording import listed
 
 __all__ = ["Start", "begin", "deciding_start", "own_folder", "start_file", "start_sha256"]
 
-_WEIGHTS = "model.safetensors"
 _SHOWN = 6
 
 
 def start_file(path: Path) -> Path:
     """Return the file of weights behind ``init.from``: of a model folder, the one inside."""
-    return path / _WEIGHTS if (path / _WEIGHTS).is_file() else path
+    return path / WEIGHTS if (path / WEIGHTS).is_file() else path
 
 
 def own_folder(init: Init | None) -> Path | None:
@@ -46,12 +46,7 @@ def start_sha256(init: Init | None) -> str | None:
     if init is None or init.path is None:
         return None
     check_init(init)
-    file = start_file(init.path)
-    if file.is_dir():  # a source that reads folders: all files of it, by name
-        found = sorted(path for path in file.rglob("*") if path.is_file())
-        digest = "\n".join(f"{path.relative_to(file)} {sha256_file(path)}" for path in found)
-        return sha256_bytes(digest.encode())
-    return sha256_file(file)
+    return sha256_path(start_file(init.path))  # a folder: of a source that reads folders
 
 
 def deciding_start(init: Init | None, lora: Lora | None) -> dict[str, Any]:
@@ -134,7 +129,7 @@ def begin(
 
     Args:
         model: Allocated.
-        start: From :func:`read_start`.
+        start: From :func:`voxella.ldm.read_start.read_start`.
         init: The recipe's block.
         lora: The recipe's block.
         seed: Of the adapters.

@@ -33,11 +33,11 @@ from voxella.ldm.generate import GenerationSettings
 from voxella.ldm.learning import few_cases
 from voxella.ldm.monitor import Monitor
 from voxella.ldm.panels import make_panel
+from voxella.ldm.read_start import read_start
 from voxella.ldm.scale import Scale, exact_scale, scale_of_draws
 from voxella.ldm.sources import open_features, open_latents, training_cases
 from voxella.ldm.start import Start, begin, deciding_start
 from voxella.ldm.train_export import export
-from voxella.ldm.train_start import start_of
 from voxella.ldm.validation import held_out_validation
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
@@ -173,7 +173,7 @@ def _start(init: Init | None, build: Callable[[], LatentDiffusion], ranks: Ranks
             shapes = build()
     except (NotImplementedError, RuntimeError):
         shapes = build()  # a plugin that reads a weight while it is built
-    start = start_of(init, shapes)
+    start = read_start(init, shapes)
     for line in start.lines() if start is not None else ():
         print_line(line, quiet=not ranks.is_main)
     return start

@@ -7,6 +7,7 @@ Cases of one patient are drawn together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "baseline_draws",
     "baseline_estimate",
     "bootstrap",
+    "mean_estimate",
     "real_baseline",
     "replicate_draws",
 ]
@@ -102,6 +104,32 @@ def _draws(
 ) -> Iterator[list[Rows]]:
     generator = keyed_generator(seed, name)
     return (resampler.draw(generator) for _ in range(replicates))
+
+
+def mean_estimate(
+    values: Sequence[float],
+    patients: Sequence[str],
+    *,
+    seed: int,
+    name: str,
+    replicates: int,
+    level: float,
+) -> Estimate:
+    """Return the mean of a value for each case, with its interval over patients.
+
+    Args:
+        values: One a case.
+        patients: Of the same cases.
+        seed: Of the draws.
+        name: Of the draws: other numbers draw others.
+        replicates: How many.
+        level: Of the interval.
+    """
+
+    def mean(rows: Rows) -> float:
+        return fmean(values[row] for row in rows)
+
+    return bootstrap(mean, patients, seed=seed, name=name, replicates=replicates, level=level)
 
 
 def real_baseline(

@@ -6,6 +6,7 @@ Intervals of a proportion: Wilson's score interval and the exact one of Clopper 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,6 +68,18 @@ class Estimate:
         if self.low is None or self.high is None:
             return f"{self.value:.4g} (no interval; N {self.n})"
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}; N {self.n})"
+
+
+def told_value(value: float | None) -> str:
+    """Return a value for a table; a dash where there is none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def told_interval(entry: Mapping[str, Any]) -> str:
+    """Return the interval of an estimate's JSON for a table; a dash where there is none."""
+    if entry["low"] is None:
+        return "-"
+    return f"{told_value(entry['low'])} to {told_value(entry['high'])}"
 
 
 def joined(*notes: str | None) -> str | None:

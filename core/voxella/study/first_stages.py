@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from statistics import fmean
 from typing import Any
 
 from voxella.autoencoder.check import CHECKS
 from voxella.case import Manifest
-from voxella.metrics.bootstrap import bootstrap
-from voxella.metrics.resampling import Rows
+from voxella.metrics.bootstrap import mean_estimate
 from voxella.study.plan import Step
 from voxella.workspace.folders import Folders
 
@@ -38,8 +34,8 @@ def reconstruction_entries(step: Step) -> dict[str, dict[str, Any]]:
         values = {case: row[name] for case, row in by_case.items() if name in row}
         if not values:
             continue
-        estimate = bootstrap(
-            partial(_mean, list(values.values())),
+        estimate = mean_estimate(
+            list(values.values()),
             [groups[case] for case in values],
             seed=recipe.seed,
             name=key,
@@ -48,7 +44,3 @@ def reconstruction_entries(step: Step) -> dict[str, dict[str, Any]]:
         )
         entries[key] = estimate.as_json()
     return entries
-
-
-def _mean(values: Sequence[float], rows: Rows) -> float:
-    return fmean(values[row] for row in rows)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from voxella.autoencoder.load import AutoencoderPlan, build_autoencoder, fingerprint
@@ -15,6 +14,7 @@ from voxella.ldm.model_folder.facts import ModelFacts
 from voxella.ldm.model_folder.folder import save_model
 from voxella.recipe.load import dump_recipe, load_recipe
 from voxella.recipe.yaml_lines import dump_yaml
+from voxella.weights import write_state_dict
 
 __all__ = ["SMALL_MODELS", "draw_weights", "small_model"]
 
@@ -85,7 +85,7 @@ def small_model(folder: Path, blocks: dict[str, Any], *, seed: int = 0) -> Path:
     for module in (model, autoencoder):
         draw_weights(module, generator)
     weights = folder / "autoencoder.safetensors"
-    save_file({n: t.contiguous() for n, t in autoencoder.state_dict().items()}, weights)
+    write_state_dict(weights, autoencoder.state_dict())
     width = recipe.text.width if recipe.text else None
     axes = len(recipe.latent.size)
     facts = ModelFacts(

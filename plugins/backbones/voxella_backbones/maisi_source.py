@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from voxella.errors import UserError
 from voxella.plugins.released import Released
-from voxella.weights import read_checkpoint, state_of
+from voxella.weights import not_it, read_checkpoint, state_of
 from voxella_backbones.maisi_autoencoder import convert_autoencoder
 from voxella_backbones.released import convert_released_state_dict, released_scale
 
@@ -46,11 +45,8 @@ class MaisiSource:
             return Released({"autoencoder": convert_autoencoder(state)})
         denoiser = convert_released_state_dict(state)
         if _DENOISER not in denoiser:
-            raise UserError(
-                f"{path} holds neither a denoiser nor an autoencoder of MAISI: "
-                f"{next(iter(state))} is the first of its {len(state)} tensors",
-                expected=f"{_DENOISER} or {_AUTOENCODER}",
-            )
+            neither = "neither a denoiser nor an autoencoder of MAISI"
+            raise not_it(path, state, neither, expected=f"{_DENOISER} or {_AUTOENCODER}")
         remarks = []
         if _TABLE in denoiser:
             rows = denoiser[_TABLE].shape[0]

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella.plugins.contracts import Classifier
-from voxella.weights import compare_keys, read_state_dict
+from voxella.weights import compare_keys, read_state_dict, with_counters
 
 __all__ = ["resnet"]
 
 # Of ImageNet's pictures in [0, 1], which torchvision's weights were trained with.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_COUNTER = "num_batches_tracked"
+_LAST = "fc."
 _LAYERS = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
 
 
@@ -77,11 +77,11 @@ def _as_imagenet(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor]:
 def _load(network: nn.Module, path: Path) -> None:
     """Load everything but the last layer, which tells other classes apart."""
     found = read_state_dict(path, what="torchvision's ResNet", remedy="name it under `weights`")
-    state = {name: tensor for name, tensor in found.items() if not name.startswith("fc.")}
     own = network.state_dict()
-    # The counters are younger than some of the released files.
-    kept = {n: t for n, t in own.items() if n.startswith("fc.") or n.endswith(_COUNTER)}
-    problems = compare_keys(own, kept | state).problems
+    last = {name: tensor for name, tensor in own.items() if name.startswith(_LAST)}
+    body = {name: tensor for name, tensor in found.items() if not name.startswith(_LAST)}
+    state = with_counters(body) | last
+    problems = compare_keys(own, state).problems
     if problems:
         raise UserError(
             f"{path} does not hold these weights of torchvision's ResNet:\n  "
@@ -89,4 +89,4 @@ def _load(network: nn.Module, path: Path) -> None:
             remedy="name the file of that depth under `weights`, or null for random ones",
         )
     if not any(tensor.is_meta for tensor in own.values()):
-        network.load_state_dict(kept | state)
+        network.load_state_dict(state)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from voxella.errors import UserError
 from voxella.plugins.released import Released
-from voxella.weights import read_state_dict
+from voxella.weights import not_it, read_state_dict, with_counters
 
 __all__ = ["TorchvisionSource"]
 
 _WHAT = "torchvision's ResNet"
 _FIRST = "conv1.weight"
-_MEAN, _COUNTER = "running_mean", "num_batches_tracked"
 
 
 class TorchvisionSource:
@@ -34,11 +30,6 @@ class TorchvisionSource:
         """
         state = read_state_dict(path, what=_WHAT, remedy="name the downloaded .pth file")
         if _FIRST not in state or not any(name.startswith("layer1.") for name in state):
-            raise UserError(
-                f"{path} holds no {_WHAT}: {next(iter(state))} is the first of its {len(state)} "
-                "tensors",
-                expected=f"{_FIRST}, layer1.* to layer4.*, fc.*",
-            )
-        means = [name for name in state if name.endswith(f".{_MEAN}")]
-        counters = {name.removesuffix(_MEAN) + _COUNTER: torch.tensor(0) for name in means}
-        return Released({"classifier": {**counters, **state}})
+            expected = f"{_FIRST}, layer1.* to layer4.*, fc.*"
+            raise not_it(path, state, f"no {_WHAT}", expected=expected)
+        return Released({"classifier": with_counters(state)})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from voxella.errors import UserError
 from voxella.plugins.released import Released
-from voxella.weights import read_checkpoint, state_of
+from voxella.weights import not_it, read_checkpoint, state_of
 from voxella_backbones.released import convert_released_state_dict as convert_unet
 from voxella_backbones.released import released_scale
 from voxella_conditioners.released import convert_released_state_dict as convert_adapter
@@ -43,11 +43,8 @@ class CcellaSource:
         state = state_of(content, path, what=_WHAT)
         parts = {"backbone": convert_unet(state)}
         if _FIRST not in parts["backbone"]:
-            raise UserError(
-                f"{path} holds no U-Net of {_WHAT}: {next(iter(state))} is the first of its "
-                f"{len(state)} tensors",
-                expected=f"{_FIRST}, alone or behind unet.",
-            )
+            expected = f"{_FIRST}, alone or behind unet."
+            raise not_it(path, state, f"no U-Net of {_WHAT}", expected=expected)
         if any(name.startswith("unet.") for name in state):
             try:
                 parts["conditioner"] = convert_adapter(state)

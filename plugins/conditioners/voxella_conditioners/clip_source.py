@@ -8,7 +8,7 @@ from torch import Tensor
 
 from voxella.errors import UserError
 from voxella.plugins.released import Released
-from voxella.weights import read_state_dict
+from voxella.weights import not_it, read_state_dict
 
 __all__ = ["ClipSource"]
 
@@ -43,9 +43,10 @@ class ClipSource:
             if name.startswith(_TEXT) and not name.endswith(_POSITIONS)
         }
         if _FIRST not in text:
-            raise UserError(
-                f"{path} holds no text part of CLIP: {next(iter(state))} is the first of its "
-                f"{len(state)} tensors",
+            raise not_it(
+                path,
+                state,
+                f"no text part of {_WHAT}",
                 expected=f"{_FIRST}, as transformers names it",
                 remedy="of OpenAI's own file take the conversion of transformers",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,14 +72,17 @@ def select(cases: Iterable[Case], sequences: Sequence[str], masks: Sequence[str]
 
 
 def find_images(
-    cases: Sequence[Case], source: Manifest, names: Sequence[str], problems: Problems
+    cases: Sequence[Case],
+    source: Manifest,
+    wanted: Callable[[Case, Collection[str]], Sequence[str]],
+    problems: Problems,
 ) -> dict[str, dict[str, Path]]:
-    """Return the files of the named images by case; what is absent is added to ``problems``.
+    """Return the files of the wanted images by case; what is absent is added to ``problems``.
 
     Args:
         cases: Whose images.
         source: Where the images are: the data set itself, or the same cases prepared.
-        names: Which images each case should have.
+        wanted: Maps a case and the names of its images in ``source`` to those it should have.
         problems: Gets one entry a case and image that is not there.
     """
     there: Mapping[str, Case] = {case.id: case for case in source}
@@ -90,7 +93,7 @@ def find_images(
             problems.add(case.id, "not among the prepared cases")
             continue
         found[case.id] = {}
-        for name in names:
+        for name in wanted(case, own.images):
             if name not in own.images:
                 problems.add(case.id, f"no {name} image")
                 continue

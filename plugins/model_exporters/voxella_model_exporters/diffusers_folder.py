@@ -11,13 +11,13 @@ from diffusers.models.autoencoders.vq_model import VQModel
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors.torch import save_file
 from torch import nn
 
 from voxella.files import atomic_path, write_json_atomic
 from voxella.plugins.contracts import Exported
 from voxella.sampling.trained_model import TrainedModel
-from voxella_backbones.ldm.first_stage import block_names
+from voxella.weights import write_state_dict
+from voxella_backbones.ldm.first_stage import Sizes
 from voxella_model_exporters.writing import arguments_of, refuse_misfits
 
 __all__ = ["export_diffusers"]
@@ -135,16 +135,14 @@ def _first_stage(found: TrainedModel) -> nn.Module:
     """Return the autoencoder as diffusers' class."""
     recipe, ours = found.recipe, found.autoencoder
     own = arguments_of("autoencoders", recipe.autoencoder)
-    attends = own["attention"] or [False] * len(own["channels"])
+    sizes = Sizes(
+        spatial_dims=len(recipe.latent.size),
+        in_channels=recipe.image_channels,
+        latent_channels=recipe.latent.channels,
+        **{name: own[name] for name in ("channels", "attention", "res_blocks", "norm_groups")},
+    )
     shared: dict[str, Any] = {
-        "in_channels": recipe.image_channels,
-        "out_channels": recipe.image_channels,
-        "down_block_types": block_names("DownEncoderBlock2D", attends),
-        "up_block_types": block_names("UpDecoderBlock2D", attends[::-1]),
-        "block_out_channels": tuple(own["channels"]),
-        "layers_per_block": own["res_blocks"],
-        "latent_channels": recipe.latent.channels,
-        "norm_num_groups": own["norm_groups"],
+        **sizes.arguments(recipe.autoencoder.name),
         "sample_size": recipe.prepare.size[0],
         "scaling_factor": found.facts.latent_scale,
     }
@@ -180,20 +178,12 @@ def _conditioner(found: TrainedModel, folder: Path) -> Iterator[Path]:
     if found.network.null_text is not None:
         state["null_text"] = found.network.null_text
     if state:
-        with atomic_path(folder / "model.safetensors") as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-        yield folder / "model.safetensors"
+        yield write_state_dict(folder / "model.safetensors", state)
 
 
 def _save(part: Any, folder: Path) -> list[Path]:  # noqa: ANN401 - diffusers is untyped
     """Write what ``save_pretrained`` writes, atomically."""
-    weights = folder / _WEIGHTS
-    with atomic_path(weights) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in part.state_dict().items()},
-            temporary,
-            metadata={"format": "pt"},
-        )
+    weights = write_state_dict(folder / _WEIGHTS, part.state_dict(), {"format": "pt"})
     return [weights, _config(part, folder / "config.json")]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from voxella.metrics.declared.number import Direction, Number
@@ -14,7 +12,6 @@ from voxella.plugins.specs import hookimpl
 if TYPE_CHECKING:
     from voxella.metrics.declared.contract import Evaluated, Evidence
     from voxella.metrics.declared.measured import Measured
-    from voxella.metrics.resampling import Rows
 
 __all__ = ["Reconstruction", "reconstruction", "voxella_factory"]
 
@@ -67,7 +64,7 @@ class Reconstruction:
                 trained or encoded for them.
         """
         from voxella.errors import UserError
-        from voxella.metrics.bootstrap import bootstrap
+        from voxella.metrics.bootstrap import mean_estimate
         from voxella.metrics.declared.measured import Measured, NoNumberError, reason
         from voxella.metrics.reconstruction import mse_bytes, ssim
 
@@ -85,8 +82,8 @@ class Reconstruction:
         how = f"mean of {len(chosen)} of {len(evidence.real)} cases"
         measured = {}
         for key, values in found.items():
-            estimate = bootstrap(
-                partial(_mean, values),
+            estimate = mean_estimate(
+                values,
                 [case.group for case in chosen],
                 seed=evidence.seed,
                 name=key,
@@ -96,10 +93,6 @@ class Reconstruction:
             told = replace(estimate, how=f"{how}; {estimate.how}")
             measured[key] = Measured(told, evidence.split)
         return measured
-
-
-def _mean(values: Sequence[float], rows: Rows) -> float:
-    return fmean(values[row] for row in rows)
 
 
 def whole(cases: Sequence[Evaluated]) -> list[Evaluated]:

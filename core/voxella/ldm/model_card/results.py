@@ -7,6 +7,7 @@ from typing import Any
 
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.declared.number import Number
+from voxella.metrics.estimate import told_interval, told_value
 
 __all__ = ["copies", "results", "shown_numbers"]
 
@@ -37,8 +38,8 @@ def results(measured: Measured | None) -> Iterator[str]:
         floor = (entry.get("floor") or {}).get("value")
         cells = (
             f"{number.label}{f' ({number.unit})' if number.unit else ''}, `{number.key}`",
-            *(_form(entry["value"]), _interval(entry), str(entry["n"]), entry["split"]),
-            _form(floor),
+            *(told_value(entry["value"]), told_interval(entry), str(entry["n"]), entry["split"]),
+            told_value(floor),
         )
         rows.append(f"| {' | '.join(cells)} |")
         if entry.get("warning"):
@@ -89,13 +90,3 @@ def _share(entry: Mapping[str, Any]) -> str:
     if entry["low"] is None:
         return f"{entry['value']:.1%} (no interval)"
     return f"{entry['value']:.1%} ({entry['low']:.1%} to {entry['high']:.1%})"
-
-
-def _interval(entry: Mapping[str, Any]) -> str:
-    if entry["low"] is None:
-        return "-"
-    return f"{_form(entry['low'])} to {_form(entry['high'])}"
-
-
-def _form(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from voxella.errors import UserError
@@ -22,6 +21,7 @@ from voxella.files import atomic_path, sha256_file, write_json_atomic, write_tex
 from voxella.ldm.model_card import write_card
 from voxella.ldm.model_folder.facts import FORM, ModelFacts
 from voxella.ldm.model_folder.published import without_places
+from voxella.weights import write_state_dict
 from voxella.workspace.folders import MODEL_FACTS, OLD_MODEL_FACTS, model_facts_path
 from voxella.workspace.state import print_once
 
@@ -95,10 +95,8 @@ def save_model(
     """
     for name in (FACTS, OLD_MODEL_FACTS):
         (folder / name).unlink(missing_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-    with atomic_path(folder / CONDITIONS) as temporary:
-        save_file({} if null_text is None else {"null_text": null_text.contiguous()}, temporary)
+    write_state_dict(folder / WEIGHTS, state)
+    write_state_dict(folder / CONDITIONS, {} if null_text is None else {"null_text": null_text})
     write_text_atomic(folder / RECIPE, without_places(recipe))
     names = [CONDITIONS, RECIPE]
     if autoencoder is not None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from voxella.errors import UserError
 from voxella.files import sha256_file
-from voxella.weights import compare_keys, read_state_dict
+from voxella.weights import compare_keys, read_state_dict, with_counters
 
 __all__ = ["load_released", "read_released"]
 
 # Heads of the released networks; the features end before them.
 _HEADS = ("fc.", "conv_seg.")
-# Counts training steps; files older than that counter lack it, and features do not need it.
-_COUNTER = "num_batches_tracked"
 
 
 def load_released(module: nn.Module, path: Path, *, what: str) -> str:
@@ -46,15 +43,9 @@ def read_released(module: nn.Module, path: Path, *, what: str) -> dict[str, Tens
     """
     remedy = "download them where there is a network, and name the file here"
     found = read_state_dict(path, what=what, remedy=remedy)
-    state = {name: tensor for name, tensor in found.items() if not name.startswith(_HEADS)}
-    own = module.state_dict()
-    counters = {
-        name: torch.zeros(tensor.shape, dtype=tensor.dtype)
-        for name, tensor in own.items()
-        if name.endswith(_COUNTER)
-    }
-    state = {**counters, **state}
-    problems = compare_keys(own, state).problems
+    body = {name: tensor for name, tensor in found.items() if not name.startswith(_HEADS)}
+    state = with_counters(body)
+    problems = compare_keys(module.state_dict(), state).problems
     if problems:
         raise UserError(
             f"{path} does not hold {what}:\n  " + "\n  ".join(problems),

@@ -20,7 +20,7 @@ from voxella_backbones.latent_contract import check_channels
 from voxella_backbones.ldm.keys import convert_first_stage
 from voxella_backbones.weights import load_weights
 
-__all__ = ["FirstStage", "Sizes", "block_names"]
+__all__ = ["FirstStage", "Sizes"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Sizes:
         return {
             "in_channels": self.in_channels,
             "out_channels": self.in_channels,
-            "down_block_types": block_names("DownEncoderBlock2D", attends),
-            "up_block_types": block_names("UpDecoderBlock2D", attends[::-1]),
+            "down_block_types": _block_names("DownEncoderBlock2D", attends),
+            "up_block_types": _block_names("UpDecoderBlock2D", attends[::-1]),
             "block_out_channels": tuple(self.channels),
             "layers_per_block": self.res_blocks,
             "latent_channels": self.latent_channels,
@@ -157,7 +157,7 @@ class FirstStage(nn.Module):
         return x.as_subclass(torch.Tensor).to(self.last_layer.dtype)
 
 
-def block_names(kind: str, attends: Sequence[bool]) -> tuple[str, ...]:
+def _block_names(kind: str, attends: Sequence[bool]) -> tuple[str, ...]:
     """Return diffusers' names of the blocks of ``kind``, with attention where a level attends."""
     return tuple(f"Attn{kind}" if on else kind for on in attends)
 

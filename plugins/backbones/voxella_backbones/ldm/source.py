@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from voxella.errors import UserError
 from voxella.plugins.released import Released
-from voxella.weights import read_checkpoint, state_of
+from voxella.weights import not_it, read_checkpoint, state_of
 from voxella.wording import listed
 from voxella_backbones.ldm.keys import convert_first_stage, convert_unet
 from voxella_backbones.released import released_scale
@@ -88,9 +87,10 @@ def _only_part(path: Path, state: Mapping[str, Tensor]) -> dict[str, Mapping[str
         return {"backbone": _denoiser(state)}
     if _FIRST_OF_STAGE in state:
         return {"autoencoder": _autoencoder(state)}
-    raise UserError(
-        f"{path} holds no network of latent diffusion: {next(iter(state))} is the first of its "
-        f"{len(state)} tensors",
+    raise not_it(
+        path,
+        state,
+        f"no network of {_WHAT}",
         expected=f"names behind {_UNET} or {_FIRST_STAGE}, or {_FIRST_OF_UNET[0]} or "
         f"{_FIRST_OF_STAGE}",
     )

@@ -93,18 +93,16 @@ def _paths(
     Raises:
         UserError: Some cannot.
     """
-    own = {case.id: case for case in source}
     problems = Problems()
-    found: dict[str, dict[str, Path]] = {}
-    for case in cases:
-        there = own[case.id].images if case.id in own else {}
-        names = [name for name in wanted if name in there]
-        found |= find_images([case], source, names, problems)
-        for name, path in found.get(case.id, {}).items():
+    found = find_images(
+        cases, source, lambda _, there: [name for name in wanted if name in there], problems
+    )
+    for case, paths in found.items():
+        for name, path in paths.items():
             try:
                 read_image(path)
             except UserError as error:
-                problems.add(case.id, f"{name}: {error.problem.removeprefix(f'{path}: ')}")
+                problems.add(case, f"{name}: {error.problem.removeprefix(f'{path}: ')}")
     if problems.cases:
         told = [f"{len(problems.cases)} cases cannot be exported:", *problems.lines()]
         raise UserError("\n".join(told), remedy="voxella check DATASET")

@@ -94,12 +94,12 @@ def _jobs(cases: Sequence[Case], source: Manifest, sequences: Sequence[str]) -> 
         UserError: Some cannot, or there is none.
     """
     names = exported_names(cases)
-    own = {case.id: case for case in source}
     problems, jobs = Problems(), []
+    found = find_images(
+        cases, source, lambda _, there: [name for name in sequences if name in there], problems
+    )
     for case in cases:
-        there = own[case.id].images if case.id in own else {}
-        wanted = [name for name in sequences if name in there]
-        for name, path in find_images([case], source, wanted, problems).get(case.id, {}).items():
+        for name, path in found.get(case.id, {}).items():
             digest, why = _look(path)
             if why is not None:
                 problems.add(case.id, f"{name} {why}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,15 +115,14 @@ def _files(
     cases: Sequence[Case], source: Manifest, chosen: Selection, mask: str | None, problems: Problems
 ) -> list[CaseFiles]:
     """Return the files of the cases that have all that they need."""
-    # A case to predict needs no mask; where it has one, that is written as well.
-    own = {case.id: case for case in source}
-    found: dict[str, dict[str, Path]] = {}
-    for case in cases:
-        names = list(chosen.sequences)
-        has = case.id in own and mask in own[case.id].images
-        if mask is not None and (has or _is_training(case, mask)):
-            names.append(mask)
-        found |= find_images([case], source, names, problems)
+
+    def wanted(case: Case, there: Collection[str]) -> list[str]:
+        # A case to predict needs no mask; where it has one, that is written as well.
+        if mask is None or not (mask in there or _is_training(case, mask)):
+            return list(chosen.sequences)
+        return [*chosen.sequences, mask]
+
+    found = find_images(cases, source, wanted, problems)
     return [
         CaseFiles(
             case,
