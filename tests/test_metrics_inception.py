@@ -9,13 +9,18 @@ import pytest
 import torch
 from inception_weights import HEAD, inception_file, inception_state, picture
 from PIL import Image
+from tiny_run import REPOSITORY
 from torch import Tensor
 
+from voxella.cli import main
 from voxella.errors import UserError
 from voxella.files import sha256_file
 from voxella.imaging.volume import read_image
 from voxella.metrics.features.inception import Inception, inception
 from voxella.metrics.features.inception_blocks import BlockA, BlockC, BlockE, Convolution
+from voxella.plugins import registry
+from voxella.plugins.component import Component
+from voxella.plugins.contracts import Source
 
 # Of `inception_v3(num_classes=1008, aux_logits=False)` of torchvision 0.29.1, which pytorch-fid
 # 0.3.0 loads its file into without allowing for a difference: a line for each tensor but the
@@ -43,6 +48,42 @@ def test_names_shapes_and_sizes_are_the_released_ones() -> None:
     features = sum(parameter.numel() for parameter in ours.parameters())
     assert features == 21_785_568
     assert features + 1008 * 2049 == 23_850_960
+
+
+def released_lines(state: dict[str, Tensor]) -> str:
+    """Say which tensors a file has, as the list behind RELEASED does."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    return "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
+
+
+def test_the_source_gives_every_released_tensor_its_place(weights: Path, tmp_path: Path) -> None:
+    held = torch.load(weights, weights_only=True)
+    assert hashlib.sha256(released_lines(held).encode()).hexdigest() == RELEASED
+    source: Source = registry.build("sources", Component(name="inception"))
+    assert source.parts == {"features"}
+    found = source.read(weights).parts["features"]
+    body = {name: tensor for name, tensor in held.items() if name not in HEAD}
+    assert {name for name in found if "num_batches" not in name} == body.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in body.items())
+    # torchvision's own file has a second head, and is not this network's.
+    torch.save(held | {"AuxLogits.fc.weight": torch.ones(1000, 768)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"1 unknown: AuxLogits\.fc\.weight"):
+        source.read(tmp_path / "other.pth")
+
+
+def test_a_converted_file_is_the_same_network(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(REPOSITORY / "recipes" / "pathldm" / "pathldm.yaml")
+    out = tmp_path / "out"
+    command = ["convert", "inception", str(weights), "--recipe", recipe, "--profile", "smoke"]
+    assert main([*command, "--out", str(out)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"evaluate.inception={out / 'features.safetensors'}" in told
+    image = torch.rand(3, 40, 56, 1, generator=torch.Generator().manual_seed(0))
+    pair = [inception(path).features(image) for path in (weights, out / "features.safetensors")]
+    assert torch.equal(*pair)
+    assert pair[0].std() > 0.1
 
 
 def test_a_picture_from_its_file_has_the_features_of_pytorch_fid(

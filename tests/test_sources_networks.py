@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from inception_weights import HEAD
 from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 from released_keys import KEYS, first_stage_shapes, random_state, true_shapes, unet_shapes
@@ -25,6 +26,7 @@ from transformers import (
 
 from voxella.conditioning import Conditioning
 from voxella.errors import UserError
+from voxella.metrics.features.inception import Inception
 from voxella.metrics.features.medicalnet import medicalnet_resnet
 from voxella.metrics.features.radimagenet import KerasResNet
 from voxella.plugins import registry
@@ -96,6 +98,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.save(resnet(2, 3, 4, 18, [2, 2, 2, 2]).state_dict(), folder / "torchvision.pth")  # type: ignore[attr-defined] # a module
     torch.save({"state_dict": light(_shapes(meta(medicalnet_resnet)))}, folder / "medicalnet.pth")
     torch.save(light(_shapes(meta(KerasResNet))), folder / "radimagenet.pth")
+    torch.save(light(_shapes(meta(Inception)) | HEAD), folder / "inception.pth")
     return {path.stem: path for path in folder.iterdir()}
 
 
@@ -131,6 +134,10 @@ class TestMedicalnet(_OnItsFile):
 
 class TestRadimagenet(_OnItsFile):
     plugin: ClassVar[str] = "radimagenet"
+
+
+class TestInception(_OnItsFile):
+    plugin: ClassVar[str] = "inception"
 
 
 # As in the configurations of the releases, less what is not in the weights.
@@ -415,7 +422,7 @@ def test_a_resnets_last_layer_may_be_new(tmp_path: Path) -> None:
         resnet(2, 3, 2, 18, [2, 2, 4, 8], tmp_path / "whole.pth")
 
 
-@pytest.mark.parametrize("name", ["maisi", "ldm", "clip", "torchvision", "medicalnet"])
+@pytest.mark.parametrize("name", ["maisi", "ldm", "clip", "torchvision", "medicalnet", "inception"])
 def test_another_network_is_refused_by_its_file(name: str, tmp_path: Path) -> None:
     torch.save({"head.weight": torch.ones(1)}, tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"a\.pt (holds|does not hold)"):

@@ -14,6 +14,7 @@ from voxella.files import sha256_file, write_json_atomic
 from voxella.progress import print_line
 from voxella.provenance import versions
 from voxella.recipe.autoencoder import AutoencoderBlock
+from voxella.recipe.evaluation import Evaluate
 from voxella.weights import write_state_dict
 
 __all__ = ["RELEASED", "Origin", "fingerprint_of", "with_weights", "write_parts"]
@@ -67,10 +68,13 @@ def write_parts(
         "versions": versions(),
     }
     write_json_atomic(out / RELEASED, facts)
+    keys = dict(_KEYS)
+    if origin.source in Evaluate.model_fields:  # a feature network's key is its release's name
+        keys["features"] = f"evaluate.{origin.source}"
     for part, path in written.items():
-        if part in _KEYS:
+        if part in keys:
             named = path.parent if part in _FILES else path
-            print_line(f"{part}: a recipe names it by {_KEYS[part]}={named}")
+            print_line(f"{part}: a recipe names it by {keys[part]}={named}")
         if part == "text_encoder":
             print_line(
                 "text_encoder: copy config.json and the tokenizer's files of its release there"

@@ -1,4 +1,4 @@
-"""Sources of the feature networks: MedicalNet's and RadImageNet's released files."""
+"""Sources of the feature networks: the released files of MedicalNet, RadImageNet, pytorch-fid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from voxella.plugins.released import Released, Source
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FeatureSource", "build_medicalnet", "build_radimagenet", "voxella_factory"]
+__all__ = [
+    "FeatureSource",
+    "build_inception",
+    "build_medicalnet",
+    "build_radimagenet",
+    "voxella_factory",
+]
 
 
 class FeatureSource:
@@ -70,10 +76,22 @@ def build_radimagenet() -> Source:
     return FeatureSource(outline, "RadImageNet's ResNet-50 (Keras conversion)", licence)
 
 
+def build_inception() -> Source:
+    """Build the source of pytorch-fid's Inception-v3 (``pt_inception-2015-12-05-6726825d.pth``)."""
+
+    def outline() -> nn.Module:
+        from voxella.metrics.features.inception import Inception
+
+        return Inception()
+
+    return FeatureSource(outline, "pytorch-fid's Inception-v3", None)
+
+
 @hookimpl
 def voxella_factory(name: str) -> Callable[..., Any] | None:
     """Return the builder of a source, or None when the name is not one of ours."""
     builders: dict[str, Callable[..., Any]] = {
+        "inception": build_inception,
         "medicalnet": build_medicalnet,
         "radimagenet": build_radimagenet,
     }
