@@ -60,8 +60,6 @@ def test_the_block_is_read_and_written_back_under_its_own_key(tmp_path: Path) ->
     assert "groups" not in tiny_recipe(name="base").fingerprint_data()["optimizer"]
     with pytest.raises(UserError, match=r"init\.form: unknown key; did you mean init\.from\?"):
         tiny_recipe("init.form=x.pt", name="base")
-    with pytest.raises(UserError, match=r"init\.parts: .*under autoencoder\.weights"):
-        tiny_recipe("init.parts=[backbone, autoencoder]", name="base")
 
 
 def test_a_file_that_fits_is_loaded_whole(base_file: Path) -> None:

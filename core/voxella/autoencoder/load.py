@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -166,9 +166,15 @@ def load_autoencoder(
         UserError: As :func:`check_weights_exist`; or the weights do not fit.
     """
     check_weights_exist(plan.component, training=plan.trained, trained=trained)
-    model = build_autoencoder(plan)
+    instead = plan.trained and trained is not None
+    if instead and "weights" in plan.component.arguments:
+        # What its training started from has done its part, and need not be on this machine.
+        bare = plan.component.model_copy(update={"weights": None})
+        model = build_autoencoder(replace(plan, component=bare))
+    else:
+        model = build_autoencoder(plan)
     module = cast("nn.Module", model)
-    if plan.trained and trained is not None:
+    if instead and trained is not None:
         _load_strictly(module, trained / WEIGHTS)
     module.eval().requires_grad_(requires_grad=False)
     mark = fingerprint(plan.component, module)

@@ -23,6 +23,7 @@ from voxella.files import sha256_path
 from voxella.ldm.build import LatentDiffusion, build_model
 from voxella.ldm.conditions import seen
 from voxella.ldm.export import ModelFacts, save_model
+from voxella.ldm.model_folder.licences import licences_of
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.plugins.contracts import Released, Source
@@ -102,7 +103,7 @@ def convert(recipe: Recipe, asked: Conversion) -> list[Path]:
         autoencoder_fingerprint=fingerprint_of(AutoencoderPlan.of(recipe)),
         conditions=seen(recipe.conditions, []),
         origin=origin.as_json(),
-        licences=licences,
+        licences=_frozen(recipe.autoencoder, recipe.text) | licences,
     )
     state = {
         f"{part}.{name}": parts[part][name].to(tensor.dtype)
@@ -113,6 +114,11 @@ def convert(recipe: Recipe, asked: Conversion) -> list[Path]:
         *written.values(),
         save_model(asked.out, state, dump_recipe(recipe), facts, null_text),
     ]
+
+
+def _frozen(autoencoder: Component, text: Text | None) -> dict[str, str]:
+    encoder = None if text is None else text.encoder
+    return licences_of({"autoencoder": autoencoder, "text_encoder": encoder})
 
 
 def _without(patterns: tuple[str, ...], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

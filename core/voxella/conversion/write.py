@@ -11,15 +11,15 @@ from torch import Tensor
 
 from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.files import sha256_file, write_json_atomic
+from voxella.ldm.model_folder.licences import RELEASED
 from voxella.progress import print_line
 from voxella.provenance import versions
 from voxella.recipe.autoencoder import AutoencoderBlock
 from voxella.recipe.evaluation import Evaluate
 from voxella.weights import write_state_dict
 
-__all__ = ["RELEASED", "Origin", "fingerprint_of", "with_weights", "write_parts"]
+__all__ = ["Origin", "fingerprint_of", "with_weights", "write_parts"]
 
-RELEASED = "released.json"
 # A text encoder is a folder of transformers' form, in which the weights have this name.
 _FILES = {"text_encoder": "text_encoder/model.safetensors"}
 # What a recipe names the file by.

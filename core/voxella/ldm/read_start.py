@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,11 +40,14 @@ def read_start(init: Init | None, model: LatentDiffusion) -> Start | None:
     sha256 = start_sha256(init)
     if init is None or init.path is None or sha256 is None:
         return None
-    released = _read(init, sha256, list(model.vectors))
+    folder = own_folder(init)
+    known = None if folder is None else load_facts(folder)
+    released = _read(init, known, sha256, list(model.vectors))
     states: dict[str, Mapping[str, Tensor]] = {}
     reports: dict[str, KeyReport] = {}
     new, widened, problems = set[str](), set[str](), list[str]()
-    for part in init.parts:
+    wanted = [part for part in init.parts if part in _PARTS]
+    for part in wanted:
         module = model.get_submodule(part)
         own = module.state_dict()
         given = released.parts.get(part, {})
@@ -61,7 +64,7 @@ def read_start(init: Init | None, model: LatentDiffusion) -> Start | None:
         new |= {f"{part}.{name}" for name in report.missing}
         widened |= {f"{part}.{name}" for name in report.mismatched if name in fitted.matched}
     matched = sum(len(report.matched) for report in reports.values())
-    if problems or not matched:
+    if problems or (wanted and not matched):
         raise _refusal(init, reports, problems)
     return Start(
         init.path,
@@ -72,6 +75,7 @@ def read_start(init: Init | None, model: LatentDiffusion) -> Start | None:
         frozenset(new),
         frozenset(widened),
         released.latent_scale,
+        _licences(init, known, [part for part, report in reports.items() if report.matched]),
         tuple(released.remarks),
     )
 
@@ -105,19 +109,14 @@ def with_base(
     return joined(base, state, lora)
 
 
-def _read(init: Init, sha256: str, vectors: list[str]) -> Released:
+def _read(init: Init, known: ModelFacts | None, sha256: str, vectors: list[str]) -> Released:
     assert init.path is not None, "the caller looked"
     if init.source != OWN:
         source: Source = registry.build("sources", Component(name=init.source))
-        found = source.read(init.path)
-        licence = f"its licence limits use: {source.licence}"
-        return replace(
-            found, remarks=[*found.remarks, licence] if source.licence else found.remarks
-        )
+        return source.read(init.path)
     file, scale = start_file(init.path), None
-    if (folder := own_folder(init)) is not None:
-        known = load_facts(folder)
-        _refuse_other(folder, known, sha256, vectors)
+    if known is not None:
+        _refuse_other(init.path, known, sha256, vectors)
         scale = known.latent_scale
     state = read_state_dict(file, what="a model of voxella", remedy="name an existing file")
     parts = {
@@ -125,6 +124,17 @@ def _read(init: Init, sha256: str, vectors: list[str]) -> Released:
         for part in _PARTS
     }
     return Released({part: found for part, found in parts.items() if found}, latent_scale=scale)
+
+
+def _licences(init: Init, known: ModelFacts | None, taken: Sequence[str]) -> dict[str, str]:
+    """Return the licences of the parts that are taken, the autoencoder's as well.
+
+    What was trained on weights is bound as they are: a model folder's licences go on.
+    """
+    held = {} if known is None else known.licences
+    parts = [*taken, *(part for part in init.parts if part not in _PARTS)]
+    found = {part: init.licence or held.get(part) or held.get("model") for part in parts}
+    return {part: words for part, words in found.items() if words}
 
 
 def _refuse_other(path: Path, known: ModelFacts, sha256: str, vectors: list[str]) -> None:

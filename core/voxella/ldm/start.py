@@ -56,7 +56,7 @@ def deciding_start(init: Init | None, lora: Lora | None) -> dict[str, Any]:
     """
     told: dict[str, Any] = {}
     if init is not None:
-        told["init"] = init.model_dump(mode="json", exclude={"path"})
+        told["init"] = init.model_dump(mode="json", exclude={"path", "licence"})
         told["start_sha256"] = start_sha256(init)
     if lora is not None:
         told["lora"] = lora.model_dump(mode="json", exclude={"export"})
@@ -76,6 +76,7 @@ class Start:
         new: Full names of parameters that the file lacks.
         widened: Full names of parameters that have grown; what is new of them is zero.
         latent_scale: Factor on latents that the file was trained with; None: not known.
+        licences: By part that was taken, in words; what has none is not in it.
         remarks: Lines of the source for the user.
     """
 
@@ -87,6 +88,7 @@ class Start:
     new: frozenset[str] = frozenset()
     widened: frozenset[str] = frozenset()
     latent_scale: float | list[float] | None = None
+    licences: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=())
 
     def lines(self) -> list[str]:
@@ -101,6 +103,7 @@ class Start:
             lines.append(f"  widened by zeros: {listed(sorted(self.widened), _SHOWN)}")
         if self.latent_scale is not None:
             lines.append(f"  it was trained on latents times {self.latent_scale}")
+        lines += [f"  {part}: licence: {words}" for part, words in self.licences.items()]
         return [*lines, *(f"  {remark}" for remark in self.remarks)]
 
     def without_tensors(self) -> Start:

@@ -18,6 +18,7 @@ from voxella.ldm.conditions import seen
 from voxella.ldm.model_folder.data_counts import counted
 from voxella.ldm.model_folder.facts import ModelFacts
 from voxella.ldm.model_folder.folder import save_model
+from voxella.ldm.model_folder.licences import licences_of
 from voxella.ldm.start import Start
 from voxella.recipe.load import dump_recipe
 from voxella.workspace.folders import Folders
@@ -45,6 +46,12 @@ def export(
         state, base_sha256 = apart(state, model, start.names), start.sha256
     elif lora is not None:
         state = merged(state, lora)
+    parts = {
+        "backbone": recipe.backbone,
+        "conditioner": recipe.conditioner,
+        "autoencoder": recipe.autoencoder,
+        "text_encoder": None if recipe.text is None else recipe.text.encoder,
+    }
     facts = ModelFacts(
         latent_scale=list(scale) if isinstance(scale, tuple) else scale,
         step=training.total_steps,
@@ -56,6 +63,7 @@ def export(
         autoencoder_fingerprint=builder.latents.fingerprint,
         conditions=seen(builder.settings.conditions, builder.cases.values()),
         base_sha256=base_sha256,
+        licences=licences_of(parts) | dict({} if start is None else start.licences),
         data=counted(Manifest.read(folders.prepared), recipe.text_source),
     )
     # From the cache: the model's own has been rounded where precision is cast.

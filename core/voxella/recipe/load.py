@@ -40,7 +40,7 @@ from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.problems import Problem, from_validation, impossible_numbers, raise_problems
 from voxella.recipe.sampling import Sample
 from voxella.recipe.shape import KeyPath
-from voxella.recipe.start import lora_problems
+from voxella.recipe.start import lora_problems, started
 from voxella.recipe.training import Diffusion, Dropout, Train
 from voxella.recipe.yaml_lines import Node, dump_yaml, locate, plain, shown
 from voxella.wording import quoted
@@ -112,7 +112,8 @@ def resolve(tree: Node, source: str, lookup: Lookup = registered_builder) -> Rec
         lookup: ``(kind, name)`` to a builder.
 
     Raises:
-        UserError: One, that lists every problem.
+        UserError: One, that lists every problem; or ``init`` gives the autoencoder weights that it
+            cannot take.
     """
     raise_problems(impossible_numbers(tree), source)
     bound = bind(tree, lookup)
@@ -125,7 +126,9 @@ def resolve(tree: Node, source: str, lookup: Lookup = registered_builder) -> Rec
     else:
         problems = cross_check(recipe, tree)
     raise_problems([*problems, *bound.problems], source)
-    return Recipe.model_validate(_completed(anchored(recipe.model_dump(), tree), bound))
+    whole = Recipe.model_validate(_completed(anchored(recipe.model_dump(), tree), bound))
+    autoencoder = started(whole.init, whole.autoencoder)
+    return whole.model_copy(update={"autoencoder": autoencoder})
 
 
 def _completed(data: dict[str, Any], bound: Bound) -> dict[str, Any]:
