@@ -102,7 +102,9 @@ class Start:
         if self.widened:
             lines.append(f"  widened by zeros: {listed(sorted(self.widened), _SHOWN)}")
         if self.latent_scale is not None:
-            lines.append(f"  it was trained on latents times {self.latent_scale}")
+            scale = self.latent_scale
+            shown = ", ".join(f"{x:.6g}" for x in (scale if isinstance(scale, list) else [scale]))
+            lines.append(f"  it was trained on latents times {shown}")
         lines += [f"  {part}: licence: {words}" for part, words in self.licences.items()]
         return [*lines, *(f"  {remark}" for remark in self.remarks)]
 
