@@ -107,7 +107,7 @@ def first_prediction_is_the_released_one(recipe: Path) -> None:
         "spacing_mm": torch.tensor([[0.5, 0.5, 3.0], [0.7, 0.7, 1.0]]),
         "conditions": {"modality": torch.tensor([[0.0, 0, 0, 1, 0], [0.0] * 5])},
     }
-    more = {
+    more: dict[str, Any] = {
         "label": torch.tensor([0, 1]),
         "text_features": torch.randn(2, 7, 384, generator=g),
     }
