@@ -13,7 +13,8 @@ from report_results import write_classifier, write_evaluation
 from tiny_run import REPOSITORY
 
 from voxella.case import Case, Manifest
-from voxella.files import sha256_bytes, write_json_atomic, write_text_atomic
+from voxella.files import write_json_atomic, write_text_atomic
+from voxella.hashing import sha256_bytes
 from voxella.imaging.montage import write_png
 from voxella.imaging.volume import write_volume
 from voxella.recipe.load import dump_recipe, load_recipe

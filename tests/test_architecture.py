@@ -45,7 +45,8 @@ LAYERS = (
 # Modules beside the folders: what every layer may use, itself in two floors.
 NOUNS = ("case", "case_fields", "conditioning", "detection", "weights")
 WORDS = (
-    *("errors", "files", "limits", "machine", "old_names", "philox", "plain_json", "process"),
+    *("errors", "files", "hashing", "limits", "machine", "old_names", "philox", "plain_json"),
+    "process",
     *("progress", "provenance", "ranks", "stopping", "terminal", "wording"),
 )
 # The package's own door and `python -m voxella` stand above everything.

@@ -11,7 +11,7 @@ import pytest
 from voxella.case import MANIFEST, Case, Manifest
 from voxella.check.quick import read_leniently
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 
 
 def case(name: str, **facts: Any) -> Case:

@@ -22,7 +22,7 @@ from voxella.check.kinds_texts import TEXT_KINDS
 from voxella.check.reports.texts import check_texts
 from voxella.data.reports import read_reports
 from voxella.errors import UserError
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella_importers.phantom.facts import draw_facts
 from voxella_importers.phantom.plugin import phantom
 from voxella_importers.phantom.report import write_report

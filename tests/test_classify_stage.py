@@ -29,7 +29,7 @@ from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.metrics.delong import auc_estimate
 from voxella.metrics.predictions import Predictions
 from voxella.pipeline.run import run_stages

@@ -17,7 +17,7 @@ from tiny_run import REPOSITORY
 
 from voxella import __version__
 from voxella.cli import main
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 
 CCELLA = str(REPOSITORY / "recipes" / "ccella.yaml")
 SMOKE = ("--profile", "smoke")

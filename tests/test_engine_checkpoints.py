@@ -19,7 +19,7 @@ from voxella.engine.checkpoint_engine import SafeCheckpointEngine
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.saved_state import read_state, write_state
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json
+from voxella.hashing import sha256_file, sha256_json
 from voxella.ldm.train import train
 from voxella.ranks import Ranks
 

@@ -18,7 +18,7 @@ from voxella.engine.runtime import broadcast_object, gather_state
 from voxella.engine.settings import deepspeed_config
 from voxella.engine.train import _seed_layers
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ldm.build import build_model
 from voxella.ldm.monitor import Monitor
 from voxella.ldm.train import train

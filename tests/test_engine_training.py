@@ -20,7 +20,7 @@ from voxella.case import Manifest
 from voxella.engine.log import LossLog
 from voxella.engine.order import SampleKey
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.train import train

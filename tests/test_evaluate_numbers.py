@@ -31,7 +31,7 @@ from voxella.evaluation.networks import feature_networks
 from voxella.evaluation.plan import make_plan
 from voxella.evaluation.sets import read_sets
 from voxella.evaluation.stage import evaluate
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.metrics.diversity import disjoint_pairs
 from voxella.ranks import Ranks
 from voxella.workspace.folders import Folders

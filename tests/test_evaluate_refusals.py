@@ -19,7 +19,7 @@ from voxella.check.synthetic_sets import check_samples
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.evaluation.stage import evaluate
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.pipeline.run import run_stages
 from voxella.recipe.load import load_recipe
 

@@ -16,7 +16,7 @@ from tiny_run import REPOSITORY
 from voxella import Generator
 from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ldm.train import train
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe

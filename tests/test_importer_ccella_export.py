@@ -21,7 +21,7 @@ from voxella.cache.text import CaseText, TextWriter, merge_text, text_key
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.imaging import write
 from voxella.plugins.component import Component
 from voxella.recipe.model import Text

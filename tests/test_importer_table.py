@@ -16,7 +16,7 @@ from voxella.case import Manifest
 from voxella.data.drafts import split_of
 from voxella.data.reports import Report
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.imaging.volume import write_volume
 from voxella.plugins import registry
 from voxella.plugins.component import Component

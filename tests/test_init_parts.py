@@ -18,8 +18,8 @@ from voxella.cli import main
 from voxella.errors import UserError
 from voxella.ldm.build import build_model
 from voxella.ldm.model_folder.licences import licences_of
+from voxella.ldm.read_start import read_start
 from voxella.ldm.start import Start, deciding_start
-from voxella.ldm.train_start import start_of
 from voxella.plugins.component import Component
 from voxella.recipe.load import dump_recipe, load_recipe
 from voxella.recipe.model import Recipe
@@ -34,7 +34,7 @@ def recipe_of(name: str, *overrides: str) -> Recipe:
 def start(recipe: Recipe) -> Start:
     with torch.device("meta"):
         model = build_model(recipe)
-    found = start_of(recipe.init, model)
+    found = read_start(recipe.init, model)
     assert found is not None
     return found
 

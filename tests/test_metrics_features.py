@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.metrics.features.medicalnet import medicalnet, medicalnet_resnet
 from voxella.metrics.features.network import PLANES, FeatureNetwork, slices
 from voxella.metrics.features.radimagenet import KerasResNet, radimagenet

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.imaging.volume import read_image
 from voxella.metrics.features.inception import Inception, inception
 from voxella.metrics.features.inception_blocks import BlockA, BlockC, BlockE, Convolution

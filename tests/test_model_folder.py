@@ -17,7 +17,7 @@ import voxella
 from voxella.case import Manifest
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.imaging.volume import read_volume
 from voxella.ldm.build import build_model
 from voxella.ldm.model_card import renew_card, write_card

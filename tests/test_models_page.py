@@ -24,7 +24,7 @@ from voxella.case import Manifest
 from voxella.cli import main
 from voxella.ldm.build import build_model
 from voxella.ldm.export import load_facts, load_model
-from voxella.ldm.train_start import start_of
+from voxella.ldm.read_start import read_start
 from voxella.recipe.load import load_recipe
 
 PAGE = (REPOSITORY / "docs" / "how-to" / "models.md").read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def first_prediction_is_the_released_one(recipe: Path) -> None:
     wanted = load_recipe(str(recipe), profiles)
     with torch.device("meta"):
         outline = build_model(wanted)
-    start = start_of(wanted.init, outline)
+    start = read_start(wanted.init, outline)
     assert start is not None
     model, released = build_model(wanted).eval(), load_model(Path("models/maisi"))
     start.load(model)

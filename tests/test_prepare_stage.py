@@ -20,7 +20,7 @@ from voxella.case import Case, Manifest
 from voxella.classification.store import read_image
 from voxella.cli import main
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.imaging.volume import read_volume, write_volume
 from voxella.imaging.write import write_image
 from voxella.preparation import cases as prepare_cases

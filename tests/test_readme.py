@@ -41,7 +41,7 @@ from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
 from voxella.cli import main
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
 from voxella.testing.small_models import SMALL_MODELS, small_model

@@ -19,7 +19,7 @@ from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.data.pseudonyms import read_synthetic
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.recipe.load import load_recipe
 
 DATA = REPOSITORY.parent / "shared" / "data"

@@ -18,7 +18,7 @@ from tiny_run import REPOSITORY
 from voxella.case import Manifest
 from voxella.cli import main
 from voxella.data.pseudonyms import read_synthetic
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ldm.export import load_model
 from voxella.recipe.load import load_recipe
 

@@ -33,9 +33,9 @@ from voxella.cli import main
 from voxella.data.gate import judge
 from voxella.data.pseudonyms import KEY, Pseudonyms, read_synthetic
 from voxella.errors import UserError
-from voxella.files import sha256_file
 from voxella.forecast.sizes import Cases
 from voxella.forecast.sizes import sampled as forecast
+from voxella.hashing import sha256_file
 from voxella.ldm.train import train
 from voxella.plugins.contracts import TextEncoder
 from voxella.recipe.load import load_recipe

@@ -29,7 +29,7 @@ from voxella.check.training import check_training_reports
 from voxella.data.reports import read_reports
 from voxella.engine.order import SampleKey
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json
+from voxella.hashing import sha256_file, sha256_json
 from voxella.imaging.volume import write_volume
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder

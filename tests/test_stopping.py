@@ -15,7 +15,7 @@ import pytest
 from shell import environment
 from tiny_run import REPOSITORY, encoded_run, tiny_recipe
 
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ldm.train import train
 from voxella.observers.dispatch import ObserverSet
 from voxella.stopping import Interrupted, held_back, raised, requested

@@ -12,7 +12,7 @@ import pytest
 from voxella.case import Case, Manifest
 from voxella.cli import main
 from voxella.data.summaries import summarise_reports
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.plugins.contracts import Report
 
 REPORT = "FINAL DIAGNOSIS: - INVASIVE LOBULAR CARCINOMA. - TUMOR SIZE: {size} CM. - HER2: NEGATIVE."

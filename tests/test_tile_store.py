@@ -13,7 +13,7 @@ from voxella.case import Case, Manifest
 from voxella.case.parquet import TABLE
 from voxella.check.headers import read_header
 from voxella.data.tile_store import Tile, TileStore, write_cases
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.imaging.headers import check_image_file, file_parts
 from voxella.imaging.problem import ImageError
 from voxella.imaging.shards import row_of

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults.damage import KINDS, call, copy_run, damage, own_files
 from voxella.cli import main
-from voxella.files import sha256_bytes, sha256_file
+from voxella.hashing import sha256_bytes, sha256_file
 
 __all__ = ["FAULTS", "STAGES", "Bench", "Trial", "as_table"]
 

@@ -22,7 +22,8 @@ from voxella.autoencoder.tiling.choice import tiled
 from voxella.data.phantoms import are_phantoms
 from voxella.data.volumes import PreparedVolumes
 from voxella.errors import UserError
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_json
 from voxella.progress import print_line
 from voxella.recipe.model import AutoencoderCheck, PaperRow, Recipe
 from voxella.workspace.state import StateFile, sealed

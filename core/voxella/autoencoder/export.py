@@ -13,7 +13,8 @@ from voxella.autoencoder.report import evaluate_autoencoder, write_panel
 from voxella.autoencoder.tiling.choice import tiled
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.log import LOSSES
-from voxella.files import sha256_file, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_file
 from voxella.progress import print_line
 from voxella.recipe.autoencoder import AutoencoderCheck
 from voxella.weights import write_state_dict

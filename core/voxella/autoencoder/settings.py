@@ -7,7 +7,7 @@ from typing import Any
 from voxella.engine.precision import lacks
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ranks import Ranks
 from voxella.recipe.model import AutoencoderTraining, Optimizer, Train
 

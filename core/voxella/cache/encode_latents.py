@@ -25,7 +25,7 @@ from voxella.cache.variations import read_entry, variations_of
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.runtime import barrier
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.progress import Steps, print_line
 from voxella.wording import human_bytes, listed
 from voxella.workspace.record import StageRecord

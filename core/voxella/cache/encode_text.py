@@ -9,20 +9,13 @@ from pathlib import Path
 
 from voxella.cache.index import FORMAT, INDEX
 from voxella.cache.storage import TEXT_STORAGE
-from voxella.cache.text import (
-    CaseText,
-    TextCache,
-    TextWriter,
-    merge_text,
-    text_key,
-    text_settings,
-    whole_texts,
-)
+from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key, text_settings
 from voxella.cache.text_encoder import build_text_encoder, encoding_ranks, require_one_encoder
 from voxella.cache.text_facts import print_text_facts
 from voxella.cache.text_origin import TextOrigin
+from voxella.cache.text_writer import whole_texts
 from voxella.engine.runtime import barrier, broadcast_object
-from voxella.files import sha256_json, stat_marks
+from voxella.hashing import sha256_json, stat_marks
 from voxella.plugins.contracts import TextEncoder, unknown_counts
 from voxella.progress import Steps, print_line
 from voxella.recipe.model import Text

@@ -21,7 +21,7 @@ from voxella.cache.shard_reader import ShardReader
 from voxella.cache.shards import whole_entries
 from voxella.cache.storage import LATENT_STORAGE
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.recipe.model import Latent
 from voxella.workspace.state import StateFile
 

@@ -25,7 +25,8 @@ from voxella.data.volumes import PreparedVolumes
 from voxella.diffusion.noise import seeded_uniform
 from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_json
 from voxella.progress import Steps
 from voxella.ranks import Ranks
 from voxella.workspace.state import StateFile, sealed

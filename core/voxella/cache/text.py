@@ -23,20 +23,13 @@ from voxella.cache.text_origin import differences, settings_as_made
 from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_texts
 from voxella.case.texts import ANY, split_text_id, texts_of
 from voxella.errors import UserError
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_json
 from voxella.recipe.model import Text
 from voxella.wording import listed
 from voxella.workspace.state import StateFile, sealed
 
-__all__ = [
-    "CaseText",
-    "TextCache",
-    "TextWriter",
-    "merge_text",
-    "text_key",
-    "text_settings",
-    "whole_texts",
-]
+__all__ = ["CaseText", "TextCache", "TextWriter", "merge_text", "text_key", "text_settings"]
 
 # Arguments of an encoder that say how it runs and not what it returns.
 _EXECUTION = ("device", "batch_size", "stream")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.machine import raise_if_machine
 from voxella.plugins import registry
 from voxella.plugins.contracts import TextEncoder, unknown_counts

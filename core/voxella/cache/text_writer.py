@@ -14,7 +14,7 @@ from voxella.cache.shards import (
     whole_entries,
 )
 from voxella.cache.storage import TEXT_STORAGE
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 
 __all__ = ["PART", "TextWriter", "marked", "text_key", "whole_texts"]
 

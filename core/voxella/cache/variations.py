@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from voxella.data.volumes import PreparedVolumes
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.imaging.augment import Change, augmented, draw
 from voxella.recipe.inputs import Latent
 

@@ -26,7 +26,8 @@ from voxella.check.finding import SEVERITIES, Finding
 from voxella.check.geometry import Placement
 from voxella.check.settings import CaseImages, CheckSettings
 from voxella.errors import UserError
-from voxella.files import atomic_path, sha256_json, stat_marks
+from voxella.files import atomic_path
+from voxella.hashing import sha256_json, stat_marks
 from voxella.imaging.headers import file_parts
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from voxella.case import Case, Manifest
 from voxella.data.pseudonyms import KEY
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.wording import listed
 
 __all__ = ["identity_of", "leaks", "unmarked_images"]

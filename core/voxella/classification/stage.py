@@ -31,7 +31,8 @@ from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.runtime import barrier, start_distributed
 from voxella.engine.settings import deepspeed_config
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json, write_text_atomic
+from voxella.files import write_text_atomic
+from voxella.hashing import sha256_file, sha256_json
 from voxella.ldm.export import observe_results
 from voxella.metrics.declared.lookup import identity_of
 from voxella.progress import print_line

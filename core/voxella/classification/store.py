@@ -3,12 +3,11 @@
 A volume of the paper's size takes a second to read and to bring to a classifier's input; 16,000
 steps of 16 cases would take three days of that. A ready input is 4 MB in half precision.
 
-A case's image as a classifier sees it: cropped to the body, scaled, padded or cropped to size.
-
-The CCELLA paper's input is 256 x 256 x 32 after foreground crop and percentile 0 to 98 scaling. Its
+A case's image as a classifier sees it: cropped to the body, scaled, padded or cropped to size. The
+CCELLA paper's input is 256 x 256 x 32 after foreground crop and percentile 0 to 98 scaling. Its
 images have slices 3 mm apart: real ones their scan's, synthetic ones after a resampling. Prepared
-volumes have 128 thin ones, of which the middle 32 would be a slab, so real and synthetic ones are
-brought to such a distance first (``classify.slice_mm``).
+volumes have 128 thin ones, whose middle 32 are a slab: all are brought to such a distance first
+(``classify.slice_mm``).
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ from voxella.case_fields import stored_window
 from voxella.classification.examples import Example
 from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
-from voxella.files import atomic_path, sha256_json
+from voxella.files import atomic_path
+from voxella.hashing import sha256_json
 from voxella.imaging.interpolation import sample_axis
 from voxella.imaging.volume import Image
 from voxella.imaging.volume import read_image as read_file

@@ -24,7 +24,7 @@ from voxella.engine.runtime import barrier, broadcast_object
 from voxella.engine.settings import deciding
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
-from voxella.files import sha256_file, sha256_json
+from voxella.hashing import sha256_file, sha256_json
 from voxella.observers.dispatch import ObserverSet
 from voxella.recipe.model import Train
 from voxella.workspace.changes import keep_inputs, refuse_changed

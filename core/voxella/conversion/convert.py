@@ -19,7 +19,7 @@ from voxella.conversion.outlines import (
 from voxella.conversion.request import Conversion, read_null_text, require_licence
 from voxella.conversion.write import Origin, fingerprint_of, with_weights, write_parts
 from voxella.errors import UserError
-from voxella.files import sha256_path
+from voxella.hashing import sha256_path
 from voxella.ldm.build import LatentDiffusion, build_model
 from voxella.ldm.conditions import seen
 from voxella.ldm.export import ModelFacts, save_model

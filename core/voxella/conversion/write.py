@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
-from voxella.files import sha256_file, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_file
 from voxella.ldm.model_folder.licences import RELEASED
 from voxella.progress import print_line
 from voxella.provenance import versions

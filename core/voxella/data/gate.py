@@ -15,7 +15,8 @@ from typing_extensions import TypedDict
 
 from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_file, sha256_json
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["GATE", "GATES", "hold", "judge", "require_gate", "samples_sha256"]

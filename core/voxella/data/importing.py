@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.files import sha256_json, stat_marks
+from voxella.hashing import sha256_json, stat_marks
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.recipe.bind import bind

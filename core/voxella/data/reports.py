@@ -15,7 +15,8 @@ from pathlib import Path
 from voxella.case import Manifest
 from voxella.case.texts import REPORT, text_id
 from voxella.errors import UserError
-from voxella.files import sha256_file, write_text_atomic
+from voxella.files import write_text_atomic
+from voxella.hashing import sha256_file
 from voxella.limits import TEXT_BYTES
 from voxella.machine import raise_if_machine
 from voxella.texts.documents import Document, document_of_bytes, document_of_text, stored_text

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.files import sha256_bytes, write_text_atomic
+from voxella.files import write_text_atomic
+from voxella.hashing import sha256_bytes
 from voxella.limits import TEXT_BYTES
 from voxella.plugins.contracts import Report, Summariser
 from voxella.progress import Steps

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from voxella.case import Case, Manifest
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.imaging.intensity import normalise
 from voxella.imaging.shards import row_of
 from voxella.imaging.volume import read_image

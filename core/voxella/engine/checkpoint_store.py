@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from voxella.engine.runtime import all_gather_object
 from voxella.engine.saved_state import FileFacts
 from voxella.errors import UserError
-from voxella.files import make_folder, publish_folder, remove, sha256_json, sweep
+from voxella.files import make_folder, publish_folder, remove, sweep
+from voxella.hashing import sha256_json
 from voxella.machine import raise_if_machine
 from voxella.process import PARTIAL, ProcessMark
 from voxella.progress import print_line

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.progress import Steps
 from voxella.ranks import Ranks
 

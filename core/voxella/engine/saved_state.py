@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.machine import naming, raise_if_machine
 
 __all__ = ["FileFacts", "read_state", "write_state"]

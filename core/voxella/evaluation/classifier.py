@@ -19,7 +19,7 @@ from voxella.classification.predict import PREDICTIONS, read_predictions
 from voxella.classification.store import INPUT_SETTINGS
 from voxella.classification.task import ClassifierTask, build_task
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json
+from voxella.hashing import sha256_file, sha256_json
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.measured import reason
 from voxella.recipe.classification import Classify

@@ -18,7 +18,7 @@ from voxella.errors import UserError
 from voxella.evaluation.classifier import FrozenClassifier
 from voxella.evaluation.sets import Subject
 from voxella.evaluation.volumes import Images
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.metrics.features.network import Plane
 from voxella.recipe.classification import Classify
 

@@ -27,7 +27,8 @@ from voxella.detection import Detection, Facts
 from voxella.errors import UserError
 from voxella.evaluation.sets import Subject
 from voxella.evaluation.volumes import read_subject
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_json
 from voxella.plugins.contracts import Probe
 from voxella.progress import Steps
 from voxella.workspace.pool import processes_for, run_in_processes

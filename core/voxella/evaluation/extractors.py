@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from voxella.autoencoder.tiling.autoencoder import TiledAutoencoder
 from voxella.evaluation.volumes import Images
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.metrics.features.network import FeatureNetwork
 from voxella.metrics.histogram import intensity_counts
 

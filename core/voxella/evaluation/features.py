@@ -20,7 +20,8 @@ from voxella.errors import UserError
 from voxella.evaluation.extractors import Extractor
 from voxella.evaluation.sets import Subject
 from voxella.evaluation.volumes import read_images, refuse_together
-from voxella.files import atomic_path, sha256_json
+from voxella.files import atomic_path
+from voxella.hashing import sha256_json
 from voxella.machine import raise_if_machine
 from voxella.metrics.vectors import VectorSet
 from voxella.progress import Steps

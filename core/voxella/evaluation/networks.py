@@ -20,7 +20,7 @@ from voxella.evaluation.classifier_features import (
     classifier_predictions,
 )
 from voxella.evaluation.extractors import Extractor, OneSequence
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.metrics.declared.lookup import chosen_metrics
 from voxella.metrics.declared.number import PICTURES
 from voxella.metrics.features.inception import inception

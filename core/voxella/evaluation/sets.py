@@ -14,7 +14,7 @@ from voxella.data.pseudonyms import read_synthetic
 from voxella.engine.hashes import shared_hashes
 from voxella.errors import UserError
 from voxella.evaluation.compared_split import SetSettings, compared_split
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.plugins.contracts import Probe

@@ -26,7 +26,7 @@ from voxella.evaluation.plan import make_plan
 from voxella.evaluation.report import METRICS, read_metrics, write_metrics
 from voxella.evaluation.sets import Sets, probe_for, read_sets
 from voxella.evaluation.table import show_metrics
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.ldm.export import load_facts, observe_results
 from voxella.ldm.model_card import renew_card
 from voxella.metrics.declared.lookup import Chosen, chosen_metrics, identity_of

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.files import sha256_bytes, sha256_file, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_bytes, sha256_file
 from voxella.imaging.headers import file_parts
 from voxella.imaging.shards import read_row, row_of
 from voxella.machine import raise_if_machine

@@ -11,7 +11,7 @@ import torch
 from voxella.conditioning import LABEL, SPACING, TEXT
 from voxella.diffusion.schedule import make_schedule
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.ldm.batch import Batch
 from voxella.ldm.module import LatentDiffusion
 from voxella.plugins import registry

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from voxella.engine.parameters import freeze
-from voxella.files import sha256_path
+from voxella.hashing import sha256_path
 from voxella.ldm.adapters import add_adapters
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.model_folder.folder import WEIGHTS

@@ -23,7 +23,8 @@ from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
-from voxella.files import make_folder, sha256_json, write_text_atomic
+from voxella.files import make_folder, write_text_atomic
+from voxella.hashing import sha256_json
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import LatentDiffusion, build_model, initial_weights

@@ -19,7 +19,7 @@ import numpy as np
 
 from voxella.case import Case
 from voxella.errors import UserError
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.raster import read_raster_header
 from voxella.imaging.shards import read_row, row_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from voxella.case import Manifest
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.imaging.headers import check_image_file
 from voxella.imaging.shards import row_of
 from voxella.imaging.sources import hash_images

@@ -16,7 +16,7 @@ from typing import Any
 from voxella.case import Manifest, manifest_file
 from voxella.data.quarantine import QUARANTINE, judge_cases, print_left_out, quarantined
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.imaging.shards import row_of
 from voxella.preparation.cases import Job, carried, done_cases, prepared_case, run_jobs
 from voxella.preparation.in_place import case_in_place, look_at_tiles, may_stay

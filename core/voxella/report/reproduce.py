@@ -8,7 +8,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.provenance import versions
 from voxella.recipe.yaml_lines import dump_yaml
 from voxella.report.numbers import shown

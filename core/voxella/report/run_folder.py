@@ -13,7 +13,7 @@ from voxella.case import MANIFEST, Manifest, manifest_file
 from voxella.data.phantoms import is_of_phantoms
 from voxella.data.pseudonyms import Pseudonyms, read_synthetic
 from voxella.errors import UserError
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.plain_json import json_or_none
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe

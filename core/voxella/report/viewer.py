@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from voxella.case import Case
 from voxella.case.texts import texts_of
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.report.pairs import choose_pairs
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section

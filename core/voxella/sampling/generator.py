@@ -18,7 +18,7 @@ from voxella.autoencoder.load import AutoencoderPlan, check_weights_exist, choos
 from voxella.case import Case, ConditionValue
 from voxella.case_fields import spacing_of
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.ldm.conditions import refuse_other
 from voxella.ldm.generate import GenerationSettings, request_for
 from voxella.ldm.model_folder.facts import ModelFacts, is_model, load_facts

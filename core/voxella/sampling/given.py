@@ -15,7 +15,7 @@ from torch import Tensor
 
 from voxella.autoencoder.load import AutoencoderPlan
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.volume import read_image, read_volume
 from voxella.ldm.held import Held

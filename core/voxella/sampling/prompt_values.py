@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from voxella.case import Case, ConditionValue
 from voxella.case.texts import first_name
 from voxella.case_fields import conditions_problem
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.imaging.affine import edges_problem
 from voxella.ldm.conditions import wrong_conditions
 from voxella.ldm.model_folder.facts import ModelFacts

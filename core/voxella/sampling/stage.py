@@ -12,7 +12,7 @@ from voxella.case.texts import texts_of
 from voxella.data.pseudonyms import Pseudonyms
 from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.ldm.conditions import refuse_other, refuse_values
 from voxella.ldm.model_folder.facts import ModelFacts, load_facts
 from voxella.limits import SAMPLES

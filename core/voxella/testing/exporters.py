@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 
 from voxella.case import Case, Manifest
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.plugins.contracts import Exported, Exporter
 from voxella.testing.contract import Contract
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.plugins.contracts import Exported, ModelExporter
 from voxella.testing.contract import Contract
 from voxella.testing.small_models import SMALL_MODELS, small_model

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from voxella.errors import UserError
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.plugins.released import PARTS, Released, Source
 from voxella.testing.contract import Contract
 

@@ -9,7 +9,8 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_json
 from voxella.provenance import command_line, versions
 from voxella.workspace.state import RECORD, StateFile, hashes_of, is_as_written, print_once
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from voxella.errors import UserError
-from voxella.files import sha256_bytes, sha256_file
+from voxella.hashing import sha256_bytes, sha256_file
 from voxella.machine import raise_if_machine
 from voxella.progress import print_line
 from voxella.ranks import Ranks

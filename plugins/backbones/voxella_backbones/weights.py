@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.weights import compare_keys, read_state_dict
 
 __all__ = ["Convert", "load_weights"]

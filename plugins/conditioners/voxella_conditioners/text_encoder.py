@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 
 __all__ = ["TokenEncoder"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.files import sha256_file, sha256_json
+from voxella.hashing import sha256_file, sha256_json
 from voxella.plain_json import parse_json
 
 __all__ = ["ModelFolder", "identity", "open_folder"]

@@ -13,7 +13,8 @@ from voxella.case import Case, Split
 from voxella.case.texts import REPORT
 from voxella.data.tile_store import StoredTile
 from voxella.errors import UserError
-from voxella.files import sha256_bytes, write_text_atomic
+from voxella.files import write_text_atomic
+from voxella.hashing import sha256_bytes
 from voxella_importers.captions import CaptionRule, caption, class_number
 
 __all__ = ["IMAGE", "TIL", "TUMOR", "TileCases", "check_splits"]

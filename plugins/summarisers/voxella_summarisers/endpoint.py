@@ -12,7 +12,7 @@ from http.client import HTTPMessage
 from typing import IO, Any
 
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.plugins.contracts import Report
 from voxella_summarisers.language_model import points_prompt, summary_prompt
 

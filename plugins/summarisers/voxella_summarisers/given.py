@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.limits import TEXT_BYTES
 from voxella.plugins.contracts import Report
 from voxella.wording import shown_path

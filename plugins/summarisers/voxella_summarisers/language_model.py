@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.files import sha256_bytes, sha256_file, sha256_json
+from voxella.hashing import sha256_bytes, sha256_file, sha256_json
 from voxella.plugins.contracts import Report
 from voxella.wording import shown_path
 

@@ -21,7 +21,8 @@ from voxella.autoencoder.tiling.memory import available_bytes, pass_bytes
 from voxella.autoencoder.tiling.windows import window_sizes
 from voxella.engine.runtime import broadcast_object
 from voxella.errors import UserError
-from voxella.files import sha256_json, write_json_atomic
+from voxella.files import write_json_atomic
+from voxella.hashing import sha256_json
 from voxella.machine import raise_if_machine
 from voxella.progress import print_line
 from voxella.recipe.inputs import Latent

@@ -14,7 +14,7 @@ from voxella.case import Case
 from voxella.case.texts import split_text_id, text_id
 from voxella.check.finding import Finding
 from voxella.check.kinds_texts import text_finding
-from voxella.files import sha256_bytes
+from voxella.hashing import sha256_bytes
 from voxella.machine import raise_if_machine
 from voxella.texts.documents import Document, stored_text
 from voxella.texts.garbled import find_garbled

@@ -9,7 +9,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from voxella.errors import UserError
-from voxella.files import sha256_file
+from voxella.hashing import sha256_file
 from voxella.provenance import versions
 from voxella.workspace.folders import MODEL_FACTS, model_facts_path
 from voxella.workspace.state import StateFile

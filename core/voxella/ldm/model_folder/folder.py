@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 
 from voxella.errors import UserError
-from voxella.files import atomic_path, sha256_file, write_json_atomic, write_text_atomic
+from voxella.files import atomic_path, write_json_atomic, write_text_atomic
+from voxella.hashing import sha256_file
 from voxella.ldm.model_card import write_card
 from voxella.ldm.model_folder.facts import FORM, ModelFacts
 from voxella.ldm.model_folder.published import without_places

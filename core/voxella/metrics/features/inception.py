@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.metrics.features.inception_blocks import (
     BlockA,
     BlockB,

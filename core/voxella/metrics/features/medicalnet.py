@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from monai.networks.nets.resnet import ResNet, ResNetBottleneck
 
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.metrics.features.network import TorchFeatures
 from voxella.metrics.features.weights import load_released
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.metrics.features.network import PLANES, Plane, TorchFeatures
 from voxella.metrics.features.weights import load_released
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from voxella.files import sha256_bytes, sha256_json
+from voxella.hashing import sha256_bytes, sha256_json
 from voxella.metrics.features.network import PLANES, Plane, TorchFeatures
 from voxella.philox import keyed_generator
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from voxella.case import Case, Manifest
 from voxella.data.grouping import Problems
 from voxella.errors import UserError
-from voxella.files import sha256_file, write_json_atomic, write_text_atomic
+from voxella.files import write_json_atomic, write_text_atomic
+from voxella.hashing import sha256_file
 from voxella.imaging.volume import read_image
 from voxella.plugins.contracts import Exported
 from voxella_exporters.croissant.facts import describe, responsible

@@ -13,7 +13,8 @@ from voxella.case import Case, Manifest
 from voxella.case_fields import stored_window
 from voxella.data.grouping import Problems
 from voxella.errors import UserError
-from voxella.files import atomic_path, sha256_bytes, sha256_json, write_json_atomic
+from voxella.files import atomic_path, write_json_atomic
+from voxella.hashing import sha256_bytes, sha256_json
 from voxella.imaging.volume import Volume, read_image
 from voxella.plugins.contracts import Exported
 from voxella.wording import named_list

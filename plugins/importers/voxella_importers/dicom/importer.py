@@ -11,7 +11,8 @@ from pathlib import Path
 from voxella.case import Manifest
 from voxella.data.drafts import CaseDraft, DatasetWriter
 from voxella.errors import UserError
-from voxella.files import append_line, sha256_file
+from voxella.files import append_line
+from voxella.hashing import sha256_file
 from voxella.plain_json import json_or_none
 from voxella.progress import Steps
 from voxella_importers.dicom.choice import Chosen, name_series

@@ -17,13 +17,8 @@ from numpy.typing import NDArray
 from voxella.case import Case, Manifest, Split
 from voxella.case.texts import REPORT
 from voxella.errors import UserError
-from voxella.files import (
-    atomic_path,
-    make_folder,
-    sha256_file,
-    write_json_atomic,
-    write_text_atomic,
-)
+from voxella.files import atomic_path, make_folder, write_json_atomic, write_text_atomic
+from voxella.hashing import sha256_file
 from voxella.progress import Steps
 from voxella_importers.phantom.facts import case_id, draw_facts, patient_of
 from voxella_importers.phantom.making import is_whole, made

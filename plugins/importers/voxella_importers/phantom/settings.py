@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella.limits import VOXELS
 
 __all__ = ["PhantomSettings", "fraction", "in_share", "stream"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella_importers.captions import CaptionRule
 
 __all__ = ["TEXTS", "HESettings"]

@@ -13,7 +13,8 @@ from voxella.case import Case, Manifest, Split
 from voxella.data.drafts import split_of, warn
 from voxella.data.tile_store import TileStore, write_cases
 from voxella.errors import UserError
-from voxella.files import make_folder, sha256_json, stat_marks
+from voxella.files import make_folder
+from voxella.hashing import sha256_json, stat_marks
 from voxella.machine import raise_if_machine
 from voxella.progress import Steps
 from voxella.wording import counted, listed

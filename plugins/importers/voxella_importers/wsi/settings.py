@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from voxella.data.drafts import check_shares
-from voxella.files import sha256_json
+from voxella.hashing import sha256_json
 from voxella_importers.captions import CaptionRule
 
 __all__ = ["CONCEPTS", "Given", "WsiSettings"]
