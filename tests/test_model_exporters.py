@@ -70,6 +70,19 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, **CLOSE)
 
 
+@pytest.mark.parametrize("licences", [{"backbone": "CC BY-NC 4.0"}, {}])
+def test_the_licences_of_what_a_model_was_made_of_go_out_with_it(
+    licences: dict[str, str], tmp_path: Path
+) -> None:
+    model = small_model(tmp_path, blocks_of("ccella"))
+    facts = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(facts | {"licences": licences}))
+    told = export("ccella", model, tmp_path / "out") / "licences.txt"
+    assert told.is_file() == bool(licences)
+    if licences:
+        assert "backbone: CC BY-NC 4.0" in told.read_text().splitlines()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ccella_has_the_released_layout_and_comes_back(variant: str, tmp_path: Path) -> None:
     model = small_model(tmp_path, blocks_of(variant))

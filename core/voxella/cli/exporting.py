@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_LICENCES = "licences.txt"
 # Flags that are arguments of the exporter: the option, and what it is called there.
 _OF_THE_EXPORTER = {
     "prepared": "prepared",
@@ -116,8 +118,21 @@ def _export_model(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     with holding(out):
         written: Exported = export(Path(arguments.source), out)
+        written = replace(written, files=[*written.files, *_licences(Path(arguments.source), out)])
     _tell(written, out)
     return 0
+
+
+def _licences(model: Path, out: Path) -> list[Path]:
+    """Write the licences of weights that came from elsewhere beside what goes out; return files."""
+    from voxella.files import write_text_atomic
+    from voxella.ldm.model_folder.facts import load_facts
+
+    if not (known := load_facts(model).licences):
+        return []
+    lines = [f"{part}: {words}" for part, words in known.items()]
+    head = "Licences of the weights that this model was made of, as they were named:"
+    return [write_text_atomic(out / _LICENCES, "\n".join([head, "", *lines, ""]))]
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
