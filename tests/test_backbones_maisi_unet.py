@@ -6,11 +6,11 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import torch
-from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
+from small_monai import awake, monai_unet
 from torch import Tensor, nn
 
 from voxella.conditioning import Conditioning
@@ -19,8 +19,6 @@ from voxella.errors import UserError
 from voxella_backbones.maisi_unet import MaisiUNet
 from voxella_backbones.plugin import build_maisi_unet
 from voxella_backbones.released import convert_released_state_dict, load_released
-
-M = TypeVar("M", bound=nn.Module)
 
 CONTEXT = 6
 SMALL: dict[str, Any] = {
@@ -45,35 +43,7 @@ def _unet(
         **(SMALL | changes),
     )
     assert isinstance(module, MaisiUNet)
-    return _awake(module)
-
-
-def _awake(module: M) -> M:
-    """Give the zero-initialised ends weights, so that an output depends on everything."""
-    generator = torch.Generator().manual_seed(1)
-    for parameter in module.parameters():
-        if not parameter.any():
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
-    return module
-
-
-def _monai(context_dim: int | None = None, dims: int = 3, **flags: bool) -> nn.Module:
-    torch.manual_seed(2)
-    module: nn.Module = DiffusionModelUNetMaisi(
-        spatial_dims=dims,
-        in_channels=2,
-        out_channels=2,
-        num_channels=(8, 16),
-        attention_levels=(False, True),
-        num_head_channels=(0, 4),
-        num_res_blocks=1,
-        norm_num_groups=4,
-        with_conditioning=context_dim is not None,
-        cross_attention_dim=context_dim,
-        upcast_attention=context_dim is not None,
-        **flags,
-    )
-    return _awake(module)
+    return awake(module)
 
 
 def _inputs(dims: int = 3) -> tuple[Tensor, Tensor]:
@@ -116,7 +86,7 @@ def test_with_spacing_alone_it_is_monais_network(
     dims: int, context_dim: int | None, flash: bool
 ) -> None:
     vectors = {"spacing": 3}
-    theirs = _monai(context_dim, dims, include_spacing_input=True)
+    theirs = monai_unet(dims=dims, text_width=context_dim)
     ours = _unet(vectors, context_dim, dims, flash_attention=flash)
     assert list(ours.state_dict()) != []
     ours.load_state_dict(theirs.state_dict(), strict=True)
@@ -128,7 +98,7 @@ def test_with_spacing_alone_it_is_monais_network(
 
 
 def test_two_vectors_are_joined_as_monai_joins_its_region_and_spacing() -> None:
-    theirs = _monai(CONTEXT, include_top_region_index_input=True, include_spacing_input=True)
+    theirs = monai_unet(text_width=CONTEXT, include_top_region_index_input=True)
     vectors = {"top_region": 4, "spacing": 3}
     ours = _unet(vectors, CONTEXT)
     ours.load_state_dict(convert_released_state_dict(theirs.state_dict()), strict=True)

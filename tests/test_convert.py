@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
+from small_monai import awake, monai_unet
 from test_conditioners_released import TEXT, WIDTH, _expected_logits, _outputs, _released
 from tiny_run import REPOSITORY
 from torch import Tensor, nn
@@ -38,31 +39,17 @@ State = dict[str, Tensor]
 
 def released_unet(variant: str) -> DiffusionModelUNetMaisi:
     """MONAI's class; the class layer takes the place of the layer of the top region."""
-    torch.manual_seed(2)
     with_class, text = variant not in ("base", "ellabase"), variant in ADAPTER
-    module = DiffusionModelUNetMaisi(
-        spatial_dims=3,
-        in_channels=4,
-        out_channels=4,
-        num_channels=(8, 16),
-        attention_levels=(False, True),
-        num_head_channels=(0, 8),
-        num_res_blocks=1,
-        norm_num_groups=8,
-        with_conditioning=text,
-        cross_attention_dim=WIDTH if text else None,
-        upcast_attention=text,
+    module = monai_unet(
+        4,
+        head_channels=8,
+        groups=8,
+        text_width=WIDTH if text else None,
         include_top_region_index_input=with_class,
-        include_spacing_input=True,
     )
     if with_class:
-        module.top_region_index_layer = module._create_embedding_module(2, 32)
-    generator = torch.Generator().manual_seed(3)
-    for parameter in module.parameters():
-        if not parameter.any():
-            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-    module.requires_grad_(requires_grad=False)
-    return module
+        module.top_region_index_layer = awake(module._create_embedding_module(2, 32))
+    return module.requires_grad_(requires_grad=False)
 
 
 def released_state(variant: str, unet: nn.Module) -> State:

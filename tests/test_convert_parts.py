@@ -13,6 +13,7 @@ import torch
 from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
 from released_keys import first_stage_shapes, random_state, unet_shapes
 from safetensors.torch import load_file
+from small_monai import monai_unet
 from test_convert import arguments, released_state, released_unet
 from tiny_run import REPOSITORY
 from torch import nn
@@ -40,24 +41,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
 
 
 def maisi_flow() -> DiffusionModelUNetMaisi:
-    torch.manual_seed(1)
-    module = DiffusionModelUNetMaisi(
-        spatial_dims=3,
-        in_channels=4,
-        out_channels=4,
-        num_channels=(8, 16),
-        attention_levels=(False, True),
-        num_head_channels=(0, 8),
-        num_res_blocks=1,
-        norm_num_groups=8,
-        include_spacing_input=True,
-        num_class_embeds=128,
-        resblock_updown=True,
-        include_fc=True,
-    ).eval()
-    for parameter in module.parameters():
-        parameter.data.add_(0.05 * torch.randn(parameter.shape))
-    return module.requires_grad_(requires_grad=False)
+    flags = {"resblock_updown": True, "include_fc": True}
+    return monai_unet(4, head_channels=8, groups=8, num_class_embeds=128, **flags)
 
 
 def test_a_licence_that_limits_uses_is_named_once_and_kept(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
-from torch import Tensor, nn
+from small_monai import monai_unet
+from torch import Tensor
 
 from voxella.conditioning import Conditioning
 from voxella.errors import UserError
@@ -40,27 +40,6 @@ def ours(vectors: dict[str, int], dims: int = 3, **changes: Any) -> MaisiUNet:
     return module
 
 
-def monai(dims: int = 3, **flags: Any) -> nn.Module:
-    torch.manual_seed(2)
-    module: nn.Module = DiffusionModelUNetMaisi(
-        spatial_dims=dims,
-        in_channels=2,
-        out_channels=2,
-        num_channels=(8, 16),
-        attention_levels=(False, True),
-        num_head_channels=(0, 4),
-        num_res_blocks=1,
-        norm_num_groups=4,
-        include_spacing_input=True,
-        **flags,
-    )
-    generator = torch.Generator().manual_seed(1)
-    for parameter in module.parameters():
-        if not parameter.any():
-            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
-    return module.eval().requires_grad_(requires_grad=False)
-
-
 def given(dims: int = 3) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(BATCH, 2, *(4,) * dims, generator=generator)
@@ -75,7 +54,10 @@ def test_residual_blocks_and_projections_are_monais(
     dims: int, resblock_updown: bool, include_fc: bool
 ) -> None:
     flags = {"resblock_updown": resblock_updown, "include_fc": include_fc}
-    theirs, mine = monai(dims, **flags), ours({"spacing": 3}, dims, **flags)
+    theirs, mine = (
+        monai_unet(dims=dims, **flags),
+        ours({"spacing": 3}, dims, **flags),
+    )
     mine.load_state_dict(theirs.state_dict(), strict=True)
     x, steps, told = given(dims)
     expected = theirs(x, steps, spacing_tensor=told["spacing"])
@@ -86,7 +68,7 @@ def test_residual_blocks_and_projections_are_monais(
 
 def test_body_regions_are_vectors() -> None:
     flags = {"include_top_region_index_input": True, "include_bottom_region_index_input": True}
-    theirs, mine = monai(**flags), ours(REGIONS)
+    theirs, mine = monai_unet(**flags), ours(REGIONS)
     mine.load_state_dict(convert_released_state_dict(theirs.state_dict()), strict=True)
     x, steps, told = given()
     expected = theirs(
@@ -101,7 +83,7 @@ def test_body_regions_are_vectors() -> None:
 
 
 def test_the_modality_is_looked_up_and_added() -> None:
-    theirs = monai(num_class_embeds=12, include_fc=True, resblock_updown=True)
+    theirs = monai_unet(num_class_embeds=12, include_fc=True, resblock_updown=True)
     vectors = {"modality": 2, "spacing": 3}
     table: dict[str, Any] = {
         "num_class_embeds": 12,
@@ -125,7 +107,7 @@ def test_the_modality_is_looked_up_and_added() -> None:
 
 
 def test_a_flow_of_maisi_is_told_its_own_time_and_answers_with_ours_sign() -> None:
-    theirs, mine = monai(), ours({"spacing": 3}, maisi_flow=True)
+    theirs, mine = monai_unet(), ours({"spacing": 3}, maisi_flow=True)
     mine.load_state_dict(theirs.state_dict(), strict=True)
     x, steps, told = given()
     # Theirs is the velocity towards the data, at s = t / 1000; ours from it, at s = (t + 1) / 1000.
