@@ -28,8 +28,8 @@ from voxella.autoencoder.task import AutoencoderMonitor, AutoencoderTask, autoca
 from voxella.autoencoder.watch import HeldOut
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.checkpoints import Checkpoints, Provenance
-from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.ema import Masters
+from voxella.engine.processor.guard import reduced_precision
 from voxella.engine.runtime import barrier, broadcast_object, gather_state, start_distributed
 from voxella.engine.sharding import zero_stage
 from voxella.engine.train import Training, train_loop
@@ -238,7 +238,7 @@ def _train(run: Training, *, reduced: bool, stopped: bool) -> dict[str, Tensor]:
     """Run to the end and return the autoencoder's weights on rank 0; nothing elsewhere."""
     status = "failed"
     try:
-        with sound_convolutions(run.ranks.device, reduced=reduced):
+        with reduced_precision(run.ranks.device, reduced=reduced):
             engine, ema = train_loop(run)
         status = "interrupted" if stopped else "finished"
     except KeyboardInterrupt:

@@ -17,9 +17,9 @@ from voxella.classification.predict import PREDICTIONS
 from voxella.classification.scenario import Scenario
 from voxella.classification.task import ClassifierMonitor
 from voxella.engine.checkpoints import Provenance
-from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
+from voxella.engine.processor.guard import reduced_precision
 from voxella.engine.runtime import barrier, broadcast_object
 from voxella.engine.settings import deciding
 from voxella.engine.sharding import zero_stage
@@ -199,7 +199,7 @@ class _Phase:
         ranks, status = self.scenario.ranks, "failed"
         reduced = autocast_dtype(training.deepspeed) is not None
         try:
-            with sound_convolutions(ranks.device, reduced=reduced):
+            with reduced_precision(ranks.device, reduced=reduced):
                 engine, ema = train_loop(training)
                 if not stopped:
                     choice.catch_up(engine, ema, training.total_steps)

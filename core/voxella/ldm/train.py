@@ -15,10 +15,10 @@ from voxella.cache.text import TextCache
 from voxella.case import Case
 from voxella.case.texts import ANY
 from voxella.engine.checkpoints import Checkpoints, Provenance
-from voxella.engine.convolutions import sound_convolutions
 from voxella.engine.order import DataOrder
 from voxella.engine.parameters import print_trained
 from voxella.engine.precision import autocast_dtype
+from voxella.engine.processor.guard import reduced_precision
 from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
 from voxella.engine.sharding import zero_stage
@@ -144,7 +144,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     stopped = stop_after is not None and stop_after < training.total_steps
     try:
         reduced = autocast_dtype(recipe.deepspeed) is not None
-        with sound_convolutions(ranks.device, reduced=reduced):
+        with reduced_precision(ranks.device, reduced=reduced):
             engine, ema = train_loop(training)
         status = "interrupted" if stopped else "finished"
     except KeyboardInterrupt:

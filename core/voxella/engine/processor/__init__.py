@@ -1,0 +1,1 @@
+"""What this machine's processor does in bfloat16: whether soundly, and whether faster."""
