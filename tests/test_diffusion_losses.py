@@ -8,8 +8,15 @@ from monai.losses import FocalLoss
 from torch import Tensor
 from torch.nn import functional
 
-from voxella.diffusion.losses import focal_loss, masked_mean, p2_weight, reconstruction_loss
-from voxella.diffusion.names import Reconstruction
+from voxella.diffusion.losses import (
+    focal_loss,
+    masked_mean,
+    min_snr_weight,
+    p2_weight,
+    reconstruction_loss,
+)
+from voxella.diffusion.names import Prediction, Reconstruction, ScheduleName
+from voxella.diffusion.prediction import target, to_x0
 from voxella.diffusion.schedule import make_schedule
 
 
@@ -56,6 +63,51 @@ def test_p2_is_choi_s_closed_form(k: float, gamma: float) -> None:
     if (k, gamma) == (1.0, 1.0):
         # 1 + SNR is 1 / sigma^2 where alpha^2 + sigma^2 = 1.
         torch.testing.assert_close(expected, schedule.sigmas**2, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0, 20.0])
+def test_min_snr_is_hang_s_closed_form(gamma: float) -> None:
+    """Their section 3.4: over 1 where x_0 is predicted, SNR where the noise, SNR + 1 where v."""
+    schedule = make_schedule("linear", steps=1000, beta_start=1e-4, beta_end=0.02)
+    product = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    snr = product / (1 - product)
+    capped = snr.clamp(max=gamma)
+    assert 0 < int((snr > gamma).sum()) < 1000, "both sides of the cap"
+    divisors: list[tuple[Prediction, Tensor]] = [
+        ("x0", torch.ones(())),
+        ("epsilon", snr),
+        ("v", snr + 1),
+    ]
+    for prediction, divisor in divisors:
+        ours = min_snr_weight(prediction, schedule.alphas, schedule.sigmas, gamma=gamma)
+        torch.testing.assert_close(ours, capped / divisor, rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("prediction", ["x0", "epsilon", "v", "flow"])
+def test_min_snr_is_one_loss_of_x0_whatever_is_predicted(prediction: Prediction) -> None:
+    """The paper's point: any prediction's squared error, weighed, is min(SNR, gamma) times x_0's.
+
+    By our own conversions, so of the flow too, of which the paper does not speak.
+    """
+    name: ScheduleName = "rectified_flow" if prediction == "flow" else "scaled_linear"
+    schedule = make_schedule(name, steps=1000, beta_start=0.0015, beta_end=0.0195)
+    t = torch.tensor([0, 30, 200, 500, 900, 998])
+    x0, noise, error = torch.randn(
+        3, len(t), 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
+    x_t = schedule.add_noise(x0, noise, t)
+    wanted = target(prediction, x0, noise, t, schedule)
+    guess = wanted + 0.1 * error
+    alpha, sigma = schedule.alphas[t], schedule.sigmas[t]
+    weighed = min_snr_weight(prediction, alpha, sigma, gamma=5.0)[:, None, None]
+    of_x0 = (to_x0(prediction, guess, x_t, t, schedule) - x0).square()
+    snr = (alpha / sigma).square().clamp(max=5.0)[:, None, None]
+    torch.testing.assert_close(weighed * (guess - wanted).square(), snr * of_x0, rtol=1e-6, atol=0)
+
+
+def test_min_snr_is_finite_at_a_flow_s_noise() -> None:
+    one, nothing = torch.ones(1), torch.zeros(1)
+    assert min_snr_weight("flow", nothing, one, gamma=5.0).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -144,6 +144,39 @@ def test_weighing_timesteps_changes_the_total_and_not_the_reconstruction() -> No
     assert scalars["loss/reconstruction"] == pytest.approx(float(per_case.mean()))
 
 
+@pytest.mark.parametrize("recipe", ["base", "ccella-rflow"])
+def test_min_snr_weighs_what_the_recipe_predicts(recipe: str) -> None:
+    """epsilon: min(SNR, 5) / SNR; flow, where alpha is 1 - s: s^2 min(SNR, 5)."""
+    given = replace(batch(), timesteps=torch.tensor([10, 250, 600, 990]))
+    model = built(recipe, "loss.weighting={name: min_snr}", "loss.reconstruction=mse")
+    losses = model(given)
+    t = given.timesteps
+    alpha, sigma = model.schedule.alpha(t), model.schedule.sigma(t)
+    snr = (alpha / sigma) ** 2
+    factor = sigma**2 if recipe == "ccella-rflow" else 1 / snr
+    torch.testing.assert_close(
+        losses["weighted_per_case"],
+        losses["reconstruction_per_case"] * snr.clamp(max=5.0) * factor,
+    )
+
+
+def test_a_weighting_reads_back_and_refuses_what_it_has_not() -> None:
+    plain = tiny_recipe(name="base").fingerprint_data()["loss"]
+    assert "weighting" not in plain
+    p2 = tiny_recipe("loss.weighting={name: p2}", name="base")
+    assert p2.fingerprint_data()["loss"]["weighting"] == {"name": "p2", "k": 1.0, "gamma": 1.0}
+    snr = tiny_recipe("loss.weighting={name: min_snr}", name="base")
+    assert snr.fingerprint_data()["loss"]["weighting"] == {"name": "min_snr", "gamma": 5.0}
+    for wrong, told in (
+        ("{name: min_snr, k: 1}", "received k 1 with min_snr; expected: gamma alone"),
+        ("{name: min_snr, gamma: 0}", "received gamma 0 with min_snr"),
+        ("{name: minsnr}", "did you mean min_snr?"),
+    ):
+        with pytest.raises(UserError) as refused:
+            tiny_recipe(f"loss.weighting={wrong}", name="base")
+        assert told in str(refused.value)
+
+
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_class_loss_is_the_released_call(scale: float) -> None:
     """The paper's formula, and paper mode (scale 100): summed over classes, averaged over cases."""

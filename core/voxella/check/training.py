@@ -18,7 +18,7 @@ from voxella.progress import print_line
 from voxella.recipe.condition import Vector
 from voxella.recipe.inputs import Text
 from voxella.recipe.model import Recipe
-from voxella.recipe.training import Loss
+from voxella.recipe.objective.loss import Loss
 from voxella.wording import listed
 
 __all__ = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 from torch import Tensor
 
-from voxella.diffusion.names import Reconstruction
+from voxella.diffusion.names import Prediction, Reconstruction
 
-__all__ = ["focal_loss", "masked_mean", "p2_weight", "reconstruction_loss"]
+__all__ = ["focal_loss", "masked_mean", "min_snr_weight", "p2_weight", "reconstruction_loss"]
 
 
 def reconstruction_loss(
@@ -47,6 +49,35 @@ def p2_weight(alpha: Tensor, sigma: Tensor, *, k: float, gamma: float) -> Tensor
         gamma: How far timesteps of little noise are played down; 0 is 1 everywhere.
     """
     return (k + (alpha / sigma).square()).pow(-gamma)
+
+
+def min_snr_weight(prediction: Prediction, alpha: Tensor, sigma: Tensor, *, gamma: float) -> Tensor:
+    """Return the factor that makes a squared error one of x_0 times ``min(SNR, gamma)``.
+
+    Hang et al. 2023 (arXiv:2303.09556), section 3.4: ``min(SNR, gamma)`` where x_0 is predicted,
+    over ``SNR`` where the noise is, over ``SNR + 1`` where v is. For the straight path of a flow
+    likewise: at the same x_t an error e of x_0 is one of ``(alpha + sigma) e / sigma`` of
+    ``noise - x_0``. The weights are of squared errors; on absolute ones they are what they are.
+
+    Args:
+        prediction: What the network predicts.
+        alpha: Signal factor by case, any shape.
+        sigma: Noise standard deviation, of the same shape, above 0; SNR is ``alpha^2 / sigma^2``.
+        gamma: The SNR above which every timestep counts the same for x_0; the paper's is 5.
+    """
+    match prediction:
+        case "epsilon":
+            error = alpha
+        case "x0":
+            error = sigma
+        case "v":
+            error = alpha.square() + sigma.square()
+        case "flow":
+            error = alpha + sigma
+        case _:
+            assert_never(prediction)
+    # All times sigma^2, which is nowhere 0 as alpha is at a flow's noisy end.
+    return torch.minimum(alpha.square(), gamma * sigma.square()) / error.square()
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: float | None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from voxella.conditioning import LABEL, SPACING, TEXT, Conditioning, arguments, completed, unread
-from voxella.diffusion.losses import focal_loss, masked_mean, p2_weight, reconstruction_loss
+from voxella.diffusion.losses import focal_loss, masked_mean, reconstruction_loss
 from voxella.diffusion.names import Prediction
 from voxella.diffusion.prediction import target
 from voxella.diffusion.schedule import Schedule
@@ -178,11 +178,9 @@ class LatentDiffusion(nn.Module):
         losses = {"total": per_case.mean(), "reconstruction": per_case.mean()}
         losses["reconstruction_per_case"] = per_case.detach()
         if (weighting := self.loss.weighting) is not None:
-            alpha, sigma = (
-                self.schedule.alpha(batch.timesteps),
-                self.schedule.sigma(batch.timesteps),
-            )
-            weighted = per_case * p2_weight(alpha, sigma, k=weighting.k, gamma=weighting.gamma)
+            t = batch.timesteps
+            alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+            weighted = per_case * weighting.weights(self.prediction, alpha, sigma)
             losses["total"] = weighted.mean()
             losses["weighted_per_case"] = weighted.detach()
         with torch.no_grad():

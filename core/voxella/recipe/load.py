@@ -36,12 +36,13 @@ from voxella.recipe.conditions import clauses, judge
 from voxella.recipe.inputs import Latent, Prepare
 from voxella.recipe.layers import Document, absolute, anchored, find_profile, read_chain, stack
 from voxella.recipe.model import Recipe
+from voxella.recipe.objective.diffusion import Diffusion
 from voxella.recipe.overrides import Override, apply, parse_overrides
 from voxella.recipe.problems import Problem, from_validation, impossible_numbers, raise_problems
 from voxella.recipe.sampling import Sample
 from voxella.recipe.shape import KeyPath
 from voxella.recipe.start import lora_problems, started
-from voxella.recipe.training import Diffusion, Dropout, Train
+from voxella.recipe.training import Dropout, Train
 from voxella.recipe.yaml_lines import Node, dump_yaml, locate, plain, shown
 from voxella.wording import quoted
 

@@ -19,13 +19,13 @@ from voxella.recipe.classification import Classify
 from voxella.recipe.condition import Condition, ConditionName, Vector
 from voxella.recipe.evaluation import Evaluate
 from voxella.recipe.inputs import Data, Intensity, Latent, Prepare, Text
+from voxella.recipe.objective.diffusion import Diffusion
+from voxella.recipe.objective.loss import Loss
 from voxella.recipe.sampling import Sample
 from voxella.recipe.start import Init, Lora, RateGroup
 from voxella.recipe.training import (
     AutoencoderTraining,
-    Diffusion,
     Dropout,
-    Loss,
     Optimizer,
     Train,
 )

@@ -7,72 +7,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from voxella.diffusion.names import Prediction, Reconstruction, ScheduleName, family_of
 from voxella.recipe.block import Batch, Block, Count, CountOrNone, SolverSteps, Voxels, Width
 from voxella.recipe.start import RateGroup
 
 __all__ = [
     "Adversarial",
     "AutoencoderTraining",
-    "Diffusion",
     "Dropout",
-    "Loss",
     "Optimizer",
     "Perceptual",
     "Train",
-    "Weighting",
 ]
 
 _BETAS = (0.9, 0.999)
 _Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Diffusion(Block):
-    """The forward process and what the network predicts."""
-
-    schedule: ScheduleName = "scaled_linear"
-    steps: SolverSteps = 1000
-    beta_start: float = Field(0.0015, gt=0, lt=1)
-    beta_end: float = Field(0.0195, gt=0, lt=1)
-    prediction: Prediction = "epsilon"
-
-    @model_validator(mode="after")
-    def _flow_goes_with_flow(self) -> Diffusion:
-        if (family_of(self.schedule) == "flow") != (self.prediction == "flow"):
-            raise ValueError("schedule rectified_flow and prediction flow belong together")
-        return self
-
-
-class Weighting(Block):
-    """How much a timestep counts, beside what the prediction's own error says.
-
-    ``p2``: 1 / (k + SNR)^gamma (Choi et al. 2022, arXiv:2204.00227, equation 8): less where little
-    noise hides what is seen anyway.
-    """
-
-    name: Literal["p2"]
-    k: float = Field(1.0, gt=0)
-    gamma: float = Field(1.0, ge=0, description="0: all timesteps count the same")
-
-
-class Loss(Block):
-    """Reconstruction + class_weight x focal (CCELLA paper, equation 1)."""
-
-    reconstruction: Reconstruction = "l1"
-    class_weight: float = Field(0.0, ge=0)
-    focal_gamma: float = Field(2.0, ge=0)
-    focal_alpha: float | None = Field(
-        0.75, ge=0, le=1, description="weight of the last class; None: no weights"
-    )
-    class_target_scale: float = Field(
-        1.0, gt=0, description="100 in paper mode: the released code's target"
-    )
-    weighting: Weighting | None = Field(
-        None,
-        # Left out where there is none: hashes from before are those without it.
-        exclude_if=lambda weighting: weighting is None,
-        description="of timesteps; None: all count the same",
-    )
 
 
 class Dropout(Block):
