@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -161,17 +161,20 @@ def problems_of(steps: Sequence[Step], ranks: Ranks) -> dict[str, str]:
         steps: Of the plan.
         ranks: The processes that would run them.
     """
-    found: dict[str, str] = {}
+    by_row: dict[str, str] = {}
     for step in steps:
-        problems = []
-        for check in _checks(step, ranks):
-            try:
-                check()
-            except UserError as problem:
-                problems.append(str(problem))
-        if problems:
-            found[step.name] = "\n".join(problems)
-    return found
+        # Trainings of one recipe differ in nothing that is looked at.
+        if step.row not in by_row:
+            by_row[step.row] = "\n".join(_problems(step, ranks))
+    return {step.name: by_row[step.row] for step in steps if by_row[step.row]}
+
+
+def _problems(step: Step, ranks: Ranks) -> Iterator[str]:
+    for check in _checks(step, ranks):
+        try:
+            check()
+        except UserError as problem:
+            yield str(problem)
 
 
 def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:
