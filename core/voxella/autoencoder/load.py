@@ -72,7 +72,7 @@ class AutoencoderPlan:
             recipe.image_channels,
             recipe.shown_channels,
             recipe.latent,
-            recipe.seed,
+            recipe.shared_seed,
             recipe.autoencoder_training is not None,
         )
 

@@ -85,13 +85,13 @@ def train_autoencoder(
     _refuse_own_result(given, out / WEIGHTS)
     volumes = _volumes(plan, prepared)
     model = build_autoencoder(plan)
-    order = PatchOrder(training, volumes, model.factor, recipe.seed)
+    order = PatchOrder(training, volumes, model.factor, plan.seed)
     inputs = {
         "prepared": volumes.fingerprint,
         "initial_weights": fingerprint(plan.component, cast("nn.Module", model)),
         "training": deciding_settings(training),
         "whole_steps": order.whole_steps,
-        "seed": recipe.seed,
+        "seed": plan.seed,
     }
     record = StageRecord(out, "train-autoencoder", inputs)
     if broadcast_object(record.is_current() and (out / WEIGHTS).is_file()):
@@ -183,12 +183,12 @@ def _training(
         stage=out.name,
         run_dir=out.parent,
         ranks=ranks,
-        seed=recipe.seed,
+        seed=plan.seed,
         length=length(training, _KEPT),
         optimizer=optimizer(training),
         deepspeed=block,
         model=AutoencoderTask(model, training, networks, adversary, perceptual),
-        builder=PatchBatchBuilder(volumes, recipe.seed, model.latent_channels, model.factor),
+        builder=PatchBatchBuilder(volumes, plan.seed, model.latent_channels, model.factor),
         monitor=AutoencoderMonitor(ranks),
         provenance=Provenance(record.hash, ranks.world, stage, 1.0),
         checkpoints=Checkpoints(out / CHECKPOINTS, keep=_KEPT, ranks=ranks, zero_stage=stage),

@@ -36,6 +36,12 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
         "--quarantine", action="store_true", help="leave out cases that cannot be prepared"
     )
     parser.add_argument(
+        "--seeds", type=int, metavar="K", help="trainings of each recipe; default the study's own"
+    )
+    parser.add_argument(
+        "--each-seed", action="store_true", help="show every training under its recipe's row"
+    )
+    parser.add_argument(
         "--table-only", action="store_true", help="run nothing: the table of what there is"
     )
     parser.add_argument(
@@ -73,13 +79,14 @@ def _study(arguments: argparse.Namespace) -> int:
     ranks = Ranks.from_environment()
     failures: dict[str, str] = {}
     if arguments.table_only:
-        write_study(plan, failures, ranks)
+        write_study(plan, failures, ranks, each_seed=arguments.each_seed)
     else:
         failures = run_study(
             plan,
             only=tuple(arguments.only),
             workers=arguments.workers,
             quarantine=arguments.quarantine or None,
+            each_seed=arguments.each_seed,
         )
     if ranks.is_main:
         print_line((plan.folder / "table.md").read_text(encoding="utf-8"))
@@ -111,6 +118,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from voxella.study.recipes import Layers
 
     studies = load_studies(arguments.study)
+    if arguments.seeds is not None:
+        studies = studies.with_seeds(arguments.seeds)
     layers = Layers(
         tuple(arguments.profile),
         tuple(arguments.set),

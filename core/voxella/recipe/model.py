@@ -104,6 +104,13 @@ class Recipe(Block):
     workspace: Path | None = Field(
         None, description="folder of prepared data and caches, shared between runs; None: the run's"
     )
+    # Left out where there is none: recipes and hashes from before are those without it.
+    workspace_seed: Seed | None = Field(
+        None,
+        exclude_if=lambda seed: seed is None,
+        description="seed of what lies in the workspace: of the autoencoder, of augmented "
+        "variations, of crops; None: `seed`. A study that repeats trainings keeps it",
+    )
     paper: PaperRow | None = None
     data: Data = Data()
     prepare: Prepare = Prepare()
@@ -158,6 +165,11 @@ class Recipe(Block):
         if len(set(names)) != len(names):
             raise ValueError("a vector is duplicated")
         return vectors
+
+    @property
+    def shared_seed(self) -> int:
+        """Return the seed of what lies in the workspace."""
+        return self.seed if self.workspace_seed is None else self.workspace_seed
 
     @property
     def image_channels(self) -> int:

@@ -21,7 +21,7 @@ TABLE = "table.json"
 _CASES = 3
 # Cases that all runs are shown with, side by side.
 _PICTURES = 6
-_NOTES = ("paper_lines", "unfinished")
+_NOTES = ("repeated", "paper_lines", "unfinished")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ __all__ = ["WORKSPACE", "require_agreement"]
 
 WORKSPACE = "workspace"
 _SHARED = (
-    *("seed", "data", "prepare", "autoencoder", "autoencoder_training", "latent", "evaluate"),
+    *(
+        "seed",
+        "workspace_seed",
+        "data",
+        "prepare",
+        "autoencoder",
+        "autoencoder_training",
+        "latent",
+        "evaluate",
+    ),
     *("sample.split", "sample.count", "sample.per_case", "sample.prompts"),
 )
 

@@ -1,67 +1,44 @@
-"""The cases behind a study's numbers: two runs compared case by case, where both kept theirs."""
+"""The cases behind a study's numbers: recipes compared case by case, where their runs kept them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from voxella.case import Manifest
-from voxella.classification.predict import read_predictions
 from voxella.engine.runtime import all_gather_object
 from voxella.errors import UserError
-from voxella.evaluation.compared_split import SetSettings
-from voxella.evaluation.distances import thinned
 from voxella.evaluation.draws import shared_values
-from voxella.evaluation.features import FeatureStore
-from voxella.evaluation.networks import Network, kind_of, networks_of, seen_by
-from voxella.evaluation.sets import Sets, read_sets
-from voxella.evaluation.text_head import as_predictions, predictions_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.declared.number import distance_key, kind_in
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.kernel import PatientKernels, patient_kernels
 from voxella.metrics.predictions import ClassPredictions, Predictions
-from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks
 from voxella.study.claims import Comparison
-from voxella.study.differences import (
-    Draws,
-    frechet_difference,
-    frechet_draws,
-    kernel_difference,
-    shared_draws,
-)
-from voxella.study.plan import Plan, Step
+from voxella.study.differences import frechet_difference, kernel_difference, shared_draws
+from voxella.study.kept import KeptCases
+from voxella.study.plan import Plan
 from voxella.study.prediction_differences import COMPARED, prediction_difference
-from voxella.workspace.folders import Folders
+from voxella.study.repeated_differences import (
+    repeated_frechet,
+    repeated_kernels,
+    repeated_predictions,
+)
 
-__all__ = ["StudyCases"]
+__all__ = ["Sides", "StudyCases"]
 
-_FEATURES = "features"
 _TEXT, _WITH_REPORT = "text_", "_with_report"
-# As many as the evaluation's KID takes.
-_KID_ROWS = 20_000
-Way = Callable[[Comparison], Estimate | None]
-
-
-class _Asked(TypedDict):
-    """What decides a study's draws, beside the patients."""
-
-    seed: int
-    name: str
-    replicates: int
+# Names of the trainings of left and of right.
+Sides = tuple[Sequence[str], Sequence[str]]
+Way = Callable[[Comparison, Sides], Estimate | None]
+_Runs = list[list[Predictions | ClassPredictions]]
 
 
 class StudyCases:
     """Answers comparisons from features, head predictions and predictions that the runs have kept.
 
-    What one recipe contributes is computed once and serves all of its comparisons. Nothing is made
+    What one run contributes is computed once and serves all of its comparisons. Nothing is made
     here: a run without its features is compared by its interval.
 
     Args:
@@ -71,14 +48,7 @@ class StudyCases:
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         self._plan = plan
-        self._device = device
-        self._sets = lru_cache(maxsize=None)(self._read_sets)
-        self._kernels = lru_cache(maxsize=None)(self._make_kernels)
-        self._draws = lru_cache(maxsize=None)(self._make_draws)
-        self._network = lru_cache(maxsize=1)(self._make_network)
-        # Slices fill a machine's memory: one recipe's at a time.
-        self._vectors = lru_cache(maxsize=1)(self._read_vectors)
-        self._drawn: dict[tuple[str, str], NDArray[np.float64]] = {}
+        self._kept = KeptCases(plan, device)
 
     def share_draws(self, wanted: Iterable[Comparison], ranks: Ranks) -> None:
         """Compute FID on draws for some comparisons, each process its part; collective.
@@ -88,163 +58,100 @@ class StudyCases:
             ranks: Who share the draws.
         """
         of = {
-            (name, kind_in(comparison.metric))
+            (step.name, kind_in(comparison.metric))
             for comparison in wanted
-            for name in (comparison.left, comparison.right)
+            for row in (comparison.left, comparison.right)
+            for step in self._plan.trainings(row)
             if number_of(comparison.metric).family == "fid"
         }
+        kept = self._kept
         for name, kind in sorted(of):
-            if all(all_gather_object(self._has_draws(name, kind))):
-                real, synthetic = self._vectors(name, kind)
-                asked = self._asked(name, kind)
+            if all(all_gather_object(kept.has_draws(name, kind))):
+                real, synthetic = kept.vectors(name, kind)
+                asked = kept.asked(name, kind)
                 draws = shared_draws(real, synthetic, **asked)
                 what = f"study: draws of {distance_key('fid', kind)}, {name}"
-                self._drawn[name, kind] = shared_values(
+                values = shared_values(
                     real, synthetic, draws, asked["replicates"], ranks, what=what
                 )
+                kept.keep_drawn(name, kind, values)
 
-    def difference(self, comparison: Comparison) -> Estimate | None:
-        """Return left minus right from the cases, or None where they are not there."""
+    def difference(self, comparison: Comparison, sides: Sides | None = None) -> Estimate | None:
+        """Return left minus right from the cases, or None where they are not there.
+
+        Args:
+            comparison: Two rows in a metric.
+            sides: Which trainings of either are compared; None: all that are planned.
+        """
         ways: dict[str, Way] = {
             "kid": self._kid,
             "fid": self._fid,
             "text": self._text,
             "downstream": self._classifiers,
         }
+        if sides is None:
+            rows = (comparison.left, comparison.right)
+            left, right = ([step.name for step in self._plan.trainings(row)] for row in rows)
+            sides = left, right
         way = ways.get(number_of(comparison.metric).family)
-        return None if way is None else _if_possible(way, comparison)
+        return None if way is None else _if_possible(way, comparison, sides)
 
-    def _kid(self, comparison: Comparison) -> Estimate:
-        kind = kind_in(comparison.metric)
-        left, right = (self._kernels(name, kind) for name in (comparison.left, comparison.right))
-        return kernel_difference(left, right, level=self._level(comparison))
+    def _kid(self, comparison: Comparison, sides: Sides) -> Estimate:
+        kind, level = kind_in(comparison.metric), self._level(comparison)
+        left, right = ([self._kept.kernels(name, kind) for name in side] for side in sides)
+        if len(left) == len(right) == 1:
+            return kernel_difference(left[0], right[0], level=level)
+        return repeated_kernels(left, right, level=level)
 
-    def _fid(self, comparison: Comparison) -> Estimate | None:
-        kind = kind_in(comparison.metric)
-        left, right = (self._draws(name, kind) for name in (comparison.left, comparison.right))
-        n = min(self._patients(name) for name in (comparison.left, comparison.right))
-        return frechet_difference(left, right, n=n, level=self._level(comparison))
+    def _fid(self, comparison: Comparison, sides: Sides) -> Estimate | None:
+        kind, level = kind_in(comparison.metric), self._level(comparison)
+        left, right = ([self._kept.draws(name, kind) for name in side] for side in sides)
+        n = min(self._kept.patients(name) for side in sides for name in side)
+        if len(left) == len(right) == 1:
+            return frechet_difference(left[0], right[0], n=n, level=level)
+        return repeated_frechet(left, right, n=n, level=level)
 
-    def _text(self, comparison: Comparison) -> Estimate | None:
+    def _text(self, comparison: Comparison, sides: Sides) -> Estimate | None:
         metric = comparison.metric.removeprefix(_TEXT)
         reported = metric.endswith(_WITH_REPORT)
         metric = metric.removesuffix(_WITH_REPORT)
         if metric not in COMPARED:
             return None
-        sides = (comparison.left, comparison.right)
-        left, right = (self._head(name, reported=reported) for name in sides)
-        if left is None or right is None:
-            return None
-        return self._compared(comparison, metric, [left], [right])
+        found: list[_Runs] = []
+        for side in sides:
+            heads = [self._kept.head(name, reported=reported) for name in side]
+            found.append([[head] for head in heads if head is not None])
+            if len(found[-1]) < len(heads):
+                return None
+        return self._compared(comparison, metric, *found)
 
-    def _classifiers(self, comparison: Comparison) -> Estimate | None:
+    def _classifiers(self, comparison: Comparison, sides: Sides) -> Estimate | None:
         if comparison.metric not in COMPARED:
             return None
-        left, right = (self._trainings(name) for name in (comparison.left, comparison.right))
-        if not left or not right:
+        left, right = ([self._kept.classifiers(name) for name in side] for side in sides)
+        if not all(left) or not all(right):
             return None
         return self._compared(comparison, comparison.metric, left, right)
 
     def _compared(
-        self,
-        comparison: Comparison,
-        metric: str,
-        left: list[Predictions | ClassPredictions],
-        right: list[Predictions | ClassPredictions],
-    ) -> Estimate:
+        self, comparison: Comparison, metric: str, left: _Runs, right: _Runs
+    ) -> Estimate | None:
         recipe = self._plan.step(comparison.left).recipe
-        return prediction_difference(
-            metric,
-            left,
-            right,
-            seed=recipe.seed,
-            replicates=recipe.evaluate.bootstrap,
-            level=recipe.evaluate.level,
-        )
+        seed, level = recipe.seed, recipe.evaluate.level
+        count = recipe.evaluate.bootstrap
+        if len(left) == len(right) == 1:
+            return prediction_difference(
+                metric, left[0], right[0], seed=seed, replicates=count, level=level
+            )
+        return repeated_predictions(metric, left, right, seed=seed, replicates=count, level=level)
 
     def _level(self, comparison: Comparison) -> float:
         return self._plan.step(comparison.left).recipe.evaluate.level
 
-    def _read_sets(self, name: str) -> tuple[Folders, Sets]:
-        step = self._plan.step(name)
-        folders = _folders(step)
-        prepared = Manifest.read(folders.prepared)
-        return folders, read_sets(SetSettings.of(step.recipe), prepared, step.samples)
 
-    def _patients(self, name: str) -> int:
-        _, sets = self._sets(name)
-        return min(len({s.group for s in side}) for side in (sets.real, sets.synthetic))
-
-    def _make_network(self, kind: str) -> Network:
-        # All recipes of a study share their evaluate block.
-        recipe = self._plan.steps[0].recipe
-        blocks = recipe.evaluate, recipe.data, recipe.prepare
-        return next(n for n in networks_of(*blocks, self._device) if kind_of(n) == kind)
-
-    def _read_vectors(self, name: str, kind: str) -> tuple[VectorSet, VectorSet]:
-        recipe = self._plan.step(name).recipe
-        folders, sets = self._sets(name)
-        sequence = recipe.evaluate.sequence or recipe.data.sequences[0]
-        at = recipe.channels[sequence]
-        seen = seen_by(self._network(kind), at.start, at.stop - at.start)
-        real = FeatureStore(folders.work / folders.evaluation.name / _FEATURES)
-        synthetic = FeatureStore(folders.evaluation / _FEATURES)
-        return (
-            real.vectors(seen, sets.real, "real"),
-            synthetic.vectors(seen, sets.synthetic, "synthetic"),
-        )
-
-    def _make_kernels(self, name: str, kind: str) -> PatientKernels:
-        real, synthetic = (thinned(side, _KID_ROWS) for side in self._vectors(name, kind))
-        return patient_kernels(real, synthetic, device=self._device)
-
-    def _make_draws(self, name: str, kind: str) -> Draws:
-        real, synthetic = self._vectors(name, kind)
-        return frechet_draws(
-            real,
-            synthetic,
-            **self._asked(name, kind),
-            device=self._device,
-            drawn=self._drawn.get((name, kind)),
-        )
-
-    def _has_draws(self, name: str, kind: str) -> bool:
-        try:
-            shared_draws(*self._vectors(name, kind), **self._asked(name, kind))
-            return True
-        except (UserError, FileNotFoundError) as error:
-            raise_if_machine(error)
-            return False
-
-    def _asked(self, name: str, kind: str) -> _Asked:
-        recipe = self._plan.step(name).recipe
-        return {
-            "seed": recipe.seed,
-            "name": f"study/{distance_key('fid', kind)}",
-            "replicates": recipe.evaluate.fid_bootstrap,
-        }
-
-    def _head(self, name: str, *, reported: bool) -> Predictions | ClassPredictions | None:
-        data = self._plan.step(name).recipe.data
-        predicted = predictions_of_samples(data.classes, self._sets(name)[1])
-        if isinstance(predicted, str):
-            return None
-        return as_predictions(data, [p for p in predicted if p.has_report or not reported])
-
-    def _trainings(self, name: str) -> list[Predictions | ClassPredictions]:
-        step = self._plan.step(name)
-        files = step.metrics.parent.glob("seed-*/predictions.jsonl")
-        found = [read_predictions(path, "test") for path in sorted(files)]
-        return [one for one in found if one is not None]
-
-
-def _folders(step: Step) -> Folders:
-    return Folders.of(step.folder, step.recipe.workspace, step.recipe.data.dataset)
-
-
-def _if_possible(way: Way, comparison: Comparison) -> Estimate | None:
+def _if_possible(way: Way, comparison: Comparison, sides: Sides) -> Estimate | None:
     try:  # nothing is found where a run has not kept what it needs
-        return way(comparison)
+        return way(comparison, sides)
     except (UserError, FileNotFoundError) as error:
         raise_if_machine(error)
         return None

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
+from voxella.metrics.two_level import POWER, smallest_difference
 from voxella.metrics.verdict import Verdict, judged
 from voxella.study.differences import interval_difference
 from voxella.study.load import Study
-from voxella.study.results import Result
+from voxella.study.pooled import Row, measured_of, trainings_of
 
 __all__ = ["FEWEST", "Comparison", "ComparisonResult", "compare", "comparisons"]
 
@@ -72,6 +73,20 @@ class ComparisonResult:
             return 0.0 - difference.high, 0.0 - difference.low
         return difference.low, difference.high
 
+    @property
+    def smallest(self) -> float | None:
+        """Return the smallest true difference that these data would decide; None: not known."""
+        return smallest_difference(self.verdict.difference)
+
+    @property
+    def power(self) -> str:
+        """Say what difference could have been shown, "" where that is not known."""
+        if self.smallest is None:
+            return ""
+        return f"; a difference of {self.smallest:.3g} would show ({POWER:.0%} power)".replace(
+            "%", " %"
+        )
+
     def __str__(self) -> str:
         difference, answer = self.verdict.difference, self.verdict.answer
         if self.margin is None:
@@ -92,6 +107,7 @@ class ComparisonResult:
             **self.verdict.as_json(),
             "margin": None if self.margin is None else list(self.margin),
             "paired": self.paired,
+            "smallest_difference": self.smallest,
             "sentence": str(self),
         }
 
@@ -107,7 +123,7 @@ def comparisons(study: Study) -> Iterator[Comparison]:
 
 
 def compare(
-    comparison: Comparison, left: Result, right: Result, paired: Paired | None = None
+    comparison: Comparison, left: Row, right: Row, paired: Paired | None = None
 ) -> ComparisonResult:
     """Return the verdict on a comparison.
 
@@ -117,7 +133,7 @@ def compare(
 
     Args:
         comparison: Who against whom.
-        left: Its left.
+        left: Its left; of several trainings, their mean.
         right: Its right.
         paired: Gives left minus right from the cases.
     """
@@ -128,6 +144,11 @@ def compare(
             return _undecided(comparison, f"{name}: {number.estimate.note}", n)
     if ours.network != theirs.network:
         return _undecided(comparison, f"features of {ours.network} and of {theirs.network}", n)
+    for name, row in ((comparison.left, left), (comparison.right, right)):
+        done, asked = len(measured_of(row, comparison.metric)), len(trainings_of(row))
+        if done < min(asked, 2):
+            why = f"{name}: {done} of {asked} trainings, and one says nothing of another"
+            return _undecided(comparison, why, n)
     if n < FEWEST:
         return _undecided(comparison, f"fewer than {FEWEST} patients decide nothing", n)
     difference = paired(comparison) if paired is not None else None

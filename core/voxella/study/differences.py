@@ -30,6 +30,8 @@ __all__ = [
     "interval_difference",
     "kernel_difference",
     "shared_draws",
+    "units_of",
+    "without_each",
 ]
 
 Values = NDArray[np.float64]
@@ -66,8 +68,8 @@ def kernel_difference(
         right: Of the same real cases and another run's.
         level: Coverage.
     """
-    units = sorted({name for side in (left, right) for names in side.patients for name in names})
-    without = _without_each(left, units) - _without_each(right, units)
+    units = units_of((left, right))
+    without = without_each(left, units) - without_each(right, units)
     error = math.sqrt(float(((without - without.mean()) ** 2).sum()) * (1 - 1 / len(units)))
     half = float(norm.ppf((1 + level) / 2)) * error
     value = left.distance() - right.distance()
@@ -76,7 +78,12 @@ def kernel_difference(
     return Estimate(value, value - half, value + half, n, level, how)
 
 
-def _without_each(kernels: PatientKernels, units: Sequence[str]) -> Values:
+def units_of(sides: Sequence[PatientKernels]) -> list[str]:
+    """Return the patients of any of the sets, sorted."""
+    return sorted({name for side in sides for names in side.patients for name in names})
+
+
+def without_each(kernels: PatientKernels, units: Sequence[str]) -> Values:
     """Return the distance with each unit left out of both sets, where it is in one or both."""
     places = [_places(names, units) for names in kernels.patients]
     within = [

@@ -7,7 +7,7 @@ from typing import Any
 from voxella.autoencoder.check import CHECKS
 from voxella.case import Manifest
 from voxella.metrics.bootstrap import mean_estimate
-from voxella.study.plan import Step
+from voxella.study.step import Step
 from voxella.workspace.folders import Folders
 
 __all__ = ["reconstruction_entries"]

@@ -6,7 +6,7 @@ The study as data: which recipes, which columns, which claims.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -168,6 +168,9 @@ class Study(Block):
     until: Literal["evaluate", "check-autoencoder"] = Field(
         "evaluate", description="check-autoencoder: the table is of first stages alone"
     )
+    seeds: int = Field(
+        1, ge=1, le=100, description="trainings of each recipe, with seeds of their own"
+    )
     columns: list[Metric] = Field(min_length=1, description="metrics")
     claims: list[Claim] = Field(default_factory=list)
 
@@ -182,6 +185,15 @@ class Study(Block):
     def _sweep_of_one(self) -> Study:
         if self.sweep is not None and len(self.recipes) != 1:
             raise ValueError(f"a sweep is of one recipe; received {len(self.recipes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_of_models(self) -> Study:
+        if self.seeds > 1 and self.until == "check-autoencoder":
+            raise ValueError(
+                f"seeds: received {self.seeds}, and first stages are trained once; expected: 1, "
+                "with until: check-autoencoder"
+            )
         return self
 
 
@@ -200,6 +212,22 @@ class StudySet:
     description: str
     source: Path
     studies: tuple[Study, ...]
+
+    def with_seeds(self, seeds: int) -> StudySet:
+        """Return the same with so many trainings of each recipe.
+
+        Raises:
+            UserError: There is a study of first stages among them, or the number is not allowed.
+        """
+        try:
+            changed = [
+                Study.model_validate({**study.model_dump(), "seeds": seeds})
+                for study in self.studies
+            ]
+        except ValidationError as error:
+            told = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+            raise UserError(f"--seeds {seeds}: {told}") from None
+        return replace(self, studies=tuple(changed))
 
 
 class Collection(Block):

@@ -12,54 +12,17 @@ from pathlib import Path
 
 from voxella.errors import UserError
 from voxella.recipe.model import Recipe
-from voxella.recipe.sampling import Sample, Sweep, variant_name
+from voxella.recipe.sampling import Sample, Sweep
 from voxella.study.agreement import WORKSPACE, require_agreement
 from voxella.study.load import Study, StudySet
 from voxella.study.recipes import Layers, Loaded, read_recipe
+from voxella.study.step import Step
 from voxella.study.sweeps import refuse_company, rows_of_sweep
+from voxella.study.trainings import refuse_taken, repeated
 from voxella.study.workspaces import with_workspaces
 from voxella.wording import named_list, quoted
 
 __all__ = ["Plan", "Step", "Table", "make_plan"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One recipe of the study.
-
-    Attributes:
-        name: The recipe's, and its folder's; of a sweep, the row's.
-        recipe: Resolved, in the study's workspace.
-        source: Its file.
-        folder: Its run folder.
-        until: The last stage that the study needs of it.
-    """
-
-    name: str
-    recipe: Recipe
-    source: Path
-    folder: Path
-    until: str
-
-    @property
-    def samples(self) -> Path:
-        """Return its synthetic data set."""
-        return self.folder / "samples" / self._variant
-
-    @property
-    def _variant(self) -> str:
-        # The data sets of a sweep lie beside each other in the one run.
-        sample = self.recipe.sample
-        return "" if sample.sweep is None else variant_name(sample.steps, sample.guidance)
-
-    @property
-    def metrics(self) -> Path:
-        """Return the file that will hold its numbers."""
-        if self.until == "check-autoencoder":
-            return (self.recipe.workspace or self.folder) / "autoencoder" / "check.json"
-        if self.until == "classify":
-            return self.folder / "classify" / self.name / "metrics.json"
-        return self.folder / "evaluation" / self._variant / "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -89,6 +52,10 @@ class Plan:
     def step(self, name: str) -> Step:
         """Return the step of a recipe."""
         return next(step for step in self.steps if step.name == name)
+
+    def trainings(self, row: str, seeds: int | None = None) -> tuple[Step, ...]:
+        """Return the trainings of a row, the first ones; None: all that there are."""
+        return tuple(step for step in self.steps if step.row == row)[:seeds]
 
 
 def make_plan(studies: StudySet, out: Path, layers: Layers) -> Plan:
@@ -122,7 +89,10 @@ def make_plan(studies: StudySet, out: Path, layers: Layers) -> Plan:
     for path in _in_order(studies, loaded):
         only_samples = path in bases and path not in listed
         step = _step(path, loaded, studies, out, only_samples=only_samples)
-        steps += [step] if sweep is None else _swept(step, sweep)
+        base = _learnt_from(loaded[path].recipe, path, loaded, studies)
+        for one in repeated(step, _seeds(path, studies), base):
+            steps += [one] if sweep is None else _swept(one, sweep)
+    refuse_taken(steps)
     return Plan(studies.name, out, tuple(steps), tables)
 
 
@@ -182,19 +152,36 @@ def _step(
         recipe = recipe.model_copy(update={"sample": sample})
         until = "sample" if only_samples else "evaluate"
         return Step(recipe.name, recipe, path, out / recipe.name, until)
-    bases = {s.samples_from for s in studies.studies if path in s.recipes and s.samples_from}
-    if recipe.classify.samples is None and recipe.classify.training_set != "real":
-        if len(bases) != 1:
-            raise UserError(
-                f"recipe {recipe.name} learns from synthetic volumes, and "
-                f"{'two studies name' if bases else 'the study names no'} samples_from",
-                expected="one recipe whose volumes the classifiers learn from",
-                remedy="add to the study, for example: samples_from: ../ccella.yaml",
-            )
-        made = out / loaded[bases.pop()].recipe.name / "samples"
-        learning = recipe.classify.model_copy(update={"samples": made})
+    base = _learnt_from(recipe, path, loaded, studies)
+    if base is not None:
+        learning = recipe.classify.model_copy(update={"samples": out / base.name / "samples"})
         recipe = recipe.model_copy(update={"classify": learning})
     return Step(recipe.name, recipe, path, out / recipe.name, "classify")
+
+
+def _learnt_from(
+    recipe: Recipe, path: Path, loaded: dict[Path, Loaded], studies: StudySet
+) -> Recipe | None:
+    """Return the recipe whose volumes a classifier learns from; None where the study names none."""
+    if recipe.classify is None or recipe.classify.training_set == "real":
+        return None
+    if recipe.classify.samples is not None:
+        return None
+    bases = {s.samples_from for s in studies.studies if path in s.recipes and s.samples_from}
+    if len(bases) != 1:
+        raise UserError(
+            f"recipe {recipe.name} learns from synthetic volumes, and "
+            f"{'two studies name' if bases else 'the study names no'} samples_from",
+            expected="one recipe whose volumes the classifiers learn from",
+            remedy="add to the study, for example: samples_from: ../ccella.yaml",
+        )
+    return loaded[bases.pop()].recipe
+
+
+def _seeds(path: Path, studies: StudySet) -> int:
+    """Return how often a recipe is trained: as often as the study that asks for most."""
+    using = (s for s in studies.studies if path == s.samples_from or path in s.recipes)
+    return max(study.seeds for study in using)
 
 
 def _swept(step: Step, sweep: Sweep) -> list[Step]:
@@ -202,7 +189,12 @@ def _swept(step: Step, sweep: Sweep) -> list[Step]:
     if step.until != "evaluate":
         raise UserError(f"recipe {step.name}: a classifier's numbers have no sweep")
     return [
-        replace(step, name=name, recipe=step.recipe.model_copy(update={"sample": sample}))
+        replace(
+            step,
+            name=f"{name}{step.suffix}",
+            row_name=name,
+            recipe=step.recipe.model_copy(update={"sample": sample}),
+        )
         for name, sample in rows_of_sweep(sweep, step.recipe.sample)
     ]
 

@@ -17,7 +17,7 @@ from voxella.metrics.multiclass import class_statistic
 from voxella.metrics.predictions import ClassPredictions, Predictions, aligned
 from voxella.metrics.resampling import Rows, has_repeats
 
-__all__ = ["COMPARED", "prediction_difference"]
+__all__ = ["COMPARED", "mean_score", "prediction_difference"]
 
 Values = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -53,77 +53,64 @@ def prediction_difference(
     """
     for other in (*left[1:], *right):
         aligned(left[0], other)
-    binary = [[run for run in side if isinstance(run, Predictions)] for side in (left, right)]
-    if len(binary[0]) < len(left):
-        return _of_classes(metric, left, right, seed=seed, replicates=replicates, level=level)
-    return _of_two(
-        metric, *binary, seed=seed, replicates=replicates, level=level, threshold=threshold
+    tested = _tested(metric, left, right, level=level, threshold=threshold)
+    if tested is not None:
+        return tested
+    scores = [mean_score(metric, side, threshold=threshold) for side in (left, right)]
+
+    def difference(rows: Rows) -> float:
+        return scores[0](rows) - scores[1](rows)
+
+    return bootstrap(
+        difference,
+        left[0].patients,
+        seed=seed,
+        name=f"study/{metric}",
+        replicates=replicates,
+        level=level,
     )
 
 
-def _of_classes(
+def mean_score(
+    metric: str, runs: Sequence[Predictions | ClassPredictions], *, threshold: float = 0.5
+) -> Callable[[Rows], float]:
+    """Return what gives a metric of some of the cases: the mean over a classifier's trainings.
+
+    Args:
+        metric: As in :func:`prediction_difference`; of several classes the mean over them.
+        runs: One training's predictions each, of the same cases.
+        threshold: A score above it is called positive.
+    """
+    binary = [run for run in runs if isinstance(run, Predictions)]
+    if len(binary) < len(runs):
+        name = statistic_of(metric)
+        each = [class_statistic(name, run) for run in runs if isinstance(run, ClassPredictions)]
+        return lambda rows: float(np.mean([score(rows) for score in each]))
+    score, truth = _SCORES[metric], binary[0].truth
+    return lambda rows: float(
+        np.mean([score(truth[rows], run.scores[rows], threshold) for run in binary])
+    )
+
+
+def _tested(
     metric: str,
     left: Sequence[Predictions | ClassPredictions],
     right: Sequence[Predictions | ClassPredictions],
     *,
-    seed: int,
-    replicates: int,
-    level: float,
-) -> Estimate:
-    """Return the difference of means over the classes; patients are drawn."""
-    statistic = statistic_of(metric)
-    scores = [
-        [class_statistic(statistic, run) for run in side if isinstance(run, ClassPredictions)]
-        for side in (left, right)
-    ]
-
-    def difference(rows: Rows) -> float:
-        means = [np.mean([score(rows) for score in side]) for side in scores]
-        return float(means[0] - means[1])
-
-    return bootstrap(
-        difference,
-        left[0].patients,
-        seed=seed,
-        name=f"study/{metric}",
-        replicates=replicates,
-        level=level,
-    )
-
-
-def _of_two(
-    metric: str,
-    left: Sequence[Predictions],
-    right: Sequence[Predictions],
-    *,
-    seed: int,
-    replicates: int,
     level: float,
     threshold: float,
-) -> Estimate:
-    single = len(left) == len(right) == 1 and not has_repeats(left[0].patients)
-    if single and metric == "auc":
-        return compare_auc(left[0], right[0], level=level).difference
-    if single and metric == "accuracy":
-        return compare_accuracy(left[0], right[0], threshold=threshold, level=level).difference
-    score = _SCORES[metric]
-    truth = left[0].truth
-
-    def difference(rows: Rows) -> float:
-        means = [
-            np.mean([score(truth[rows], run.scores[rows], threshold) for run in side])
-            for side in (left, right)
-        ]
-        return float(means[0] - means[1])
-
-    return bootstrap(
-        difference,
-        left[0].patients,
-        seed=seed,
-        name=f"study/{metric}",
-        replicates=replicates,
-        level=level,
-    )
+) -> Estimate | None:
+    """Return the difference by a paired test of two classes, where there is one."""
+    if not len(left) == len(right) == 1 or has_repeats(left[0].patients):
+        return None
+    ours, theirs = left[0], right[0]
+    if not (isinstance(ours, Predictions) and isinstance(theirs, Predictions)):
+        return None
+    if metric == "auc":
+        return compare_auc(ours, theirs, level=level).difference
+    if metric == "accuracy":
+        return compare_accuracy(ours, theirs, threshold=threshold, level=level).difference
+    return None
 
 
 def _share(hits: Booleans, among: Booleans) -> float:

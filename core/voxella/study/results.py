@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from voxella.data.phantoms import MEASURED_ON_PHANTOMS, is_of_phantoms
 from voxella.evaluation.report import NUMBERS
@@ -13,10 +13,13 @@ from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.declared.published import Published
 from voxella.metrics.estimate import LEVEL, Estimate
 from voxella.study.first_stages import reconstruction_entries
-from voxella.study.plan import Step
+from voxella.study.step import Step
 from voxella.workspace.state import DamagedError
 
-__all__ = ["Number", "Result", "read_result"]
+__all__ = ["Number", "Result", "Status", "read_result"]
+
+
+Status = Literal["finished", "failed", "missing"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Result:
     published: Published = field(default_factory=lambda: Published(None))
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         """Return ``finished``, ``failed`` or ``missing``."""
         if self.failure is not None:
             return "failed"

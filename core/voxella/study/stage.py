@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from voxella.errors import UserError
 from voxella.evaluation.networks import check_evaluation
 from voxella.evaluation.stage import evaluate
 from voxella.machine import raise_if_machine
+from voxella.metrics.estimate import Estimate
 from voxella.pipeline.preflight import check_encoders, check_sample_space, check_training
 from voxella.pipeline.run import run_stages
 from voxella.preparation.stage import check_prepare
@@ -28,10 +29,11 @@ from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.sampling.prompt_files import check_prompts
 from voxella.sampling.prompt_values import PromptRules
-from voxella.study.cases import StudyCases
+from voxella.study.cases import Sides, StudyCases
 from voxella.study.claims import Comparison, comparisons
 from voxella.study.plan import Plan, Step
-from voxella.study.results import Result, read_result
+from voxella.study.pooled import Row, measured_of, rows_of
+from voxella.study.results import read_result
 from voxella.study.table import Filled, fill
 from voxella.study.written import write_tables
 from voxella.workspace.folders import Folders
@@ -41,15 +43,22 @@ __all__ = ["problems_of", "run_study", "tables_of", "write_study"]
 
 
 def run_study(
-    plan: Plan, *, only: tuple[str, ...] = (), workers: int = 0, quarantine: bool | None = None
+    plan: Plan,
+    *,
+    only: tuple[str, ...] = (),
+    workers: int = 0,
+    quarantine: bool | None = None,
+    each_seed: bool = False,
 ) -> dict[str, str]:
     """Run every recipe of a study and write its tables; every process of the job calls this.
 
     Args:
         plan: From :func:`voxella.study.plan.make_plan`.
-        only: Names of the recipes to run; empty: all. The tables hold what all of them have.
+        only: Names of the recipes, or of trainings, to run; empty: all. The tables hold what all of
+            them have.
         workers: Processes that prepare cases; 0: all cores.
         quarantine: See :func:`voxella.preparation.stage.prepare`.
+        each_seed: Show every training in ``table.md``.
 
     Returns:
         What stopped a recipe, by its name.
@@ -61,7 +70,9 @@ def run_study(
     ranks = Ranks.from_environment()
     chosen = _chosen(plan, only)
     with holding(plan.folder):
-        return _run_all(plan, chosen, ranks, partial(_run_step, workers, quarantine))
+        failures = _run_all(plan, chosen, ranks, partial(_run_step, workers, quarantine))
+        write_study(plan, failures, ranks, each_seed=each_seed)
+    return failures
 
 
 def _run_all(
@@ -81,16 +92,17 @@ def _run_all(
             failures[step.name] = stopped
             print_line(f"== {step.name} failed: {stopped}", quiet=not ranks.is_main)
         _give_back_memory()
-    write_study(plan, failures, ranks)
     return failures
 
 
-def write_study(plan: Plan, failures: dict[str, str], ranks: Ranks) -> None:
+def write_study(
+    plan: Plan, failures: dict[str, str], ranks: Ranks, *, each_seed: bool = False
+) -> None:
     """Write the tables of what the runs have measured so far; collective, rank 0 writes."""
     start_distributed(ranks)
     tables = tables_of(plan, failures, ranks)
     if ranks.is_main:
-        for path in write_tables(plan, tables):
+        for path in write_tables(plan, tables, each_seed=each_seed):
             print_line(f"study: {path}")
     barrier()
 
@@ -109,27 +121,37 @@ def tables_of(plan: Plan, failures: dict[str, str], ranks: Ranks) -> list[Filled
     results = {step.name: read_result(step, failures.get(step.name)) for step in plan.steps}
     results = broadcast_object(results)
     cases = StudyCases(plan, ranks.device)
-    every = (comparison for table in plan.tables for comparison in comparisons(table.study))
-    cases.share_draws((one for one in every if _is_measured(one, results)), ranks)
+    filled = [(table, rows_of(plan, table, results)) for table in plan.tables]
+    every = [(c, rows) for table, rows in filled for c in comparisons(table.study)]
+    cases.share_draws((c for c, rows in every if all(_sides(c, rows))), ranks)
     if not ranks.is_main:
         return []
-    return [fill(table, results, cases.difference) for table in plan.tables]
+    return [fill(table, rows, partial(_difference, cases, rows)) for table, rows in filled]
 
 
-def _is_measured(comparison: Comparison, results: Mapping[str, Result]) -> bool:
-    """Return whether both sides have a number, so that their cases will be compared."""
-    sides = [results[name] for name in (comparison.left, comparison.right) if name in results]
-    return all(side.number(comparison.metric).estimate.value is not None for side in sides)
+def _difference(
+    cases: StudyCases, rows: Mapping[str, Row], comparison: Comparison
+) -> Estimate | None:
+    return cases.difference(comparison, _sides(comparison, rows))
+
+
+def _sides(comparison: Comparison, rows: Mapping[str, Row]) -> Sides:
+    """Return the trainings of either side that have a number, whose cases will be compared."""
+    left, right = (
+        [result.step.name for result in measured_of(rows[name], comparison.metric)]
+        for name in (comparison.left, comparison.right)
+    )
+    return left, right
 
 
 def _chosen(plan: Plan, only: tuple[str, ...]) -> list[Step]:
-    unknown = sorted({*only} - {step.name for step in plan.steps})
+    unknown = sorted({*only} - {name for step in plan.steps for name in (step.name, step.row)})
     if unknown:
         raise UserError(
             f"--only {', '.join(unknown)}: the study has no such recipe",
             expected=", ".join(step.name for step in plan.steps),
         )
-    return [step for step in plan.steps if not only or step.name in only]
+    return [step for step in plan.steps if not only or {step.name, step.row} & {*only}]
 
 
 def problems_of(steps: Sequence[Step], ranks: Ranks) -> dict[str, str]:
@@ -139,17 +161,20 @@ def problems_of(steps: Sequence[Step], ranks: Ranks) -> dict[str, str]:
         steps: Of the plan.
         ranks: The processes that would run them.
     """
-    found: dict[str, str] = {}
+    by_row: dict[str, str] = {}
     for step in steps:
-        problems = []
-        for check in _checks(step, ranks):
-            try:
-                check()
-            except UserError as problem:
-                problems.append(str(problem))
-        if problems:
-            found[step.name] = "\n".join(problems)
-    return found
+        # Trainings of one recipe differ in nothing that is looked at.
+        if step.row not in by_row:
+            by_row[step.row] = "\n".join(_problems(step, ranks))
+    return {step.name: by_row[step.row] for step in steps if by_row[step.row]}
+
+
+def _problems(step: Step, ranks: Ranks) -> Iterator[str]:
+    for check in _checks(step, ranks):
+        try:
+            check()
+        except UserError as problem:
+            yield str(problem)
 
 
 def _checks(step: Step, ranks: Ranks) -> list[Callable[[], object]]:

@@ -11,6 +11,7 @@ from typing import Any
 from voxella.metrics.declared.lookup import number_of
 from voxella.study.claims import ComparisonResult, Paired, compare, comparisons
 from voxella.study.plan import Table
+from voxella.study.pooled import Pooled, Row, trainings_of
 from voxella.study.results import Number, Result
 
 __all__ = ["Filled", "fill"]
@@ -27,7 +28,7 @@ class Filled:
     """
 
     table: Table
-    results: Mapping[str, Result]
+    results: Mapping[str, Row]
     outcomes: tuple[ComparisonResult, ...]
 
     @property
@@ -76,13 +77,24 @@ class Filled:
     def unfinished(self) -> list[str]:
         """Name the recipes without numbers, and why."""
         told = []
-        for recipe in self.table.rows:
-            result = self.results[recipe]
+        for result in (r for row in self.table.rows for r in trainings_of(self.results[row])):
             if result.failure is not None:
-                told.append(f"{recipe} failed: {result.failure}")
+                told.append(f"{result.step.name} failed: {result.failure}")
             elif result.status == "missing":
-                told.append(f"{recipe} has not run to its end; the same command continues")
+                told.append(
+                    f"{result.step.name} has not run to its end; the same command continues"
+                )
         return told
+
+    def repeated(self) -> list[str]:
+        """Say that each number is a mean, where recipes were trained several times."""
+        seeds = self.table.study.seeds
+        if seeds == 1:
+            return []
+        return [
+            f"Each number is the mean of {seeds} trainings, its interval is over trainings and "
+            "patients; of one training each: table.csv, or --each-seed"
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return the table as JSON-ready data."""
@@ -99,27 +111,33 @@ class Filled:
             ],
             "rows": [self._row(recipe) for recipe in self.table.rows],
             "verdicts": [outcome.as_json() for outcome in self.outcomes],
+            "repeated": self.repeated(),
             "paper_lines": self.paper_lines(),
             "networks": self.networks(),
             "unfinished": self.unfinished(),
         }
 
     def _row(self, recipe: str) -> dict[str, Any]:
-        result = self.results[recipe]
-        return {
+        row = self.results[recipe]
+        cells = {metric: self._cell(self.number(recipe, metric), metric) for metric in self.columns}
+        told = {
             "recipe": recipe,
-            "description": result.step.recipe.description,
-            "run": result.step.folder.name,
-            # Of first stages it lies in the workspace, which may be anywhere.
-            "metrics": Path(
-                os.path.relpath(result.step.metrics, result.step.folder.parent)
-            ).as_posix(),
-            "status": result.status,
-            "cells": {metric: self._cell(recipe, metric) for metric in self.columns},
+            "description": row.step.recipe.description,
+            **_place(row),
+            "cells": cells,
+        }
+        if isinstance(row, Pooled):
+            told["trainings"] = [self._training(result) for result in row.results]
+        return told
+
+    def _training(self, result: Result) -> dict[str, Any]:
+        return {
+            "seed": result.step.recipe.seed,
+            **_place(result),
+            "cells": {m: self._cell(result.number(m), m) for m in self.columns},
         }
 
-    def _cell(self, recipe: str, metric: str) -> dict[str, Any]:
-        number = self.number(recipe, metric)
+    def _cell(self, number: Number, metric: str) -> dict[str, Any]:
         return {
             **number.estimate.as_json(),
             "network": number.network,
@@ -128,12 +146,21 @@ class Filled:
         }
 
 
-def fill(table: Table, results: Mapping[str, Result], paired: Paired | None = None) -> Filled:
+def _place(row: Row) -> dict[str, Any]:
+    return {
+        "run": row.step.folder.name,
+        # Of first stages it lies in the workspace, which may be anywhere.
+        "metrics": Path(os.path.relpath(row.step.metrics, row.step.folder.parent)).as_posix(),
+        "status": row.status,
+    }
+
+
+def fill(table: Table, results: Mapping[str, Row], paired: Paired | None = None) -> Filled:
     """Put the numbers into a table and judge its claims.
 
     Args:
         table: From the plan.
-        results: By recipe, of every row.
+        results: By recipe, of every row; see :func:`voxella.study.pooled.rows_of`.
         paired: Gives the difference of two recipes from their cases, where they are at hand.
     """
     own = {name: results[name] for name in table.rows}

@@ -12,7 +12,10 @@ from voxella.study.recipes import Loaded
 __all__ = ["with_workspaces"]
 
 # Blocks that decide what a workspace holds.
-_MADE_IN_IT = {"seed", "data", "prepare", "autoencoder", "autoencoder_training", "latent"}
+_MADE_IN_IT = {
+    *("seed", "workspace_seed", "data", "prepare"),
+    *("autoencoder", "autoencoder_training", "latent"),
+}
 
 
 def with_workspaces(loaded: Mapping[Path, Loaded]) -> dict[Path, Loaded]:

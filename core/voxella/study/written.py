@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from voxella.files import write_json_atomic, write_text_atomic
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
 from voxella.study.plan import Plan
+from voxella.study.pooled import Pooled
+from voxella.study.results import Result
 from voxella.study.table import Filled
 from voxella.wording import listed
 from voxella.workspace.state import StateFile, sealed
@@ -39,26 +41,40 @@ class _Tables(TypedDict):
 TABLES: StateFile[dict[str, Any]] = StateFile(
     _Tables, "voxella study STUDY --out {folder} --table-only writes it again"
 )
-_CSV = ("table", "recipe", "metric", "value", "low", "high", "n", "level", "network", "paper")
+_CSV = (
+    *("table", "recipe", "metric", "value", "low", "high", "n", "level", "network", "paper"),
+    # Of one training; empty where the row is the recipe's.
+    "seed",
+)
 _DASH = "-"
+_OVER = {
+    False: "It is over patients: another training of the same recipes may differ by more.",
+    True: "It is over trainings and patients.",
+}
 
 
-def write_tables(plan: Plan, tables: Sequence[Filled]) -> list[Path]:
-    """Write ``table.json``, ``table.md`` and ``table.csv`` into the study's folder."""
+def write_tables(plan: Plan, tables: Sequence[Filled], *, each_seed: bool = False) -> list[Path]:
+    """Write ``table.json``, ``table.md`` and ``table.csv`` into the study's folder.
+
+    Args:
+        plan: The study.
+        tables: Its tables.
+        each_seed: Show every training in ``table.md``; the other two have them always.
+    """
     data = {"format": FORMAT, "study": plan.name, "tables": [table.as_json() for table in tables]}
     return [
         write_json_atomic(plan.folder / "table.json", sealed(data)),
-        write_text_atomic(plan.folder / "table.md", as_markdown(tables)),
+        write_text_atomic(plan.folder / "table.md", as_markdown(tables, each_seed=each_seed)),
         write_text_atomic(plan.folder / "table.csv", _as_csv(tables)),
     ]
 
 
-def as_markdown(tables: Sequence[Filled]) -> str:
+def as_markdown(tables: Sequence[Filled], *, each_seed: bool = False) -> str:
     """Return the tables with their verdicts as Markdown."""
-    return "\n".join(line for table in tables for line in _section(table))
+    return "\n".join(line for table in tables for line in _section(table, each_seed))
 
 
-def _section(filled: Filled) -> list[str]:
+def _section(filled: Filled, each_seed: bool) -> list[str]:
     study = filled.table.study
     shown = {metric for metric in filled.columns if filled.shows_paper(metric)}
     heads = ["recipe"]
@@ -82,11 +98,15 @@ def _section(filled: Filled) -> list[str]:
             if metric in shown:
                 cells.append(_DASH if number.paper is None else f"{number.paper:g}")
         lines.append(_row(cells))
+        row = filled.results[recipe]
+        if each_seed and isinstance(row, Pooled):
+            lines += [_row(_training(result, filled.columns, shown)) for result in row.results]
     lines += ["", "Value (95 % interval; N patients).".replace("95 %", _level(filled)), ""]
-    lines += [f"- {line}" for line in (*filled.paper_lines(), *filled.unfinished())]
+    told = (*filled.repeated(), *filled.paper_lines(), *filled.unfinished())
+    lines += [f"- {line}" for line in told]
     lines += [f"- warning: {listed(where, 4)}: {why}" for why, where in warnings.items()]
-    told = [f"{name} ({', '.join(columns)})" for name, columns in filled.networks().items()]
-    lines += [f"- features: {', '.join(told)}"] if told else []
+    seen = [f"{name} ({', '.join(columns)})" for name, columns in filled.networks().items()]
+    lines += [f"- features: {', '.join(seen)}"] if seen else []
     lines += [f"- without a value: {listed(where, 4)}: {why}" for why, where in notes.items()]
     return [*lines, "", *_verdicts(filled)]
 
@@ -99,15 +119,23 @@ def _verdicts(filled: Filled) -> list[str]:
             claim = outcome.comparison.text
             lines += ["", f"**{claim}**", ""]
         basis = "" if outcome.paired or outcome.margin is None else " (from two separate intervals)"
-        lines.append(f"- {outcome}{basis}")
+        lines.append(f"- {outcome}{basis}{outcome.power}")
     if not lines:
         return []
     told = (
         "Each claim of the paper, held against these runs: the interval says by how much the left "
-        "lies on the claimed side of the right; undecided where it holds 0. It is over patients: "
-        "another training of the same recipes may differ by more."
+        "lies on the claimed side of the right; undecided where it holds 0. "
     )
+    told += _OVER[filled.table.study.seeds > 1]
     return ["## Verdicts", "", told, *lines, ""]
+
+
+def _training(result: Result, columns: Sequence[str], shown: set[str]) -> list[str]:
+    """Return the cells of one training; the paper's numbers stand beside the recipe's."""
+    cells = [f"seed {result.step.recipe.seed}"]
+    for metric in columns:
+        cells += [_cell(result.number(metric).estimate), *([""] if metric in shown else [])]
+    return cells
 
 
 def _cell(estimate: Estimate) -> str:
@@ -138,9 +166,17 @@ def _as_csv(tables: Sequence[Filled]) -> str:
     for table in tables:
         data = table.as_json()
         for row in data["rows"]:
-            for metric, cell in row["cells"].items():
-                writer.writerow(_record(data["name"], row["recipe"], metric, cell))
+            for seed, cells in _with_trainings(row):
+                for metric, cell in cells.items():
+                    record = _record(data["name"], row["recipe"], metric, cell)
+                    writer.writerow({**record, "seed": seed})
     return out.getvalue()
+
+
+def _with_trainings(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "", row["cells"]
+    for training in row.get("trainings", []):
+        yield str(training["seed"]), training["cells"]
 
 
 def _record(table: str, recipe: str, metric: str, cell: dict[str, Any]) -> dict[str, Any]:
