@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from voxella.conditioning import Conditioning
-    from voxella.detection import Detection, Facts
+    from voxella.detection import Counterfactual, Detection, Facts
 
 __all__ = [
     "Autoencoder",
@@ -34,6 +34,7 @@ __all__ = [
     "Source",
     "Summariser",
     "TextEncoder",
+    "counterfactuals_of",
     "training_losses",
     "unknown_counts",
 ]
@@ -182,6 +183,10 @@ class Probe(Protocol):
 
     A probe measures a data set whose cases name it as the source of their labels.
 
+    It may have a method ``counterfactuals(dataset, case)`` beside these, which returns the case
+    with one fact changed at a time (:class:`voxella.detection.Counterfactual`): a probe whose cases
+    are drawn by a generator can draw each of them once more.
+
     Attributes:
         fingerprint: Changes whenever the same image gives another detection.
         spatial_dims: Numbers of spatial axes that it can look at.
@@ -218,6 +223,12 @@ def training_losses(
     """Return the losses that an autoencoder brings itself; none where it brings none."""
     own = getattr(autoencoder, "training_losses", None)
     return {} if own is None else dict(own(images, mean, reconstruction))
+
+
+def counterfactuals_of(probe: Probe, dataset: Manifest, case: Case) -> list[Counterfactual]:
+    """Return a case with one fact changed at a time; none where the probe cannot draw any."""
+    own = getattr(probe, "counterfactuals", None)
+    return [] if own is None else list(own(dataset, case))
 
 
 def unknown_counts(encoder: TextEncoder, texts: Sequence[str]) -> list[int]:

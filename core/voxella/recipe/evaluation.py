@@ -66,6 +66,14 @@ class Evaluate(Block):
     gate: float | None = Field(
         None, ge=0, le=1, description="largest share of copies of training cases that is exported"
     )
+    counterfactuals: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="real cases of which one fact is changed at a time, where a probe can draw "
+        "them so: each costs some eight further volumes; 0: none",
+        exclude_if=lambda cases: cases == 0,
+    )
     size_tolerance_mm: float = Field(5.0, gt=0, description="of a phantom's lesion size")
 
     @model_validator(mode="after")

@@ -39,6 +39,7 @@ NEEDS: dict[str, str] = {
     "reconstructions": "real images after the autoencoder",
     "text_head": "what the model says of reports",
     "probe": "what a probe sees in images",
+    "model": "the run's own model, for further volumes",
     "classifier": "what the classifier of `evaluate.classifier` says of images",
     "predictions": "what a trained classifier says of test cases: measured by `voxella classify`",
 }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from voxella_importers.phantom.gland import OUTSIDE, PERIPHERAL, TRANSITION, Gland, Level, Zone
 
-__all__ = ["Lesion", "Side", "draw_lesion", "pirads"]
+__all__ = ["Lesion", "Side", "draw_lesion", "draw_lesion_at", "pirads", "resized"]
 
 Side = Literal["right", "left", "midline"]
 Floats = NDArray[np.floating]
@@ -115,6 +115,24 @@ def draw_lesion(
                 return lesion
             size = max(min(size - 1, round(size * 0.88)), floor) if size > floor else 0
     return None
+
+
+def draw_lesion_at(rng: np.random.Generator, gland: Gland, like: Lesion) -> Lesion | None:
+    """Draw a lesion as another is told: its side, zone, level, size and conspicuity, elsewhere.
+
+    Returns:
+        The lesion; None where no centre that was tried has room for its size.
+    """
+    place = like.side, like.zone, like.level
+    centres = _centres(rng, gland, *place)
+    return _fit(gland, centres, place, round(like.size_mm), like.conspicuity, ())
+
+
+def resized(gland: Gland, lesion: Lesion, size_mm: int) -> Lesion | None:
+    """Return a lesion of another size about the same centre; None where it would not fit."""
+    place = lesion.side, lesion.zone, lesion.level
+    centres = np.asarray([lesion.centre])
+    return _fit(gland, centres, place, size_mm, lesion.conspicuity, ())
 
 
 def _draw_place(rng: np.random.Generator) -> tuple[Side, Zone, Level]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from voxella.detection import Detection, Facts
+    from voxella.detection import Counterfactual, Detection, Facts
 
 __all__ = ["PhantomProbe", "phantom", "voxella_factory"]
 
@@ -41,6 +41,18 @@ class PhantomProbe:
         if case.truth is None or case.label_source != "phantom":
             return None
         return told_by(read_truth(dataset.folder / case.truth))
+
+    def counterfactuals(self, dataset: Manifest, case: Case) -> list[Counterfactual]:
+        """Return a phantom with one fact changed at a time; none of a case of another source.
+
+        Raises:
+            UserError: The data set's record of how it was made cannot be read.
+        """
+        from voxella_importers.phantom.counterfactual import counterfactuals
+
+        if case.truth is None or case.label_source != "phantom":
+            return []
+        return counterfactuals(dataset, case)
 
     def look(self, image: NDArray[np.floating], spacing_mm: tuple[float, ...]) -> Detection:
         """Return what an image ``(R, A, S)`` in [0, 1] shows; edges along R, A, S."""

@@ -1,0 +1,1 @@
+"""One fact of a report changed at the same noise: does the right place change, and enough?"""
