@@ -9,7 +9,6 @@ from voxella.case import Manifest, manifest_file
 from voxella.case.texts import texts_of
 from voxella.data.phantoms import is_of_phantoms
 from voxella.errors import UserError
-from voxella.recipe.model import Recipe
 from voxella.recipe.inputs import Data
 from voxella.sampling.prompt_files import read_prompts
 
