@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from voxella.cli.loading import print_loading
 
 if TYPE_CHECKING:
+    from voxella.case import Manifest
     from voxella.plugins.contracts import Exported
 
 __all__ = ["register"]
@@ -61,6 +62,13 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
     )
     parser.add_argument("--name", help="dataset of cases that do not say it")
     parser.add_argument(
+        "--only-marked",
+        metavar="MARK",
+        action="append",
+        help="only cases that were marked so in `voxella view`: good, bad, artefact or copy; "
+        "repeatable",
+    )
+    parser.add_argument(
         "--set",
         dest="arguments",
         metavar="KEY=VALUE",
@@ -89,6 +97,8 @@ def _export(arguments: argparse.Namespace) -> int:
     export: Exporter = registry.build("exporters", Component(name=arguments.format, **settings))
     dataset, out = Manifest.read(Path(arguments.source)), Path(arguments.out)
     require_gate(dataset.folder)
+    if arguments.only_marked:
+        dataset = _marked(dataset, arguments.only_marked)
     with holding(out):
         written: Exported = export(dataset, out)
     _tell(written, out)
@@ -101,7 +111,8 @@ def _export_model(arguments: argparse.Namespace) -> int:
     from voxella.plugins import registry
     from voxella.plugins.component import Component
 
-    if given := _given(arguments):
+    given = [*_given(arguments), *(["only_marked"] if arguments.only_marked else [])]
+    if given:
         options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
         raise UserError(
             f"{arguments.source} is a model: {options} are of data sets",
@@ -133,6 +144,15 @@ def _licences(model: Path, out: Path) -> list[Path]:
     lines = [f"{part}: {words}" for part, words in known.items()]
     head = "Licences of the weights that this model was made of, as they were named:"
     return [write_text_atomic(out / _LICENCES, "\n".join([head, "", *lines, ""]))]
+
+
+def _marked(dataset: Manifest, marks: list[str]) -> Manifest:
+    from voxella.case.marks import marked_only
+    from voxella.progress import print_line
+
+    chosen = marked_only(dataset, marks)
+    print_line(f"{len(chosen)} of {len(dataset)} cases are marked {' or '.join(marks)}")
+    return chosen
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
