@@ -26,7 +26,7 @@ from result import publish
 from voxella.case import Case, Manifest
 from voxella.engine.hashes import shared_hashes
 from voxella.metrics.bootstrap import replicate_draws
-from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
+from voxella.metrics.distances.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
 from voxella.ranks import Ranks

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from voxella.errors import UserError
 from voxella.metrics import frechet_draws
 from voxella.metrics.bootstrap import baseline_draws, replicate_draws
-from voxella.metrics.frechet import frechet_baseline, frechet_estimate, rank_problem
-from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
-from voxella.metrics.gaussians import Moments, frechet_distance, moments
+from voxella.metrics.distances.frechet import frechet_baseline, frechet_estimate, rank_problem
+from voxella.metrics.distances.frechet_draws import frechet_statistic, frechet_values
+from voxella.metrics.distances.gaussians import Moments, frechet_distance, moments
 from voxella.metrics.vectors import VectorSet
 
 Array = NDArray[np.float64]

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from voxella.errors import UserError
-from voxella.metrics.estimate import Estimate
-from voxella.metrics.kernel import (
+from voxella.metrics.distances.kernel import (
     patient_kernel_baseline,
     patient_kernel_estimate,
     patient_kernels,
 )
+from voxella.metrics.estimate import Estimate
 from voxella.metrics.vectors import VectorSet
 
 Array = NDArray[np.float64]

@@ -19,9 +19,9 @@ from voxella.data.phantoms import MEASURED_ON_PHANTOMS
 from voxella.errors import UserError
 from voxella.metrics.declared.lookup import declared_numbers, number_of
 from voxella.metrics.declared.published import Published
+from voxella.metrics.distances.frechet import frechet_estimate
+from voxella.metrics.distances.kernel import patient_kernels
 from voxella.metrics.estimate import Estimate, wilson
-from voxella.metrics.frechet import frechet_estimate
-from voxella.metrics.kernel import patient_kernels
 from voxella.metrics.predictions import Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.load import load_recipe

@@ -15,14 +15,14 @@ from voxella.evaluation.sets import Sets
 from voxella.metrics.declared.contract import Features
 from voxella.metrics.declared.measured import Measured, attempt
 from voxella.metrics.declared.number import distance_key
-from voxella.metrics.estimate import Estimate
-from voxella.metrics.frechet import frechet_baseline, frechet_estimate
-from voxella.metrics.kernel import (
+from voxella.metrics.distances.frechet import frechet_baseline, frechet_estimate
+from voxella.metrics.distances.kernel import (
     PatientKernels,
     patient_kernel_baseline,
     patient_kernel_estimate,
     patient_kernels,
 )
+from voxella.metrics.estimate import Estimate
 from voxella.metrics.vectors import VectorSet
 from voxella.recipe.evaluation import Evaluate
 

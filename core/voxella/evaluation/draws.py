@@ -20,8 +20,8 @@ from voxella.evaluation.plan import Plan
 from voxella.evaluation.sets import Sets
 from voxella.metrics.bootstrap import baseline_draws, replicate_draws
 from voxella.metrics.declared.number import distance_key
-from voxella.metrics.frechet import require_covariances
-from voxella.metrics.frechet_draws import draws_in_a_block, frechet_values
+from voxella.metrics.distances.frechet import require_covariances
+from voxella.metrics.distances.frechet_draws import draws_in_a_block, frechet_values
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
 from voxella.progress import Steps

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from voxella.metrics.bootstrap import replicate_draws
+from voxella.metrics.distances.frechet_draws import frechet_statistic, frechet_values
+from voxella.metrics.distances.kernel import PatientKernels
 from voxella.metrics.estimate import LEVEL, Estimate
-from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
-from voxella.metrics.kernel import PatientKernels
 from voxella.metrics.resampling import Rows
 from voxella.metrics.vectors import VectorSet
 

@@ -20,7 +20,7 @@ from voxella.evaluation.sets import Sets, read_sets
 from voxella.evaluation.text_head import as_predictions, predictions_of_samples
 from voxella.machine import raise_if_machine
 from voxella.metrics.declared.number import distance_key
-from voxella.metrics.kernel import PatientKernels, patient_kernels
+from voxella.metrics.distances.kernel import PatientKernels, patient_kernels
 from voxella.metrics.predictions import ClassPredictions, Predictions
 from voxella.metrics.vectors import VectorSet
 from voxella.study.differences import Draws, frechet_draws, shared_draws

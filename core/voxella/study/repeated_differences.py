@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from voxella.metrics.bootstrap import replicate_draws
+from voxella.metrics.distances.kernel import PatientKernels
 from voxella.metrics.estimate import LEVEL
-from voxella.metrics.kernel import PatientKernels
 from voxella.metrics.predictions import ClassPredictions, Predictions, aligned
 from voxella.metrics.two_level import (
     TwoLevelEstimate,

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxella.metrics.gaussians import Moments, frechet_distance, moments
+from voxella.metrics.distances.gaussians import Moments, frechet_distance, moments
 from voxella.metrics.resampling import Rows, rows_of_units
 from voxella.metrics.vectors import VectorSet, same_width
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from voxella.errors import UserError
 from voxella.metrics.bootstrap import baseline_draws, baseline_estimate, bootstrap, replicate_draws
+from voxella.metrics.distances.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.estimate import LEVEL, Estimate, joined
-from voxella.metrics.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.vectors import VectorSet, same_width
 
 __all__ = ["frechet_baseline", "frechet_estimate", "rank_problem", "require_covariances"]

@@ -1,0 +1,1 @@
+"""Distances between two sets of features: Fréchet, kernel, and their draws."""
