@@ -16,7 +16,7 @@ from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.files import make_folder
 from voxella.progress import print_line
 from voxella.ranks import Ranks
-from voxella.recipe.model import Recipe
+from voxella.recipe.autoencoder import AutoencoderCheck
 from voxella.workspace.record import StageRecord
 
 __all__ = ["fit_autoencoder"]
@@ -24,20 +24,22 @@ __all__ = ["fit_autoencoder"]
 _BATCH = 16
 
 
-def fit_autoencoder(recipe: Recipe, prepared: Path, out: Path) -> Path | None:
-    """Fit the recipe's autoencoder on the training cases, where it has a method ``fit``.
+def fit_autoencoder(
+    plan: AutoencoderPlan, check: AutoencoderCheck, prepared: Path, out: Path
+) -> Path | None:
+    """Fit an autoencoder on the training cases, where it has a method ``fit``.
 
     What it leaves is what a training leaves: weights, facts, a picture.
 
     Args:
-        recipe: With an ``autoencoder_training`` block; of its keys none is looked at.
+        plan: What it is built from.
+        check: On how many cases it is measured.
         prepared: The prepared data set.
         out: Receives the files.
 
     Returns:
         ``out``, or None where this autoencoder is trained by gradients.
     """
-    plan = AutoencoderPlan.of(recipe)
     model = build_autoencoder(plan)
     fit = getattr(model, "fit", None)
     if fit is None:
@@ -60,8 +62,7 @@ def fit_autoencoder(recipe: Recipe, prepared: Path, out: Path) -> Path | None:
         make_folder(out)
         record.invalidate()
         fit(_batches(volumes))
-        check, weights = recipe.autoencoder_check, module.state_dict()
-        facts = export(plan, check, weights, volumes, out, ranks.device)
+        facts = export(plan, check, module.state_dict(), volumes, out, ranks.device)
         record.complete([WEIGHTS, FACTS], **facts)
     barrier()
     return out

@@ -71,12 +71,15 @@ class Haar(nn.Module):
             )
         grid = tuple(size // self.factor for size in images.shape[2:])
         tokens = patchify(2 * images - 1, self.factor)  # (B, N, C * factor^axes)
-        parts = tokens.unflatten(-1, (self.in_channels, -1)) @ self.matrix.T.to(images.dtype)
-        return parts.flatten(2).mT.unflatten(-1, grid).contiguous(), None
+        parts = tokens.reshape(*tokens.shape[:2], self.in_channels, -1) @ self.matrix.T.to(
+            images.dtype
+        )
+        return parts.flatten(2).mT.reshape(len(images), -1, *grid), None
 
     def decode(self, latents: Tensor) -> Tensor:
         """Map ``(B, L, *spatial)`` back, clipped to [0, 1] in evaluation mode."""
-        parts = latents.flatten(2).mT.unflatten(-1, (self.in_channels, -1))
+        moved = latents.flatten(2).mT
+        parts = moved.reshape(*moved.shape[:2], self.in_channels, -1)
         tokens = (parts @ self.matrix.to(latents.dtype)).flatten(2)
         images = (unpatchify(tokens, tuple(latents.shape[2:]), self.factor) + 1) / 2
         return images if self.training else images.clamp(0.0, 1.0)

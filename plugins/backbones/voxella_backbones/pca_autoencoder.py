@@ -102,7 +102,7 @@ class Pca(nn.Module):
         """
         grid = tuple(size // self.factor for size in images.shape[2:])
         tokens = (self._patches(images) - self.mean) @ self.basis.T / self.std**self.whiten
-        return tokens.mT.unflatten(-1, grid).contiguous(), None
+        return tokens.mT.reshape(len(images), -1, *grid), None
 
     def decode(self, latents: Tensor) -> Tensor:
         """Map ``(B, L, *spatial)`` back, clipped to [0, 1] in evaluation mode."""
