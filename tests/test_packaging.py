@@ -29,7 +29,10 @@ PACKAGES = (
     "plugins/importers/voxella_importers",
     "plugins/summarisers/voxella_summarisers",
     "plugins/model_exporters/voxella_model_exporters",
+    "plugins/demo/voxella_demo",
 )
+# The small model, file by file: nothing else that is no code travels.
+MODEL = "plugins/demo/voxella_demo/phantom"
 CODE = ("core", "plugins", "tests", "bench", "examples")
 LONGEST = 250  # lines of a module
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -74,7 +77,11 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
         for path in (ROOT / package).rglob("*")
         if path.suffix in {".py", ".html", ".css", ".js", ".txt"} or path.name == "py.typed"
     }
-    assert names == expected
+    model = {
+        f"voxella_demo/phantom/{p.relative_to(ROOT / MODEL)}" for p in (ROOT / MODEL).rglob("*.*")
+    }
+    assert {"voxella_demo/phantom/config.json", "voxella_demo/phantom/model.safetensors"} <= model
+    assert names == expected | model
     assert {f"{Path(package).name}/py.typed" for package in PACKAGES} <= names
     assert "voxella = voxella.cli:main" in entry_points
     assert licenses, "the licence is not in the wheel"

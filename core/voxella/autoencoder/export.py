@@ -55,7 +55,7 @@ def export(
     facts = {
         "sha256": sha256_file(out / WEIGHTS),
         "fingerprint": coder.fingerprint,
-        "steps": history[-1]["step"],
+        "steps": history[-1]["step"] if history else 0,  # none where it was fitted at once
         "losses": history,
         "reconstruction": report.as_json(),
     }

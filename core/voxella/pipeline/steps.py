@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxella.autoencoder.check import check_autoencoder
-from voxella.autoencoder.load import WEIGHTS
+from voxella.autoencoder.closed_form import fit_autoencoder
+from voxella.autoencoder.load import WEIGHTS, AutoencoderPlan
 from voxella.autoencoder.train import train_autoencoder
 from voxella.cache.stage import encode
 from voxella.case import Manifest
@@ -112,8 +113,11 @@ def do_prepare(job: Job) -> None:
 
 def do_train_autoencoder(job: Job) -> None:
     """Train the autoencoder, where the recipe says how."""
-    if job.recipe.autoencoder_training is not None:
-        train_autoencoder(job.recipe, job.folders.prepared, job.folders.autoencoder)
+    recipe, places = job.recipe, (job.folders.prepared, job.folders.autoencoder)
+    if recipe.autoencoder_training is None:
+        return
+    if fit_autoencoder(AutoencoderPlan.of(recipe), recipe.autoencoder_check, *places) is None:
+        train_autoencoder(recipe, *places)
 
 
 def do_check_autoencoder(job: Job) -> None:

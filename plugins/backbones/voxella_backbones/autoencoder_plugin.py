@@ -8,9 +8,9 @@ from typing import Any
 
 from voxella.plugins import hookimpl
 from voxella.plugins.contracts import Autoencoder
+from voxella_backbones.linear import build_haar, build_identity, build_pca
 
 __all__ = [
-    "build_identity",
     "build_kl",
     "build_kl2d",
     "build_maisi",
@@ -195,24 +195,14 @@ def build_kl2d(
     return KL2d(sizes, weights)
 
 
-def build_identity(*, in_channels: int, latent_channels: int) -> Autoencoder:
-    """Build no autoencoder: the latent is the image in [-1, 1], for diffusion on pixels.
-
-    Args:
-        in_channels: Image channels (wired).
-        latent_channels: The same number (wired).
-    """
-    from voxella_backbones.identity_autoencoder import Identity
-
-    return Identity(in_channels=in_channels, latent_channels=latent_channels)
-
-
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "maisi": build_maisi,
     "kl": build_kl,
     "vq": build_vq,
     "kl2d": build_kl2d,
     "identity": build_identity,
+    "haar": build_haar,
+    "pca": build_pca,
 }
 
 

@@ -14,7 +14,7 @@ from voxella.conditioning import Conditioning
 from voxella.errors import UserError
 from voxella_backbones.attention import Attention
 from voxella_backbones.growing import Grown, widened, zeros_like
-from voxella_backbones.inputs import checked_context, checked_vectors, vector_mlp
+from voxella_backbones.inputs import checked_context, checked_vectors, mean_token, vector_mlp
 from voxella_backbones.patches import patchify, sincos_positions, unpatchify
 
 __all__ = ["DiT"]
@@ -43,6 +43,7 @@ class DiT(nn.Module):
         width: Channels of a token.
         depth: Number of blocks.
         heads: Attention heads.
+        pooled_context: Add the mean of the context tokens as one more vector.
 
     Raises:
         UserError: If the sizes do not fit one another; all of them are named at once.
@@ -61,6 +62,7 @@ class DiT(nn.Module):
         width: int,
         depth: int,
         heads: int,
+        pooled_context: bool = False,
     ) -> None:
         super().__init__()
         _check_sizes(spatial_dims, input_size, patch_size, width, heads)
@@ -78,6 +80,9 @@ class DiT(nn.Module):
         self.time_embed = vector_mlp(_FREQUENCIES, width)
         # A list, not a ModuleDict: a vector's name may be any string.
         self.vector_layers = nn.ModuleList(vector_mlp(size, width) for size in vectors.values())
+        self.pooled_layer = (
+            vector_mlp(context_dim, width) if pooled_context and context_dim is not None else None
+        )
         self.blocks = nn.ModuleList(DiTBlock(width, heads, context_dim) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.final_modulation = nn.Linear(width, 2 * width)
@@ -116,7 +121,8 @@ class DiT(nn.Module):
         dtype, batch = self.patch_embed.weight.dtype, x.shape[0]
         vectors = checked_vectors(conditioning, self.vector_widths, batch, dtype)
         context, mask = checked_context(conditioning, self.context_dim, batch, dtype)
-        signal = self._embed(timesteps, vectors, dtype)  # (B, width)
+        pooled = None if context is None else mean_token(context, mask)
+        signal = self._embed(timesteps, vectors, pooled, dtype)  # (B, width)
         tokens = self.patch_embed(patchify(x.to(dtype), self.patch_size))  # (B, N, width)
         tokens = tokens + self.positions.to(dtype)
         for block in self.blocks:
@@ -126,11 +132,15 @@ class DiT(nn.Module):
         grid = tuple(size // self.patch_size for size in self.input_size)
         return unpatchify(tokens, grid, self.patch_size).to(x.dtype)
 
-    def _embed(self, timesteps: Tensor, vectors: list[Tensor], dtype: torch.dtype) -> Tensor:
+    def _embed(
+        self, timesteps: Tensor, vectors: list[Tensor], pooled: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
         """Return time plus vectors, through the SiLU that every modulation shares."""
         signal: Tensor = self.time_embed(get_timestep_embedding(timesteps, _FREQUENCIES).to(dtype))
         for layer, vector in zip(self.vector_layers, vectors, strict=True):
             signal = signal + layer(vector)
+        if self.pooled_layer is not None and pooled is not None:
+            signal = signal + self.pooled_layer(pooled)
         return nn.functional.silu(signal)
 
     def _run(

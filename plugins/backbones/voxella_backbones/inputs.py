@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from voxella.conditioning import Conditioning
 from voxella.errors import UserError
 
-__all__ = ["ClassTable", "checked_context", "checked_rows", "checked_vectors", "vector_mlp"]
+__all__ = [
+    "ClassTable",
+    "checked_context",
+    "checked_rows",
+    "checked_vectors",
+    "mean_token",
+    "vector_mlp",
+]
 
 
 def vector_mlp(width_in: int, width_out: int) -> nn.Sequential:
@@ -63,6 +70,13 @@ def checked_context(
             f"context_mask has shape {tuple(mask.shape)}, expected {tuple(context.shape[:2])}"
         )
     return context.to(dtype), None if mask is None else mask.bool()
+
+
+def mean_token(context: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean ``(B, F)`` of the tokens ``(B, L, F)`` that are real."""
+    if mask is None:
+        return context.mean(1)
+    return (context * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 class ClassTable(nn.Embedding):

@@ -99,6 +99,7 @@ def build_dit3d(
     width: int = 384,
     depth: int = 12,
     heads: int = 6,
+    pooled_context: bool = False,
 ) -> Backbone:
     """Build a diffusion transformer; the defaults are the sizes of DiT-S.
 
@@ -113,6 +114,8 @@ def build_dit3d(
         width: Channels of a token; ``heads`` divides it.
         depth: Number of blocks.
         heads: Attention heads per block.
+        pooled_context: Add the mean of the context tokens to the time embedding, as Stable
+            Diffusion 3 does its pooled text (arXiv 2403.03206): the text is heard sooner.
     """
     from voxella_backbones.dit3d import DiT
 
@@ -127,6 +130,7 @@ def build_dit3d(
         width=width,
         depth=depth,
         heads=heads,
+        pooled_context=pooled_context,
     )
 
 

@@ -176,6 +176,9 @@ def _draw_lesions(
     for number in range(count):
         if not positive:
             conspicuity, limit = float(rng.uniform(0.2, 0.35)), min(largest, 12)
+        elif settings.lesion_conspicuity is not None:
+            low, high = settings.lesion_conspicuity
+            conspicuity, limit = float(rng.uniform(low, high)), largest
         elif rng.random() < 0.25:
             conspicuity, limit = float(rng.uniform(0.40, 0.58)), min(largest, 16)
         else:
@@ -188,6 +191,7 @@ def _draw_lesions(
             size_mm=smallest + round(share * max(limit - smallest, 0)),
             conspicuity=conspicuity,
             smallest_mm=smallest,
+            peripheral_share=settings.peripheral_share,
             others=lesions,
         )
         if lesion is not None:

@@ -133,7 +133,7 @@ def make_case(settings: PhantomSettings, index: int, out: Path) -> int:
     _write_nifti(out / paths.labels, volume.labels, volume.affine)
     written = [paths.image, paths.labels]
     if facts.has_report:
-        write_text_atomic(out / paths.report, write_report(facts))
+        write_text_atomic(out / paths.report, write_report(facts, settings.report_style))
         written.append(paths.report)
     else:
         (out / paths.report).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ __all__ = [
     "NO_LESION",
     "PLACE",
     "PLACE_MIDLINE",
+    "SHORT",
     "SIGNAL",
     "SUMMARY",
     "SUMMARY_NONE",
@@ -131,6 +132,11 @@ SUSPICION = {
     4: ("clinically significant cancer likely", "high suspicion", "suspicious"),
     5: ("clinically significant cancer highly likely", "very high suspicion", "highly suspicious"),
 }
+SHORT = (
+    "Lesion of {size} {place}, {pirads}.",
+    "{Place}: lesion of {size}, {pirads}.",
+    "A {size} lesion {place} ({pirads}).",
+)
 SUMMARY = (
     "{Pirads} lesion {place} ({size}): {suspicion}.",
     "{size} lesion {place}, {pirads}, {suspicion}.",

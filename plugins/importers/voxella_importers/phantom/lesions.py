@@ -94,6 +94,7 @@ def draw_lesion(
     size_mm: int,
     conspicuity: float,
     smallest_mm: int,
+    peripheral_share: float = 0.7,
     others: Sequence[Lesion] = (),
 ) -> Lesion | None:
     """Draw a lesion that fits: where it would not, it shrinks to ``smallest_mm``, then moves.
@@ -106,7 +107,7 @@ def draw_lesion(
     """
     for attempt in range(_PLACES):
         floor = smallest_mm if attempt < _PLACES // 2 else _LEAST_MM
-        place = _draw_place(rng)
+        place = _draw_place(rng, peripheral_share)
         centres = _centres(rng, gland, *place)
         size = size_mm
         while size > 0:
@@ -135,9 +136,9 @@ def resized(gland: Gland, lesion: Lesion, size_mm: int) -> Lesion | None:
     return _fit(gland, centres, place, size_mm, lesion.conspicuity, ())
 
 
-def _draw_place(rng: np.random.Generator) -> tuple[Side, Zone, Level]:
-    """Draw side, zone and level: 70 % of lesions are peripheral, most lie in the middle third."""
-    zone: Zone = "peripheral" if rng.random() < 0.7 else "transition"
+def _draw_place(rng: np.random.Generator, peripheral_share: float) -> tuple[Side, Zone, Level]:
+    """Draw side, zone and level: most lesions lie in the middle third."""
+    zone: Zone = "peripheral" if rng.random() < peripheral_share else "transition"
     side: Side = "right" if rng.random() < 0.5 else "left"
     if zone == "transition" and rng.random() < 0.25:
         side = "midline"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from voxella.errors import UserError
 from voxella.plugins.contracts import Importer
@@ -28,6 +28,9 @@ def phantom(
     benign_focus_share: float = 0.4,
     lesion_size_mm: Sequence[int] = (6, 25),
     oblique_share: float = 0.3,
+    lesion_conspicuity: Sequence[float] | None = None,
+    peripheral_share: float = 0.7,
+    report_style: Literal["free", "short"] = "free",
     workers: int | None = None,
 ) -> Importer:
     """Build the phantom importer.
@@ -46,6 +49,10 @@ def phantom(
         benign_focus_share: Share of negative cases with a faint, benign-looking PI-RADS 2 focus.
         lesion_size_mm: Smallest and largest diameter of a lesion, whole mm within 5 to 25.
         oblique_share: Share of cases whose slices are tilted about the R axis.
+        lesion_conspicuity: Lowest and highest of suspicious lesions, 0.36 to 1, where 1 is nearly
+            as dark as muscle; None: a quarter from 0.40 to 0.58, the rest from 0.62 to 1.
+        peripheral_share: Share of lesions in the peripheral zone, where they stand out.
+        report_style: ``free``, or ``short``: volume, lesions and category in one line.
         workers: Processes; None takes one per core, at most four. Never changes a result.
 
     Raises:
@@ -68,6 +75,11 @@ def phantom(
         benign_focus_share=benign_focus_share,
         lesion_size_mm=tuple(lesion_size_mm),
         oblique_share=oblique_share,
+        lesion_conspicuity=None
+        if lesion_conspicuity is None
+        else tuple(float(value) for value in lesion_conspicuity),
+        peripheral_share=peripheral_share,
+        report_style=report_style,
         workers=min(os.cpu_count() or 1, 4) if workers is None else workers,
     )
     problems = settings.problems()

@@ -10,7 +10,7 @@ import numpy as np
 from voxella_importers.phantom import lesion_wording, wording
 from voxella_importers.phantom.facts import CaseFacts
 from voxella_importers.phantom.lesions import Lesion
-from voxella_importers.phantom.settings import stream
+from voxella_importers.phantom.settings import ReportStyle, stream
 
 __all__ = ["write_report"]
 
@@ -70,11 +70,12 @@ class _Voice:
         )
 
 
-def write_report(facts: CaseFacts) -> str:
+def write_report(facts: CaseFacts, style: ReportStyle = "free") -> str:
     """Return the report of a case: a function of its facts, whether or not it is to have one.
 
     Says the gland's volume, each lesion's side, zone, level, size and category, and what is clear;
-    never anything that the facts do not hold.
+    never anything that the facts do not hold. A ``short`` one says no more than the volume, the
+    lesions and the category.
     """
     rng = stream(facts.seed, facts.id, "report")
     voice = _Voice(
@@ -84,6 +85,8 @@ def write_report(facts: CaseFacts) -> str:
         score_in_findings=bool(rng.random() < 0.6),
         length=int(rng.choice([0, 1, 2], p=[0.25, 0.5, 0.25])),
     )
+    if style == "short":
+        return _short(facts, voice)
     sections = [
         _clinical(facts, voice),
         voice.pick(wording.TECHNIQUE).format(tesla=f"{facts.scan.tesla:g}"),
@@ -91,6 +94,23 @@ def write_report(facts: CaseFacts) -> str:
         _impression(facts, voice),
     ]
     return _assemble(sections, voice)
+
+
+def _short(facts: CaseFacts, voice: _Voice) -> str:
+    volume = voice.pick(wording.SHORT_VOLUME).format(volume=round(facts.patient.gland.volume_ml))
+    parts = [_short_lesion(lesion, voice) for lesion in facts.lesions]
+    if not parts:
+        score = voice.score(facts.pirads)
+        parts = [voice.pick(lesion_wording.SUMMARY_NONE).format(pirads=score, Pirads=score)]
+    return " ".join([volume, *parts]) + "\n"
+
+
+def _short_lesion(lesion: Lesion, voice: _Voice) -> str:
+    place = voice.place(lesion)
+    score = voice.score(lesion.pirads)
+    return voice.pick(lesion_wording.SHORT).format(
+        place=place, Place=_capital(place), pirads=score, size=voice.size(lesion)
+    )
 
 
 def _assemble(sections: list[str], voice: _Voice) -> str:

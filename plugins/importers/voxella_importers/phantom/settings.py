@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from voxella.hashing import sha256_json
 from voxella.limits import VOXELS
 
-__all__ = ["PhantomSettings", "fraction", "in_share", "stream"]
+__all__ = ["PhantomSettings", "ReportStyle", "fraction", "in_share", "stream"]
 
 # Raise this whenever the same settings give another volume, truth or report, so that an older
 # data set is generated anew and not silently mixed with newer cases.
@@ -26,6 +26,10 @@ _COARSEST_MM = 20
 # A 100 ml gland with its jitter and tilt must lie inside the volume.
 _SMALLEST_FOV_MM = (84.0, 76.0, 72.0)
 _LESION_RANGE_MM = (5, 25)
+# PI-RADS 3 starts here: a fainter lesion would make a positive case negative.
+_LEAST_SUSPICIOUS = 0.36
+
+ReportStyle = Literal["free", "short"]
 
 # One irrational per question, independent of each other over the rationals, so that the answers to
 # two questions about the same case do not go together.
@@ -50,15 +54,31 @@ class PhantomSettings:
     lesion_size_mm: tuple[int, ...]
     oblique_share: float
     workers: int
+    # Those below are part of the hash only where they are not the defaults: data sets from before
+    # are those without them.
+    lesion_conspicuity: tuple[float, ...] | None = None
+    peripheral_share: float = 0.7
+    report_style: ReportStyle = "free"
 
     def problems(self) -> list[str]:
         """Return every fault of these settings, each as one line that says what is allowed."""
-        return [*self._counts(), *self._shares(), *self._grid(), *self._lesion_sizes()]
+        return [
+            *self._counts(),
+            *self._shares(),
+            *self._grid(),
+            *self._lesion_sizes(),
+            *self._looks(),
+        ]
 
     def case_hash(self) -> str:
         """Return the hash of what decides a case's content: not the count, split or workers."""
         irrelevant = {"cases", "workers", "val_share", "test_share"}
-        kept = {key: value for key, value in asdict(self).items() if key not in irrelevant}
+        usual = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        kept = {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in irrelevant and not (key in usual and value == usual[key])
+        }
         return sha256_json({"generation": GENERATION, **kept})
 
     def as_json(self) -> dict[str, Any]:
@@ -87,6 +107,7 @@ class PhantomSettings:
             "second_lesion_share",
             "benign_focus_share",
             "oblique_share",
+            "peripheral_share",
         )
         found = [
             f"{name} is {getattr(self, name)}; expected: 0 to 1"
@@ -137,6 +158,20 @@ class PhantomSettings:
             f"lesion_size_mm is {list(self.lesion_size_mm)};"
             f" expected: smallest and largest, whole mm from {low} to {high}"
         ]
+
+    def _looks(self) -> list[str]:
+        found = []
+        given = self.lesion_conspicuity
+        if given is not None and not (
+            len(given) == 2 and _LEAST_SUSPICIOUS <= given[0] <= given[1] <= 1
+        ):
+            found.append(
+                f"lesion_conspicuity is {list(given)}; expected: lowest and highest, from"
+                f" {_LEAST_SUSPICIOUS} to 1, or null for a mixture"
+            )
+        if self.report_style not in (styles := get_args(ReportStyle)):
+            found.append(f"report_style is {self.report_style}; expected: {' or '.join(styles)}")
+        return found
 
 
 def _digest(seed: int, *names: str) -> bytes:

@@ -18,6 +18,7 @@ __all__ = [
     "PERIPHERAL",
     "PERIPHERAL_OTHERWISE",
     "RECTUM",
+    "SHORT_VOLUME",
     "TECHNIQUE",
     "TRANSITION",
     "VESICLES",
@@ -59,6 +60,12 @@ VOLUME = (
     "The gland has a calculated volume of {volume} ml.",
     "Volume of the prostate approximately {volume} mL, PSA density {density}.",
     "Prostate of {volume} ml. PSA density {density} ng/ml/ml.",
+)
+SHORT_VOLUME = (
+    "Prostate volume {volume} ml.",
+    "The gland has a calculated volume of {volume} ml.",
+    "Prostate of {volume} ml.",
+    "Estimated volume {volume} cc.",
 )
 # by enlargement: small, moderate, large
 TRANSITION = (
