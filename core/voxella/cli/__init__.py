@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from voxella import __version__
 from voxella.cli import (
+    averaging,
     check,
     converting,
     exporting,
@@ -94,6 +95,7 @@ def _parser(words: Sequence[str]) -> Parser:
     check.register(subparsers)
     exporting.register(subparsers)
     converting.register(subparsers)
+    averaging.register(subparsers)
     summarise.register(subparsers)
     recipe.register(subparsers)
     report.register(subparsers)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-__all__ = ["combine"]
+if TYPE_CHECKING:
+    from voxella.diffusion.schedule import Schedule
+
+__all__ = ["combine", "is_within"]
 
 
 def combine(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
@@ -22,3 +27,19 @@ def combine(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
     if scale == 1.0:
         return conditional
     return null + scale * (conditional - null)
+
+
+def is_within(schedule: Schedule, t: int, interval: tuple[float, float] | None) -> bool:
+    """Return whether a timestep is guided (Kynkaanniemi et al. 2024, arXiv:2404.07724, eq. 4).
+
+    Args:
+        schedule: The path.
+        t: The timestep.
+        interval: Noise over signal, ``sigma / alpha``, above the first and up to the second; their
+            sigma of latents of standard deviation 1. None: every timestep is. Pure noise lies above
+            every interval.
+    """
+    if interval is None:
+        return True
+    alpha, sigma = float(schedule.alphas[t]), float(schedule.sigmas[t])
+    return interval[0] * alpha < sigma <= interval[1] * alpha

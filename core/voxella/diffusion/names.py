@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["Family", "Prediction", "Reconstruction", "ScheduleName", "family_of"]
+__all__ = [
+    "Family",
+    "Prediction",
+    "Reconstruction",
+    "ScheduleName",
+    "TimestepDraw",
+    "family_of",
+]
 
 ScheduleName = Literal["scaled_linear", "linear", "cosine", "rectified_flow"]
 Prediction = Literal["epsilon", "v", "x0", "flow"]
 Reconstruction = Literal["l1", "mse"]
+TimestepDraw = Literal["uniform", "logit_normal"]
 Family = Literal["variance-preserving", "flow"]
 
 

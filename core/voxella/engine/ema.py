@@ -47,8 +47,11 @@ class Ema:
     def update(self) -> None:
         """Take one step towards the current weights."""
         self.steps += 1
+        self._towards([self._masters.part(p) for p in self._parameters])
+
+    def _towards(self, now: list[Tensor]) -> None:
+        """Average the current weights in."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        now = [self._masters.part(p) for p in self._parameters]
         torch._foreach_lerp_(self.shadow, now, 1.0 - decay)
 
     def whole(self, parameter: nn.Parameter) -> Tensor:

@@ -69,12 +69,12 @@ class Training:
         observers: Told of steps on rank 0.
         panel: Draws a fixed-seed sample panel from the averaged model; None: no panels.
         validation: Measures the averaged model on held-out cases; None: there are none.
-        stop_after: Stop when this step is done, as a kill would, a checkpoint written; for tests
-            and for queues that grant hours. A run that is there already stays. None: to the end.
+        stop_after: Stop, with a checkpoint, when this step is done or was before. None: at the end.
         second: A network that learns beside the model, an adversary say; None: there is none.
         rate: The factor on the learning rate by step (from 0); None: the optimizer block's decay.
         rate_key: The recipe's key of the learning rate, for messages.
         own_order: Which cases a step sees; None: an endless stream in whole batches.
+        average: Makes the average of the weights, where there is one.
     """
 
     recipe: Recipe
@@ -98,6 +98,7 @@ class Training:
     rate: Callable[[int], float] | None = None
     rate_key: str = "optimizer.lr"
     own_order: DataOrder | None = None
+    average: Callable[[nn.Module, Masters, float], Ema] = Ema
     order: DataOrder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,8 +111,7 @@ class Training:
     @property
     def total_steps(self) -> int:
         """Return the run's length in optimizer steps."""
-        length = self.length
-        return length.steps if length.steps is not None else self.order.steps(length.epochs or 1)
+        return self.length.steps or self.order.steps(self.length.epochs or 1)
 
     def builders(self, first_step: int, accumulation: int) -> Iterator[Callable[[], TaskBatch]]:
         """Yield what makes each micro batch of this process, in order."""
@@ -219,7 +219,7 @@ def _build(run: Training, config: dict[str, Any]) -> tuple[Any, Ema | None, Loss
     half = autocast_dtype(run.deepspeed) == "float16"
     scale = LossScale(engine, optimizer, run.ranks, enabled=half)
     decay = run.length.ema_decay
-    ema = None if decay is None else Ema(engine.module, Masters(engine), decay)
+    ema = None if decay is None else run.average(engine.module, Masters(engine), decay)
     return engine, ema, scale
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from voxella.conditioning import SPACING
 from voxella.recipe.condition import Condition
 from voxella.recipe.model import Dropout, Recipe
+from voxella.recipe.objective.diffusion import Timesteps
 
 __all__ = ["BatchSettings"]
 
@@ -25,6 +26,7 @@ class BatchSettings:
         timesteps: How many there are to draw from.
         dropout: Which conditions are nulled how often.
         spacing: Whether the model is told it.
+        draws: How a timestep is drawn; None: all are equally likely.
     """
 
     seed: int
@@ -34,6 +36,7 @@ class BatchSettings:
     timesteps: int
     dropout: Dropout
     spacing: bool
+    draws: Timesteps | None = None
 
     @classmethod
     def of(cls, recipe: Recipe) -> BatchSettings:
@@ -46,4 +49,5 @@ class BatchSettings:
             recipe.diffusion.steps,
             recipe.dropout,
             any(vector.name == SPACING for vector in recipe.vectors),
+            recipe.diffusion.timesteps,
         )

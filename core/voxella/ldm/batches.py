@@ -15,6 +15,7 @@ from voxella.case import Case
 from voxella.case.texts import draw_text
 from voxella.case_fields import spacing_of
 from voxella.diffusion.noise import seeded_noise, seeded_timesteps, seeded_uniform
+from voxella.diffusion.timesteps import draw_timestep
 from voxella.engine.order import SampleKey
 from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
@@ -76,7 +77,7 @@ class LatentBatchBuilder:
             case_ids=tuple(key.case_id for key in keys),
             latents=scaled,
             noise=noise,
-            timesteps=torch.tensor([self._timestep(key) for key in keys]),
+            timesteps=torch.tensor([self._timestep(key, scaled.shape[2:]) for key in keys]),
             text_features=features,
             text_mask=mask,
             label=torch.stack([self._label(key.case_id) for key in keys]),
@@ -131,15 +132,22 @@ class LatentBatchBuilder:
             tuple(shape), seed=self.settings.seed, case_id=key.case_id, step=key.epoch
         )
 
-    def _timestep(self, key: SampleKey) -> int:
-        drawn = seeded_timesteps(
-            (),
-            self.settings.timesteps,
-            seed=self.settings.seed,
-            case_id=key.case_id,
-            step=key.epoch,
+    def _timestep(self, key: SampleKey, size: Sequence[int]) -> int:
+        steps, draws = self.settings.timesteps, self.settings.draws
+        seed, case_id, step = self.settings.seed, key.case_id, key.epoch
+        if draws is None:
+            return int(seeded_timesteps((), steps, seed=seed, case_id=case_id, step=step))
+        return draw_timestep(
+            draws.name,
+            steps,
+            location=draws.location,
+            scale=draws.scale,
+            shift=draws.shift,
+            size=size,
+            seed=seed,
+            case_id=case_id,
+            step=step,
         )
-        return int(drawn)
 
     def _drops(self, key: SampleKey) -> tuple[bool, bool]:
         """Decide whether text and label are nulled at this visit: (text, label)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from voxella.case import Case
 from voxella.case_fields import spacing_of
-from voxella.diffusion.guidance import combine
+from voxella.diffusion.guidance import combine, is_within
 from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import Sampler, make_sampler
 from voxella.diffusion.sampling import sample
@@ -92,6 +92,7 @@ def generate(
     *,
     device: torch.device,
     sampler: Sampler | None = None,
+    weaker: LatentDiffusion | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Generated:
     """Make one latent per request; a volume depends on its request alone, not on its batch.
@@ -102,12 +103,16 @@ def generate(
         requests: The batch.
         device: Where to compute.
         sampler: If not the settings' (panels take fewer steps).
+        weaker: The model of ``sample.autoguidance``; without it there is no guidance where the
+            settings ask for it (panels).
         on_step: Called with (steps done, steps in all).
     """
     asked, shape = settings.sample, settings.shape
     sampler = sampler or _sampler(model, settings)
     given = _conditions(model, requests, device)
     null = {**given, **_null(asked.guidance_null, given, len(requests), device)}
+    # Led away from: the weaker model under the same conditions, or the model without them.
+    away, told = (model, null) if asked.autoguidance is None else (weaker, given)
     probabilities: list[Tensor] = []
 
     def noise(step: int, purpose: str = "sampling") -> Tensor:
@@ -122,9 +127,9 @@ def generate(
         with _precision(settings.precision, device):
             conditioning = model.condition(timesteps=timesteps, **given)
             output = model.predict(x, timesteps, conditioning)
-            if asked.guidance != 1.0:
-                nothing = model.condition(timesteps=timesteps, **null)
-                without = model.predict(x, timesteps, nothing)
+            within = is_within(model.schedule, t, asked.guidance_interval)
+            if asked.guidance != 1.0 and away is not None and within:
+                without = away.predict(x, timesteps, away.condition(timesteps=timesteps, **told))
                 output = combine(output, without, asked.guidance)
         if conditioning.class_logits is not None:
             probabilities[:] = [conditioning.class_logits.float().softmax(dim=1)]

@@ -36,6 +36,7 @@ from voxella.ldm.monitor import Monitor
 from voxella.ldm.panels import make_panel
 from voxella.ldm.read_start import read_start
 from voxella.ldm.scale import Scale, exact_scale, scale_of_draws
+from voxella.ldm.snapshots.store import averaging
 from voxella.ldm.sources import open_features, open_latents, training_cases
 from voxella.ldm.start import Start, begin, deciding_start
 from voxella.ldm.train_export import export
@@ -136,6 +137,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         panel=panel,
         validation=validation,
         stop_after=stop_after,
+        average=averaging(recipe.train.snapshots, folders.run, ranks, fresh=fresh),
     )
     print_trained(model, recipe.optimizer, quiet=not ranks.is_main)
     if ranks.is_main and (warning := few_cases(len(cases), batch_size)) is not None:
@@ -207,17 +209,12 @@ def _inputs(
     """Return what decides the trained weights; sampling and observers do not."""
     wanted = recipe.fingerprint_data()
     decides = (
-        "seed",
-        "latent",
-        "conditioner",
-        "backbone",
-        "vectors",
-        "diffusion",
-        "loss",
-        "dropout",
-        "optimizer",
+        *("seed", "latent", "conditioner", "backbone", "vectors"),
+        *("diffusion", "loss", "dropout", "optimizer"),
     )
-    length = {key: wanted["train"][key] for key in ("epochs", "steps", "ema_decay")}
+    # Snapshots decide no weight, but a training without them has none to go on from.
+    lengths = ("epochs", "steps", "ema_decay", "snapshots")
+    length = {key: value for key, value in wanted["train"].items() if key in lengths}
     # How latents were made, in windows and of which variations, is part of their own key.
     for name in ("tiling", "variations", "augment"):
         wanted["latent"].pop(name)

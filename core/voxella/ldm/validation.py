@@ -81,7 +81,7 @@ def held_out_validation(
     config = deepspeed_config(block, world=ranks.world, device=None)
     size = int(config["train_micro_batch_size_per_gpu"])
     # Held-out cases keep their conditions and their first text: what is measured must not be a
-    # matter of chance.
-    kept = replace(builder.settings, dropout=Dropout())
+    # matter of chance. Timesteps are even, so that trainings that draw them otherwise compare.
+    kept = replace(builder.settings, dropout=Dropout(), draws=None)
     held = replace(builder, settings=kept, cases=held_out, draws_text=False)
     return Validation(held, ranks, size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from voxella.case.texts import ANY
 from voxella.plugins.component import Component
@@ -165,6 +165,12 @@ class Recipe(Block):
         if len(set(names)) != len(names):
             raise ValueError("a vector is duplicated")
         return vectors
+
+    @model_validator(mode="after")
+    def _snapshots_are_of_all(self) -> Recipe:
+        if self.lora is not None and self.train.snapshots is not None:
+            raise ValueError("train.snapshots: not with lora, whose adapters are merged at the end")
+        return self
 
     @property
     def shared_seed(self) -> int:

@@ -73,6 +73,20 @@ class Sample(Block):
         description="what the unconditional prediction lacks: text, label, all conditions, or some "
         "by name",
     )
+    # Left out where there is none: hashes from before are those without it.
+    guidance_interval: tuple[NonNegativeFloat, NonNegativeFloat] | None = Field(
+        None,
+        exclude_if=lambda interval: interval is None,
+        description="noise over signal (sigma / alpha) above and up to which there is guidance, "
+        "such as [0.5, 6] (arXiv:2404.07724); None: at every step",
+    )
+    autoguidance: Path | None = Field(
+        None,
+        exclude_if=lambda folder: folder is None,
+        description="folder of a weaker version of the model (an early snapshot, see voxella ema): "
+        "guidance leads away from its prediction under the same conditions (arXiv:2406.02507), not "
+        "from the unconditional one; None: from that",
+    )
     sweep: Sweep | None = Field(None, description="one data set for each combination")
     split: Split | Annotated[list[Split], Field(min_length=1)] = Field(
         "train", description="whose reports to sample from; several: the first is evaluated on"
@@ -105,6 +119,20 @@ class Sample(Block):
     def _each_once(cls, value: Split | list[Split]) -> Split | list[Split]:
         if isinstance(value, list) and len({*value}) < len(value):
             raise ValueError("a split is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _autoguidance_has_a_scale(self) -> Sample:
+        swept = self.sweep.guidance if self.sweep is not None else []
+        if self.autoguidance is not None and {*swept, self.guidance} == {1.0}:
+            raise ValueError("autoguidance: guidance 1 is none; expected: guidance above 1, like 2")
+        return self
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _from_low_to_high(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError(f"received {list(value)}; expected: [low, high], the second larger")
         return value
 
     @model_validator(mode="after")

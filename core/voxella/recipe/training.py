@@ -16,6 +16,7 @@ __all__ = [
     "Dropout",
     "Optimizer",
     "Perceptual",
+    "Snapshots",
     "Train",
 ]
 
@@ -72,12 +73,31 @@ class Optimizer(Block):
     )
 
 
+class Snapshots(Block):
+    """Averages of the weights kept while training, for `voxella ema` (arXiv:2312.02696).
+
+    Each is a power-function average, as large as the weights in memory and in every file.
+    """
+
+    every: Count = Field(description="steps")
+    sigma_rel: list[Annotated[float, Field(gt=0, le=0.2886)]] = Field(
+        [0.05, 0.1], min_length=1, description="relative widths; two cover those between and beyond"
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="of the files")
+
+
 class Train(Block):
     """Length and bookkeeping of the training stage. The batch is `deepspeed.train_batch_size`."""
 
     epochs: Count | None = None
     steps: Count | None = Field(None, description="optimizer steps; exactly one of epochs, steps")
     ema_decay: float | None = Field(0.9999, gt=0, lt=1, description="None: no average is kept")
+    # Left out where there are none: hashes from before are those without them.
+    snapshots: Snapshots | None = Field(
+        None,
+        exclude_if=lambda snapshots: snapshots is None,
+        description="averages kept as training goes; None: none",
+    )
     gradient_checkpointing: bool = False
     compile: bool = False
     checkpoint_every: Count = Field(1000, description="steps")
@@ -93,6 +113,8 @@ class Train(Block):
     def _one_length(self) -> Train:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of epochs and steps (null removes an inherited one)")
+        if self.snapshots is not None and self.ema_decay is None:
+            raise ValueError("snapshots are taken beside the average; expected: an ema_decay")
         return self
 
 

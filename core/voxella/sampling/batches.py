@@ -58,7 +58,7 @@ def make_missing(
     prompts = _prompts(recipe.text, recipe.sample.prompts, folders, cases, ranks)
     networks = Networks.load(
         AutoencoderPlan.of(recipe),
-        recipe.sample.batch_size,
+        recipe.sample,
         folders.model,
         folders.autoencoder,
         ranks.device,

@@ -33,13 +33,13 @@ from voxella.sampling.prompt_values import PromptRules, asked_case
 from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
-from voxella.sampling.told import told_of, units_of
+from voxella.sampling.told import origin_of, told_of
 
 __all__ = ["Generator"]
 
 _KEPT_TEXTS = 64
 _OnStep = Callable[[int, int], None]
-_SAMPLING = ("sampler", "steps", "guidance", "guidance_null")
+_SAMPLING = ("sampler", "steps", "guidance", "guidance_null", "guidance_interval")
 
 
 class Generator:
@@ -145,7 +145,7 @@ class Generator:
         size, settings = recipe.sample.batch_size, GenerationSettings.of(recipe)
         classes, blocks = recipe.data.classes, recipe.conditions
         told = {"seed": recipe.seed, **recipe.sample.model_dump(mode="json", include={*_SAMPLING})}
-        told |= units_of(recipe.prepare, recipe.data.sequences)
+        told |= origin_of(recipe.sample, recipe.prepare, recipe.data.sequences)
         own = read_given(files, rules.given) if files else None
         held = own.held(AutoencoderPlan.of(recipe), self.networks) if own else None
         made: list[SyntheticImage] = []
@@ -183,7 +183,7 @@ class Generator:
         """Return the networks; the first time, they are loaded."""
         return Networks.load(
             AutoencoderPlan.of(self.recipe),
-            self.recipe.sample.batch_size,
+            self.recipe.sample,
             self._model,
             self._autoencoder,
             self._device,

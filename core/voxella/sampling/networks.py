@@ -18,6 +18,8 @@ from voxella.errors import UserError
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.export import ModelFacts, load_facts, load_model
 from voxella.ldm.generate import GenerationSettings, Request, generate, said_by_head
+from voxella.recipe.sampling import Sample
+from voxella.sampling.weaker import load_weaker
 
 __all__ = ["GeneratedImage", "Networks", "other_text"]
 
@@ -42,18 +44,20 @@ class Networks:
     Attributes:
         model: The diffusion model.
         decoder: The autoencoder, in windows where memory is short.
-        device: Where both are.
+        device: Where all are.
+        weaker: A weaker version of the model, for autoguidance; None: there is none.
     """
 
     model: LatentDiffusion
     decoder: TiledAutoencoder
     device: torch.device
+    weaker: LatentDiffusion | None = None
 
     @classmethod
     def load(
         cls,
         plan: AutoencoderPlan,
-        batch_size: int,
+        sample: Sample,
         model: Path,
         autoencoder: Path,
         device: torch.device,
@@ -67,7 +71,7 @@ class Networks:
 
         Args:
             plan: What the autoencoder is built from.
-            batch_size: How many volumes make a batch.
+            sample: How many volumes make a batch, and the weaker model of autoguidance.
             model: The exported model folder.
             autoencoder: Folder of an autoencoder trained in place.
             device: Where to compute.
@@ -81,10 +85,13 @@ class Networks:
         """
         facts = load_facts(model)
         network = load_model(model).to(device)
+        guide = sample.autoguidance
+        weaker = None if guide is None else load_weaker(guide, network, facts).to(device)
         coder = load_autoencoder(plan, autoencoder, device)
         # With the model in memory, and also for a process that has nothing left to make: one choice
         # for all volumes.
-        decoder = tiled(coder, plan, device, out, batch_size=batch_size, alone=alone, quiet=quiet)
+        size = sample.batch_size
+        decoder = tiled(coder, plan, device, out, batch_size=size, alone=alone, quiet=quiet)
         problems = []
         if facts.autoencoder_fingerprint not in ("", coder.fingerprint):
             problems.append("the autoencoder is not the one whose latents the model has learnt")
@@ -94,7 +101,7 @@ class Networks:
             raise UserError(
                 "\n".join(problems), remedy="voxella train RECIPE   (trains anew on these)"
             )
-        return cls(network, decoder, device)
+        return cls(network, decoder, device, weaker)
 
     @torch.no_grad()
     def images(
@@ -114,7 +121,14 @@ class Networks:
             wanted: Places of the images to be decoded; None: all.
             on_step: Called with (steps done, steps in all).
         """
-        made = generate(self.model, settings, requests, device=self.device, on_step=on_step)
+        made = generate(
+            self.model,
+            settings,
+            requests,
+            device=self.device,
+            weaker=self.weaker,
+            on_step=on_step,
+        )
         shares = made.class_probabilities
         for start in range(0, len(requests), self.decoder.decode_batch):
             numbers = range(start, min(start + self.decoder.decode_batch, len(requests)))

@@ -26,7 +26,7 @@ from voxella.sampling.prompt_files import prompt_cases
 from voxella.sampling.prompt_values import PromptRules
 from voxella.sampling.sheet import keep_sheet
 from voxella.sampling.space import Scans
-from voxella.sampling.told import units_of
+from voxella.sampling.told import origin_of
 from voxella.sampling.volumes import (
     SampleJob,
     SampleSet,
@@ -114,7 +114,7 @@ def _sample_one(
         # What is not there cannot be lacking; volumes from before are those without it.
         decides["guidance_null"] = [n for n in decides["guidance_null"] if n != "conditions"]
     origin = {"model": facts.weights_sha256, "seed": recipe.seed, **decides}
-    origin |= units_of(recipe.prepare, recipe.data.sequences)
+    origin |= origin_of(recipe.sample, recipe.prepare, recipe.data.sequences)
     names = _names(folders, cases, ranks, real=recipe.sample.prompts is None)
     conditions, source = list(recipe.conditions), recipe.text_source
     asked = {case.id: _asked_of(conditions, source, case) for case in cases}

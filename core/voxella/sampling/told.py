@@ -7,9 +7,11 @@ from typing import Any
 
 from voxella.case import Case
 from voxella.recipe.inputs import Prepare
+from voxella.recipe.sampling import Sample
 from voxella.sampling.networks import GeneratedImage
+from voxella.sampling.weaker import weaker_origin
 
-__all__ = ["told_of", "units_of"]
+__all__ = ["origin_of", "told_of"]
 
 
 def told_of(case: Case, classes: list[str], made: GeneratedImage) -> dict[str, Any]:
@@ -23,11 +25,16 @@ def told_of(case: Case, classes: list[str], made: GeneratedImage) -> dict[str, A
     return {**_prediction(classes, made), **_given(case)}
 
 
-def units_of(prepare: Prepare, sequences: Iterable[str]) -> dict[str, Any]:
-    """Return the windows and units of sequences that are written in one, or nothing."""
+def origin_of(sample: Sample, prepare: Prepare, sequences: Iterable[str]) -> dict[str, Any]:
+    """Return what else decides volumes: weights of a weaker model, windows and units; or nothing.
+
+    Raises:
+        UserError: ``sample.autoguidance`` is no exported model.
+    """
     measured = prepare.quantities(sequences)
     # Volumes from before are those without it.
-    return {"intensity": measured} if measured else {}
+    units = {"intensity": measured} if measured else {}
+    return units | weaker_origin(sample.autoguidance)
 
 
 def _given(case: Case) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -83,6 +83,10 @@ class ModelFacts:
     weights_sha256: str = ""
     files: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
+
+    def averaged_over(self, step: int) -> ModelFacts:
+        """Return them for the same model with weights averaged up to a step."""
+        return replace(self, step=step, averaged=True, versions=versions())
 
     def told(self) -> dict[str, Any]:
         """Return what is written of them."""

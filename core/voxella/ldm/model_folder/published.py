@@ -11,7 +11,12 @@ __all__ = ["without_places"]
 
 # Block (None: the recipe itself) and key of what says where data or runs lie. Files of weights
 # stay: a model cannot be used without them, and `--set` names where they are elsewhere.
-_PLACES = ((None, "workspace"), ("data", "dataset"), ("sample", "prompts"))
+_PLACES = (
+    (None, "workspace"),
+    ("data", "dataset"),
+    ("sample", "prompts"),
+    ("sample", "autoguidance"),
+)
 
 
 def without_places(recipe: str) -> str:

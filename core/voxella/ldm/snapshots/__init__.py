@@ -1,0 +1,1 @@
+"""Averages of the weights kept while training, from which any other average is made afterwards."""
