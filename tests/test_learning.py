@@ -87,7 +87,7 @@ def _builder(recipe: Recipe, run: Path) -> LatentBatchBuilder:
     folders = encoded_run(recipe, run)
     cases = {case.id: case for case in Manifest.read(folders.prepared)}
     latents = open_latents(AutoencoderPlan.of(recipe), folders, ALONE)
-    text = open_features(recipe.text, folders, cases)
+    text = open_features(recipe.text, folders, cases, recipe.seed)
     return LatentBatchBuilder(BatchSettings.of(recipe), cases, latents, text, scale=1.0)
 
 

@@ -12,7 +12,7 @@ from scipy.stats import norm, t
 
 from voxella.metrics.bootstrap import replicate_draws
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.two_level import (
+from voxella.study.two_level import (
     TwoLevelEstimate,
     covariance_of_draws,
     covariance_of_errors,

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from voxella.cache.index import FORMAT, INDEX
 from voxella.cache.storage import TEXT_STORAGE
-from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key, text_settings
+from voxella.cache.text import CaseText, TextCache, TextWriter, merge_text, text_key
 from voxella.cache.text_encoder import build_text_encoder, encoding_ranks, require_one_encoder
 from voxella.cache.text_facts import print_text_facts
 from voxella.cache.text_origin import TextOrigin
+from voxella.cache.text_settings import NOT_OF_FEATURES, text_settings
 from voxella.cache.text_writer import whole_texts
 from voxella.engine.runtime import barrier, broadcast_object
 from voxella.hashing import sha256_json, stat_marks
@@ -144,7 +145,7 @@ class TextEncoding:
             return None
         reports = {case_id: sha256_json(text) for case_id, text in self.reports.items()}
         files = [stat_marks(path) for path in paths]
-        asked = self.settings.model_dump(mode="json", exclude={"source"})
+        asked = self.settings.model_dump(mode="json", exclude={*NOT_OF_FEATURES})
         return sha256_json([FORMAT, asked, reports, files])
 
     def _is_unchanged(self, marks: str | None) -> bool:

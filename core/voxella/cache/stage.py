@@ -9,7 +9,9 @@ from typing import TypeVar
 from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cache.encode_latents import LatentEncoding
 from voxella.cache.encode_text import TextEncoding
+from voxella.cache.synthetic_texts import synthetic_texts
 from voxella.case import Manifest
+from voxella.case.texts import split_text_id
 from voxella.data.quarantine import quarantined
 from voxella.data.reports import read_reports
 from voxella.errors import UserError
@@ -84,7 +86,12 @@ def encode(
 
 def _text(settings: Text, dataset: Path, without: Collection[str], folder: Path) -> TextEncoding:
     """Plan the text half; cases that are not prepared are not trained on, and left out."""
-    return TextEncoding(settings, read_reports(Manifest.read(dataset), without), folder)
+    manifest = Manifest.read(dataset)
+    texts = read_reports(manifest, without)
+    if settings.synthesise is not None:
+        written = synthetic_texts(settings.synthesise, manifest)
+        texts |= {name: text for name, text in written.items() if split_text_id(name)[0] in texts}
+    return TextEncoding(settings, texts, folder)
 
 
 def _planned(make: Callable[[], _T], problems: list[UserError]) -> _T | None:

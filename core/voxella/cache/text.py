@@ -7,7 +7,8 @@ code stores them, are what ``padding: max`` with ``dtype: float32`` amounts to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from voxella.cache.shard_reader import ShardReader
 from voxella.cache.shards import collect_shards
 from voxella.cache.storage import TEXT_STORAGE
 from voxella.cache.text_origin import differences, settings_as_made
+from voxella.cache.text_settings import text_settings
 from voxella.cache.text_writer import PART, TextWriter, marked, text_key, whole_texts
-from voxella.case.texts import ANY, split_text_id, texts_of
+from voxella.case.texts import ANY, SYNTHETIC, split_text_id, texts_of
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.hashing import sha256_json
@@ -30,20 +32,6 @@ from voxella.wording import listed
 from voxella.workspace.state import StateFile, sealed
 
 __all__ = ["CaseText", "TextCache", "TextWriter", "merge_text", "text_key", "text_settings"]
-
-# Arguments of an encoder that say how it runs and not what it returns.
-_EXECUTION = ("device", "batch_size", "stream")
-
-
-def text_settings(text: Text) -> dict[str, Any]:
-    """Return the part of a recipe's ``text`` block that decides the features."""
-    settings = text.model_dump(mode="json")
-    settings["encoder"] = {k: v for k, v in settings["encoder"].items() if k not in _EXECUTION}
-    settings.pop("source", None)  # every text is encoded, whichever is read
-    if not text.replace_markers:
-        # Features from before this could be chosen are those without it.
-        del settings["replace_markers"]
-    return settings
 
 
 @dataclass(frozen=True)
@@ -117,6 +105,8 @@ class TextCache:
             case_id, name = split_text_id(key)
             texts = self._texts.setdefault(case_id, {})
             texts |= {name: CaseText(**entry)} if entry["has_report"] else {}
+        self._withheld: frozenset[str] = frozenset()
+        self._synthetic = False
         self.ids: tuple[str, ...] = tuple(sorted(self._texts))
         self._lengths = {key: int(entry["length"]) for key, entry in index["texts"].items()}
         self._empty: str = index["empty"]
@@ -172,10 +162,27 @@ class TextCache:
         """
         require_known(ids, self._texts, f"text features in {self.folder}")
 
+    def for_training(self, withheld: Collection[str], *, synthetic: bool) -> TextCache:
+        """Return the same cache, of which some reports are not read.
+
+        Args:
+            withheld: Cases whose own texts are left out.
+            synthetic: Read the text that was written by rule where no other is.
+        """
+        cache = copy(self)
+        cache._withheld, cache._synthetic = frozenset(withheld), synthetic
+        if withheld or synthetic:
+            cache.key = sha256_json([self.key, sorted(withheld), synthetic])
+        return cache
+
     def names(self, case_id: str) -> tuple[str, ...]:
         """Return the texts of a case that the recipe reads and that say something, in order."""
         self.require([case_id])
-        return texts_of(self._texts[case_id], self.source)
+        texts = self._texts[case_id]
+        own = texts_of((name for name in texts if name != SYNTHETIC), self.source)
+        if own and case_id not in self._withheld:
+            return own
+        return (SYNTHETIC,) if self._synthetic and SYNTHETIC in texts else ()
 
     def length(self, case_id: str, name: str | None = None) -> int:
         """Return how many tokens a text's features have, without reading them; see `read`."""

@@ -9,7 +9,7 @@ from voxella.cache.cut_texts import list_cut_texts, told_cut_texts
 from voxella.cache.index import INDEX
 from voxella.cache.shards import stored_bytes
 from voxella.cache.text import CaseText, TextCache
-from voxella.case.texts import split_text_id
+from voxella.case.texts import SYNTHETIC, split_text_id
 from voxella.progress import print_line
 from voxella.recipe.model import Text
 from voxella.wording import human_bytes
@@ -32,6 +32,8 @@ def print_text_facts(
     Returns:
         The numbers, for the record.
     """
+    written = sum(split_text_id(key)[1] == SYNTHETIC for key in cases)
+    cases = {key: text for key, text in cases.items() if split_text_id(key)[1] != SYNTHETIC}
     texts = sum(text.has_report for text in cases.values())
     with_report = len({split_text_id(key)[0] for key, text in cases.items() if text.has_report})
     lengths = [cache.length(c, name) for c in cache.ids for name in cache.names(c) or (None,)]
@@ -52,6 +54,8 @@ def print_text_facts(
         f"distinct; longest kept {facts['tokens_longest']} tokens; "
         f"{human_bytes(facts['bytes_per_case'])} a case"
     )
+    if written:
+        print_line(f"text: {written} training cases have a synthetic report, from their metadata")
     counts = {name: text.tokens for name, text in cases.items() if text.has_report}
     listed = list_cut_texts(cache.folder, counts, settings.max_tokens)
     if told := told_cut_texts(counts, settings.max_tokens, settings.truncation, listed):

@@ -14,6 +14,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from voxella.cache.shards import keys_of
+from voxella.cache.text_settings import NOT_OF_FEATURES
 from voxella.errors import UserError
 from voxella.files import write_json_atomic
 from voxella.recipe.inputs import Text, computed_in
@@ -23,7 +24,7 @@ __all__ = ["TextOrigin", "differences", "settings_as_made"]
 
 _ORIGIN = "made_with.json"
 # What is the recipe's to choose; the encoder and its width come with the weights.
-_SETTINGS = frozenset(Text.model_fields) - {"encoder", "width", "source"}
+_SETTINGS = frozenset(Text.model_fields) - NOT_OF_FEATURES - {"encoder", "width"}
 _COMPUTED = "encoder dtype"
 # What settings mean that are not written down: they are younger than the first caches.
 _ABSENT = {"replace_markers": False}

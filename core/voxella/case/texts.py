@@ -8,16 +8,20 @@ from collections.abc import Iterable, Sequence
 __all__ = [
     "ANY",
     "REPORT",
+    "SYNTHETIC",
     "TEXT_NAME",
     "draw_text",
     "first_name",
     "in_order",
+    "keeps_report",
     "split_text_id",
     "text_id",
     "texts_of",
 ]
 
 REPORT = "report"
+# Written by rule for a case that has no text (`text.synthesise`); no importer may use the name.
+SYNTHETIC = "synthetic-report"
 # What a recipe says that has no text in particular in mind.
 ANY = "any"
 TEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,31}")
@@ -55,6 +59,17 @@ def draw_text(names: Sequence[str], *, seed: int, case_id: str, epoch: int) -> s
 
     drawn = keyed_generator(seed, "text", case_id, epoch).integers(len(names))
     return names[int(drawn)]
+
+
+def keeps_report(share: float, *, seed: int, case_id: str) -> bool:
+    """Return whether a case is among the share whose reports are read.
+
+    A case is drawn by (seed, id) alone: those of a smaller share are among those of a larger one,
+    whatever other cases there are. The count is near the share, not exact.
+    """
+    from voxella.philox import keyed_generator
+
+    return float(keyed_generator(seed, "reports-share", case_id).random()) < share
 
 
 def text_id(case_id: str, name: str = REPORT) -> str:

@@ -75,7 +75,8 @@ def check_training_reports(
     """Refuse to train a text model on cases of which none has a report; count those that lack it.
 
     Args:
-        text: The recipe's block; None: it reads no reports, and nothing is asked.
+        text: The recipe's block; None: it reads no reports, and nothing is asked. Nor is it where
+            reports are written by rule.
         manifest: The data set.
         texts: By :func:`text_id`, "" for one that holds nothing, of the cases that take part;
             None where none has been read yet: whether there is a file decides.
@@ -85,7 +86,8 @@ def check_training_reports(
     Raises:
         UserError: No case of the split train has a report.
     """
-    if text is None:
+    # Texts that are written by rule are reports enough.
+    if text is None or text.synthesise is not None:
         return
     source = text.source
     wanted = "report" if source in {ANY, REPORT} else f"text {source}"

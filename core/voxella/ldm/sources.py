@@ -7,7 +7,9 @@ from voxella.cache.latents import LatentCache
 from voxella.cache.online import OnlineLatents
 from voxella.cache.text import TextCache
 from voxella.case import Case, Manifest
+from voxella.case.texts import keeps_report
 from voxella.errors import UserError
+from voxella.progress import print_line
 from voxella.ranks import Ranks
 from voxella.recipe.inputs import Text
 from voxella.workspace.folders import Folders
@@ -29,8 +31,16 @@ def open_latents(
     return OnlineLatents.open(plan, folders.prepared, folders.autoencoder, own, ranks)
 
 
-def open_features(text: Text | None, folders: Folders, cases: dict[str, Case]) -> TextCache | None:
+def open_features(
+    text: Text | None, folders: Folders, cases: dict[str, Case], seed: int
+) -> TextCache | None:
     """Return the features of these cases' texts; None where the recipe reads none.
+
+    Args:
+        text: The recipe's block; says of how many cases the report is read.
+        folders: Of the run.
+        cases: That are trained on.
+        seed: Decides which they are.
 
     Raises:
         UserError: They are not there, made otherwise, or a case has none.
@@ -39,7 +49,19 @@ def open_features(text: Text | None, folders: Folders, cases: dict[str, Case]) -
         return None
     features = TextCache.open(folders.text, text)
     features.require(cases)
-    return features
+    share, synthetic = text.reports_share, text.synthesise is not None
+    told = [name for name in cases if features.has_report(name)]
+    withheld = [name for name in told if not keeps_report(share, seed=seed, case_id=name)]
+    found = features.for_training(withheld, synthetic=synthetic)
+    if share < 1 or synthetic:
+        instead = sum(found.has_report(name) for name in cases) - len(told) + len(withheld)
+        print_line(
+            f"text: {len(told) - len(withheld)} of {len(told)} training cases with a report are "
+            f"shown with it, {instead} with a synthetic one, "
+            f"{len(cases) - len(told) + len(withheld) - instead} with the empty one",
+            quiet=not Ranks.from_environment().is_main,
+        )
+    return found
 
 
 def training_cases(folders: Folders) -> dict[str, Case]:

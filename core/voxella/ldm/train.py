@@ -76,7 +76,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     refuse_spared(recipe.dropout.spared, cases.values())
     latents = open_latents(AutoencoderPlan.of(recipe), folders, ranks)
     latents.require(cases)
-    text = open_features(recipe.text, folders, cases)
+    text = open_features(recipe.text, folders, cases, recipe.seed)
     record = StageRecord(folders.run / "train", "train", _inputs(recipe, latents.key, text, cases))
     if broadcast_object(record.is_current() and is_whole(folders.model, record.facts)):
         return folders.model

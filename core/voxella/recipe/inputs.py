@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from voxella.case.texts import ANY
 from voxella.plugins.component import Component
 from voxella.recipe.augment import LatentAugment
-from voxella.recipe.block import Block, Count, Label, PartOfName, TextName, Tokens, Voxels, Width
+from voxella.recipe.block import Block, Count, Label, PartOfName, Voxels, Width
 from voxella.recipe.intensity import MEASURED, UNITS, Intensity
+from voxella.recipe.text.block import Text, computed_in
 
 __all__ = [
     "Data",
@@ -145,47 +145,6 @@ class Prepare(Block):
     def channels_of(self, sequence: str) -> int:
         """Return how many channels of the image a sequence makes."""
         return 3 if self.is_colour(sequence) else 1
-
-
-class Text(Block):
-    """Reports to cached token features."""
-
-    encoder: Component
-    width: Width = Field(description="feature width F; the encoder's must equal it")
-    max_tokens: Tokens = 512
-    truncation: Literal["right", "left"] = Field(
-        "right", description="which END of a long report is cut off"
-    )
-    padding: Literal["none", "max"] = Field(
-        "none", description="max: paper mode, padded and unmasked"
-    )
-    dtype: Literal["bfloat16", "float32", "compact"] = Field(
-        "bfloat16", description="compact: 6 bits a value, see docs/explanation/caches.md"
-    )
-    source: TextName = Field(
-        ANY,
-        # Left out where it is the default: hashes from before are those without it.
-        exclude_if=lambda source: source == ANY,
-        description="which text of a case: its name (report, impression), or any: in training one "
-        "by chance at each visit, else the first, the report before the others by name",
-    )
-    replace_markers: bool = Field(
-        False, description="leave marks of de-identification (___, [NAME], XXXX) out of reports"
-    )
-
-    @property
-    def encoder_dtype(self) -> str:
-        """Return in what the encoder computes: as told, else in what holds the features."""
-        told = self.encoder.arguments.get("dtype")
-        return computed_in(self.dtype) if told is None else str(told)
-
-
-def computed_in(stored: str) -> str:
-    """Return in what features are computed that are stored as ``text.dtype`` says.
-
-    Compact features hold fewer bits than bfloat16, so more would be lost on them.
-    """
-    return "float32" if stored == "float32" else "bfloat16"
 
 
 _SCALE_CASES = 64

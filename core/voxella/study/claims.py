@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from voxella.metrics.declared.lookup import number_of
 from voxella.metrics.estimate import Estimate
-from voxella.metrics.two_level import POWER, smallest_difference
 from voxella.metrics.verdict import Verdict, judged
 from voxella.study.differences import interval_difference
 from voxella.study.load import Study
 from voxella.study.pooled import Row, measured_of, trainings_of
+from voxella.study.two_level import POWER, smallest_difference
 
 __all__ = ["FEWEST", "Comparison", "ComparisonResult", "compare", "comparisons"]
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxella.errors import UserError
-from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Sample, Sweep
 from voxella.study.agreement import WORKSPACE, require_agreement
 from voxella.study.load import Study, StudySet
@@ -89,7 +88,7 @@ def make_plan(studies: StudySet, out: Path, layers: Layers) -> Plan:
     for path in _in_order(studies, loaded):
         only_samples = path in bases and path not in listed
         step = _step(path, loaded, studies, out, only_samples=only_samples)
-        base = _learnt_from(loaded[path].recipe, path, loaded, studies)
+        base = _learnt_from(path, loaded, studies)
         for one in repeated(step, _seeds(path, studies), base):
             steps += [one] if sweep is None else _swept(one, sweep)
     refuse_taken(steps)
@@ -152,17 +151,17 @@ def _step(
         recipe = recipe.model_copy(update={"sample": sample})
         until = "sample" if only_samples else "evaluate"
         return Step(recipe.name, recipe, path, out / recipe.name, until)
-    base = _learnt_from(recipe, path, loaded, studies)
+    base = _learnt_from(path, loaded, studies)
     if base is not None:
-        learning = recipe.classify.model_copy(update={"samples": out / base.name / "samples"})
+        samples = out / base.recipe.name / "samples"
+        learning = recipe.classify.model_copy(update={"samples": samples})
         recipe = recipe.model_copy(update={"classify": learning})
     return Step(recipe.name, recipe, path, out / recipe.name, "classify")
 
 
-def _learnt_from(
-    recipe: Recipe, path: Path, loaded: dict[Path, Loaded], studies: StudySet
-) -> Recipe | None:
+def _learnt_from(path: Path, loaded: dict[Path, Loaded], studies: StudySet) -> Loaded | None:
     """Return the recipe whose volumes a classifier learns from; None where the study names none."""
+    recipe = loaded[path].recipe
     if recipe.classify is None or recipe.classify.training_set == "real":
         return None
     if recipe.classify.samples is not None:
@@ -175,7 +174,7 @@ def _learnt_from(
             expected="one recipe whose volumes the classifiers learn from",
             remedy="add to the study, for example: samples_from: ../ccella.yaml",
         )
-    return loaded[bases.pop()].recipe
+    return loaded[bases.pop()]
 
 
 def _seeds(path: Path, studies: StudySet) -> int:

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.stats import norm
 
 from voxella.metrics.estimate import Estimate, joined
-from voxella.metrics.two_level import covariance_of_errors, two_level
 from voxella.study.plan import Plan, Table
 from voxella.study.results import Number, Result, Status
 from voxella.study.step import Step
+from voxella.study.two_level import covariance_of_errors, two_level
 
 __all__ = ["Pooled", "Row", "measured_of", "rows_of", "trainings_of"]
 

@@ -1,7 +1,7 @@
 """The difference of two recipes that were trained several times, from the cases of all trainings.
 
 Patients are drawn, or left out, in every training of both recipes at once; see
-:mod:`voxella.metrics.two_level` for what becomes of the trainings.
+:mod:`voxella.study.two_level` for what becomes of the trainings.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from voxella.metrics.bootstrap import replicate_draws
 from voxella.metrics.distances.kernel import PatientKernels
 from voxella.metrics.estimate import LEVEL
 from voxella.metrics.predictions import ClassPredictions, Predictions, aligned
-from voxella.metrics.two_level import (
+from voxella.study.differences import Draws, units_of, without_each
+from voxella.study.prediction_differences import mean_score
+from voxella.study.two_level import (
     TwoLevelEstimate,
     covariance_of_draws,
     covariance_without_each,
     two_level,
 )
-from voxella.study.differences import Draws, units_of, without_each
-from voxella.study.prediction_differences import mean_score
 
 __all__ = ["repeated_frechet", "repeated_kernels", "repeated_predictions"]
 

@@ -12,19 +12,19 @@ from dataclasses import replace
 from typing import Any
 
 from voxella.errors import UserError
-from voxella.recipe.model import Recipe
+from voxella.recipe.classification import Classify
+from voxella.study.recipes import Loaded
 from voxella.study.step import Step
 
 __all__ = ["refuse_taken", "repeated", "seed_of"]
 
 
-def seed_of(recipe: Recipe, training: int) -> int:
+def seed_of(seed: int, classify: Classify | None, training: int) -> int:
     """Return the seed of a training, from 0; a classifier's own trainings lie between two."""
-    apart = 1 if recipe.classify is None else recipe.classify.seeds
-    return recipe.seed + training * apart
+    return seed + training * (1 if classify is None else classify.seeds)
 
 
-def repeated(step: Step, seeds: int, base: Recipe | None = None) -> list[Step]:
+def repeated(step: Step, seeds: int, base: Loaded | None = None) -> list[Step]:
     """Return a step for each training of a recipe.
 
     Args:
@@ -36,12 +36,13 @@ def repeated(step: Step, seeds: int, base: Recipe | None = None) -> list[Step]:
     return [step, *(_again(step, number, base) for number in range(1, seeds))]
 
 
-def _again(step: Step, training: int, base: Recipe | None) -> Step:
+def _again(step: Step, training: int, base: Loaded | None) -> Step:
     recipe = step.recipe
-    changed: dict[str, Any] = {"seed": seed_of(recipe, training)}
+    changed: dict[str, Any] = {"seed": seed_of(recipe.seed, recipe.classify, training)}
     changed["workspace_seed"] = recipe.shared_seed
     if base is not None and recipe.classify is not None:
-        made = f"{base.name}-seed-{seed_of(base, training)}"
+        seed = seed_of(base.recipe.seed, base.recipe.classify, training)
+        made = f"{base.recipe.name}-seed-{seed}"
         samples = step.folder.parent / made / "samples"
         changed["classify"] = recipe.classify.model_copy(update={"samples": samples})
     own = replace(step, recipe=recipe.model_copy(update=changed), training=training)
