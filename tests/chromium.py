@@ -123,10 +123,11 @@ class Chromium:
         self.call("Page.navigate", url=page.absolute().as_uri())
         self.until("document.readyState === 'complete' && location.protocol === 'file:'")
 
-    def visit(self, address: str, ready: str = "document.readyState === 'complete'") -> None:
-        """Load a page of a server and wait until a condition holds in it."""
+    def visit(self, address: str, ready: str = "true", *, scheme: str = "http") -> None:
+        """Load a page of a server, or of another scheme, and wait until a condition holds in it."""
         self.call("Page.navigate", url=address)
-        self.until(f"document.body && location.protocol.startsWith('http') && ({ready})")
+        at_rest = "document.body && document.readyState === 'complete'"
+        self.until(f"{at_rest} && location.protocol.startsWith('{scheme}') && ({ready})")
 
     def look(self, *, dark: bool = False, width: int = 1200, height: int = 900) -> None:
         """Choose the window's size and the colour scheme."""
@@ -165,6 +166,12 @@ class Chromium:
         text = {"text": "\r"} if key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def type(self, letter: str) -> None:
+        """Type one letter or digit."""
+        about = {"key": letter, "text": letter, "unmodifiedText": letter}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> Path:
         """Take a picture of the window, or of the whole page."""
