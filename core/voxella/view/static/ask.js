@@ -3,6 +3,7 @@ import {$, announce, ask, make, seconds, shown, tell, trying} from "./page.js";
 import {Viewer} from "./viewer.js";
 
 const PAUSE = 350; // ms without a key before the text is asked about
+const BUSY = 1500; // ms before the text head is asked again
 let model = null;
 const cards = new Map(); // request number -> Card
 const pairs = []; // [left number, right number] to be shown side by side
@@ -206,7 +207,11 @@ async function read(patient = false) {
       place.textContent = `Text head: ${words.join(", ")}`;
     } else if (why === "slow") {
       place.replaceChildren(make("button", {type: "button", onclick: () => read(true)}, "Ask the text head"));
-    } else place.textContent = why === "busy" ? "Text head: asked after the generation." : "";
+    } else {
+      place.textContent = why === "busy" ? "Text head: when the networks are free." : "";
+      // Loading or a generation has them: look again until they are free, or the text is another.
+      if (why === "busy") timer = setTimeout(read, BUSY);
+    }
   } catch (error) {
     if (mine === asking) place.textContent = error.message;
   }

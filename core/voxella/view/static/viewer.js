@@ -57,6 +57,7 @@ export class Viewer {
     canvas.setAttribute("aria-label", `${title}: three planes and a rendering. Arrow keys and ` +
       "page up and down move the crosshair.");
     this.nv.drawScene();
+    this.nv.createOnLocationChange();
   }
 
   /** Move the crosshairs of other viewers with this one's. */
@@ -78,7 +79,7 @@ export class Viewer {
     this.frame.replaceChildren(canvas);
     this.nv = new niivue.Niivue({
       dragAndDropEnabled: false, logLevel: "error", show3Dcrosshair: true, backColor: [0, 0, 0, 1],
-      crosshairColor: [1, 0.75, 0.1, 0.9], isColorbar: false, textHeight: 0.05,
+      crosshairColor: [1, 0.75, 0.1, 0.8], crosshairWidth: 0.4, crosshairWidthUnit: "percent", isColorbar: false, textHeight: 0.05,
       multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
       onLocationChange: (place) => this.#located(place),
     });
