@@ -17,6 +17,7 @@ CORE = ROOT / "core"
 # From the top to the bottom: a module imports its own layer and those below it.
 LAYERS = (
     "cli",
+    "view",
     "report",
     "conversion",
     "forecast",
