@@ -18,6 +18,7 @@ from voxella.cli import (
     stages,
     study,
     summarise,
+    view,
 )
 from voxella.cli.mistakes import EXIT_MISTAKE, from_file_system, print_mistake
 from voxella.cli.parser import Parser
@@ -96,6 +97,7 @@ def _parser(words: Sequence[str]) -> Parser:
     summarise.register(subparsers)
     recipe.register(subparsers)
     report.register(subparsers)
+    view.register(subparsers)
     plugins.register(subparsers)
     return parser
 

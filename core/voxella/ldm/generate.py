@@ -24,7 +24,7 @@ from voxella.ldm.held import Held, holding, own_scale
 from voxella.recipe.condition import Condition
 from voxella.recipe.model import Recipe, Sample
 
-__all__ = ["Generated", "GenerationSettings", "Request", "generate", "request_for"]
+__all__ = ["Generated", "GenerationSettings", "Request", "generate", "request_for", "said_by_head"]
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,7 @@ def generate(
         on_step: Called with (steps done, steps in all).
     """
     asked, shape = settings.sample, settings.shape
-    sampler = sampler or make_sampler(
-        asked.sampler,
-        model.schedule,
-        asked.steps,
-        eta=asked.eta,
-        shift=asked.shift(shape[1:]),
-    )
+    sampler = sampler or _sampler(model, settings)
     given = _conditions(model, requests, device)
     null = {**given, **_null(asked.guidance_null, given, len(requests), device)}
     probabilities: list[Tensor] = []
@@ -147,6 +141,30 @@ def generate(
     )
     own = latents / own_scale(model, latents)
     return Generated(own, probabilities[0] if probabilities else None)
+
+
+def said_by_head(
+    model: LatentDiffusion,
+    settings: GenerationSettings,
+    requests: Sequence[Request],
+    *,
+    device: torch.device,
+) -> Tensor | None:
+    """Return ``(B, K)`` of the text head at the last network call; None for models without one.
+
+    It is what :func:`generate` returns beside its latents: the conditioner is asked alone.
+    """
+    last = _sampler(model, settings).moves[-1].t
+    timesteps = torch.full((len(requests),), last, device=device)
+    with _precision(settings.precision, device):
+        said = model.condition(timesteps=timesteps, **_conditions(model, requests, device))
+    return None if said.class_logits is None else said.class_logits.float().softmax(dim=1)
+
+
+def _sampler(model: LatentDiffusion, settings: GenerationSettings) -> Sampler:
+    asked, size = settings.sample, settings.shape[1:]
+    plan = {"eta": asked.eta, "shift": asked.shift(size)}
+    return make_sampler(asked.sampler, model.schedule, asked.steps, **plan)
 
 
 def _conditions(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from voxella.autoencoder.load import AutoencoderPlan, check_weights_exist, choose_device
@@ -30,14 +29,7 @@ from voxella.recipe.model import Recipe
 from voxella.sampling.given import read_given
 from voxella.sampling.model_folder import folders_of_model, refuse_without_autoencoder
 from voxella.sampling.networks import GeneratedImage, Networks, other_text
-from voxella.sampling.prompt_values import (
-    Prompt,
-    PromptRules,
-    case_of,
-    wrong_fields,
-    wrong_text,
-    wrong_values,
-)
+from voxella.sampling.prompt_values import PromptRules, asked_case
 from voxella.sampling.prompts import TextPrompts
 from voxella.sampling.space import around_the_origin
 from voxella.sampling.synthetic_image import SyntheticImage
@@ -45,6 +37,8 @@ from voxella.sampling.told import told_of, units_of
 
 __all__ = ["Generator"]
 
+_KEPT_TEXTS = 64
+_OnStep = Callable[[int, int], None]
 _SAMPLING = ("sampler", "steps", "guidance", "guidance_null")
 
 
@@ -118,6 +112,7 @@ class Generator:
         sampler: str | None = None,
         count: int = 1,
         name: str = "generated",
+        on_step: _OnStep | None = None,
     ) -> list[SyntheticImage]:
         """Make images of one prompt; the same arguments give the same images.
 
@@ -133,22 +128,15 @@ class Generator:
             sampler: Its name; None: the recipe's.
             count: How many, each of its own noise.
             name: Names them ``NAME-s000`` and so on; with the seed it decides their noise.
+            on_step: Called with (steps done, steps in all); what it raises ends the work.
 
         Raises:
             UserError: A value is not allowed, or the text encoder is not the model's.
         """
         recipe = self._recipe_with(seed=seed, steps=steps, guidance=guidance, sampler=sampler)
         files = {n: str(Path(path).absolute()) for n, path in (given or {}).items()}
-        case = self._case(
-            {
-                "id": name,
-                "report": report or "",
-                "label": label,
-                "spacing_mm": None if spacing_mm is None else [float(mm) for mm in spacing_mm],
-                "conditions": dict(conditions or {}),
-                "given": files,
-            }
-        )
+        rules, split = PromptRules.of(recipe, self.facts), recipe.sample.splits[0]
+        case = asked_case(rules, split, name, report, label, conditions, spacing_mm, files)
         if count < 1:
             raise UserError(f"count: received {count}", expected="1 and more")
         SAMPLES.require(count, "count asks for")
@@ -158,20 +146,41 @@ class Generator:
         classes, blocks = recipe.data.classes, recipe.conditions
         told = {"seed": recipe.seed, **recipe.sample.model_dump(mode="json", include={*_SAMPLING})}
         told |= units_of(recipe.prepare, recipe.data.sequences)
-        own = read_given(files, PromptRules.of(recipe).given) if files else None
-        held = own.held(AutoencoderPlan.of(recipe), self._networks) if own else None
+        own = read_given(files, rules.given) if files else None
+        held = own.held(AutoencoderPlan.of(recipe), self.networks) if own else None
         made: list[SyntheticImage] = []
         for start in range(0, count, size):
             part = names[start : start + size]
             free = [request_for(classes, blocks, case, features, one) for one in part]
             requests = [replace(request, held=held) for request in free]
-            images = dict(self._networks.images(settings, requests))
+            told_step = _over_all(on_step, start // size, -(-count // size))
+            images = dict(self.networks.images(settings, requests, on_step=told_step))
             whole = {n: own.in_place(image) if own else image for n, image in images.items()}
             made += [self._image(told, case, one, whole[n]) for n, one in enumerate(part)]
         return made
 
+    def text_head(
+        self,
+        *,
+        report: str | None = None,
+        label: str | None = None,
+        conditions: Mapping[str, ConditionValue] | None = None,
+    ) -> dict[str, float] | None:
+        """Return what the text head says of a prompt at the last network call; None without one.
+
+        Raises:
+            UserError: As :meth:`generate`.
+        """
+        recipe, rules = self.recipe, PromptRules.of(self.recipe, self.facts)
+        case = asked_case(rules, recipe.sample.splits[0], "prompt", report, label, conditions)
+        features = self._features(report or "")
+        request = request_for(recipe.data.classes, recipe.conditions, case, features, "prompt")
+        said = self.networks.text_head(GenerationSettings.of(recipe), request)
+        return None if said is None else dict(zip(recipe.data.classes, said.tolist(), strict=True))
+
     @cached_property
-    def _networks(self) -> Networks:
+    def networks(self) -> Networks:
+        """Return the networks; the first time, they are loaded."""
         return Networks.load(
             AutoencoderPlan.of(self.recipe),
             self.recipe.sample.batch_size,
@@ -190,24 +199,6 @@ class Generator:
             return self.recipe
         return load_recipe(self._model / "recipe.yaml", (), [*self._settings, *words])
 
-    def _case(self, given: dict[str, Any]) -> Case:
-        try:
-            prompt = Prompt.model_validate(given)
-        except ValidationError as error:
-            # What a file calls id is the argument name here.
-            raise UserError(
-                f"generate: {wrong_fields(error).replace('id is', 'name is')}",
-                expected='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
-                'conditions={"age": 63}',
-            ) from None
-        rules = PromptRules.of(self.recipe, self.facts)
-        problems = list(wrong_values(prompt, rules))
-        if (wrong := wrong_text(prompt.report)) is not None:
-            problems.append(f"report {wrong}")
-        if problems:
-            raise UserError("\n".join(f"generate: {problem}" for problem in problems))
-        return case_of(prompt, self.recipe.sample.splits[0], rules)
-
     def _features(self, report: str) -> Tensor | None:
         """Return the features of a report, rounded as the model's were; known ones are kept."""
         text = self.recipe.text
@@ -225,6 +216,8 @@ class Generator:
                 found = prompts.features(Case(id="prompt", group="prompt", images={}))
                 if (problem := other_text(self.facts, prompts.fingerprint)) is not None:
                     raise UserError(problem, remedy="settings=['text.encoder.path=...']")
+                if len(self._texts) >= _KEPT_TEXTS:
+                    del self._texts[next(iter(self._texts))]
                 # A view of a file that is about to go.
                 self._texts[key] = None if found is None else found.clone()
         return self._texts[key]
@@ -248,3 +241,8 @@ class Generator:
         }
         affine = around_the_origin(made.array.shape[1:], spacing or (1.0,) * (made.array.ndim - 1))
         return SyntheticImage(name, made.array, affine, recipe.channels, spacing, provenance)
+
+
+def _over_all(on_step: _OnStep | None, batch: int, batches: int) -> _OnStep | None:
+    """Return what counts a batch's steps on from those of the batches before it."""
+    return on_step and (lambda done, steps: on_step(batch * steps + done, batches * steps))

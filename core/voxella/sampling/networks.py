@@ -17,7 +17,7 @@ from voxella.autoencoder.tiling.choice import tiled
 from voxella.errors import UserError
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.export import ModelFacts, load_facts, load_model
-from voxella.ldm.generate import GenerationSettings, Request, generate
+from voxella.ldm.generate import GenerationSettings, Request, generate, said_by_head
 
 __all__ = ["GeneratedImage", "Networks", "other_text"]
 
@@ -126,6 +126,17 @@ class Networks:
             for number in kept:
                 own = None if shares is None else shares[number].cpu()
                 yield number, GeneratedImage(images[number - start].numpy(), own)
+
+    @torch.no_grad()
+    def text_head(self, settings: GenerationSettings, request: Request) -> Tensor | None:
+        """Return ``(K,)`` of the text head at the last network call of sampling, without one.
+
+        Args:
+            settings: How latents would be generated: the head is told the timestep.
+            request: Whose conditions are asked about.
+        """
+        said = said_by_head(self.model, settings, [request], device=self.device)
+        return None if said is None else said[0].cpu()
 
 
 def other_text(facts: ModelFacts, fingerprint: str | None) -> str | None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from voxella.case import Case, ConditionValue
 from voxella.case.texts import first_name
 from voxella.case_fields import conditions_problem
+from voxella.errors import UserError
 from voxella.hashing import sha256_bytes
 from voxella.imaging.affine import edges_problem
 from voxella.ldm.conditions import wrong_conditions
@@ -29,6 +30,7 @@ from voxella.texts.placeholders import stated
 __all__ = [
     "Prompt",
     "PromptRules",
+    "asked_case",
     "case_of",
     "wrong_fields",
     "wrong_text",
@@ -121,6 +123,46 @@ def case_of(prompt: Prompt, split: Split, rules: PromptRules) -> Case:
         conditions=prompt.conditions,
         extra={**({} if spacing is None else {"spacing_mm": list(spacing)}), **held},
     )
+
+
+def asked_case(
+    rules: PromptRules,
+    split: Split,
+    name: str,
+    report: str | None,
+    label: str | None,
+    conditions: Mapping[str, ConditionValue] | None,
+    spacing_mm: Sequence[float] | None = None,
+    given: Mapping[str, str] | None = None,
+) -> Case:
+    """Return the case that the arguments of :meth:`voxella.Generator.generate` stand for.
+
+    Raises:
+        UserError: Naming every argument that is wrong; none of a report is quoted.
+    """
+    asked = {
+        "id": name,
+        "report": report or "",
+        "label": label,
+        "spacing_mm": None if spacing_mm is None else [float(mm) for mm in spacing_mm],
+        "conditions": dict(conditions or {}),
+        "given": dict(given or {}),
+    }
+    try:
+        prompt = Prompt.model_validate(asked)
+    except ValidationError as error:
+        # What a file calls id is the argument name here.
+        raise UserError(
+            f"generate: {wrong_fields(error).replace('id is', 'name is')}",
+            expected='name="a1", report="...", label="positive", spacing_mm=[0.5, 0.5, 0.75], '
+            'conditions={"age": 63}',
+        ) from None
+    problems = list(wrong_values(prompt, rules))
+    if (wrong := wrong_text(prompt.report)) is not None:
+        problems.append(f"report {wrong}")
+    if problems:
+        raise UserError("\n".join(f"generate: {problem}" for problem in problems))
+    return case_of(prompt, split, rules)
 
 
 def _usual_spacing(rules: PromptRules) -> list[float] | None:
