@@ -18,7 +18,7 @@ from voxella.metrics.resampling import Rows
 from voxella.readers.answers import BEST, Answer, read_answers
 from voxella.readers.study import Item, ReaderStudy
 
-__all__ = ["LABELS", "METRICS", "is_complete", "study_results", "write_results"]
+__all__ = ["LABELS", "METRICS", "is_complete", "results_lines", "study_results", "write_results"]
 
 METRICS = "metrics.json"
 REPLICATES = 1000
@@ -79,6 +79,15 @@ def write_results(study: ReaderStudy) -> Path:
     """
     found = study_results(study, read_answers(study))
     return write_json_atomic(study.folder / METRICS, found)
+
+
+def results_lines(found: Mapping[str, Any]) -> list[str]:
+    """Return the numbers of :func:`study_results` as lines for a terminal."""
+    whole = found["readers"] * found["cases"]
+    lines = [f"{found['answers']} of {whole} answers"]
+    for reader, numbers in found["by_reader"].items():
+        lines.append(f"Right, reader {reader}: {Estimate(**numbers['accuracy'])}")
+    return lines + [f"{LABELS[name]}: {Estimate(**e)}" for name, e in found["metrics"].items()]
 
 
 def _of_reader(
