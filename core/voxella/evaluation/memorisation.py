@@ -37,6 +37,8 @@ __all__ = [
 
 SPACES = ("latent", "image")
 _SHOWN = 10
+# By name in memorisation.json: some hundred bytes each.
+_KEPT = 10_000
 
 
 class _Pairs(TypedDict):
@@ -107,8 +109,11 @@ def measure_memorisation(
             suspected, certain = near.share, beyond.share
             how = "share of new real cases below the threshold, by its choice"
             floor = Estimate(near.false_alarms, None, None, len(sets.unseen), level, how)
-            found.facts[name] = {**near.as_json(), "beyond_chance": beyond.as_json()}
-            found.pairs[name] = near.worst
+            facts = {**near.as_json(), "beyond_chance": beyond.as_json()}
+            # People read the worst; whoever looks through the volumes wants each one's.
+            facts["nearest"], facts["worst"] = facts["worst"], facts["worst"][:_SHOWN]
+            found.facts[name] = facts
+            found.pairs[name] = near.worst[:_SHOWN]
         found.metrics[f"copies_share_{name}"] = Measured(suspected, split, floor=floor)
         found.metrics[f"copies_beyond_chance_{name}"] = Measured(certain, split)
     return found
@@ -124,7 +129,7 @@ def _looked(
     of = (space.synthetic, space.training, space.unseen)
     try:
         return (
-            memorisation(*of, sources=sources or None, shown=_SHOWN, level=level, device=device),
+            memorisation(*of, sources=sources or None, shown=_KEPT, level=level, device=device),
             beyond_chance(*of, level=level, device=device),
         )
     except UserError as refusal:

@@ -11,8 +11,11 @@ from typing import Any
 from voxella.view.app import Section
 from voxella.view.ask import ask_section
 from voxella.view.asking import AskedModel
+from voxella.view.compare import compare_section, compared_sets
+from voxella.view.data import data_section
 from voxella.view.examples import EXAMPLES, examples_of_cases, examples_of_file
 from voxella.view.jobs import Jobs
+from voxella.view.runs import runs_section
 from voxella.view.server import ServeSettings, serve
 from voxella.view.target import Target
 
@@ -73,6 +76,13 @@ def sections_of(target: Target, settings: ViewSettings) -> tuple[list[Section], 
         sections.append(ask_section(model, jobs, examples, settings.out))
         # The first volume should not wait for what can be loaded while the page opens.
         threading.Thread(target=model.warm, name="voxella view, loading", daemon=True).start()
+    sets = compared_sets(target)
+    if sets:
+        sections.append(compare_section(sets))
+    if target.dataset is not None:
+        sections.append(data_section(target.dataset, show_reports=settings.show_reports))
+    if target.runs:
+        sections.append(runs_section(target.runs))
     return sections, at_end
 
 
