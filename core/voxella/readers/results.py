@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxella.files import write_json_atomic
-from voxella.metrics.agreement import agreement
 from voxella.metrics.bootstrap import bootstrap, mean_estimate
 from voxella.metrics.estimate import LEVEL, Estimate, clopper_pearson
 from voxella.metrics.resampling import Rows
+from voxella.readers.agreement import agreement
 from voxella.readers.answers import BEST, Answer, read_answers
 from voxella.readers.study import Item, ReaderStudy
 

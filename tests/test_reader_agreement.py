@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from voxella.metrics.agreement import agreement, cohen_kappa, fleiss_kappa
+from voxella.readers.agreement import agreement, cohen_kappa, fleiss_kappa
 
 FLEISS = [
     [0, 0, 0, 0, 14],
