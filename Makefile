@@ -48,7 +48,7 @@ wheelhouse: $(STAMP)  ## wheelhouse/: all that an installation without a network
 	rm -rf wheelhouse
 	$(BIN)/python -m pip wheel --wheel-dir wheelhouse \
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip wheel --wheel-dir wheelhouse --find-links wheelhouse '.[demo,histology,mlflow,view]'
+	$(BIN)/python -m pip wheel --wheel-dir wheelhouse --find-links wheelhouse '.[demo,histology,mlflow,notebook,view]'
 	cp -r recipes wheelhouse/recipes
 	@du -sh wheelhouse
 	@echo "there: python3 -m venv .venv && .venv/bin/python -m pip install --no-index --find-links wheelhouse 'voxella[demo]'"
@@ -79,7 +79,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt \
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo,histology,lora,mlflow,view]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,demo,histology,lora,mlflow,notebook,view]'
 	touch $@
 
 $(DOCS_STAMP): export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

@@ -23,6 +23,7 @@ LAYERS = (
     "forecast",
     "study",
     "pipeline",
+    "readers",
     "evaluation",
     "classification",
     "sampling",

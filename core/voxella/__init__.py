@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from voxella.recipe.load import load_recipe
     from voxella.recipe.model import Recipe
     from voxella.sampling.generator import Generator
+    from voxella.view.show import show
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "build_model",
     "load_model",
     "load_recipe",
+    "show",
 ]
 
 # Loaded on first use, so that `voxella plugins` and recipe validation never import torch.
@@ -39,6 +41,7 @@ _HOMES = {
     "build_model": "voxella.ldm.build",
     "load_model": "voxella.ldm.export",
     "load_recipe": "voxella.recipe.load",
+    "show": "voxella.view.show",
 }
 
 

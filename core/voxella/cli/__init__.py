@@ -14,6 +14,7 @@ from voxella.cli import (
     converting,
     exporting,
     plugins,
+    reader_study,
     recipe,
     report,
     stages,
@@ -100,6 +101,7 @@ def _parser(words: Sequence[str]) -> Parser:
     recipe.register(subparsers)
     report.register(subparsers)
     view.register(subparsers)
+    reader_study.register(subparsers)
     plugins.register(subparsers)
     return parser
 
