@@ -12,8 +12,8 @@ from monai.metrics.fid import FIDMetric
 from numpy.typing import NDArray
 
 from voxella.errors import UserError
-from voxella.metrics.distances import frechet_draws
 from voxella.metrics.bootstrap import baseline_draws, replicate_draws
+from voxella.metrics.distances import frechet_draws
 from voxella.metrics.distances.frechet import frechet_baseline, frechet_estimate, rank_problem
 from voxella.metrics.distances.frechet_draws import frechet_statistic, frechet_values
 from voxella.metrics.distances.gaussians import Moments, frechet_distance, moments

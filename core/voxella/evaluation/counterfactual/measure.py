@@ -69,7 +69,7 @@ def made_for(evidence: SampleEvidence, asked: Sequence[Asked]) -> list[Rows] | U
         recipe.conditions,
         recipe.text,
         AutoencoderPlan.of(recipe),
-        recipe.sample.batch_size,
+        recipe.sample,
         GenerationSettings.of(recipe),
         evidence.plan.channel,
     )

@@ -27,6 +27,7 @@ from voxella.ranks import Ranks
 from voxella.recipe.condition import Condition
 from voxella.recipe.inputs import Prepare
 from voxella.recipe.model import Text
+from voxella.recipe.sampling import Sample
 from voxella.sampling.networks import Networks
 from voxella.sampling.prompts import TextPrompts
 from voxella.workspace.folders import Folders
@@ -72,7 +73,7 @@ class ChangeSettings:
         conditions: How a case's values become tensors, by name.
         text: The recipe's ``text`` block; None: the model reads no reports.
         autoencoder: What it is built from.
-        batch_size: Volumes at a time.
+        sample: Volumes at a time, and the weaker model that guides.
         generation: How latents are generated.
         channel: Of the images that is looked at.
     """
@@ -81,7 +82,7 @@ class ChangeSettings:
     conditions: Mapping[str, Condition]
     text: Text | None
     autoencoder: AutoencoderPlan
-    batch_size: int
+    sample: Sample
     generation: GenerationSettings
     channel: int
 
@@ -115,7 +116,7 @@ def made_changes(
     )
     networks = Networks.load(
         settings.autoencoder,
-        settings.batch_size,
+        settings.sample,
         folders.model,
         folders.autoencoder,
         ranks.device,
@@ -149,7 +150,7 @@ def _request(
 def _images(
     settings: ChangeSettings, networks: Networks, requests: Sequence[Request], *, quiet: bool
 ) -> list[Row]:
-    size = settings.batch_size
+    size = settings.sample.batch_size
     found: list[Row] = []
     with Steps("evaluate: volumes with one fact changed", len(requests), quiet=quiet) as steps:
         for start in range(0, len(requests), size):
