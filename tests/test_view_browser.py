@@ -162,7 +162,7 @@ def test_a_report_becomes_a_volume_under_the_policy(
         "(() => { const r = document.querySelector('#jobs canvas').getBoundingClientRect();"
         "return [r.left, r.top, r.right, Math.min(r.bottom, innerHeight)]; })()"
     )
-    greys = np.asarray(Image.open(picture).convert("L").crop([int(edge) for edge in place]))
+    greys = np.asarray(Image.open(picture).convert("L").crop(tuple(place)))
     assert len(np.unique(greys)) > 30, "nothing is drawn"
     # The policy was enough: no error, and nothing was fetched from elsewhere.
     assert browser.problems == []
