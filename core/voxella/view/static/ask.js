@@ -10,8 +10,9 @@ const pairs = []; // [left number, right number] to be shown side by side
 
 /** One request: its progress, then its images. */
 class Card {
-  constructor(job) {
+  constructor(job, quiet) {
     this.viewer = null;
+    this.quiet = quiet; // shown when asked for
     this.title = make("h3", {}, `Request ${job.number}`);
     this.bar = make("progress", {max: 1, "aria-label": `Progress of request ${job.number}`});
     this.told = make("p", {class: "told"});
@@ -109,8 +110,7 @@ function follow(job, quiet = false) {
   $("#none").hidden = true;
   let card = cards.get(job.number);
   if (!card) {
-    card = new Card(job);
-    card.quiet = quiet;
+    card = new Card(job, quiet);
     cards.set(job.number, card);
     $("#jobs").prepend(card.element);
   }
@@ -156,7 +156,7 @@ async function generate(report, label) {
 async function both() {
   const left = await generate($("#report").value, $("#label").value);
   const right = await generate($("#other").value, $("#other-label").value);
-  left.quiet = right.quiet = true;
+  left.quiet = right.quiet = true; // they stand side by side instead
   pairs.push([left, right]);
 }
 
@@ -256,7 +256,8 @@ function example() {
 await trying(async () => {
   model = await ask("/api/ask/model");
   fill();
-  for (const job of await ask("/api/ask/jobs")) follow(job, true);
+  const known = await ask("/api/ask/jobs");
+  known.forEach((job, at) => follow(job, at < known.length - 1));
   // After a reload the newest is open again, with its text: it is in the server's memory alone.
   const last = [...cards.values()].at(-1);
   if (last?.job.asked) {
