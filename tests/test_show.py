@@ -116,7 +116,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("voxella.view.show.find_spec", lambda name: None)
     for how in ("montage", "niivue"):
         with pytest.raises(UserError, match=r"voxella\[notebook\]"):
-            voxella.show(volume(), how=how)  # type: ignore[arg-type] # one of them
+            voxella.show(volume(), how=how)
 
 
 def test_a_notebook_with_ipyniivue_gets_the_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
