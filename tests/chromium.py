@@ -22,6 +22,8 @@ _FLAGS = (
     *("--disable-dev-shm-usage", "--disable-extensions", "--mute-audio"),
     "--remote-debugging-pipe",
 )
+# WebGL2 on the processor, where no machine need have a graphics card.
+_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 _PATIENCE_SECONDS = 60.0
 
 
@@ -34,12 +36,16 @@ def binary() -> str | None:
 class Chromium:
     """One page in one browser, as a context.
 
+    Args:
+        profile: Its folder.
+        webgl: With WebGL2, computed by the processor.
+
     Attributes:
         problems: Errors and warnings of the console, exceptions, and what the policy has refused.
         requests: Every address asked for.
     """
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *, webgl: bool = False) -> None:
         program = binary()
         assert program is not None, "asked for only where there is one"
         self.problems: list[str] = []
@@ -54,7 +60,8 @@ class Chromium:
         )
         # The browser reads commands from descriptor 3 and answers on 4.
         command = f'exec 3<&{read_there} 4>&{write_there}; exec "$@"'
-        options = [*_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        flags = [flag for flag in _FLAGS if not (webgl and flag == "--disable-gpu")]
+        options = [*flags, *(_WEBGL if webgl else ()), f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
             ["bash", "-c", command, "bash", program, *options],
             pass_fds=(read_there, write_there),
@@ -112,17 +119,27 @@ class Chromium:
 
     def open(self, page: Path, *, dark: bool = False, width: int = 1200) -> None:
         """Load a page of the disk and wait until it is there."""
+        self.look(dark=dark, width=width)
+        self.call("Page.navigate", url=page.absolute().as_uri())
+        self.until("document.readyState === 'complete' && location.protocol === 'file:'")
+
+    def visit(self, address: str, ready: str = "true", *, scheme: str = "http") -> None:
+        """Load a page of a server, or of another scheme, and wait until a condition holds in it."""
+        self.call("Page.navigate", url=address)
+        at_rest = "document.body && document.readyState === 'complete'"
+        self.until(f"{at_rest} && location.protocol.startsWith('{scheme}') && ({ready})")
+
+    def look(self, *, dark: bool = False, width: int = 1200, height: int = 900) -> None:
+        """Choose the window's size and the colour scheme."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
-            height=900,
+            height=height,
             deviceScaleFactor=1,
             mobile=False,
         )
-        self.call("Page.navigate", url=page.absolute().as_uri())
-        self.until("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def until(self, condition: str) -> None:
         """Wait until an expression is true."""
@@ -149,6 +166,12 @@ class Chromium:
         text = {"text": "\r"} if key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def type(self, letter: str) -> None:
+        """Type one letter or digit."""
+        about = {"key": letter, "text": letter, "unmodifiedText": letter}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> Path:
         """Take a picture of the window, or of the whole page."""

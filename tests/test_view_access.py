@@ -233,7 +233,8 @@ def test_own_scripts_and_styles_ask_for_nothing_from_elsewhere() -> None:
     for folder in ("static", "pages"):
         for path in Path(str(files("voxella.view").joinpath(folder))).iterdir():
             if path.name not in ("niivue.js", "niivue.LICENSE.txt"):
-                assert not re.search(r"https?:|wss?:|@import|url\(", path.read_text()), path.name
+                text = path.read_text().replace('"http://www.w3.org/2000/svg"', "")  # a name
+                assert not re.search(r"https?:|wss?:|@import|url\(", text), path.name
 
 
 def test_a_fault_is_told_by_its_place_alone(

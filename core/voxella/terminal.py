@@ -6,14 +6,19 @@ Brackets are no markup, colons no emoji, and control characters are spelled out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from voxella.wording import visible
 
-__all__ = ["complain", "make_console", "print_line"]
+__all__ = ["complain", "make_console", "print_line", "silent"]
+
+# Of this thread: what works for a page has no terminal of its own.
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 class _PlainConsole(Console):
@@ -43,11 +48,26 @@ def make_console(
 
     def made(columns: int | None) -> Console:
         return _PlainConsole(
-            stderr=stderr, width=columns, markup=False, emoji=False, highlight=False
+            stderr=stderr,
+            width=columns,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            quiet=_SILENT.get(),
         )
 
     console = made(width)
     return console if pipe_width is None or console.is_terminal else made(pipe_width)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Print nothing from this thread, but for what is complained about."""
+    before = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(before)
 
 
 def print_line(line: str, *, quiet: bool = False) -> None:

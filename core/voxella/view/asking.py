@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from voxella.plugins.contracts import TextEncoder, unknown_counts
 from voxella.recipe.inputs import Text
 from voxella.sampling.generator import Generator
 from voxella.sampling.synthetic_image import SyntheticImage
+from voxella.terminal import silent
 from voxella.view.jobs import Asked
 
 __all__ = ["MOST_COUNT", "AskedModel", "TextHead"]
@@ -106,7 +108,7 @@ class AskedModel:
         Raises:
             UserError: As :meth:`voxella.Generator.generate`.
         """
-        with self._device:
+        with self._device, silent():
             return self.generator.generate(
                 report=asked.report or None,
                 label=asked.label,
@@ -163,7 +165,8 @@ class AskedModel:
         try:
             _ = self.generator.networks  # loading them is no measure of the head
             started = time.monotonic()
-            said = self.generator.text_head(report=report, label=label, conditions=conditions)
+            with silent():
+                said = self.generator.text_head(report=report, label=label, conditions=conditions)
             self._head_seconds = time.monotonic() - started
         finally:
             self._device.release()
@@ -179,12 +182,18 @@ class AskedModel:
 
 
 def _cut(encoder: TextEncoder, text: Text, report: str) -> str:
-    """Return the part of a text beyond the encoder's tokens, found by halving."""
+    """Return the words beyond the encoder's tokens, found by halving; a word cut in two is lost."""
     keeps_end = cut_end(text.truncation) == "beginning"
-    low, high = 0, len(report)
-    while low < high:  # the longest part that fits is of `low` characters
+    words = list(re.finditer(r"\S+", report))
+    # Where the text may be cut, the place that keeps least first.
+    places = [word.start() for word in reversed(words)] if keeps_end else [w.end() for w in words]
+    low, high = 0, len(places)
+    while low < high:  # the longest part that fits is of `low` words
         middle = (low + high + 1) // 2
-        part = report[len(report) - middle :] if keeps_end else report[:middle]
+        place = places[middle - 1]
+        part = report[place:] if keeps_end else report[:place]
         fits = encoder.token_counts([part])[0] <= text.max_tokens
         low, high = (middle, high) if fits else (low, middle - 1)
-    return report[: len(report) - low] if keeps_end else report[low:]
+    if low == 0:
+        return report
+    return report[: places[low - 1]] if keeps_end else report[places[low - 1] :].lstrip()

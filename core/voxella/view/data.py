@@ -117,7 +117,7 @@ class _Routes:
 
     def _row(self, place: int, case: Case, findings: Findings) -> dict[str, Any]:
         own = findings.get(case.id, [])
-        counts = {name: sum(f["severity"] == name for f in own) for name in SEVERITIES}
+        counts: dict[str, int] = {n: sum(f["severity"] == n for f in own) for n in SEVERITIES}
         return {"place": place, "id": case.id, "label": case.label, "split": case.split, **counts}
 
     def _places(self, findings: Findings, only: str) -> Sequence[int]:

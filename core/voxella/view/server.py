@@ -125,6 +125,8 @@ def serve(
     server = _Server(config, at_end)
     try:
         server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        print_line("view: ended")  # it is how a server ends, and nothing was left half done
     finally:
         at_end()
         listening.close()

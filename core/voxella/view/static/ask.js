@@ -3,14 +3,16 @@ import {$, announce, ask, make, seconds, shown, tell, trying} from "./page.js";
 import {Viewer} from "./viewer.js";
 
 const PAUSE = 350; // ms without a key before the text is asked about
+const BUSY = 1500; // ms before the text head is asked again
 let model = null;
 const cards = new Map(); // request number -> Card
 const pairs = []; // [left number, right number] to be shown side by side
 
 /** One request: its progress, then its images. */
 class Card {
-  constructor(job) {
+  constructor(job, quiet) {
     this.viewer = null;
+    this.quiet = quiet; // shown when asked for
     this.title = make("h3", {}, `Request ${job.number}`);
     this.bar = make("progress", {max: 1, "aria-label": `Progress of request ${job.number}`});
     this.told = make("p", {class: "told"});
@@ -108,8 +110,7 @@ function follow(job, quiet = false) {
   $("#none").hidden = true;
   let card = cards.get(job.number);
   if (!card) {
-    card = new Card(job);
-    card.quiet = quiet;
+    card = new Card(job, quiet);
     cards.set(job.number, card);
     $("#jobs").prepend(card.element);
   }
@@ -155,7 +156,7 @@ async function generate(report, label) {
 async function both() {
   const left = await generate($("#report").value, $("#label").value);
   const right = await generate($("#other").value, $("#other-label").value);
-  left.quiet = right.quiet = true;
+  left.quiet = right.quiet = true; // they stand side by side instead
   pairs.push([left, right]);
 }
 
@@ -206,7 +207,11 @@ async function read(patient = false) {
       place.textContent = `Text head: ${words.join(", ")}`;
     } else if (why === "slow") {
       place.replaceChildren(make("button", {type: "button", onclick: () => read(true)}, "Ask the text head"));
-    } else place.textContent = why === "busy" ? "Text head: asked after the generation." : "";
+    } else {
+      place.textContent = why === "busy" ? "Text head: when the networks are free." : "";
+      // Loading or a generation has them: look again until they are free, or the text is another.
+      if (why === "busy") timer = setTimeout(read, BUSY);
+    }
   } catch (error) {
     if (mine === asking) place.textContent = error.message;
   }
@@ -251,7 +256,8 @@ function example() {
 await trying(async () => {
   model = await ask("/api/ask/model");
   fill();
-  for (const job of await ask("/api/ask/jobs")) follow(job, true);
+  const known = await ask("/api/ask/jobs");
+  known.forEach((job, at) => follow(job, at < known.length - 1));
   // After a reload the newest is open again, with its text: it is in the server's memory alone.
   const last = [...cards.values()].at(-1);
   if (last?.job.asked) {

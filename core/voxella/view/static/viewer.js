@@ -24,6 +24,7 @@ export class Viewer {
     this.label = label;
     this.colormap = colormap;
     this.nv = null;
+    this.closed = false; // what is still on its way is dropped then
     this.where = make("p", {class: "where"});
     this.frame = make("div", {class: "frame"});
     this.low = make("input", {type: "range", min: "0", max: "1", step: "0.005", value: "0"});
@@ -45,9 +46,11 @@ export class Viewer {
     const canvas = await this.#canvas(title);
     const response = await fetch(address);
     if (!response.ok) throw new Error((await response.json()).problem);
+    if (this.closed) return;
     const volume = await niivue.NVImage.loadFromUrl({
       url: "volume.nii", name: "volume.nii", buffer: await response.arrayBuffer(), colormap: this.colormap,
     });
+    if (this.closed) return;
     for (const old of [...this.nv.volumes]) this.nv.removeVolume(old);
     if (range) [volume.cal_min, volume.cal_max] = range;
     this.nv.addVolume(volume);
@@ -57,6 +60,7 @@ export class Viewer {
     canvas.setAttribute("aria-label", `${title}: three planes and a rendering. Arrow keys and ` +
       "page up and down move the crosshair.");
     this.nv.drawScene();
+    this.nv.createOnLocationChange();
   }
 
   /** Move the crosshairs of other viewers with this one's. */
@@ -66,6 +70,7 @@ export class Viewer {
 
   /** Let go of the graphics memory: a browser has about sixteen contexts. */
   close() {
+    this.closed = true;
     this.nv?.gl?.getExtension("WEBGL_lose_context")?.loseContext();
     this.nv?.cleanup?.();
     this.nv = null;
@@ -76,21 +81,21 @@ export class Viewer {
     if (this.nv) return this.nv.canvas;
     const canvas = make("canvas", {tabindex: "0", role: "img", "aria-label": title});
     this.frame.replaceChildren(canvas);
-    this.nv = new niivue.Niivue({
+    const nv = this.nv = new niivue.Niivue({
       dragAndDropEnabled: false, logLevel: "error", show3Dcrosshair: true, backColor: [0, 0, 0, 1],
-      crosshairColor: [1, 0.75, 0.1, 0.9], isColorbar: false, textHeight: 0.05,
+      crosshairColor: [1, 0.75, 0.1, 0.8], crosshairWidth: 0.4, crosshairWidthUnit: "percent", isColorbar: false, textHeight: 0.05,
       multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
       onLocationChange: (place) => this.#located(place),
     });
-    await this.nv.attachToCanvas(canvas);
-    this.nv.setSliceType(this.nv.sliceTypeMultiplanar);
-    this.nv.setMultiplanarLayout(niivue.MULTIPLANAR_TYPE.GRID);
+    await nv.attachToCanvas(canvas);
+    nv.setSliceType(nv.sliceTypeMultiplanar);
+    nv.setMultiplanarLayout(niivue.MULTIPLANAR_TYPE.GRID);
     canvas.addEventListener("keydown", (event) => {
       const step = STEPS[event.key];
       if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       event.stopImmediatePropagation();
-      this.nv.moveCrosshairInVox(...step);
+      nv.moveCrosshairInVox(...step);
     }, true);
     return canvas;
   }
