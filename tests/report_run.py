@@ -21,7 +21,7 @@ from voxella.recipe.load import dump_recipe, load_recipe
 from voxella.workspace.folders import Folders
 from voxella.workspace.record import StageRecord
 
-__all__ = ["CASES", "SECRET", "SHAPE", "real_value", "write_run"]
+__all__ = ["CASES", "SECRET", "SHAPE", "SYNTHETIC", "real_value", "write_run"]
 
 CASES, SYNTHETIC = 6, 3
 SHAPE = (24, 20, 12)

@@ -31,23 +31,40 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
         action="store_true",
         help="put the text of the shown cases' reports into the page; never done otherwise",
     )
+    parser.add_argument(
+        "--viewer",
+        action="store_true",
+        help="put whole volumes into the page, and the viewer of `voxella view` to turn them; "
+        "browsers without WebGL show the slices",
+    )
     parser.set_defaults(func=_report)
 
 
 def _report(arguments: argparse.Namespace) -> int:
     print_loading("report")
     out = None if arguments.out is None else Path(arguments.out)
-    write_page(Path(arguments.folder), out, arguments.cases, with_reports=arguments.with_reports)
+    write_page(
+        Path(arguments.folder),
+        out,
+        arguments.cases,
+        with_reports=arguments.with_reports,
+        viewer=arguments.viewer,
+    )
     return 0
 
 
 def write_page(
-    folder: Path, out: Path | None = None, cases: int = _CASES, *, with_reports: bool = False
+    folder: Path,
+    out: Path | None = None,
+    cases: int = _CASES,
+    *,
+    with_reports: bool = False,
+    viewer: bool = False,
 ) -> None:
     """Write the page about a run or a study and say where it is."""
     from voxella.progress import print_line
     from voxella.report.write import write_report
 
-    page = write_report(folder, out, cases=cases, with_reports=with_reports)
+    page = write_report(folder, out, cases=cases, with_reports=with_reports, viewer=viewer)
     holds = "report text and pictures" if with_reports else "pictures"
     print_line(f"page: {page}, {page.stat().st_size / 1e6:.1f} MB (it holds {holds} of patients)")

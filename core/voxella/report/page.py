@@ -29,6 +29,7 @@ from voxella.report.run_folder import RunFolder
 from voxella.report.section import Section
 from voxella.report.sweep import sweep_section
 from voxella.report.viewer import viewer_section
+from voxella.report.whole_volumes import VOLUMES, niivue_script
 
 __all__ = ["PICTURES", "Chapter", "page_html", "run_chapter", "run_page"]
 
@@ -60,7 +61,13 @@ class Chapter:
 
 
 def run_chapter(
-    run: RunFolder, *, cases: int, budget: int, with_reports: bool, id: str = ""
+    run: RunFolder,
+    *,
+    cases: int,
+    budget: int,
+    with_reports: bool,
+    id: str = "",
+    volumes: int = 0,
 ) -> Chapter:
     """Return the sections of a run; what is absent says which command makes it.
 
@@ -70,6 +77,7 @@ def run_chapter(
         budget: Bytes of their pictures.
         with_reports: Show the prompts' text.
         id: Of the chapter.
+        volumes: Bytes of whole volumes; 0: none.
 
     Raises:
         UserError: A file of the run cannot be read.
@@ -80,7 +88,9 @@ def run_chapter(
     else:
         sweep = sweep_section(run)
         sections = [
-            viewer_section(run, cases=cases, budget=budget, with_reports=with_reports),
+            viewer_section(
+                run, cases=cases, budget=budget, with_reports=with_reports, volumes=volumes
+            ),
             *([sweep] if sweep is not None else []),
             measured_section(run),
             memorised_section(run),
@@ -92,14 +102,30 @@ def run_chapter(
     return Chapter(id, run.recipe.name, run.recipe.description, _facts(run), sections)
 
 
-def run_page(run: RunFolder, *, cases: int = 8, with_reports: bool = False) -> str:
-    """Return the page of one run. Arguments and errors as of :func:`run_chapter`."""
-    chapter = run_chapter(run, cases=cases, budget=PICTURES, with_reports=with_reports)
-    return page_html("run.html", [chapter], with_reports=with_reports, name=run.name)
+def run_page(
+    run: RunFolder, *, cases: int = 8, with_reports: bool = False, viewer: bool = False
+) -> str:
+    """Return the page of one run; with ``viewer``, whole volumes and their viewer are in it.
+
+    Other arguments and errors as of :func:`run_chapter`.
+    """
+    chapter = run_chapter(
+        run,
+        cases=cases,
+        budget=PICTURES,
+        with_reports=with_reports,
+        volumes=VOLUMES if viewer else 0,
+    )
+    return page_html("run.html", [chapter], with_reports=with_reports, viewer=viewer, name=run.name)
 
 
 def page_html(
-    template: str, chapters: Sequence[Chapter], *, with_reports: bool, **more: object
+    template: str,
+    chapters: Sequence[Chapter],
+    *,
+    with_reports: bool,
+    viewer: bool = False,
+    **more: object,
 ) -> str:
     """Return a page.
 
@@ -107,12 +133,15 @@ def page_html(
         template: Of the whole page.
         chapters: Of its runs.
         with_reports: Whether report text is in them; the page says so.
+        viewer: Whether whole volumes are in them, which need their viewer.
         **more: What else the template needs.
     """
     style, script = _own("page.css"), _own("page.js")
+    scripts = [niivue_script(), _own("volumes.js")] if viewer else []
+    hashes = " ".join(f"'{_hash(text)}'" for text in (script, *scripts))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+        f"script-src {hashes}; base-uri 'none'; form-action 'none'"
     )
     return (
         _environment()
@@ -122,6 +151,7 @@ def page_html(
             # Ours, and free of what would end their elements.
             style=Markup(style),
             script=Markup(script),
+            viewer_scripts=[Markup(text) for text in scripts],
             chapters=chapters,
             with_reports=with_reports,
             **more,

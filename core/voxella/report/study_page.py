@@ -12,6 +12,7 @@ from voxella.report.page import PICTURES, Chapter, page_html, run_chapter
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import shortened
 from voxella.report.side_by_side import side_by_side
+from voxella.report.whole_volumes import VOLUMES
 from voxella.study.written import TABLES
 
 __all__ = ["TABLE", "StudyTable", "study_page"]
@@ -45,13 +46,14 @@ class StudyTable:
     verdicts: dict[str, list[tuple[str, str]]]
 
 
-def study_page(folder: Path, *, cases: int, with_reports: bool) -> str:
+def study_page(folder: Path, *, cases: int, with_reports: bool, viewer: bool = False) -> str:
     """Return the page of a study.
 
     Args:
         folder: Holds ``table.json`` and the runs.
         cases: Pairs of volumes of each run at most; never more than a few.
         with_reports: Show the prompts' text.
+        viewer: Put whole volumes and their viewer into the page.
 
     Raises:
         UserError: A file of a run cannot be read.
@@ -68,6 +70,7 @@ def study_page(folder: Path, *, cases: int, with_reports: bool) -> str:
             budget=PICTURES // len(opened),
             with_reports=with_reports,
             id=f"run-{number}",
+            volumes=VOLUMES // len(opened) if viewer else 0,
         )
         for number, (name, run) in enumerate(opened.items(), start=1)
     }
@@ -76,6 +79,7 @@ def study_page(folder: Path, *, cases: int, with_reports: bool) -> str:
         "study.html",
         list(chapters.values()),
         with_reports=with_reports,
+        viewer=viewer,
         name=str(found.get("study") or folder.name),
         tables=[_table(table, chapters) for table in tables],
         grid=side_by_side(pictured, _PICTURES),

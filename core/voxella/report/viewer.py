@@ -15,6 +15,7 @@ from voxella.report.pairs import choose_pairs
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
 from voxella.report.sprites import Sprites, make_sprites
+from voxella.report.whole_volumes import WholePair, whole_pair
 
 __all__ = ["Viewer", "viewer_section"]
 
@@ -33,6 +34,7 @@ class ViewedPair:
         synthetic: The synthetic case's id.
         sprites: The pictures.
         report: The prompt, where that was asked for.
+        whole: All voxels, where that was asked for and there is something to turn.
     """
 
     caption: str
@@ -41,6 +43,7 @@ class ViewedPair:
     synthetic: str
     sprites: Sprites
     report: str | None
+    whole: WholePair | None = None
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,24 @@ class Viewer:
         return any(pair.real is not None for pair in self.pairs)
 
     @property
+    def whole(self) -> bool:
+        """Return whether whole volumes are there."""
+        return any(pair.whole is not None for pair in self.pairs)
+
+    @property
+    def shrunk(self) -> bool:
+        """Return whether any of these was made smaller."""
+        return any(pair.whole is not None and pair.whole.shrunk for pair in self.pairs)
+
+    @property
     def thinned(self) -> bool:
         """Return whether slices are left out."""
         return any(s.count < s.of for pair in self.pairs for s in pair.sprites.planes)
 
 
-def viewer_section(run: RunFolder, *, cases: int, budget: int, with_reports: bool) -> Section:
+def viewer_section(
+    run: RunFolder, *, cases: int, budget: int, with_reports: bool, volumes: int = 0
+) -> Section:
     """Return the section.
 
     Args:
@@ -81,6 +96,7 @@ def viewer_section(run: RunFolder, *, cases: int, budget: int, with_reports: boo
         cases: Pairs at most; of several sequences, two cases at least.
         budget: Bytes for all pictures.
         with_reports: Show the prompts' text.
+        volumes: Bytes for whole volumes; 0: none.
 
     Raises:
         UserError: A volume cannot be read.
@@ -96,7 +112,9 @@ def viewer_section(run: RunFolder, *, cases: int, budget: int, with_reports: boo
     several = len(run.recipe.data.sequences) > 1
     shown = []
     for pair in pairs:
-        sprites = make_sprites(*pair.read(), budget // len(pairs))
+        sides = pair.read()
+        sprites = make_sprites(*sides, budget // len(pairs))
+        whole = whole_pair(*sides, volumes // len(pairs)) if volumes else None
         source = run.shown(str(pair.synthetic.extra.get("source_case", pair.synthetic.id)))
         shown.append(
             ViewedPair(
@@ -106,6 +124,7 @@ def viewer_section(run: RunFolder, *, cases: int, budget: int, with_reports: boo
                 run.shown(pair.synthetic.id),
                 sprites,
                 texts.get(pair.synthetic.id),
+                whole,
             )
         )
     swept = None if run.samples == run.folders.samples else run.samples.name

@@ -17,7 +17,12 @@ PAGE = "report.html"
 
 
 def write_report(
-    folder: Path, out: Path | None = None, *, cases: int = 8, with_reports: bool = False
+    folder: Path,
+    out: Path | None = None,
+    *,
+    cases: int = 8,
+    with_reports: bool = False,
+    viewer: bool = False,
 ) -> Path:
     """Write the page about a run or a study, and return its file.
 
@@ -26,6 +31,7 @@ def write_report(
         out: The page; None: ``FOLDER/report.html``.
         cases: Pairs of volumes to show at most, of each run.
         with_reports: Put the prompts' text into the page.
+        viewer: Put whole volumes into the page, and a viewer for browsers with WebGL.
 
     Raises:
         UserError: The folder is neither, or a file in it cannot be read.
@@ -42,10 +48,12 @@ def write_report(
         raise UserError(f"{target} is a folder", remedy=f"--out {target / PAGE}")
     # The page alone: to look at a run while it goes on is what pages are for.
     with holding(target.absolute().parent, name=f".{target.name}.lock"):
-        return write_text_atomic(target, _page(folder, cases, with_reports=with_reports))
+        page = _page(folder, cases, with_reports=with_reports, viewer=viewer)
+        return write_text_atomic(target, page)
 
 
-def _page(folder: Path, cases: int, *, with_reports: bool) -> str:
+def _page(folder: Path, cases: int, *, with_reports: bool, viewer: bool) -> str:
     if (folder / TABLE).is_file() and not (folder / RECIPE).is_file():
-        return study_page(folder, cases=cases, with_reports=with_reports)
-    return run_page(RunFolder.open(folder), cases=cases, with_reports=with_reports)
+        return study_page(folder, cases=cases, with_reports=with_reports, viewer=viewer)
+    run = RunFolder.open(folder)
+    return run_page(run, cases=cases, with_reports=with_reports, viewer=viewer)

@@ -67,6 +67,7 @@
         report.hidden = number(report, "pair") !== chosen;
       }
       root.querySelector(".which").textContent = thumbs[chosen].dataset.told;
+      root.dispatchEvent(new CustomEvent("pair", { detail: chosen }));
       for (const plane of planes) {
         place(plane);
         const strip = sprite(plane);
