@@ -211,13 +211,16 @@ def test_guidance_dropout_paper_mode_and_flow_train(tmp_path: Path) -> None:
 def test_validation_measures_the_average_on_held_out_cases_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[int, float] = {}
+    told: dict[str, dict[int, float]] = {}
     monkeypatch.setattr(
-        ObserverSet, "metric", lambda self, step, name, value: seen.update({step: value})
+        ObserverSet,
+        "metric",
+        lambda self, step, name, value: told.setdefault(name, {}).update({step: value}),
     )
     recipe = tiny_recipe("train.validate_every=2")
     encoded_run(recipe, tmp_path, held_out=3)
     train(recipe, tmp_path)
+    seen = told["validation/reconstruction"]
     assert sorted(seen) == [2, 4]
     # By hand, from the exported average: three cases, four looks each.
     model = voxella.load_model(tmp_path / "model")
@@ -230,9 +233,24 @@ def test_validation_measures_the_average_on_held_out_cases_only(
         model.latent_scale,
     )
     keys = [SampleKey(case, look) for case in cases for look in range(4)]
+    batches = [builder.make([key]) for key in keys]
     with torch.no_grad():
-        by_hand = [model(builder.make([key]))["reconstruction"].item() for key in keys]
+        by_hand = [model(batch)["reconstruction"].item() for batch in batches]
     assert seen[4] == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
+    # And by quarter of the schedule, beside the loss of a network that predicts 0.
+    zeros = [float(batch.noise.abs().mean()) for batch in batches]
+    quarters = [int(batch.timesteps[0]) // 250 for batch in batches]
+    assert len(set(quarters)) > 1
+    for number in range(4):
+        here = [index for index, quarter in enumerate(quarters) if quarter == number]
+        name = f"timestep_quartile_{number + 1}"
+        assert (f"validation/{name}" in told) == bool(here)
+        if here:
+            loss, zero = (sum(values[i] for i in here) / len(here) for values in (by_hand, zeros))
+            assert told[f"validation/{name}"][4] == pytest.approx(loss, rel=1e-5)
+            assert told[f"validation/zero_{name}"][4] == pytest.approx(zero, rel=1e-5)
+            ratio = told[f"validation_over_zero/{name}"][4]
+            assert ratio == pytest.approx(loss / zero, rel=1e-5)
     # Measuring changes nothing that is trained.
     blind = tmp_path / "blind"
     encoded_run(recipe, blind, held_out=3)

@@ -91,3 +91,26 @@ def test_training_and_validation_stand_in_one_chart_and_the_page_says_whose(
     chart = curves_section(RunFolder.open(tmp_path)).data[0]
     assert [line.name for line in chart.lines] == ["training", "validation, model"]
     assert "the model on the cases" in chart.note
+
+
+def test_validation_by_noise_level_has_the_zero_predictors_line(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(tiny_recipe()))
+    name = "validation_over_zero/timestep_quartile_{}"
+    told = [
+        {"step": 1, "loss/reconstruction": 1.0},
+        {"step": 2, name.format(1): 0.99, name.format(4): 0.4},
+        {"step": 4, name.format(1): 0.9, name.format(4): 0.3},
+    ]
+    log = tmp_path / "train" / "log.jsonl"
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in told))
+    charts = curves_section(RunFolder.open(tmp_path)).data
+    (chart,) = (c for c in charts if c.title.startswith("Validation loss over"))
+    ends = {line.name: (line.first, line.last) for line in chart.lines}
+    assert ends == {
+        "least noise": (0.99, 0.9),
+        "most noise": (0.4, 0.3),
+        "predicting zero": (1.0, 1.0),
+    }
+    assert "Held-out cases" in chart.note
+    assert chart.title in Elements(run_page(RunFolder.open(tmp_path))).text

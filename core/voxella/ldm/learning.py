@@ -8,15 +8,35 @@ same timesteps, so that their ratio hardly jumps at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["BEATS_ZERO", "OVER_ZERO", "WARN_FROM_STEP", "LearningWatch", "NoiseBand", "few_cases"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "BEATS_ZERO",
+    "OVER_ZERO",
+    "VALIDATED",
+    "VALIDATED_OVER_ZERO",
+    "VALIDATED_ZERO",
+    "WARN_FROM_STEP",
+    "LearningWatch",
+    "NoiseBand",
+    "band_sums",
+    "bands_of",
+    "few_cases",
+]
 
 # Scalars of the log: the loss over the zero predictor's, by quarter of the schedule, and whether
 # any of the four has ever been clearly below 1 (1 or 0; only once that is known).
 OVER_ZERO = "loss_over_zero/timestep_quartile_{number}"
 BEATS_ZERO = "learning/beats_zero"
+# Of the held-out cases: the loss, the zero predictor's at the same noise, and one over the other.
+VALIDATED = "validation/timestep_quartile_{number}"
+VALIDATED_ZERO = "validation/zero_timestep_quartile_{number}"
+VALIDATED_OVER_ZERO = "validation_over_zero/timestep_quartile_{number}"
 
 # Measured on random latents with the smallest networks of the profile smoke (8 channels; wider ones
 # learn faster), the best of the four ratios. Noise predicted: 0.986 at step 50 at a learning rate
@@ -25,6 +45,7 @@ BEATS_ZERO = "learning/beats_zero"
 WARN_FROM_STEP = 200
 _CLEARLY_BELOW = 0.999
 _CASES = 8
+_BANDS = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,35 @@ class NoiseBand:
     def ratio(self) -> float:
         """Return the loss over the zero predictor's; 1 where there is nothing to compare."""
         return self.loss / self.zero if self.zero > 0 else 1.0
+
+
+def band_sums(
+    timesteps: Tensor, schedule_steps: int, loss: Tensor, zero: Tensor | None
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the sums of one batch by quarter of the schedule, each a scalar with its name.
+
+    Args:
+        timesteps: ``(B,)``.
+        schedule_steps: Timesteps of the schedule.
+        loss: ``(B,)``, float64, the model's by case.
+        zero: ``(B,)``, of a network that predicts 0; None: not known.
+    """
+    quarter = (timesteps * _BANDS // schedule_steps).clamp(max=_BANDS - 1)
+    for index in range(_BANDS):
+        here = quarter == index
+        # Not loss[here]: picking by a mask would make a GPU wait for the count.
+        yield f"quartile_{index}", loss.where(here, 0.0).sum()
+        if zero is not None:
+            yield f"quartile_{index}_zero", zero.where(here, 0.0).sum()
+        yield f"quartile_{index}_cases", here.sum()
+
+
+def bands_of(sums: Mapping[str, float]) -> list[NoiseBand]:
+    """Return the bands of what :func:`band_sums` gave, added up by name; least noise first."""
+    return [
+        NoiseBand(sums.get(name, 0.0), sums.get(f"{name}_zero", 0.0), sums.get(f"{name}_cases", 0))
+        for name in (f"quartile_{index}" for index in range(_BANDS))
+    ]
 
 
 class LearningWatch:

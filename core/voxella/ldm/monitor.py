@@ -11,13 +11,18 @@ from torch import Tensor
 from voxella.engine.finite import FiniteCheck
 from voxella.engine.log import peak_memory_gib
 from voxella.ldm.build import Batch
-from voxella.ldm.learning import BEATS_ZERO, OVER_ZERO, LearningWatch, NoiseBand
+from voxella.ldm.learning import (
+    BEATS_ZERO,
+    OVER_ZERO,
+    LearningWatch,
+    NoiseBand,
+    band_sums,
+    bands_of,
+)
 from voxella.ranks import Ranks
 from voxella.terminal import complain
 
 __all__ = ["Monitor"]
-
-_QUARTILES = 4
 
 
 class Monitor:
@@ -68,14 +73,8 @@ class Monitor:
         self._sums["cases"] += len(batch.case_ids)
         self._sums["reconstruction"] += per_case.sum()
         zero = losses["zero_per_case"].double() if "zero_per_case" in losses else None
-        quartile = (batch.timesteps * _QUARTILES // self.schedule_steps).clamp(max=_QUARTILES - 1)
-        for index in range(_QUARTILES):
-            here = quartile == index
-            # Not per_case[here]: picking by a mask would make a GPU wait for the count.
-            self._sums[f"quartile_{index}"] += per_case.where(here, 0.0).sum()
-            if zero is not None:
-                self._sums[f"quartile_{index}_zero"] += zero.where(here, 0.0).sum()
-            self._sums[f"quartile_{index}_cases"] += here.sum()
+        for name, value in band_sums(batch.timesteps, self.schedule_steps, per_case, zero):
+            self._sums[name] += value
         if "weighted_per_case" in losses:
             self._sums["weighted"] += losses["weighted_per_case"].double().sum()
         if "class_per_case" in losses:
@@ -99,10 +98,7 @@ class Monitor:
         self._reset()
         scalars = {"loss/reconstruction": sums["reconstruction"] / sums["cases"]}
         scalars["loss/total"] = sums.get("weighted", sums["reconstruction"]) / sums["cases"]
-        bands = [
-            NoiseBand(sums[name], sums.get(f"{name}_zero", 0.0), sums[f"{name}_cases"])
-            for name in (f"quartile_{index}" for index in range(_QUARTILES))
-        ]
+        bands = bands_of(sums)
         for number, band in enumerate(bands, start=1):
             if band.cases:
                 scalars[f"loss/timestep_quartile_{number}"] = band.loss / band.cases

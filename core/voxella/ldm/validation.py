@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from voxella.case import Manifest
 from voxella.engine.order import SampleKey
 from voxella.engine.settings import deepspeed_config
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.conditions import refuse_values
+from voxella.ldm.learning import (
+    VALIDATED,
+    VALIDATED_OVER_ZERO,
+    VALIDATED_ZERO,
+    NoiseBand,
+    band_sums,
+    bands_of,
+)
 from voxella.ranks import Ranks
 from voxella.recipe.model import Dropout
 from voxella.workspace.folders import Folders
@@ -24,17 +35,22 @@ _EPOCHS = 4
 
 @dataclass(frozen=True)
 class Validation:
-    """Measures the mean reconstruction loss over the validation split.
+    """Measures the reconstruction loss over the validation split: its mean, and by noise level.
+
+    One mean over all timesteps misleads: where there is most noise every network is near the zero
+    predictor, and small structures are learnt where there is less.
 
     Attributes:
         builder: Makes batches of validation cases.
         ranks: This process.
         batch_size: Cases per forward pass.
+        schedule_steps: Timesteps of the schedule.
     """
 
     builder: LatentBatchBuilder
     ranks: Ranks
     batch_size: int
+    schedule_steps: int
 
     @torch.no_grad()
     def measure(self, engine: Any, step: int) -> dict[str, float]:  # noqa: ANN401 - DeepSpeed ships no types
@@ -53,18 +69,35 @@ class Validation:
         ]
         mine = [parts[index] for index in self.ranks.share(len(parts))]
         rounds = -(-len(parts) // self.ranks.world)
-        sums = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
+        sums: dict[str, Tensor] = defaultdict(
+            lambda: torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        )
         engine.eval()
         for index in range(rounds):
             part = mine[index] if index < len(mine) else parts[-1]
-            losses = engine(self.builder.make(part).to(self.ranks.device))
-            if index < len(mine):
-                sums[0] += losses["reconstruction_per_case"].double().sum()
-                sums[1] += len(part)
+            batch = self.builder.make(part).to(self.ranks.device)
+            losses = engine(batch)
+            loss = losses["reconstruction_per_case"].double()
+            zero = losses["zero_per_case"].double()
+            counted = 1.0 if index < len(mine) else 0.0
+            for name, value in band_sums(batch.timesteps, self.schedule_steps, loss, zero):
+                sums[name] += counted * value
         engine.train()
+        totals = torch.stack(list(sums.values()))
         if self.ranks.world > 1:
-            torch.distributed.all_reduce(sums)
-        return {"validation/reconstruction": float(sums[0] / sums[1])}
+            torch.distributed.all_reduce(totals)
+        return _scalars(bands_of(dict(zip(sums, totals.tolist(), strict=True))))
+
+
+def _scalars(bands: Sequence[NoiseBand]) -> dict[str, float]:
+    whole = sum(bands, NoiseBand())
+    scalars = {"validation/reconstruction": whole.loss / whole.cases}
+    for number, band in enumerate(bands, start=1):
+        if band.cases:
+            scalars[VALIDATED.format(number=number)] = band.loss / band.cases
+            scalars[VALIDATED_ZERO.format(number=number)] = band.zero / band.cases
+            scalars[VALIDATED_OVER_ZERO.format(number=number)] = band.ratio
+    return scalars
 
 
 def held_out_validation(
@@ -84,4 +117,4 @@ def held_out_validation(
     # matter of chance. Timesteps are even, so that trainings that draw them otherwise compare.
     kept = replace(builder.settings, dropout=Dropout(), draws=None)
     held = replace(builder, settings=kept, cases=held_out, draws_text=False)
-    return Validation(held, ranks, size)
+    return Validation(held, ranks, size, builder.settings.timesteps)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from voxella.engine.log import LOSSES
-from voxella.ldm.learning import BEATS_ZERO, OVER_ZERO
+from voxella.ldm.learning import BEATS_ZERO, OVER_ZERO, VALIDATED_OVER_ZERO
 from voxella.report.charts import Chart, line_chart
 from voxella.report.run_folder import RunFolder
 from voxella.report.section import Absent, Section
@@ -17,6 +17,9 @@ __all__ = ["Points", "curves_section", "read_log"]
 _NOISE = ("least noise", "2nd quarter", "3rd quarter", "most noise")
 _QUARTILES = {f"loss/timestep_quartile_{k}": name for k, name in enumerate(_NOISE, start=1)}
 _OVER_ZERO = {OVER_ZERO.format(number=k): name for k, name in enumerate(_NOISE, start=1)}
+_VALIDATED_OVER_ZERO = {
+    VALIDATED_OVER_ZERO.format(number=k): name for k, name in enumerate(_NOISE, start=1)
+}
 _TRAINED, _VALIDATED = "loss/reconstruction", "validation/reconstruction"
 # title -> scalar of the log -> name in the legend
 _CHARTS: dict[str, dict[str, str]] = {
@@ -43,6 +46,11 @@ _NOT_THE_SAME = (
 _ONE_IS_NOTHING = (
     "Loss over that of predicting zero: 1 is a network that has learnt nothing, at the same noise."
 )
+_BY_NOISE = (
+    "Held-out cases, always at the same noise. One mean over all noise levels hides which of them "
+    "still improve: small structures are learnt where there is less noise. At the line, 1, is a "
+    "network that predicts zero."
+)
 _NOT_LEARNING = (
     "The model is not learning: at step {step:.0f} its loss was still not below that of a network "
     "that predicts zero, at any noise level."
@@ -59,7 +67,8 @@ def curves_section(run: RunFolder) -> Section:
         return Section(*head, absent=Absent("Nothing was trained yet.", run.command("train")))
     averaged = run.recipe.train.ema_decay is not None
     validation = _validation(scalars, averaged=averaged)
-    charts = [chart for chart in (validation, *_charts(scalars)) if chart is not None]
+    found = (validation, _validation_by_noise(scalars), *_charts(scalars))
+    charts = [chart for chart in found if chart is not None]
     return Section(*head, data=charts)
 
 
@@ -81,6 +90,20 @@ def _validation(scalars: dict[str, Points], *, averaged: bool) -> Chart | None:
     series = {"training": scalars.get(_TRAINED, []), f"validation, {of}": scalars[_VALIDATED]}
     note = _NOT_THE_SAME.format(whose=f"the {of}{' (EMA)' if averaged else ''}")
     return line_chart("Loss, training and validation", series, log=True, note=note)
+
+
+def _validation_by_noise(scalars: dict[str, Points]) -> Chart | None:
+    """Draw the validation loss over the zero predictor's for each band; None where there is none.
+
+    The zero predictor is a line of its own, so that what lies above it is seen.
+    """
+    series = {name: scalars[key] for key, name in _VALIDATED_OVER_ZERO.items() if scalars.get(key)}
+    if not series:
+        return None
+    steps = sorted({step for points in series.values() for step, _ in points})
+    series["predicting zero"] = [(step, 1.0) for step in steps]
+    title = "Validation loss over that of predicting zero, by noise level"
+    return line_chart(title, series, ordered=True, note=_BY_NOISE)
 
 
 def _charts(scalars: dict[str, Points]) -> list[Chart | None]:
