@@ -72,7 +72,7 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
         path.relative_to((ROOT / package).parent).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".py", ".html", ".css", ".js"} or path.name == "py.typed"
+        if path.suffix in {".py", ".html", ".css", ".js", ".yaml"} or path.name == "py.typed"
     }
     assert names == expected
     assert {f"{Path(package).name}/py.typed" for package in PACKAGES} <= names

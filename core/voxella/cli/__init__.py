@@ -12,6 +12,7 @@ from voxella.cli import (
     check,
     converting,
     exporting,
+    plan,
     plugins,
     recipe,
     report,
@@ -90,6 +91,7 @@ def _parser(words: Sequence[str]) -> Parser:
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     stages.register(subparsers)
     study.register(subparsers)
+    plan.register(subparsers)
     check.register(subparsers)
     exporting.register(subparsers)
     converting.register(subparsers)
