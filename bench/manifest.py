@@ -24,6 +24,8 @@ from result import publish
 from voxella.case import Case, Manifest
 from voxella.case.parquet import TABLE, write_table
 
+__all__ = ["resident_mb", "sample_cases"]
+
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -34,8 +36,8 @@ def main() -> None:
         table, lines = Path(folder) / "table", Path(folder) / "lines"
         table.mkdir()
         lines.mkdir()
-        written = _timed(lambda: write_table(table / TABLE, _cases(arguments.rows)))
-        Manifest(lines, list(_cases(arguments.lines))).write(parquet_above=None)
+        written = _timed(lambda: write_table(table / TABLE, sample_cases(arguments.rows)))
+        Manifest(lines, list(sample_cases(arguments.lines))).write(parquet_above=None)
         result = {
             "what": "manifest",
             "cores": os.cpu_count(),
@@ -66,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _cases(rows: int) -> Iterator[Case]:
+def sample_cases(rows: int) -> Iterator[Case]:
     """Yield tiles of slides: judged once, then copied, as an importer's own speed is no matter."""
     label = ("negative", "positive")
     first = [
@@ -95,10 +97,10 @@ def _alone(folder: Path, reads: int, through: int) -> dict[str, Any]:
 def _measured(folder: Path, reads: int, through: int) -> dict[str, Any]:
     import pyarrow.parquet  # noqa: F401 - the library is no part of the manifest's memory
 
-    before = _resident_mb()
+    before = resident_mb()
     opened = _timed(lambda: Manifest.open(folder))
     manifest = Manifest.open(folder)
-    after_open = _resident_mb()
+    after_open = resident_mb()
     places = np.random.default_rng(0).integers(len(manifest), size=reads).tolist()
     by_position = _timed(lambda: [manifest.cases[place].id for place in places])
 
@@ -113,7 +115,7 @@ def _measured(folder: Path, reads: int, through: int) -> dict[str, Any]:
         "open_mb": round(after_open - before, 1),
         "by_position": {"reads": reads, **by_position},
         "in_order": {"cases": min(through, len(manifest)), **in_order},
-        "after_all_mb": round(_resident_mb() - before, 1),
+        "after_all_mb": round(resident_mb() - before, 1),
     }
 
 
@@ -126,7 +128,7 @@ def _timed(do: Callable[[], object]) -> dict[str, float]:
     }
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
     """Return this process's own memory; pages of a mapped file are the system's to take back."""
     told = Path("/proc/self/status").read_text(encoding="ascii")
     kilobytes = next(line.split()[1] for line in told.splitlines() if line.startswith("RssAnon"))

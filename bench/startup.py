@@ -69,6 +69,7 @@ def _commands(folder: Path, data: Path) -> list[list[str]]:
         *([verb, recipe, *more] for verb in (*stages, "evaluate", "run")),
         ["classify", classifier, *more],
         ["study", str(_RECIPES / "studies" / "all.yaml"), "--profile", "smoke", "--dry-run"],
+        ["plan", recipe, "--profile", "smoke"],
         ["report", str(folder)],
         ["export", "ccella", str(data), "--out", str(folder / "exported")],
     ]

@@ -75,7 +75,8 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
         path.relative_to((ROOT / package).parent).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".py", ".html", ".css", ".js", ".txt"} or path.name == "py.typed"
+        if path.suffix in {".py", ".html", ".css", ".js", ".txt", ".yaml"}
+        or path.name == "py.typed"
     }
     model = {
         f"voxella_demo/phantom/{p.relative_to(ROOT / MODEL)}" for p in (ROOT / MODEL).rglob("*.*")

@@ -79,6 +79,7 @@ def test_listing_and_validating_load_no_heavy_library(words: tuple[str, ...]) ->
         ("run", RECIPE, *SMOKE),
         ("classify", CLASSIFIER, *SMOKE),
         ("study", STUDY, *SMOKE),
+        ("plan", RECIPE, *SMOKE),
         ("check", "."),
         ("report", "."),
         ("export", "ccella", "."),
@@ -88,5 +89,6 @@ def test_listing_and_validating_load_no_heavy_library(words: tuple[str, ...]) ->
 def test_a_command_prints_a_line_before_it_loads_any(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    done = voxella(STOPPING, *words, "--out", str(tmp_path / "out"))
+    out = () if words[0] == "plan" else ("--out", str(tmp_path / "out"))
+    done = voxella(STOPPING, *words, *out)
     assert done.stderr.startswith(f"voxella {words[0]}: loading "), done.stderr

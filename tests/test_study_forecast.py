@@ -13,13 +13,12 @@ from voxella.autoencoder.load import AutoencoderPlan
 from voxella.cli import main
 from voxella.errors import UserError
 from voxella.forecast.devices import find_speed
-from voxella.forecast.flops import _Kept, count_autoencoder, count_classifier, count_model
+from voxella.forecast.flops import Counted, _Kept, count_autoencoder, count_classifier, count_model
+from voxella.forecast.memory import training_memory
 from voxella.forecast.sizes import (
     Cases,
-    activation_bytes,
     classifier_steps,
     count_cases,
-    gpu_bytes,
     sampled,
     samples_bytes,
     steps_of,
@@ -97,38 +96,21 @@ def test_the_length_of_training_is_the_papers() -> None:
     assert classifier_steps(both, PAPER, 929) == 3 * 188
 
 
-@pytest.mark.parametrize(
-    ("overrides", "processes", "bytes_a_parameter"),
-    [
-        (("deepspeed.zero_optimization.stage=0",), 4, 4 + 4 + 8 + 4),
-        (("deepspeed.zero_optimization.stage=1",), 4, 4 + 4 + 8 / 4 + 4),
-        (("deepspeed.zero_optimization.stage=2",), 4, 4 + 4 / 4 + 8 / 4 + 4),
-        (("deepspeed.zero_optimization.stage=3",), 4, (4 + 4 + 8 + 4) / 4),
-        (("train.ema_decay=null",), 1, 4 + 4 + 8),
-        (("deepspeed.zero_optimization.offload_optimizer={device: cpu}",), 1, 4 + 4 + 4),
-        (("deepspeed.torch_autocast=null", "deepspeed.bf16={enabled: true}"), 1, 2 + 2 + 12 + 4),
-    ],
-)
-def test_memory_is_spread_by_the_zero_stage(
-    overrides: tuple[str, ...], processes: int, bytes_a_parameter: float
-) -> None:
-    recipe = paper("ccella", *overrides)
-    averaged = recipe.train.ema_decay is not None
-    held = gpu_bytes(recipe.deepspeed, 1000, processes, averaged=averaged)
-    assert held == 1000 * bytes_a_parameter
-
-
 def test_activations_of_a_known_network_are_counted() -> None:
     """A linear layer keeps its input, a ReLU its output; the last layer's input is that output."""
     layers = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
     kept = _Kept(layers)
     kept.watch(lambda: layers(torch.ones(5, 8)).sum())
     assert kept.nbytes == 4 * 5 * (8 + 16)
-    block = {"train_batch_size": 16, "train_micro_batch_size_per_gpu": 2}
-    assert activation_bytes(block, 1000, 4) == 2000
-    assert activation_bytes(block | {"bf16": {"enabled": True}}, 1000, 4) == 1000
+    counted = Counted(parameters=100, forward=0, train=0, activations=1000)
+    # Two cases of a process: weights, moments, gradients and what is kept, in half in bfloat16.
+    train, block = paper("ccella", "train.ema_decay=null").train, {"train_batch_size": 16}
+    block |= {"train_micro_batch_size_per_gpu": 2}
+    assert training_memory(train, block, counted, None, 4) == 100 * (4 + 8 + 4) + 2000
+    reduced = block | {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}
+    assert training_memory(train, reduced, counted, None, 4) == 100 * (4 + 8 + 4) + 1000
     with pytest.raises(UserError, match="does not divide among 3"):
-        activation_bytes({"train_batch_size": 16}, 1000, 3)
+        training_memory(train, {"train_batch_size": 16}, counted, None, 3)
 
 
 def test_the_disk_holds_what_the_caches_say() -> None:

@@ -13,6 +13,7 @@ from voxella.cli import (
     check,
     converting,
     exporting,
+    plan,
     plugins,
     reader_study,
     recipe,
@@ -93,6 +94,7 @@ def _parser(words: Sequence[str]) -> Parser:
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     stages.register(subparsers)
     study.register(subparsers)
+    plan.register(subparsers)
     check.register(subparsers)
     exporting.register(subparsers)
     converting.register(subparsers)

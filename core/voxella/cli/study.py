@@ -54,6 +54,9 @@ def register(subparsers: Any) -> None:  # noqa: ANN401 - argparse's class is pri
         "--device", metavar="NAME", help="of a dry run: the GPU to estimate for, such as A100"
     )
     parser.add_argument(
+        "--cards", type=Path, metavar="FILE", help="of a dry run: a table of cards of your own"
+    )
+    parser.add_argument(
         "--processes",
         type=int,
         default=1,
@@ -94,6 +97,7 @@ def _study(arguments: argparse.Namespace) -> int:
 
 
 def _dry_run(plan: Plan, arguments: argparse.Namespace) -> int:
+    from voxella.forecast.cards import read_cards
     from voxella.forecast.devices import find_speed
     from voxella.forecast.forecast import forecast
     from voxella.forecast.table import show_forecast
@@ -101,7 +105,8 @@ def _dry_run(plan: Plan, arguments: argparse.Namespace) -> int:
     from voxella.ranks import Ranks
     from voxella.study.stage import problems_of
 
-    speed = find_speed(arguments.device, Path(arguments.bench))
+    cards = read_cards(arguments.cards)
+    speed = find_speed(arguments.device, Path(arguments.bench), cards)
     found = forecast(plan, speed, cases=arguments.cases, processes=arguments.processes)
     show_forecast(plan, found)
     same: dict[str, list[str]] = {}

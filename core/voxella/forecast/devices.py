@@ -9,27 +9,12 @@ from typing import Any
 
 import torch
 
-from voxella.errors import UserError
+from voxella.forecast.cards import Card, Cards, read_cards
 from voxella.plain_json import json_or_none
-from voxella.recipe.shape import nearest
 
-__all__ = ["DEVICES", "Speed", "find_speed"]
+__all__ = ["Speed", "find_speed", "this_or_usual"]
 
-# Dense matrix products in bfloat16 (V100: float16), TFLOP/s, from the vendor's data sheets.
-DEVICES: dict[str, float] = {
-    "V100": 125.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "H100": 989.0,
-    "H200": 989.0,
-    "RTX 3090": 71.0,
-    "RTX 4090": 165.0,
-}
 _USUAL = "H100"
-# What 3D convolutions reach of such a peak. Sampling: the released code's 57 s for 1,000 steps of
-# one volume on an A100 are 0.06. Training has larger batches; 0.12 is a guess to be replaced by
-# `python bench/train_step.py --json bench/results/NAME.json` on the device.
-_SHARES = {"train_step": 0.12, "sample_step": 0.06}
 
 
 @dataclass(frozen=True)
@@ -49,47 +34,48 @@ class Speed:
     basis: tuple[str, ...]
 
 
-def find_speed(device: str | None, bench: Path) -> Speed:
+def this_or_usual() -> str:
+    """Return the name of this machine's GPU, or the usual card where it has none."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else _USUAL
+
+
+def find_speed(
+    device: str | None, bench: Path, cards: Cards | None = None, *, option: str = "--device"
+) -> Speed:
     """Return the speed of a device.
 
     Args:
         device: A name, or part of one, such as ``A100``; None: this machine's GPU, or the usual one
             where it has none.
         bench: Folder of what ``bench/train_step.py`` and ``bench/sample_step.py`` have written.
+        cards: The table; None: the packaged one.
+        option: Which a remedy names.
 
     Raises:
         UserError: The device is not known and nothing was measured on it.
     """
-    here = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    wanted = device or here or _USUAL
+    cards = read_cards() if cards is None else cards
+    wanted = device or this_or_usual()
+    shares = {
+        "train_step": cards.assumptions.train_share,
+        "sample_step": cards.assumptions.sample_share,
+    }
     basis = []
     found: dict[str, float] = {}
-    for what, share in _SHARES.items():
+    for what, share in shares.items():
         measured = _measured(wanted, what, bench)
         if measured is not None:
             found[what] = float(measured["achieved_tflops"])
             where = f"{measured['device']} at size {measured.get('size', 'unknown')}"
             basis.append(f"{what}: {found[what]:g} TFLOP/s, measured on {where}")
             continue
-        peak = _peak(wanted, device or here)
-        found[what] = peak * share
+        card: Card = cards.require(wanted, option)
+        found[what] = card.tflops * share
         basis.append(
-            f"{what}: ASSUMED {share:.0%} of {peak:g} TFLOP/s = {found[what]:.3g} TFLOP/s; nothing "
-            f"measured on {wanted} in {bench}"
+            f"{what}: ASSUMED {share:.0%} of {card.tflops:g} TFLOP/s = {found[what]:.3g} TFLOP/s; "
+            f"nothing measured on {wanted} in {bench}"
         )
     return Speed(wanted, found["train_step"], found["sample_step"], tuple(basis))
-
-
-def _peak(wanted: str, asked: str | None) -> float:
-    for name, peak in DEVICES.items():
-        if name.lower() in wanted.lower():
-            return peak
-    close = nearest(wanted, DEVICES)
-    raise UserError(
-        f"the speed of {asked} is not known",
-        expected=f"{', '.join(DEVICES)}, or a device that bench/train_step.py has measured",
-        remedy=None if close is None else f"--device '{close}'",
-    )
 
 
 def _measured(wanted: str, what: str, bench: Path) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from voxella.recipe.classification import Classify
 from voxella.recipe.inputs import Latent, Text
 from voxella.recipe.model import Recipe
 
-__all__ = ["Counted", "count_autoencoder", "count_classifier", "count_model"]
+__all__ = ["Counted", "batch_of", "count_autoencoder", "count_classifier", "count_model"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def count_model(recipe: Recipe) -> Counted | None:
     try:
         with torch.device("meta"):
             model = build_model(recipe)
-            batch = _batch(recipe.latent, recipe.text, len(recipe.data.classes))
+            batch = batch_of(recipe.latent, recipe.text, len(recipe.data.classes))
         model.train()
         # A whole training loss, so that what is computed twice (checkpointing) counts twice.
         kept = _Kept(model)
@@ -135,19 +135,19 @@ class _Kept:
         return tensor
 
 
-def _batch(latent: Latent, text: Text | None, classes: int) -> Batch:
-    """Return one case of the longest report, on the current device."""
-    shape = (1, latent.channels, *latent.size)
+def batch_of(latent: Latent, text: Text | None, classes: int, cases: int = 1) -> Batch:
+    """Return cases of the longest report, without content, on the current device."""
+    shape = (cases, latent.channels, *latent.size)
     return Batch(
-        case_ids=("one",),
+        case_ids=tuple(str(number) for number in range(cases)),
         latents=torch.empty(shape),
         noise=torch.empty(shape),
-        timesteps=torch.zeros(1, dtype=torch.int64),
-        text_features=None if text is None else torch.empty(1, text.max_tokens, text.width),
+        timesteps=torch.zeros(cases, dtype=torch.int64),
+        text_features=None if text is None else torch.empty(cases, text.max_tokens, text.width),
         text_mask=None,
-        label=torch.zeros(1, classes),
-        has_report=torch.ones(1, dtype=torch.bool),
-        spacing_mm=torch.ones(1, len(latent.size)),
+        label=torch.zeros(cases, classes),
+        has_report=torch.ones(cases, dtype=torch.bool),
+        spacing_mm=torch.ones(cases, len(latent.size)),
     )
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from voxella.autoencoder.load import AutoencoderPlan
 from voxella.forecast.devices import Speed
-from voxella.forecast.flops import Counted, count_autoencoder, count_classifier, count_model
+from voxella.forecast.flops import count_autoencoder, count_classifier, count_model
+from voxella.forecast.live import Tracing
+from voxella.forecast.memory import training_memory
 from voxella.forecast.sizes import (
     Cases,
-    activation_bytes,
     classifier_steps,
     count_cases,
-    gpu_bytes,
     sampled,
     samples_bytes,
     steps_of,
@@ -28,7 +27,7 @@ from voxella.forecast.sizes import (
     work_bytes,
 )
 from voxella.recipe.inputs import Latent
-from voxella.recipe.training import AutoencoderTraining, Train
+from voxella.recipe.training import AutoencoderTraining
 from voxella.study.plan import Plan, Step
 
 __all__ = ["Forecast", "StepForecast", "forecast"]
@@ -106,7 +105,14 @@ class Forecast:
         return sum(self.work.values()) + sum(step.disk_bytes for step in self.steps)
 
 
-def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: int = 1) -> Forecast:
+def forecast(
+    plan: Plan,
+    speed: Speed,
+    *,
+    cases: int | None = None,
+    processes: int = 1,
+    memory: bool = True,
+) -> Forecast:
     """Estimate what a study takes; nothing is run and nothing is written.
 
     Args:
@@ -114,6 +120,7 @@ def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: i
         speed: Of the device.
         cases: Training cases to estimate for; None: what the data say.
         processes: GPUs that share a model.
+        memory: Whether memory is found too, which takes some seconds for each recipe.
 
     Raises:
         UserError: A data set that is named is not there, or a batch cannot be cut among so many.
@@ -133,19 +140,21 @@ def forecast(plan: Plan, speed: Speed, *, cases: int | None = None, processes: i
     steps: list[StepForecast] = []
     for step in plan.steps:
         # The rows of a sweep have one model.
-        trained = any(step.folder == before.step.folder for before in steps)
-        found = _of(step, known, coders[step.recipe.workspace], processes)
-        steps.append(_sampled_alone(found) if trained else found)
+        same = next((one for one in steps if one.step.folder == step.folder), None)
+        coder = coders[step.recipe.workspace]
+        found = _of(step, known, coder, processes, memory=memory and same is None)
+        steps.append(found if same is None else _sampled_alone(found, same.gpu_bytes))
     counted = [flop for flop in flops if flop is not None]
     whole = sum(counted) if len(counted) == len(flops) else None
     return Forecast(known, speed, processes, dict(work), whole, steps)
 
 
-def _sampled_alone(step: StepForecast) -> StepForecast:
-    """Return the same without what its model costs."""
+def _sampled_alone(step: StepForecast, gpu_bytes: int | None) -> StepForecast:
+    """Return the same without what its model costs, which took so much memory."""
     model = training_bytes(step.step.recipe.train, step.parameters or 0)
     train = None if step.train_flop is None else 0.0
-    return replace(step, steps=0, train_flop=train, disk_bytes=step.disk_bytes - model)
+    disk = step.disk_bytes - model
+    return replace(step, steps=0, train_flop=train, disk_bytes=disk, gpu_bytes=gpu_bytes)
 
 
 def _work_flop(
@@ -164,7 +173,9 @@ def _work_flop(
     return whole
 
 
-def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int) -> StepForecast:
+def _of(
+    step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int, *, memory: bool
+) -> StepForecast:
     if step.until == "classify":
         return _classifier(step, cases, processes)
     if step.until == "check-autoencoder":
@@ -190,15 +201,15 @@ def _of(step: Step, cases: Cases, coder: tuple[int, int] | None, processes: int)
         volumes,
         train,
         sample,
-        None if counted is None else _memory(recipe.train, recipe.deepspeed, counted, processes),
+        training_memory(
+            recipe.train,
+            recipe.deepspeed,
+            counted if memory else None,
+            Tracing(recipe).training() if memory else None,
+            processes,
+        ),
         training_bytes(recipe.train, parameters or 0) + images,
     )
-
-
-def _memory(train: Train, block: dict[str, Any], counted: Counted, processes: int) -> int:
-    averaged = train.ema_decay is not None
-    states = gpu_bytes(block, counted.parameters, processes, averaged=averaged)
-    return states + activation_bytes(block, counted.activations, processes)
 
 
 def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
@@ -217,6 +228,6 @@ def _classifier(step: Step, cases: Cases, processes: int) -> StepForecast:
         0,
         float(steps * batch * counted.train),
         0.0,
-        _memory(settings.train, settings.deepspeed, counted, processes),
+        training_memory(settings.train, settings.deepspeed, counted, None, processes),
         training_bytes(settings.train, counted.parameters) * settings.seeds,
     )

@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from voxella.cache.latent_writer import bytes_per_case
 from voxella.cache.storage import TEXT_STORAGE
 from voxella.case import Manifest
-from voxella.engine.precision import autocast_dtype
-from voxella.engine.settings import deepspeed_config
-from voxella.engine.sharding import zero_stage
 from voxella.recipe.classification import Classify
 from voxella.recipe.inputs import Data, Latent, Prepare, Text
 from voxella.recipe.sampling import Sample
@@ -20,10 +16,8 @@ from voxella.recipe.training import Train
 
 __all__ = [
     "Cases",
-    "activation_bytes",
     "classifier_steps",
     "count_cases",
-    "gpu_bytes",
     "sampled",
     "samples_bytes",
     "steps_of",
@@ -100,57 +94,6 @@ def sampled(settings: Sample, cases: Cases, splits: Sequence[str] | None = None)
     held_out = max(1, math.ceil((cases.all - cases.train) / max(1, others)))
     of_splits = [cases.train if name == "train" else held_out for name in wanted]
     return sum(min(there, settings.count or there) for there in of_splits) * settings.per_case
-
-
-def activation_bytes(block: dict[str, Any], of_a_case: int, processes: int) -> int:
-    """Return the activations of one process's micro batch.
-
-    Args:
-        block: A ``deepspeed`` block; in reduced precision an activation takes half the bytes, which
-            is nearly so (normalisation and the loss stay in float32).
-        of_a_case: Of one case in float32.
-        processes: In the job.
-
-    Raises:
-        UserError: The batch cannot be cut among so many.
-    """
-    config = deepspeed_config(block, world=processes, device=None)
-    reduced = autocast_dtype(block) is not None
-    return int(config["train_micro_batch_size_per_gpu"]) * of_a_case // (2 if reduced else 1)
-
-
-def gpu_bytes(block: dict[str, Any], parameters: int, processes: int, *, averaged: bool) -> int:
-    """Return what one process holds of a model in training: weights and all that goes with them.
-
-    Weights and gradients in float32, or in two bytes beside float32 originals where the whole model
-    is cast; Adam's two moments; the average. ZeRO 1 spreads the optimizer, 2 the gradients as well,
-    3 everything. What is offloaded is on the host.
-
-    Args:
-        block: A ``deepspeed`` block.
-        parameters: Trained numbers.
-        processes: That share the model.
-        averaged: Whether an average of the weights is kept.
-    """
-    stage = zero_stage(block)
-    cast = (block.get("bf16") or {}).get("enabled", False)
-    width = 2 if cast else _FLOAT
-    zero = block.get("zero_optimization") or {}
-    offloaded = (zero.get("offload_optimizer") or {}).get("device") == "cpu"
-    states = 0 if offloaded else _ADAM + (_FLOAT if cast else 0)
-    average = _FLOAT if averaged else 0
-    share = {name: processes if stage >= least else 1 for name, least in _SPREAD.items()}
-    per_parameter = (
-        width / share["weights"]
-        + width / share["gradients"]
-        + states / share["optimizer"]
-        + average / share["weights"]
-    )
-    return round(parameters * per_parameter)
-
-
-# Part of a training's memory -> the ZeRO stage from which processes share it.
-_SPREAD = {"optimizer": 1, "gradients": 2, "weights": 3}
 
 
 def voxels_of(channels: int, prepare: Prepare) -> int:

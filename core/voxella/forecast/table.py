@@ -16,8 +16,8 @@ __all__ = ["show_forecast"]
 _UNKNOWN = "?"
 _LEFT_OUT = (
     "not in the estimate: importing, preparing, the text encoder, validation, features of the "
-    "evaluation; memory is without what libraries set aside; images compress, reports are shorter "
-    "than the limit"
+    "evaluation; memory is without what the driver and kernels take; images compress, reports are "
+    "shorter than the limit"
 )
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["available_bytes", "pass_bytes"]
+__all__ = ["LiveBytes", "available_bytes", "pass_bytes"]
 
 # What kernels take for themselves: 1.2 to 1.4 times the tensors were measured on the CPU (oneDNN's
 # reordered copies), with MAISI's autoencoder and the small one.
@@ -46,19 +46,25 @@ def pass_bytes(
         shape: The input's.
         device: Where it would run.
     """
-    live = _Live()
+    live = LiveBytes()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), live:
         work(torch.empty(tuple(shape), device=device))
     return math.ceil(_MARGIN * live.peak)
 
 
-class _Live(TorchDispatchMode):
-    """Counts the bytes of tensors alive inside it; views share their storage."""
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors alive inside it; views share their storage.
+
+    Attributes:
+        peak: The most that was alive at a time.
+        now: What is.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.peak: int = 0
-        self._now = 0
+        self.now: int = 0
+        self._ignored: list[torch.UntypedStorage] = []
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(
@@ -74,15 +80,27 @@ class _Live(TorchDispatchMode):
                 self._count(leaf.untyped_storage())
         return out
 
+    def ignore(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Leave out what was there before, such as weights."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            # Held, so that no other takes its place.
+            self._ignored.append(storage)
+            self._known[id(storage)] = weakref.ref(storage)
+
+    def changed(self) -> None:
+        """Do nothing; for those who follow more than the peak."""
+
     def _count(self, storage: torch.UntypedStorage) -> None:
         key, size = id(storage), storage.nbytes()
         if key in self._known:
             return
-        self._now += size
-        self.peak = max(self.peak, self._now)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        self.changed()
 
         def gone(_: object) -> None:
-            self._now -= size
+            self.now -= size
             del self._known[key]
 
         self._known[key] = weakref.ref(storage, gone)
