@@ -92,7 +92,6 @@ WHOLE_RECIPE = {
     ),
     "pipeline": ("run.run_stages",),
     "preparation": ("stage.prepare",),
-    "study": ("trainings.repeated",),
     "recipe": ("diff.flatten", "diff.difference", "load.dump_recipe", "load.cross_check"),
     "sampling": (
         *("stage.sample", "stage._sample_one", "stage.variants"),

@@ -25,7 +25,8 @@ from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import build_model
 from voxella.ldm.conditions import encoded, refuse_other, refuse_values, seen, wrong_conditions
 from voxella.ldm.export import load_facts
-from voxella.ldm.generate import GenerationSettings, Request, generate, request_for
+from voxella.ldm.generate import GenerationSettings, generate
+from voxella.ldm.request import Request, request_for
 from voxella.ldm.train import train
 from voxella.recipe.condition import Condition
 from voxella.recipe.load import dump_recipe

@@ -22,7 +22,8 @@ from voxella.cache.join_latents import merge_latents
 from voxella.cache.latents import LatentWriter
 from voxella.case import Case, Manifest
 from voxella.ldm.export import load_model
-from voxella.ldm.generate import GenerationSettings, generate, request_for
+from voxella.ldm.generate import GenerationSettings, generate
+from voxella.ldm.request import request_for
 from voxella.ldm.train import train
 from voxella.recipe.load import load_recipe
 from voxella.recipe.model import Recipe

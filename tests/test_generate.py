@@ -16,7 +16,8 @@ from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import make_sampler
 from voxella.diffusion.schedule import Schedule
 from voxella.ldm.build import LatentDiffusion, build_model
-from voxella.ldm.generate import Generated, GenerationSettings, Request, generate
+from voxella.ldm.generate import Generated, GenerationSettings, generate
+from voxella.ldm.request import Request
 from voxella.recipe.model import Recipe
 
 CPU = torch.device("cpu")

@@ -20,8 +20,9 @@ from voxella.diffusion.schedule import make_schedule
 from voxella.errors import UserError
 from voxella.imaging.volume import read_image
 from voxella.ldm.build import build_model
-from voxella.ldm.generate import GenerationSettings, Request, generate
+from voxella.ldm.generate import GenerationSettings, generate
 from voxella.ldm.held import Held, holding
+from voxella.ldm.request import Request
 from voxella.ldm.train import train
 from voxella.recipe.model import Recipe
 from voxella.sampling.prompt_files import check_prompts

@@ -22,7 +22,8 @@ from voxella.errors import UserError
 from voxella.ldm.batch_settings import BatchSettings
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.export import FACTS, load_facts, load_model
-from voxella.ldm.generate import GenerationSettings, Request, generate
+from voxella.ldm.generate import GenerationSettings, generate
+from voxella.ldm.request import Request
 from voxella.ldm.scale import exact_scale, over_channels, scale_of_draws
 from voxella.ldm.train import latent_scale, train
 from voxella.recipe.load import load_recipe

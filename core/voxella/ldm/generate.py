@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from voxella.case import Case
-from voxella.case_fields import spacing_of
 from voxella.diffusion.guidance import combine, is_within
 from voxella.diffusion.noise import seeded_noise
 from voxella.diffusion.samplers import Sampler, make_sampler
@@ -19,33 +17,11 @@ from voxella.diffusion.sampling import sample
 from voxella.engine.precision import autocast_dtype, lacks
 from voxella.ldm.batches import pad_features
 from voxella.ldm.build import LatentDiffusion
-from voxella.ldm.conditions import class_index, encoded
-from voxella.ldm.held import Held, holding, own_scale
-from voxella.recipe.condition import Condition
+from voxella.ldm.held import holding, own_scale
+from voxella.ldm.request import Request
 from voxella.recipe.model import Recipe, Sample
 
-__all__ = ["Generated", "GenerationSettings", "Request", "generate", "request_for", "said_by_head"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One volume to be made.
-
-    Attributes:
-        sample_id: Seeds its noise, together with the recipe's seed.
-        text_features: ``(L, F)``; None: the empty report, or a model that reads no text.
-        label: Class index, -1 when unknown.
-        spacing_mm: One number per axis; None: unknown, for a model that does not ask.
-        conditions: ``{name: (width,)}`` of the recipe's conditions; one that is absent is missing.
-        held: What is given of it; None: nothing, all is generated.
-    """
-
-    sample_id: str
-    text_features: Tensor | None
-    label: int
-    spacing_mm: tuple[float, ...] | None
-    conditions: Mapping[str, Tensor] = field(default_factory=dict)
-    held: Held | None = None
+__all__ = ["Generated", "GenerationSettings", "generate", "said_by_head"]
 
 
 @dataclass(frozen=True)
@@ -229,27 +205,3 @@ def _precision(dtype: str | None, device: torch.device) -> Any:  # noqa: ANN401 
     if dtype is None or device.type == "cpu" or lacks(device, dtype) is not None:
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, dtype))
-
-
-def request_for(
-    classes: Sequence[str],
-    conditions: Mapping[str, Condition],
-    case: Case,
-    features: Tensor | None,
-    sample_id: str,
-) -> Request:
-    """Return the request that makes a synthetic counterpart of a case: its report, label and so on.
-
-    Args:
-        classes: Label names, in order.
-        conditions: How a case's values become tensors, by name.
-        case: Whose label, spacing and conditions are taken.
-        features: ``(L, F)`` of its report; None: the empty one's, or a model without text.
-        sample_id: Names which of its counterparts.
-
-    Raises:
-        UserError: The case's label is not one of the classes, or a condition cannot be taken.
-    """
-    index = class_index(classes, case)
-    label = -1 if index is None else index
-    return Request(sample_id, features, label, spacing_of(case.extra), encoded(conditions, case))

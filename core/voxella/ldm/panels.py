@@ -14,7 +14,8 @@ from voxella.files import atomic_path
 from voxella.imaging.montage import three_planes, write_png
 from voxella.ldm.batches import LatentBatchBuilder
 from voxella.ldm.build import LatentDiffusion
-from voxella.ldm.generate import GenerationSettings, generate, request_for
+from voxella.ldm.generate import GenerationSettings, generate
+from voxella.ldm.request import request_for
 from voxella.observers.dispatch import ObserverSet
 from voxella.ranks import Ranks
 from voxella.workspace.folders import Folders

@@ -16,7 +16,8 @@ from voxella.cache.text import TextCache
 from voxella.case import MANIFEST, Case
 from voxella.diffusion.samplers import make_sampler
 from voxella.engine.runtime import barrier
-from voxella.ldm.generate import GenerationSettings, Request, request_for
+from voxella.ldm.generate import GenerationSettings
+from voxella.ldm.request import Request, request_for
 from voxella.progress import Steps
 from voxella.ranks import Ranks
 from voxella.recipe.condition import Condition

@@ -19,8 +19,9 @@ from voxella.case_fields import spacing_of
 from voxella.errors import UserError
 from voxella.hashing import sha256_json
 from voxella.ldm.conditions import refuse_other
-from voxella.ldm.generate import GenerationSettings, request_for
+from voxella.ldm.generate import GenerationSettings
 from voxella.ldm.model_folder.facts import ModelFacts, is_model, load_facts
+from voxella.ldm.request import request_for
 from voxella.limits import SAMPLES
 from voxella.provenance import versions
 from voxella.ranks import Ranks

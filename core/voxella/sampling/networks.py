@@ -17,7 +17,8 @@ from voxella.autoencoder.tiling.choice import tiled
 from voxella.errors import UserError
 from voxella.ldm.build import LatentDiffusion
 from voxella.ldm.export import ModelFacts, load_facts, load_model
-from voxella.ldm.generate import GenerationSettings, Request, generate, said_by_head
+from voxella.ldm.generate import GenerationSettings, generate, said_by_head
+from voxella.ldm.request import Request
 from voxella.recipe.sampling import Sample
 from voxella.sampling.weaker import load_weaker
 

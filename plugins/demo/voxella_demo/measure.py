@@ -27,7 +27,8 @@ from voxella.autoencoder.load import AutoencoderPlan, load_autoencoder
 from voxella.errors import UserError
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.volume import Volume
-from voxella.ldm.generate import GenerationSettings, Request, generate
+from voxella.ldm.generate import GenerationSettings, generate
+from voxella.ldm.request import Request
 from voxella.metrics.estimate import Estimate, wilson
 from voxella.plugins import registry
 from voxella.plugins.contracts import TextEncoder

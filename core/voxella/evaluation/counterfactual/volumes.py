@@ -21,7 +21,8 @@ from voxella.errors import UserError
 from voxella.evaluation.sets import Subject
 from voxella.imaging.prepare import prepare_images
 from voxella.imaging.volume import Volume
-from voxella.ldm.generate import GenerationSettings, Request, request_for
+from voxella.ldm.generate import GenerationSettings
+from voxella.ldm.request import Request, request_for
 from voxella.progress import Steps
 from voxella.ranks import Ranks
 from voxella.recipe.condition import Condition
