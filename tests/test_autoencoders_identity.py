@@ -7,7 +7,7 @@ import torch
 
 from voxella.errors import UserError
 from voxella.testing.runner import run_contract
-from voxella_backbones.autoencoder_plugin import build_identity
+from voxella_backbones.linear import build_identity
 
 
 def test_it_holds_its_contract() -> None:
