@@ -18,7 +18,7 @@ PLUGINS = [
     (
         "voxella_backbones.autoencoder_plugin",
         "autoencoders",
-        ["maisi", "kl", "vq", "kl2d", "identity"],
+        ["maisi", "kl", "vq", "kl2d", "identity", "haar", "pca"],
     ),
     ("voxella_classifiers.plugin", "classifiers", ["efficientnet", "cnn"]),
 ]

@@ -76,7 +76,7 @@ def test_all_problems_come_at_once_with_file_and_line(write: Write) -> None:
         f"{path}:1: deepspeed: missing (DeepSpeed's configuration, in its own words)",
         f"{base}:3: optimizer.wieght_decay: unknown key; did you mean optimizer.weight_decay?",
         f"{path}:2: autoencoder.name: no plugin 'kll' among the autoencoders; did you mean 'kl'?; "
-        "expected: identity, kl, kl2d, maisi, vq",
+        "expected: haar, identity, kl, kl2d, maisi, pca, vq",
         f"{path}:3: conditioner.width: none has no such argument; expected: no arguments",
         f"{path}:6: backbone.widht: dit3d has no such argument; did you mean width?",
         f"{path}:7: train: give exactly one of epochs and steps (null removes an inherited one)",

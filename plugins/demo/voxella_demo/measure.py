@@ -31,9 +31,10 @@ from voxella.ldm.generate import GenerationSettings, generate
 from voxella.ldm.request import Request
 from voxella.metrics.estimate import Estimate, wilson
 from voxella.plugins import registry
-from voxella.plugins.contracts import TextEncoder
+from voxella.plugins.component import Component
+from voxella.plugins.contracts import Autoencoder, TextEncoder
 from voxella.recipe.load import load_recipe
-from voxella.recipe.model import Recipe
+from voxella.recipe.model import Prepare, Text
 from voxella_demo import phantom_model
 from voxella_importers.phantom.detector.detect import LesionDetection, look_for_lesion
 from voxella_importers.phantom.facts import CaseFacts, draw_facts
@@ -41,7 +42,7 @@ from voxella_importers.phantom.importer import PhantomImporter
 from voxella_importers.phantom.report import write_report
 from voxella_importers.phantom.volume import render
 
-__all__ = ["Looked", "draw_cases", "generated", "look", "real", "summary"]
+__all__ = ["Looked", "Subject", "draw_cases", "generated", "look", "real", "summary"]
 
 _BATCH = 16
 _Z = 1.959963984540054  # of a 95 % interval
@@ -55,13 +56,54 @@ class Looked:
     seen: LesionDetection
 
 
-def draw_cases(recipe: Recipe, count: int, seed: int) -> tuple[PhantomImporter, list[CaseFacts]]:
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a model's folder, and what its recipe says of data and sampling.
+
+    Attributes:
+        folder: The model's.
+        importer: Of its training cases.
+        prepare: Of them, too.
+        coder: What its autoencoder is built from.
+        text: Its text encoder, as the recipe names it.
+        sampling: Sampler, steps and guidance.
+    """
+
+    folder: Path
+    importer: Component | None
+    prepare: Prepare
+    coder: AutoencoderPlan
+    text: Text | None
+    sampling: GenerationSettings
+
+    @classmethod
+    def open(cls, folder: Path, guidance: float | None = None) -> Subject:
+        """Read a folder's recipe; ``guidance`` stands in place of the recipe's."""
+        recipe = load_recipe(folder / "recipe.yaml")
+        if guidance is not None:
+            sample = recipe.sample.model_copy(update={"guidance": guidance})
+            recipe = recipe.model_copy(update={"sample": sample})
+        plan, sampling = AutoencoderPlan.of(recipe), GenerationSettings.of(recipe)
+        return cls(folder, recipe.data.importer, recipe.prepare, plan, recipe.text, sampling)
+
+    @property
+    def spacing_mm(self) -> list[float]:
+        """Return the edges of a voxel."""
+        grid = zip(self.prepare.crop_mm, self.prepare.size, strict=True)
+        return [mm / voxels for mm, voxels in grid if mm is not None]
+
+    def autoencoder(self) -> Autoencoder:
+        """Return the model's autoencoder with its weights."""
+        return load_autoencoder(self.coder, self.folder / "autoencoder").model
+
+
+def draw_cases(subject: Subject, count: int, seed: int) -> tuple[PhantomImporter, list[CaseFacts]]:
     """Return the recipe's importer under another seed, and the facts of its first cases.
 
     Raises:
         UserError: It is the seed of the training, or the recipe imports no phantoms.
     """
-    component = recipe.data.importer
+    component = subject.importer
     if component is None or component.name != "phantom":
         raise UserError("the model's recipe imports no phantoms", remedy="--model FOLDER")
     if component.arguments.get("seed", 0) == seed:
@@ -72,12 +114,12 @@ def draw_cases(recipe: Recipe, count: int, seed: int) -> tuple[PhantomImporter, 
     return importer, [draw_facts(importer.settings, index) for index in range(count)]
 
 
-def generated(folder: Path, recipe: Recipe, facts: Sequence[CaseFacts]) -> Tensor:
+def generated(subject: Subject, facts: Sequence[CaseFacts]) -> Tensor:
     """Return volumes ``(N, *spatial)`` in [0, 1], one from each case's short report."""
-    model = voxella.load_model(folder)
-    coder = load_autoencoder(AutoencoderPlan.of(recipe), folder / "autoencoder").model
-    features = _encoder(recipe).encode([write_report(case, "short") for case in facts])
-    settings, device = GenerationSettings.of(recipe), torch.device("cpu")
+    model = voxella.load_model(subject.folder)
+    coder = subject.autoencoder()
+    features = _encoder(subject.text).encode([write_report(case, "short") for case in facts])
+    settings, device = subject.sampling, torch.device("cpu")
     requests = [
         Request(f"{case.id}-{case.seed}", text, -1, None)
         for case, text in zip(facts, features, strict=True)
@@ -90,14 +132,14 @@ def generated(folder: Path, recipe: Recipe, facts: Sequence[CaseFacts]) -> Tenso
     return torch.cat(parts)
 
 
-def real(folder: Path, recipe: Recipe, importer: PhantomImporter, facts: list[CaseFacts]) -> Tensor:
+def real(subject: Subject, importer: PhantomImporter, facts: Sequence[CaseFacts]) -> Tensor:
     """Return the phantoms themselves, prepared, through the autoencoder and back."""
-    coder = load_autoencoder(AutoencoderPlan.of(recipe), folder / "autoencoder").model
+    coder = subject.autoencoder()
     images = []
     for case in facts:
         drawn = render(case, importer.settings.size)
         raw = Volume(drawn.image.astype(np.float32), np.asarray(drawn.affine, np.float64))
-        prepared = prepare_images({"t2w": raw}, recipe.prepare).images["t2w"]
+        prepared = prepare_images({"t2w": raw}, subject.prepare).images["t2w"]
         images.append(torch.from_numpy(np.asarray(prepared, np.float32)))
     with torch.no_grad():
         return coder.decode(coder.encode(torch.stack(images)[:, None])[0])[:, 0]
@@ -145,8 +187,7 @@ def _correlation(pairs: NDArray[np.floating]) -> Estimate:
     return Estimate(r, low, high, n, how="Pearson's r, Fisher's interval")
 
 
-def _encoder(recipe: Recipe) -> TextEncoder:
-    text = recipe.text
+def _encoder(text: Text | None) -> TextEncoder:
     assert text is not None  # the model reads reports
     built = registry.build(
         "text_encoders",
@@ -166,20 +207,11 @@ def _main(words: Sequence[str]) -> None:
     parser.add_argument("--guidance", type=float, help="instead of the recipe's")
     parser.add_argument("--real", action="store_true", help="the phantoms themselves")
     asked = parser.parse_args(words)
-    recipe = load_recipe(asked.model / "recipe.yaml")
-    if asked.guidance is not None:
-        sample = recipe.sample.model_copy(update={"guidance": asked.guidance})
-        recipe = recipe.model_copy(update={"sample": sample})
-    importer, facts = draw_cases(recipe, asked.prompts, asked.seed)
-    if asked.real:
-        volumes = real(asked.model, recipe, importer, facts)
-    else:
-        volumes = generated(asked.model, recipe, facts)
-    edges = [
-        mm / n for mm, n in zip(recipe.prepare.crop_mm, recipe.prepare.size, strict=True) if mm
-    ]
-    for fact, found in summary(look(facts, volumes, edges)).items():
-        print(f"{fact}: {found}, N {found.n}")
+    subject = Subject.open(asked.model, asked.guidance)
+    importer, facts = draw_cases(subject, asked.prompts, asked.seed)
+    volumes = real(subject, importer, facts) if asked.real else generated(subject, facts)
+    for fact, found in summary(look(facts, volumes, subject.spacing_mm)).items():
+        print(f"{fact}: {found}")
 
 
 if __name__ == "__main__":
