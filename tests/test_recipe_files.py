@@ -22,7 +22,7 @@ OWN = ["phantom"]  # brings its own data, sizes and first stage: no profile lies
 # Profiles that train for minutes on two CPU cores: not the paper's training.
 MINUTES = ["demo", "phantoms", "two-cores"]
 HARDWARE = ["compact", "demo", "phantoms", "smoke", "two-cores", "gpu24", "gpu80"]
-PROFILES = [*HARDWARE, "released", "released-weight"]
+PROFILES = [*HARDWARE, "phantom-study", "released", "released-weight"]
 OF_TILES = ["smoke-tiles"]
 FILES = sorted([*ROOT.glob("*.yaml"), *(ROOT / "profiles").glob("*.yaml")])
 

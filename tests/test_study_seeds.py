@@ -29,6 +29,8 @@ from voxella.study.claims import Comparison
 from voxella.study.load import load_studies
 from voxella.study.plan import Plan, make_plan
 from voxella.study.recipes import Layers
+from voxella_importers.phantom.facts import patient_of
+from voxella_importers.phantom.importer import split_of
 
 RECIPES = REPOSITORY / "recipes"
 STUDIES = RECIPES / "studies"
@@ -340,3 +342,39 @@ def test_two_trainings_are_really_two_and_share_the_workspace(
     assert volumes[0] != volumes[1]
     table: dict[str, Any] = json.loads((out / "table.json").read_text())["tables"][0]
     assert {row["status"] for row in table["rows"][0]["trainings"]} == {"finished"}
+
+
+def test_the_study_on_phantoms_has_patients_and_trainings_enough(tmp_path: Path) -> None:
+    layers = Layers(("phantom-study",))
+    plan = planned(STUDIES / "phantom-table1.yaml", tmp_path, layers)
+    six = [table.rows for table in planned(STUDIES / "table1.yaml", tmp_path, SMOKE).tables]
+    assert [table.rows for table in plan.tables] == six
+    assert len(plan.steps) == 18
+    for step in plan.steps:
+        recipe = step.recipe
+        assert (recipe.autoencoder.name, recipe.backbone.name) == ("identity", "dit3d")
+        assert recipe.sample.guidance == 2
+        assert recipe.dropout.both > 0
+    block = plan.steps[0].recipe.data.importer
+    assert block is not None
+    asked = {key: block.arguments[key] for key in ("cases", "val_share", "test_share")}
+    shares = {key: float(asked[key]) for key in ("val_share", "test_share")}
+    seed = int(block.arguments.get("seed", 0))
+    splits = [split_of(seed, index, **shares) for index in range(int(asked["cases"]))]
+    measured = {patient_of(seed, n) for n, split in enumerate(splits) if split == "test"}
+    assert len(measured) >= 150
+    assert splits.count("train") >= 1300
+
+
+@pytest.mark.slow
+def test_the_study_on_phantoms_runs_at_its_own_networks(tmp_path: Path) -> None:
+    """One model, two trainings, 20 of the phantoms and two steps."""
+    small = ("data.importer.cases=20", "train.steps=2", "sample.steps=2", "evaluate.bootstrap=10")
+    draws = ("evaluate.fid_bootstrap=4", "evaluate.baseline_halves=2", "sample.count=2")
+    options = [word for text in (*small, *draws) for word in ("--set", text)]
+    path, out = STUDIES / "phantom-table1.yaml", tmp_path / "out"
+    which = ["--profile", "phantom-study", "--only", "ccella", "--seeds", "2"]
+    assert main(["study", str(path), *which, *options, "--out", str(out)]) == 0
+    (table,) = json.loads((out / "table.json").read_text())["tables"]
+    row = next(row for row in table["rows"] if row["recipe"] == "ccella")
+    assert [training["status"] for training in row["trainings"]] == ["finished"] * 2
