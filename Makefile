@@ -19,8 +19,20 @@ export HF_HUB_OFFLINE := 1
 # The seed of `make faults`.
 SEED ?= 0
 
+# The model that the demo goes on from: a model folder, such as RUN/model. The demo trains one from
+# nothing where there is none, or with FROM_SCRATCH=1.
+MODEL ?= $(firstword $(wildcard plugins/demo/voxella_demo/phantom))
+CONTINUED = $(if $(FROM_SCRATCH),,$(MODEL))
+# A learned autoencoder is taken with its model; one without weights has no such file.
+PARTS = backbone,conditioner$(if $(wildcard $(MODEL)/autoencoder/model.safetensors),$(comma)autoencoder)
+comma := ,
+
 demo: $(STAMP)  ## phantom data to generated volumes, in minutes on two cores
+ifneq ($(CONTINUED),)
+	$(BIN)/voxella run $(MODEL)/recipe.yaml --profile recipes/profiles/continued.yaml --set init.from=$(abspath $(MODEL)) --set 'init.parts=[$(PARTS)]' --out runs/demo
+else
 	$(BIN)/voxella run recipes/ccella.yaml --profile demo --out runs/demo
+endif
 
 # One thread per process: tiny tensors gain nothing from more, and some tests start two processes.
 test: export OMP_NUM_THREADS := 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from voxella.diffusion.samplers import SAMPLERS, eta_takers
 from voxella.recipe.block import Batch, Block, Copies, Count, SolverSteps
 from voxella.wording import quoted
 
-__all__ = ["Sample", "Split", "Sweep", "variant_name"]
+__all__ = ["Pair", "Sample", "Split", "Sweep", "variant_name"]
 
 
 Split = Literal["train", "val", "test"]
@@ -39,6 +40,33 @@ class Sweep(Block):
     guidance: list[NonNegativeFloat] = Field(
         [], max_length=100, description="empty: sample.guidance alone"
     )
+
+
+class Pair(Block):
+    """An invented report, and the same with some words replaced: two volumes of one noise.
+
+    It stands in the recipe and on the page, so it must be nobody's: no report of a patient.
+    """
+
+    report: str = Field(min_length=1, description="invented; it is shown on the page")
+    replace: dict[str, str] = Field(
+        min_length=1, description="words of the report, and what stands in their place afterwards"
+    )
+    label: str | None = Field(None, description="of both; None: not known")
+    conditions: dict[str, float | str] = Field({}, description="of both, by name")
+
+    @property
+    def changed(self) -> str:
+        """Return the report after the change; each word is replaced where it stands whole."""
+        words = "|".join(re.escape(word) for word in self.replace)
+        return re.sub(rf"\b(?:{words})\b", lambda found: self.replace[found[0]], self.report)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Pair:
+        if self.changed == self.report:
+            named = ", ".join(map(quoted, self.replace))
+            raise ValueError(f"replace: none of {named} is a word of the report")
+        return self
 
 
 def variant_name(steps: int, guidance: float) -> str:
@@ -111,6 +139,12 @@ class Sample(Block):
     )
     int16_rounding: Literal["nearest", "down"] = Field(
         "nearest", description="down: the fraction is cut off, as in the released code"
+    )
+    pair: Pair | None = Field(
+        None,
+        exclude_if=lambda pair: pair is None,
+        description="two volumes of one noise that open the page: a report, and the same with some "
+        "words replaced",
     )
     xlsx: bool = Field(False, description="write the released code's spreadsheet as well")
 

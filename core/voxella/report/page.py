@@ -26,6 +26,7 @@ from voxella.report.numbers import shown
 from voxella.report.quality import quality_section
 from voxella.report.reproduce import reproduce_section
 from voxella.report.run_folder import RunFolder
+from voxella.report.same_noise import same_noise_section
 from voxella.report.section import Section
 from voxella.report.sweep import sweep_section
 from voxella.report.viewer import viewer_section
@@ -87,7 +88,9 @@ def run_chapter(
         sections = [classifiers]  # of a run that only classifies, nothing else is missing
     else:
         sweep = sweep_section(run)
+        pair = same_noise_section(run)
         sections = [
+            *([pair] if pair is not None else []),
             viewer_section(
                 run, cases=cases, budget=budget, with_reports=with_reports, volumes=volumes
             ),

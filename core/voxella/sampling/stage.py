@@ -22,6 +22,7 @@ from voxella.recipe.model import Recipe
 from voxella.recipe.sampling import Sample, variant_name
 from voxella.sampling.batches import make_missing
 from voxella.sampling.model_folder import refuse_without_autoencoder
+from voxella.sampling.pair import keep_pair
 from voxella.sampling.prompt_files import prompt_cases
 from voxella.sampling.prompt_values import PromptRules
 from voxella.sampling.sheet import keep_sheet
@@ -41,7 +42,7 @@ from voxella.workspace.record import StageRecord
 __all__ = ["cases_to_sample", "sample", "variants"]
 
 # What decides which volumes there are, and how many at a time, decides none of them.
-_NOT_OF_A_VOLUME = ("batch_size", "count", "per_case", "sweep", "prompts", "xlsx", "split")
+_NOT_OF_A_VOLUME = ("batch_size", "count", "per_case", "sweep", "prompts", "xlsx", "split", "pair")
 
 
 def variants(recipe: Recipe, samples: Path) -> Iterator[tuple[Recipe, Path]]:
@@ -96,6 +97,9 @@ def sample(recipe: Recipe, run: Path, model: Path | None = None) -> Path:
     refuse_values(recipe.conditions, cases)
     for variant, out in variants(recipe, folders.samples):
         _sample_one(variant, folders, facts, cases, out, ranks)
+    if recipe.sample.pair is not None and ranks.is_main:
+        keep_pair(recipe.sample.pair, recipe.sample, recipe.seed, folders, facts.weights_sha256)
+    barrier()
     return folders.samples
 
 

@@ -79,6 +79,11 @@ class Folders:
         return self.run / "prompts"
 
     @property
+    def pair(self) -> Path:
+        """Return the two volumes of one noise that the page opens with."""
+        return self.run / "pair"
+
+    @property
     def evaluation(self) -> Path:
         """Return what was measured of the synthetic data set."""
         return self.run / "evaluation"

@@ -21,9 +21,9 @@ from voxella.plugins import registry
 from voxella.plugins.component import Component
 from voxella.workspace.record import RECORDS
 from voxella.workspace.state import RECORD
-from voxella_importers.phantom.facts import CaseFacts, draw_facts
+from voxella_importers.phantom.facts import CaseFacts, draw_facts, draw_positive_lesion
 from voxella_importers.phantom.importer import PhantomImporter
-from voxella_importers.phantom.lesions import Lesion, Side, draw_lesion, draw_lesion_at, resized
+from voxella_importers.phantom.lesions import Lesion, Side, draw_lesion_at, resized
 from voxella_importers.phantom.report import write_report
 from voxella_importers.phantom.settings import PhantomSettings, stream
 from voxella_importers.phantom.volume import render
@@ -34,7 +34,6 @@ __all__ = ["SMALL_AND_LARGE_ML", "counterfactuals", "mirrored"]
 
 # Of the lognormal distribution that volumes are drawn from, about its 25th and its 90th percentile.
 SMALL_AND_LARGE_ML = (32.0, 76.0)
-_CONSPICUITY = 0.9  # of a lesion that is put into a case without one
 # The large lesion is at least so much larger than the small one.
 _LEAST_RATIO = 1.5
 
@@ -59,13 +58,12 @@ def counterfactuals(dataset: Manifest, case: Case) -> list[Counterfactual]:
     facts = draw_facts(settings, int(case.id.rpartition("-")[2]))
     lesion = _lesion_of(facts, settings)
     pairs = [_Pair("volume", partial(_volumes, facts))]
-    if lesion is not None:
-        pairs.append(_Pair("presence", partial(_presence, facts, lesion)))
-        if lesion.side != "midline":
-            pairs.append(_Pair("side", partial(_sides, facts, lesion)))
-        sizes = _small_and_large(facts, lesion, settings)
-        if sizes is not None:
-            pairs.append(_Pair("size", partial(_sizes, facts, sizes)))
+    pairs.append(_Pair("presence", partial(_presence, facts, lesion)))
+    if lesion.side != "midline":
+        pairs.append(_Pair("side", partial(_sides, facts, lesion)))
+    sizes = _small_and_large(facts, lesion, settings)
+    if sizes is not None:
+        pairs.append(_Pair("size", partial(_sizes, facts, sizes)))
     return [_counterfactual(pair, case, settings) for pair in pairs]
 
 
@@ -86,16 +84,13 @@ def _settings(dataset: Manifest) -> PhantomSettings | None:
     return importer.settings if isinstance(importer, PhantomImporter) else None
 
 
-def _lesion_of(facts: CaseFacts, settings: PhantomSettings) -> Lesion | None:
+def _lesion_of(facts: CaseFacts, settings: PhantomSettings) -> Lesion:
     """Return the case's own first suspicious lesion, or one drawn for it where it has none."""
     own = [lesion for lesion in facts.lesions if lesion.pirads >= 3]
     if own:
         return own[0]
-    low, high = settings.lesion_size_mm
     rng = stream(facts.seed, facts.id, "counterfactual")
-    size = round(low + 0.6 * (high - low))
-    gland = facts.patient.gland
-    return draw_lesion(rng, gland, size_mm=size, conspicuity=_CONSPICUITY, smallest_mm=low)
+    return draw_positive_lesion(rng, facts.patient.gland, settings)
 
 
 def _small_and_large(

@@ -11,7 +11,15 @@ from voxella_importers.phantom.gland import Gland
 from voxella_importers.phantom.lesions import Lesion, draw_lesion
 from voxella_importers.phantom.settings import PhantomSettings, fraction, in_share, stream
 
-__all__ = ["CaseFacts", "Patient", "Scan", "case_id", "draw_facts", "patient_of"]
+__all__ = [
+    "CaseFacts",
+    "Patient",
+    "Scan",
+    "case_id",
+    "draw_facts",
+    "draw_positive_lesion",
+    "patient_of",
+]
 
 _SECOND_STUDY = 0.1  # share of the odd-numbered cases that are the previous case's patient again
 
@@ -197,6 +205,13 @@ def _draw_lesions(
         if lesion is not None:
             lesions.append(lesion)
     return tuple(sorted(lesions, key=lambda found: (-found.pirads, -found.size_mm)))
+
+
+def draw_positive_lesion(
+    rng: np.random.Generator, gland: Gland, settings: PhantomSettings
+) -> Lesion:
+    """Draw a lesion as the first one of a positive case is drawn."""
+    return _draw_lesions(rng, gland, True, settings)[0]
 
 
 def _draw_scan(rng: np.random.Generator, settings: PhantomSettings, oblique: bool) -> Scan:

@@ -118,24 +118,6 @@ def draw_lesion(
     return None
 
 
-def draw_lesion_at(rng: np.random.Generator, gland: Gland, like: Lesion) -> Lesion | None:
-    """Draw a lesion as another is told: its side, zone, level, size and conspicuity, elsewhere.
-
-    Returns:
-        The lesion; None where no centre that was tried has room for its size.
-    """
-    place = like.side, like.zone, like.level
-    centres = _centres(rng, gland, *place)
-    return _fit(gland, centres, place, round(like.size_mm), like.conspicuity, ())
-
-
-def resized(gland: Gland, lesion: Lesion, size_mm: int) -> Lesion | None:
-    """Return a lesion of another size about the same centre; None where it would not fit."""
-    place = lesion.side, lesion.zone, lesion.level
-    centres = np.asarray([lesion.centre])
-    return _fit(gland, centres, place, size_mm, lesion.conspicuity, ())
-
-
 def _draw_place(rng: np.random.Generator, peripheral_share: float) -> tuple[Side, Zone, Level]:
     """Draw side, zone and level: most lesions lie in the middle third."""
     zone: Zone = "peripheral" if rng.random() < peripheral_share else "transition"
@@ -217,3 +199,21 @@ def _touch(first: Lesion, second: Lesion) -> bool:
     """Return whether two lesions might merge."""
     apart = math.dist(first.centre, second.centre)
     return apart < first.radii[0] + second.radii[0] + 3.0
+
+
+def draw_lesion_at(rng: np.random.Generator, gland: Gland, like: Lesion) -> Lesion | None:
+    """Draw a lesion as another is told: its side, zone, level, size and conspicuity, elsewhere.
+
+    Returns:
+        The lesion; None where no centre that was tried has room for its size.
+    """
+    place = like.side, like.zone, like.level
+    centres = _centres(rng, gland, *place)
+    return _fit(gland, centres, place, round(like.size_mm), like.conspicuity, ())
+
+
+def resized(gland: Gland, lesion: Lesion, size_mm: int) -> Lesion | None:
+    """Return a lesion of another size about the same centre; None where it would not fit."""
+    place = lesion.side, lesion.zone, lesion.level
+    centres = np.asarray([lesion.centre])
+    return _fit(gland, centres, place, size_mm, lesion.conspicuity, ())
