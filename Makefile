@@ -15,7 +15,7 @@ WORKERS ?= 2
 # Nothing is fetched at run time; the encoder of the demo comes from a package.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types docs wheel wheelhouse faults fuzz clean
+.PHONY: demo test lint types docs wheel wheelhouse bench faults fuzz clean
 # The seed of `make faults`.
 SEED ?= 0
 
@@ -64,6 +64,12 @@ wheelhouse: $(STAMP)  ## wheelhouse/: all that an installation without a network
 	cp -r recipes wheelhouse/recipes
 	@du -sh wheelhouse
 	@echo "there: python3 -m venv .venv && .venv/bin/python -m pip install --no-index --find-links wheelhouse 'voxella[demo]'"
+
+# Two threads: the figures that are kept are of two cores.
+bench: export OMP_NUM_THREADS ?= 2
+bench: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
+bench: $(STAMP)  ## our training and sampling steps beside the plain published way; 15 minutes on two cores
+	$(BIN)/python bench/side_by_side.py --json bench/results/side_by_side-2cores.json
 
 faults: N ?= 200
 faults: export OMP_NUM_THREADS := 1

@@ -25,7 +25,8 @@ from voxella.ranks import Ranks
 
 MODEL = "mp_rank_00_model_states.pt"
 ZERO = "zero_pp_rank_0_mp_rank_00_optim_states.pt"
-STAGE_1 = "deepspeed.zero_optimization.stage=1"
+# Offloaded: otherwise one process takes stage 0.
+STAGE_1 = "deepspeed.zero_optimization={stage: 1, offload_optimizer: {device: cpu}}"
 OLDER, NEWER = "step-00000001", "step-00000002"
 
 

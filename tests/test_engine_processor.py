@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from voxella.engine.processor import block as block_module
 from voxella.engine.processor.attention import quick_attention
+from voxella.engine.processor.block import block_here
 from voxella.engine.processor.speed import bfloat16_gain
+from voxella.ranks import Ranks
 
 CPU = torch.device("cpu")
 
@@ -79,3 +85,48 @@ def test_the_gain_is_measured_once_and_is_a_ratio() -> None:
     gain = bfloat16_gain()
     assert 0.001 < gain < 100
     assert bfloat16_gain() == gain
+
+
+AUTO = {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}
+HALF = {"torch_autocast": {"enabled": True, "dtype": "float16"}}
+CPU_OFFLOAD = {"stage": 2, "offload_optimizer": {"device": "cpu"}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "world", "gain", "taken", "told"),
+    [
+        ({"zero_optimization": {"stage": 3}}, 1, 2.0, {"zero_optimization": {"stage": 0}}, "ZeRO"),
+        ({"zero_optimization": {"stage": 2}}, 2, 2.0, {"zero_optimization": {"stage": 2}}, ""),
+        ({"zero_optimization": {"stage": 0}}, 1, 2.0, {"zero_optimization": {"stage": 0}}, ""),
+        ({"zero_optimization": CPU_OFFLOAD}, 1, 2.0, {"zero_optimization": CPU_OFFLOAD}, ""),
+        (
+            {"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}},
+            *(1, 2.0),
+            {"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}},
+            "",
+        ),
+        (AUTO, 1, 1.9, AUTO, "computing in bfloat16, 1.9 times as fast"),
+        (AUTO, 1, 0.4, {"torch_autocast": None}, "computing in float32: bfloat16 is 0.4 times"),
+        (HALF, 1, 0.4, HALF, ""),
+        ({"torch_autocast": None}, 1, 1.9, {"torch_autocast": None}, ""),
+    ],
+)
+def test_what_is_taken_of_a_block_is_told(
+    asked: dict[str, Any],
+    world: int,
+    gain: float,
+    taken: dict[str, Any],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(block_module, "bfloat16_gain", lambda: gain)
+    monkeypatch.setattr(block_module, "bfloat16_pays", lambda: gain > 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = repr(asked)
+    assert block_here(asked, Ranks(0, 0, world), tmp_path) == taken
+    assert repr(asked) == before
+    out = capsys.readouterr().out
+    assert told in out
+    assert bool(out) == bool(told)

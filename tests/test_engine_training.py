@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from tiny_run import encoded_run, tiny_recipe
 
 import voxella
+import voxella.ldm.train as ldm_train
 from voxella.cache.latents import LatentCache
 from voxella.cache.text import TextCache
 from voxella.case import Manifest
@@ -168,8 +170,50 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         train(tiny_recipe("optimizer.lr=0.5"), tmp_path)
     assert "optimizer.lr: 0.0001 -> 0.5" in str(caught.value)
     assert "--set optimizer.lr=0.0001" in str(caught.value)
+    offloaded = "deepspeed.zero_optimization={stage: 1, offload_optimizer: {device: cpu}}"
     with pytest.raises(UserError, match="ZeRO stage") as caught:
-        train(tiny_recipe("deepspeed.zero_optimization.stage=1"), tmp_path)
+        train(tiny_recipe(offloaded), tmp_path)
+
+
+@pytest.mark.parametrize("stage", [2])
+def test_one_process_takes_stage_0_and_says_so(
+    stage: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Begun, interrupted, continued and exported: the weights and the fingerprint of stage 0."""
+    recipe = tiny_recipe(f"deepspeed.zero_optimization.stage={stage}")
+    encoded_run(recipe, tmp_path / "asked")
+    train(recipe, tmp_path / "asked", stop_after=2)
+    assert f"stage {stage} shards nothing" in capsys.readouterr().out
+    train(recipe, tmp_path / "asked")
+    encoded_run(tiny_recipe(), tmp_path / "plain")
+    capsys.readouterr()
+    train(tiny_recipe("deepspeed.zero_optimization.stage=0"), tmp_path / "plain")
+    assert "shards nothing" not in capsys.readouterr().out
+    weights = "model/model.safetensors"
+    assert sha256_file(tmp_path / "asked" / weights) == sha256_file(tmp_path / "plain" / weights)
+
+
+@pytest.mark.parametrize("stage", [2])
+def test_a_training_begun_under_a_stage_alone_is_continued_under_it(
+    stage: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As releases before wrote it; its end is that of a training that was never interrupted."""
+    recipe = tiny_recipe(f"deepspeed.zero_optimization.stage={stage}")
+    encoded_run(recipe, tmp_path)
+    with monkeypatch.context() as before:
+        before.setattr(ldm_train, "block_here", lambda block, *_: block)
+        train(recipe, tmp_path, stop_after=2)
+        whole = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-whole"))
+        train(recipe, whole)
+    train(recipe, tmp_path)
+    assert f"ZeRO stage {stage}: as the checkpoint was written" in capsys.readouterr().out
+    marker = json.loads(next((tmp_path / "checkpoints").glob("*/complete.json")).read_text())
+    assert marker["facts"]["zero_stage"] == stage
+    weights = "model/model.safetensors"
+    assert sha256_file(tmp_path / weights) == sha256_file(whole / weights)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_case_and_a_safe_checkpoint(

@@ -29,6 +29,7 @@ from voxella.autoencoder.watch import HeldOut
 from voxella.data.volumes import PreparedVolumes
 from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.ema import Masters
+from voxella.engine.processor.block import block_here
 from voxella.engine.processor.guard import reduced_precision
 from voxella.engine.runtime import barrier, broadcast_object, gather_state, start_distributed
 from voxella.engine.sharding import zero_stage
@@ -157,7 +158,8 @@ def _training(
     ranks: Ranks,
 ) -> Training:
     """Return the training as the engine's task."""
-    out, block = record.folder, engine_block(training, ranks.world)
+    out = record.folder
+    block = block_here(engine_block(training, ranks.world), ranks, out / CHECKPOINTS)
     networks = autocast(training, ranks.device)
     second = _adversary(training, plan, model, order, networks, ranks, block)
     adversary = None if second is None else second.adversary

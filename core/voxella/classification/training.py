@@ -19,6 +19,7 @@ from voxella.classification.task import ClassifierMonitor
 from voxella.engine.checkpoints import Provenance
 from voxella.engine.order import DataOrder
 from voxella.engine.precision import autocast_dtype
+from voxella.engine.processor.block import block_here
 from voxella.engine.processor.guard import reduced_precision
 from voxella.engine.runtime import barrier, broadcast_object
 from voxella.engine.settings import deciding
@@ -116,12 +117,9 @@ class _Phase:
         there = all((self.folder / name).is_file() for name in wanted)
         if broadcast_object(record.is_current() and there):
             return read_best(self.folder)[1]
-        provenance = Provenance(
-            sha256_json(decides),
-            self.scenario.ranks.world,
-            zero_stage(self.scenario.settings.deepspeed),
-            1.0,
-        )
+        settings, ranks = self.scenario.settings, self.scenario.ranks
+        block = block_here(settings.deepspeed, ranks, self.folder / "checkpoints")
+        provenance = Provenance(sha256_json(decides), ranks.world, zero_stage(block), 1.0)
         begun = StageRecord(self.folder, "classify", decides)
         if any((self.folder / "checkpoints").glob("step-*")):
             recipe, run = self.scenario.recipe, self.scenario.folder.parents[1]
@@ -131,7 +129,7 @@ class _Phase:
         if main:
             record.invalidate()
             keep_inputs(begun)
-        if not self._train(provenance, stop_after):
+        if not self._train(provenance, block, stop_after):
             return None
         barrier()
         if self.last:
@@ -152,10 +150,10 @@ class _Phase:
             return f"{length}.{key.removeprefix('length.')}"
         return outside.get(key, f"classify.{key}")
 
-    def _train(self, provenance: Provenance, stop_after: int | None) -> bool:
+    def _train(self, provenance: Provenance, block: dict[str, Any], stop_after: int | None) -> bool:
         """Train to the end; False when stopped before."""
         scenario, length = self.scenario, self.length
-        block, ranks = scenario.settings.deepspeed, scenario.ranks
+        ranks = scenario.ranks
         checkpoints = ResumedCheckpoints(
             self.folder / "checkpoints",
             keep=length.keep_checkpoints,

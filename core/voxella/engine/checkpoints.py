@@ -14,7 +14,7 @@ from voxella.errors import UserError
 from voxella.files import remove
 from voxella.ranks import Ranks
 
-__all__ = ["Checkpoints", "Provenance"]
+__all__ = ["Checkpoints", "Provenance", "begun_alone"]
 
 _SCALE = "loss_scale"
 _SECOND = "second.pt"
@@ -152,6 +152,14 @@ class Checkpoints:
 
     def _ema_file(self) -> str:
         return f"ema-rank{self.ranks.rank:05d}.pt" if self.sharded else "ema.pt"
+
+
+def begun_alone(folder: Path, ranks: Ranks) -> int | None:
+    """Return the ZeRO stage of the newest checkpoint of one process; None: there is none."""
+    facts = CheckpointStore(folder, keep=1, ranks=ranks).newest_facts()
+    if facts is None or facts.get("world") != 1:
+        return None
+    return int(facts["zero_stage"])
 
 
 def _refuse_mismatch(path: Path, stored: Provenance, expected: Provenance) -> None:

@@ -93,6 +93,10 @@ def initialize(
     from voxella.engine.checkpoint_engine import SafeCheckpointEngine
 
     engine.checkpoint_engine = SafeCheckpointEngine()
+    whole = not (engine.zero_optimization() or engine.bfloat16_enabled())
+    if ranks.world == 1 and whole and "communication_data_type" not in config:
+        # It would copy every gradient into a buffer of 2 GB, sum that over one process, and back.
+        engine.enable_backward_allreduce = False
     return engine
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from voxella.wording import named, quoted
 
-__all__ = ["sharding_problems", "with_sharding", "zero_stage"]
+__all__ = ["offloads", "sharding_problems", "with_sharding", "zero_stage"]
 
 _SWITCHES = (
     "contiguous_gradients",
@@ -69,6 +69,12 @@ def zero_stage(block: dict[str, Any]) -> int:
     """Return the ZeRO stage of a ``deepspeed:`` block; 0 when it names none."""
     zero = block.get("zero_optimization") or {}
     return int(zero.get("stage", 0))
+
+
+def offloads(block: dict[str, Any]) -> bool:
+    """Return whether a ``deepspeed:`` block keeps something of the model on the host."""
+    zero = block.get("zero_optimization") or {}
+    return any((zero.get(key) or {}).get("device") == "cpu" for key in _OFFLOADS)
 
 
 def with_sharding(block: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from voxella.engine.checkpoints import Checkpoints, Provenance
 from voxella.engine.order import DataOrder
 from voxella.engine.parameters import print_trained
 from voxella.engine.precision import autocast_dtype
+from voxella.engine.processor.block import block_here
 from voxella.engine.processor.guard import reduced_precision
 from voxella.engine.runtime import barrier, broadcast_object, start_distributed
 from voxella.engine.settings import deciding, deepspeed_config
@@ -91,7 +92,8 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     passes = recipe.autoencoder.passes(recipe.data.sequences)
     model.latent_scale = latent_scale(recipe.latent, builder, batch_size, passes)
     builder = replace(builder, scale=model.latent_scale)
-    stage = zero_stage(recipe.deepspeed)
+    block = block_here(recipe.deepspeed, ranks, folders.run / "checkpoints")
+    stage = zero_stage(block)
     provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
     checkpoints = Checkpoints(
         folders.run / "checkpoints",
@@ -127,7 +129,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
         seed=recipe.seed,
         length=recipe.train,
         optimizer=recipe.optimizer,
-        deepspeed=recipe.deepspeed,
+        deepspeed=block,
         model=model,
         builder=builder,
         monitor=Monitor(ranks, recipe.diffusion.steps, class_weight=recipe.loss.class_weight),
@@ -145,7 +147,7 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     status = "failed"
     stopped = stop_after is not None and stop_after < training.total_steps
     try:
-        reduced = autocast_dtype(recipe.deepspeed) is not None
+        reduced = autocast_dtype(block) is not None
         with reduced_precision(ranks.device, reduced=reduced):
             engine, ema = train_loop(training)
         status = "interrupted" if stopped else "finished"
