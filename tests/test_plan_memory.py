@@ -151,6 +151,22 @@ def test_a_whole_training_takes_what_is_forecast() -> None:
     assert measured["resident_bytes"] > 0.8 * planned
 
 
+def test_deepspeeds_buffers_lie_beside_the_states() -> None:
+    nothing = StepMemory((0, 0), (0, 0))
+    own = {"reduce_bucket_size": 7, "stage3_prefetch_bucket_size": 50}
+
+    def peak(stage: int) -> int:
+        block = {"train_batch_size": 16, "zero_optimization": {"stage": stage, **own}}
+        return peak_bytes(block, 1000, 4, nothing, averaged=False)
+
+    # Weights, moments, gradients, and a flat copy of these whatever the bucket.
+    assert peak(0) == 1000 * (4 + 8 + 4 + 4)
+    # The step's float32 gradients of a quarter are more than a bucket of seven.
+    assert peak(2) == 1000 * (4 + 3 + 1 + 1)
+    # All weights gathered, fifty of them twice, and the bucket.
+    assert peak(3) == 1000 * (1 + 3 + 1) + 4 * (1000 + 50 + 7)
+
+
 STEPS = {False: StepMemory((0, 100), (50, 100)), True: StepMemory((0, 10), (50, 10))}
 
 

@@ -30,8 +30,9 @@ __all__ = [
 _FLOAT, _ADAM = 4, 8
 # Part of a training's memory -> the ZeRO stage from which processes share it.
 _SPREAD = {"optimizer": 1, "gradients": 2, "weights": 3}
-# DeepSpeed 0.19's own numbers: elements of a bucket, and weights that stage 3 leaves gathered.
-_BUCKET, _LIVE = 500_000_000, 1_000_000_000
+# DeepSpeed 0.19's own numbers: elements of a bucket, and weights that stage 3 leaves gathered and
+# gathers ahead.
+_BUCKET, _LIVE, _AHEAD = 500_000_000, 1_000_000_000, 50_000_000
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,10 @@ def _buffer_bytes(block: dict[str, Any], parameters: int) -> int:
     buffers = width * bucket * (2 if double else 1)
     if stage < 3:
         return buffers
-    return buffers + width * min(parameters, int(zero.get("stage3_max_live_parameters", _LIVE)))
+    # Weights are gathered into one tensor first and copied out of it.
+    live = min(parameters, int(zero.get("stage3_max_live_parameters", _LIVE)))
+    ahead = min(parameters, int(zero.get("stage3_prefetch_bucket_size", _AHEAD)))
+    return buffers + width * (live + ahead)
 
 
 def _offloaded(block: dict[str, Any], what: str) -> bool:
