@@ -77,6 +77,7 @@ def test_the_page_shows_where_they_differ(tmp_path: Path) -> None:
     assert isinstance(data, SameNoise)
     assert data.sides[0].report == [("a lesion on the ", False), ("left", True)]
     assert "".join(words for words, _ in data.sides[1].report) == reports[1]
+    assert data.largest == pytest.approx(0.4)  # of a range from 0 to 1
     axial = picture(data.differences[0]).astype(int)
     blue = (axial[..., 2] - axial[..., 0]) > 100
     rows, columns = np.nonzero(blue)

@@ -55,6 +55,7 @@ class SameNoise:
         differences: The same slices of the second less the first, as addresses.
         planes: Their names.
         full: The difference that is drawn in full colour.
+        largest: Of any voxel; of intensities from 0 to 1, as ``full``.
         seed: Of the noise.
     """
 
@@ -62,6 +63,7 @@ class SameNoise:
     differences: list[str]
     planes: list[str]
     full: float
+    largest: float
     seed: int
 
 
@@ -89,6 +91,7 @@ def same_noise_section(run: RunFolder) -> Section | None:
         [_coloured(change, axis, place, spacing) for axis in axes],
         ["axial", "coronal"][: len(axes)],
         _FULL,
+        float(np.abs(change).max()),
         int(told["seed"]),
     )
     return Section("same-noise", "Same noise, another report", "same_noise.html", data=data)
