@@ -15,6 +15,10 @@ from side import NARROW
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import voxella
+from voxella.diffusion.names import Prediction
+from voxella.diffusion.samplers import SAMPLERS, fitting, make_sampler
+from voxella.diffusion.sampling import sample
+from voxella.diffusion.schedule import Schedule, make_schedule
 from voxella.ldm.batch import Batch
 from voxella.ldm.build import LatentDiffusion
 
@@ -81,3 +85,23 @@ def test_a_denoising_step_asks_for_no_value(
         )
         predicted = model.predict(fake.latents, fake.timesteps, told)
         assert predicted.shape == batch.latents.shape
+
+
+def _schedule(name: str) -> Schedule:
+    return make_schedule(
+        "cosine" if name in fitting("cosine") else "rectified_flow",
+        steps=20,
+        beta_start=0.0015,
+        beta_end=0.0195,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_a_sampler_asks_for_no_value(name: str) -> None:
+    """All of its moves; its plan is made of numbers that lie on the host."""
+    sampler = make_sampler(name, _schedule(name), 20 if name == "ddpm" else 4)
+    kind: Prediction = "epsilon" if name in fitting("cosine") else "flow"
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        x = mode.from_tensor(torch.zeros(2, 4, 4, 4, 4))
+        made = sample(sampler, lambda x, t: x * 0.5, x, prediction=kind, noise=lambda _: x.clone())
+        assert made.shape == x.shape

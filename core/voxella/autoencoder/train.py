@@ -115,8 +115,7 @@ def train_autoencoder(
     if stopped:
         return None
     if ranks.is_main:
-        check = recipe.autoencoder_check
-        facts = export(plan, check, weights, volumes, out, ranks.device)
+        facts = export(plan, recipe.autoencoder_check, weights, volumes, out, ranks.device)
         record.complete([WEIGHTS, FACTS], **facts)
         # The weights are exported and the stage is complete: nothing will resume from it.
         remove(out / CHECKPOINTS)
@@ -158,8 +157,8 @@ def _training(
     ranks: Ranks,
 ) -> Training:
     """Return the training as the engine's task."""
-    out = record.folder
-    block = block_here(engine_block(training, ranks.world), ranks, out / CHECKPOINTS)
+    out, place = record.folder, record.folder / CHECKPOINTS
+    block = block_here(engine_block(training, ranks.world), ranks, place)
     networks = autocast(training, ranks.device)
     second = _adversary(training, plan, model, order, networks, ranks, block)
     adversary = None if second is None else second.adversary
@@ -179,7 +178,6 @@ def _training(
             folder=out / "panels",
             channels=plan.shown,
         )
-    stage = zero_stage(block)
     return Training(
         recipe=recipe,
         stage=out.name,
@@ -192,8 +190,8 @@ def _training(
         model=AutoencoderTask(model, training, networks, adversary, perceptual),
         builder=PatchBatchBuilder(volumes, plan.seed, model.latent_channels, model.factor),
         monitor=AutoencoderMonitor(ranks),
-        provenance=Provenance(record.hash, ranks.world, stage, 1.0),
-        checkpoints=Checkpoints(out / CHECKPOINTS, keep=_KEPT, ranks=ranks, zero_stage=stage),
+        provenance=Provenance(record.hash, ranks.world, zero_stage(block), 1.0),
+        checkpoints=Checkpoints(place, keep=_KEPT, ranks=ranks, zero_stage=zero_stage(block)),
         observers=observers,
         panel=None if watch is None else watch.panel,
         validation=watch,

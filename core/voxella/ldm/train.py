@@ -92,15 +92,11 @@ def train(recipe: Recipe, run: Path, *, stop_after: int | None = None) -> Path |
     passes = recipe.autoencoder.passes(recipe.data.sequences)
     model.latent_scale = latent_scale(recipe.latent, builder, batch_size, passes)
     builder = replace(builder, scale=model.latent_scale)
-    block = block_here(recipe.deepspeed, ranks, folders.run / "checkpoints")
+    place, keep = folders.run / "checkpoints", recipe.train.keep_checkpoints
+    block = block_here(recipe.deepspeed, ranks, place)
     stage = zero_stage(block)
     provenance = Provenance(record.hash, ranks.world, stage, model.latent_scale)
-    checkpoints = Checkpoints(
-        folders.run / "checkpoints",
-        keep=recipe.train.keep_checkpoints,
-        ranks=ranks,
-        zero_stage=stage,
-    )
+    checkpoints = Checkpoints(place, keep=keep, ranks=ranks, zero_stage=stage)
     if checkpoints.complete():
         refuse_changed(record, run=folders.run, work=folders.work)
     # Before this run's recipe takes the place of the other's.
