@@ -26,7 +26,7 @@ _SPECTRAL_FLOOR = 1e-3
 # What an autoencoder's own losses may not be called.
 _NAMES = frozenset(
     {"total", "loss", "l1", "kl", "gradient", "spectral", "perceptual", "adversarial"}
-    | {"discriminator", "adversarial_weight", "l1_per_case", "reconstruction"}
+    | {"discriminator", "equivariance", "adversarial_weight", "l1_per_case", "reconstruction"}
 )
 
 
@@ -38,6 +38,7 @@ def autoencoder_losses(
     log_sigma: Tensor | None,
     own: Mapping[str, Tensor] | None = None,
     perceptual: Tensor | None = None,
+    equivariance: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the weighted sum as ``loss`` and each term without its weight.
 
@@ -49,6 +50,7 @@ def autoencoder_losses(
         log_sigma: Like ``mean``; None where the latent is no distribution: there is no KL then.
         own: Scalars that the autoencoder brings itself, weighed by it.
         perceptual: LPIPS of the two, a scalar; None where the training has no such term.
+        equivariance: The L1 of transformed latents, a scalar; None likewise.
 
     Raises:
         UserError: The autoencoder gives a loss of its own one of these names.
@@ -67,6 +69,9 @@ def autoencoder_losses(
     if perceptual is not None and training.perceptual is not None:
         losses["perceptual"] = perceptual
         total = total + training.perceptual.weight * perceptual
+    if equivariance is not None and training.equivariance is not None:
+        losses["equivariance"] = equivariance
+        total = total + training.equivariance.weight * equivariance
     for name, value in (own or {}).items():
         if name in _NAMES:
             raise UserError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from voxella.autoencoder.adaptive import adaptive_weight, last_layer
 from voxella.autoencoder.adversary import Adversary
+from voxella.autoencoder.equivariance import draw_transform, equivariance_l1
 from voxella.autoencoder.losses import autoencoder_losses
 from voxella.autoencoder.lpips import PerceptualLoss
 from voxella.autoencoder.patches import PatchBatch
@@ -47,6 +48,7 @@ class AutoencoderTask(nn.Module):
         adversary: Judges reconstructions; None: nothing does. It is no part of this module:
             another optimizer trains it.
         perceptual: Compares in features; None: nothing does. No part of this module, either.
+        seed: Of the transforms that latents are held to.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class AutoencoderTask(nn.Module):
         networks: Callable[[], torch.autocast],
         adversary: Adversary | None = None,
         perceptual: PerceptualLoss | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.autoencoder = cast("nn.Module", autoencoder)
         self.settings, self.networks, self.adversary = settings, networks, adversary
-        self.perceptual = perceptual
+        self.perceptual, self.seed = perceptual, seed
 
     def forward(self, batch: PatchBatch) -> dict[str, Tensor]:
         """Return ``total``, which carries gradients, and detached what is watched.
@@ -82,8 +85,12 @@ class AutoencoderTask(nn.Module):
             reconstruction = model.decode(drawn).float()
             own = training_losses(model, images, mean, reconstruction)
             seen = None if self.perceptual is None else self.perceptual(reconstruction, images)
+            turned = None
+            if (asked := self.settings.equivariance) is not None:
+                transform = draw_transform(asked, drawn.shape[2:], seed=self.seed, step=batch.step)
+                turned = equivariance_l1(model.decode, images, drawn, transform)
         losses = autoencoder_losses(
-            self.settings, images, reconstruction, mean, log_sigma, own, seen
+            self.settings, images, reconstruction, mean, log_sigma, own, seen, turned
         )
         if judge is not None:
             with self.networks():

@@ -187,7 +187,7 @@ def _training(
         length=length(training, _KEPT),
         optimizer=optimizer(training),
         deepspeed=block,
-        model=AutoencoderTask(model, training, networks, adversary, perceptual),
+        model=AutoencoderTask(model, training, networks, adversary, perceptual, plan.seed),
         builder=PatchBatchBuilder(volumes, plan.seed, model.latent_channels, model.factor),
         monitor=AutoencoderMonitor(ranks),
         provenance=Provenance(record.hash, ranks.world, zero_stage(block), 1.0),

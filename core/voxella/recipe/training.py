@@ -14,6 +14,7 @@ __all__ = [
     "Adversarial",
     "AutoencoderTraining",
     "Dropout",
+    "Equivariance",
     "Optimizer",
     "Perceptual",
     "Snapshots",
@@ -162,6 +163,16 @@ class Perceptual(Block):
     heads: Path = Field(description="linear heads of LPIPS 0.1 for it, vgg.pth")
 
 
+class Equivariance(Block):
+    """The decoder gives the turned, smaller image for the turned, smaller latent (EQ-VAE)."""
+
+    weight: float = Field(0.5, gt=0, description="of the L1 between the two")
+    scale: float = Field(
+        0.25, gt=0, le=1, description="smallest factor of the size, drawn anew each step; 1: none"
+    )
+    turns: bool = Field(True, description="by 90 degrees, in planes of equal edges")
+
+
 class AutoencoderTraining(Block):
     """`voxella train-autoencoder`; absent where the weights come from a file.
 
@@ -199,6 +210,11 @@ class AutoencoderTraining(Block):
         None,
         exclude_if=lambda perceptual: perceptual is None,
         description="LPIPS, of tiles in colour; None: none",
+    )
+    equivariance: Equivariance | None = Field(
+        None,
+        exclude_if=lambda equivariance: equivariance is None,
+        description="latents that turn and shrink with their image (arXiv:2502.09509); None: not",
     )
     ema_decay: float | None = Field(None, gt=0, lt=1, description="None: no average is kept")
     log_every: Count = 10
