@@ -48,9 +48,9 @@ class Pair(Block):
     It stands in the recipe and on the page, so it must be nobody's: no report of a patient.
     """
 
-    report: str = Field(min_length=1, description="invented; it is shown on the page")
+    report: str = Field(description="invented; it is shown on the page")
     replace: dict[str, str] = Field(
-        min_length=1, description="words of the report, and what stands in their place afterwards"
+        description="words of the report, and what stands in their place afterwards"
     )
     label: str | None = Field(None, description="of both; None: not known")
     conditions: dict[str, float | str] = Field({}, description="of both, by name")
@@ -58,6 +58,8 @@ class Pair(Block):
     @property
     def changed(self) -> str:
         """Return the report after the change; each word is replaced where it stands whole."""
+        if not self.replace:
+            return self.report
         words = "|".join(re.escape(word) for word in self.replace)
         return re.sub(rf"\b(?:{words})\b", lambda found: self.replace[found[0]], self.report)
 
@@ -65,7 +67,7 @@ class Pair(Block):
     def _changes_something(self) -> Pair:
         if self.changed == self.report:
             named = ", ".join(map(quoted, self.replace))
-            raise ValueError(f"replace: none of {named} is a word of the report")
+            raise ValueError(f"replace: none of {named or 'these'} is a word of the report")
         return self
 
 
