@@ -370,7 +370,11 @@ def test_the_study_on_phantoms_has_patients_and_trainings_enough(tmp_path: Path)
 def test_the_study_on_phantoms_runs_at_its_own_networks(tmp_path: Path) -> None:
     """One model, two trainings, 20 of the phantoms and two steps; without the slow detector."""
     small = ("data.importer.cases=20", "train.steps=2", "sample.steps=2", "evaluate.bootstrap=10")
-    small = (*small, "evaluate.metrics=[{name: distances}]", "autoencoder_check.cases=1")
+    small: tuple[str, ...] = (
+        *small,
+        "evaluate.metrics=[{name: distances}]",
+        "autoencoder_check.cases=1",
+    )
     draws = ("evaluate.fid_bootstrap=4", "evaluate.baseline_halves=2", "sample.count=2")
     options = [word for text in (*small, *draws) for word in ("--set", text)]
     path, out = STUDIES / "phantom-table1.yaml", tmp_path / "out"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from voxella.plugins.contracts import Autoencoder
 
 __all__ = ["build_haar", "build_identity", "build_pca"]
@@ -47,6 +49,7 @@ def build_pca(
     latent_channels: int,
     factor: int = 4,
     whiten: float = 0.5,
+    weights: Path | None = None,
 ) -> Autoencoder:
     """Build principal components of patches, which ``voxella train-autoencoder`` fits at once.
 
@@ -56,13 +59,18 @@ def build_pca(
         latent_channels: Components kept (wired).
         factor: Edge of a patch, voxels.
         whiten: 0 keeps the components' sizes, 1 makes them equal.
+        weights: Local ``.safetensors`` of components fitted before; None: they are to be fitted.
     """
     from voxella_backbones.pca_autoencoder import Pca
+    from voxella_backbones.weights import load_weights
 
-    return Pca(
+    model = Pca(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         latent_channels=latent_channels,
         factor=factor,
         whiten=whiten,
     )
+    if weights is not None:
+        load_weights(model, weights)
+    return model

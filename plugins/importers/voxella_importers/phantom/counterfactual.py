@@ -25,7 +25,7 @@ from voxella_importers.phantom.facts import CaseFacts, draw_facts, draw_positive
 from voxella_importers.phantom.importer import PhantomImporter
 from voxella_importers.phantom.lesions import Lesion, Side, draw_lesion_at, resized
 from voxella_importers.phantom.report import write_report
-from voxella_importers.phantom.settings import PhantomSettings, stream
+from voxella_importers.phantom.settings import PhantomSettings, ReportStyle, stream
 from voxella_importers.phantom.volume import render
 
 _Scanned = tuple[NDArray[np.float32], NDArray[np.float64]]
@@ -159,15 +159,16 @@ def _elsewhere(facts: CaseFacts, lesion: Lesion, draw: int) -> Lesion:
 
 
 def _counterfactual(pair: _Pair, case: Case, settings: PhantomSettings) -> Counterfactual:
-    before, after = (_version(case, facts) for facts in pair.facts(0))
+    style = settings.report_style
+    before, after = (_version(case, facts, style) for facts in pair.facts(0))
     return Counterfactual(pair.fact, before, after, partial(_images, pair, settings.size))
 
 
-def _version(case: Case, facts: CaseFacts) -> Version:
+def _version(case: Case, facts: CaseFacts, style: ReportStyle) -> Version:
     told = {"volume": facts.patient.gland.volume_ml}
     known = {name: value for name, value in case.conditions.items() if value is not None}
     conditions = {name: told.get(name, value) for name, value in known.items()}
-    return Version(write_report(facts), facts.true_class, conditions)
+    return Version(write_report(facts, style), facts.true_class, conditions)
 
 
 def _images(pair: _Pair, size: tuple[int, ...], draw: int) -> tuple[_Scanned, _Scanned]:
