@@ -369,8 +369,13 @@ def test_the_study_on_phantoms_has_patients_and_trainings_enough(tmp_path: Path)
 @pytest.mark.slow
 def test_the_study_on_phantoms_runs_at_its_own_networks(tmp_path: Path) -> None:
     """One model, two trainings, 20 of the phantoms and two steps; without the slow detector."""
-    small = ("data.importer.cases=20", "train.steps=2", "sample.steps=2", "evaluate.bootstrap=10")
     small: tuple[str, ...] = (
+        "data.importer.cases=20",
+        "train.steps=2",
+        "sample.steps=2",
+        "evaluate.bootstrap=10",
+    )
+    small = (
         *small,
         "evaluate.metrics=[{name: distances}]",
         "autoencoder_check.cases=1",
