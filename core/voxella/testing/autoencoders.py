@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 from unittest import SkipTest
 
@@ -31,11 +32,13 @@ class AutoencoderContract(SpatialContract):
     Attributes:
         latent_size: Latent voxels along the axes; images are larger by the autoencoder's factor.
         image_channels: Of the autoencoder that was built last.
+        asked_channels: Of its latents, as it was asked for.
     """
 
     kind: ClassVar[str] = "autoencoders"
     latent_size: ClassVar[tuple[int, int, int]] = (4, 2, 3)
     image_channels: int = _CHANNELS
+    asked_channels: int = 3
     small: ClassVar[Mapping[str, Any]] = {
         "channels": [32, 32, 32],
         "res_blocks": 1,
@@ -45,15 +48,19 @@ class AutoencoderContract(SpatialContract):
     def build_spatial(self, spatial_dims: int, **changes: Any) -> Any:  # noqa: ANN401 - see build
         """Build the autoencoder for images of two channels and latents of three.
 
-        One that refuses this, because its latents are the images, gets as many of both.
+        One that refuses this, because its latents are the images or hold all their voxels, gets as
+        many channels of both, or of latents 2^axes times as many.
         """
-        injected = {"spatial_dims": spatial_dims, "latent_channels": 3} | changes
-        try:
-            self.image_channels = _CHANNELS
-            return self.build_module(**injected, in_channels=_CHANNELS)
-        except UserError:
-            self.image_channels = injected["latent_channels"]
-            return self.build_module(**injected, in_channels=self.image_channels)
+        asked = int(changes.pop("latent_channels", 3))
+        for images, latents in ((_CHANNELS, asked), (asked, asked)):
+            with suppress(UserError):
+                return self._built(spatial_dims, images, latents, changes)
+        return self._built(spatial_dims, asked, asked * 2**spatial_dims, changes)
+
+    def _built(self, dims: int, images: int, latents: int, changes: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see build
+        self.image_channels, self.asked_channels = images, latents
+        wired = {"spatial_dims": dims, "in_channels": images, "latent_channels": latents}
+        return self.build_module(**wired, **changes)
 
     def images(self, module: Any, spatial_dims: int) -> Tensor:  # noqa: ANN401 - see build
         """Return two images in [0, 1] whose sides are the suite's latent sides x factor."""
@@ -70,9 +77,9 @@ class AutoencoderContract(SpatialContract):
     def test_factor_and_channels_are_true(self) -> None:
         """Latents are smaller by ``factor`` along each axis and have ``latent_channels``."""
         for dims in self.dimensions():
-            for channels in (3, 4):
-                module = self.build_spatial(dims, latent_channels=channels).eval()
-                told = module.latent_channels
+            for number in (3, 4):
+                module = self.build_spatial(dims, latent_channels=number).eval()
+                told, channels = module.latent_channels, self.asked_channels
                 assert told == channels, f"latent_channels is {told}, asked for {channels}"
                 images = self.images(module, dims)
                 outputs = self.outputs(module, images)
