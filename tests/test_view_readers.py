@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accessibility import serious
 from chromium import Chromium, binary
 from reading import data_sets
 from starlette.testclient import TestClient
@@ -163,6 +164,7 @@ def test_two_readers_in_the_browser_with_a_kill_between(tmp_path: Path, page: Ch
     words = ["reader-study", str(synthetic.folder), "--real", str(real.folder), "--no-browser"]
     server = Server([*words, "--cases", "4", "--seed", "1"])
     go(page, server.address, "begin")
+    assert serious(page) == []
     pressing = "[...document.querySelectorAll('#who button')][{}].click()"
     page.evaluate(pressing.format(0))
     page.until("document.querySelector('#place').textContent.includes('volume 1 of 4')")
@@ -179,6 +181,7 @@ def test_two_readers_in_the_browser_with_a_kill_between(tmp_path: Path, page: Ch
         page.evaluate(pressing.format(0))
         page.until("document.querySelector('#place').textContent.includes('volume 3 of 4')")
         page.until("!document.querySelector('#next').disabled")
+        assert serious(page) == []
         page.screenshot(tmp_path / "reading.png")
         answer_one(page, "r", 5)
         answer_one(page, "s", 1)
@@ -192,6 +195,7 @@ def test_two_readers_in_the_browser_with_a_kill_between(tmp_path: Path, page: Ch
             answer_one(page, key, quality)
         page.until("!document.querySelector('#results').hidden")
         rows = page.evaluate("document.querySelector('#rows').textContent")
+        assert serious(page) == []
         page.screenshot(tmp_path / "results.png")
     finally:
         server.end(signal.SIGTERM)
