@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
-# Test processes; one of them needs 14 GiB for a while.
+# Test processes.
 WORKERS ?= 2
 
 # Nothing is fetched at run time; the encoder of the demo comes from a package.

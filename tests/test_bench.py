@@ -1,21 +1,19 @@
-"""The benchmarks run here at the paper's widths: one training step of 575 M parameters, ZeRO 2."""
+"""The benchmarks of one training step (ZeRO 2) and one sampling step run."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from shell import environment
 from tiny_run import REPOSITORY
 
 pytestmark = pytest.mark.slow
-
-NEEDED_GIB = 17
 
 
 def bench(name: str, out: Path, *words: str) -> dict[str, object]:
@@ -27,14 +25,25 @@ def bench(name: str, out: Path, *words: str) -> dict[str, object]:
     return result
 
 
-@pytest.mark.skipif(
-    psutil.virtual_memory().available < NEEDED_GIB * 2**30,
-    reason=f"a step at the paper's widths takes {NEEDED_GIB} GiB, and less is free",
-)
-def test_a_training_step_at_the_papers_widths_fits_this_machine(tmp_path: Path) -> None:
-    words = ["--size", "small", "--batch", "1", "--repeats", "1"]
+NARROW = [
+    word
+    for value in (
+        *("backbone.channels=[32,64]", "backbone.attention=[false,true]"),
+        *("conditioner.width=64", "conditioner.queries=16"),
+    )
+    for word in ("--set", value)
+]
+WHOLE = "VOXELLA_TEST_PAPER_WIDTHS"
+
+
+def test_a_training_step_runs(tmp_path: Path) -> None:
+    """Narrow; at the paper's widths, 575 M parameters in 14 GiB, where that is asked for."""
+    whole = os.environ.get(WHOLE) == "1"
+    words = ["--size", "small", "--batch", "1", "--repeats", "1", *([] if whole else NARROW)]
     result = bench("train_step", tmp_path / "train.json", *words)
-    assert result["parameters"] == 575_506_474
+    parameters = result["parameters"]
+    assert isinstance(parameters, int)
+    assert (parameters == 575_506_474) == whole
     assert result["zero_stage"] == 2
     assert result["weights"] == "random"
     first, last = result["first_loss"], result["last_loss"]
@@ -46,10 +55,8 @@ def test_a_training_step_at_the_papers_widths_fits_this_machine(tmp_path: Path) 
 
 
 def test_a_sampling_step_runs_at_test_size(tmp_path: Path) -> None:
-    narrow = ["backbone.channels=[32,64]", "backbone.attention=[false,true]"]
-    narrow += ["conditioner.width=64", "conditioner.queries=16"]
-    words = [word for value in narrow for word in ("--set", value)]
-    result = bench("sample_step", tmp_path / "s.json", "--size", "small", "--repeats", "1", *words)
+    sizes = ["--size", "small", "--repeats", "1", *NARROW]
+    result = bench("sample_step", tmp_path / "s.json", *sizes)
     share = result["share_of_peak"]
     assert isinstance(share, float)
     assert 0 < share < 1
