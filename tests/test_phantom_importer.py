@@ -17,7 +17,9 @@ import SimpleITK as sitk
 from PIL import Image
 
 from voxella.case import Manifest
+from voxella.data.importing import import_dataset
 from voxella.errors import UserError
+from voxella.plugins.component import Component
 from voxella.plugins.contracts import Importer
 from voxella_importers.phantom.picture import montage
 from voxella_importers.phantom.plugin import phantom
@@ -131,6 +133,16 @@ def test_processes_change_nothing(data_set: Path, tmp_path: Path) -> None:
     manifest = small(8, workers=2)(tmp_path)
     assert _digests(tmp_path, 8) == _digests(data_set, 8)
     assert manifest.cases == Manifest.read(data_set).cases
+
+
+def test_a_data_set_is_the_same_whoever_made_it(tmp_path: Path) -> None:
+    def asked(**more: int) -> Manifest:
+        block = {"name": "phantom", "cases": 2, "size": [44, 40, 16], "spacing_mm": [2.2, 2.2, 5]}
+        return import_dataset(Component.model_validate(block | more), tmp_path / "dataset")
+
+    assert [case.id for case in asked(workers=2)] == [case.id for case in asked(workers=1)]
+    with pytest.raises(UserError, match="made by other importer settings"):
+        asked(seed=1)
 
 
 def test_whole_cases_are_kept_and_harmed_ones_made_again(tmp_path: Path) -> None:

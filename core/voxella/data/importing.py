@@ -24,6 +24,8 @@ from voxella.workspace.record import RECORDS, StageRecord
 __all__ = ["import_dataset", "import_for", "importer_component"]
 
 _SLOT = ("data", "importer")
+# An importer's argument of this name says how it works, never what it makes.
+_PROCESSES = "workers"
 
 
 def import_dataset(importer: Component, out: Path) -> Manifest:
@@ -34,7 +36,9 @@ def import_dataset(importer: Component, out: Path) -> Manifest:
     """
     # What it reads, by size and time: a table that changed is another source.
     marks = {k: stat_marks(v) for k, v in importer.arguments.items() if isinstance(v, Path)}
-    inputs = {"importer": importer.model_dump(mode="json"), "sources_sha256": sha256_json(marks)}
+    block = importer.model_dump(mode="json")
+    block.pop(_PROCESSES, None)
+    inputs = {"importer": block, "sources_sha256": sha256_json(marks)}
     record = StageRecord(out, "import", inputs)
     # Damaged, it is refused: whose data set this is would be forgotten, and another put over it.
     RECORDS.read(record.path)
