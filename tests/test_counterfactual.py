@@ -211,7 +211,9 @@ def test_a_trained_run_is_measured_and_a_perfect_model_would_reach_the_floor(
     assert set(found) == {f"counterfactual_{fact}_{what}" for fact in CHANGES for what in WORDS}
     for fact in CHANGES:
         r, share = (found[f"counterfactual_{fact}_{what}"] for what in WORDS)
-        assert r["floor"]["value"] is None or r["floor"]["value"] > 0.3
+        # Of two patients' lesions, drawn anew elsewhere in the same zone, little lies on the same
+        # place; a gland's size lies where it was.
+        assert r["floor"]["value"] > (0.7 if fact in ("size", "volume") else 0)
         assert share["value"] == pytest.approx(0, abs=0.01)
         assert "at the same noise" in share["note"]
         assert share["n"] == 2  # three cases of two patients

@@ -74,8 +74,9 @@ def sections_of(target: Target, settings: ViewSettings) -> tuple[list[Section], 
         at_end = jobs.end
         examples = _examples(target, settings)
         sections.append(ask_section(model, jobs, examples, settings.out))
-        # The first volume should not wait for what can be loaded while the page opens.
-        threading.Thread(target=model.warm, name="voxella view, loading", daemon=True).start()
+        # The first volume should not wait for what can be loaded while the page opens. No daemon:
+        # Python waits for it at its end, and would abort with a thread inside torch.
+        threading.Thread(target=model.warm, name="voxella view, loading").start()
     sets = compared_sets(target)
     if sets:
         sections.append(compare_section(sets))
