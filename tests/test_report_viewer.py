@@ -18,7 +18,7 @@ from report_run import SHAPE, SYNTHETIC, real_value, write_run
 
 from voxella.cli import main
 from voxella.report.pairs import Shown
-from voxella.report.whole_volumes import niivue_script, whole_pair
+from voxella.report.whole_volumes import viewer_scripts, whole_pair
 
 STATIC = Path(__file__).parents[1] / "core" / "voxella" / "view" / "static"
 DRAWN = ".viewer[data-drawn='{}']"
@@ -93,8 +93,9 @@ def test_a_slice_has_nothing_to_turn() -> None:
 
 def test_the_page_holds_the_volumes_and_the_same_viewer_file(run: Path, page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert niivue_script() == (STATIC / "niivue.js").read_text(encoding="utf-8")
-    digest = hashlib.sha256(niivue_script().encode()).digest()
+    niivue, _ = viewer_scripts()
+    assert niivue == (STATIC / "niivue.js").read_text(encoding="utf-8")
+    digest = hashlib.sha256(niivue.encode()).digest()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
     assert f"sha256-{base64.b64encode(digest).decode()}" in policy[1].replace("&#43;", "+")

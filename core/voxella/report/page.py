@@ -30,7 +30,7 @@ from voxella.report.same_noise import same_noise_section
 from voxella.report.section import Section
 from voxella.report.sweep import sweep_section
 from voxella.report.viewer import viewer_section
-from voxella.report.whole_volumes import VOLUMES, niivue_script
+from voxella.report.whole_volumes import VOLUMES, viewer_scripts
 
 __all__ = ["PICTURES", "Chapter", "page_html", "run_chapter", "run_page"]
 
@@ -140,7 +140,7 @@ def page_html(
         **more: What else the template needs.
     """
     style, script = _own("page.css"), _own("page.js")
-    scripts = [niivue_script(), _own("volumes.js")] if viewer else []
+    scripts = [*viewer_scripts(), _own("volumes.js")] if viewer else []
     hashes = " ".join(f"'{_hash(text)}'" for text in (script, *scripts))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "

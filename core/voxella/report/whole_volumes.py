@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from voxella.report.pairs import Shown
 
-__all__ = ["VOLUMES", "WholePair", "niivue_script", "whole_pair"]
+__all__ = ["VOLUMES", "WholePair", "viewer_scripts", "whole_pair"]
 
 # Bytes of all volumes in a page; with the viewer's own file, 2.4 MB, a page stays below 30 MB.
 VOLUMES = 16_000_000
@@ -64,9 +64,10 @@ def whole_pair(real: Shown | None, synthetic: Shown, allowance: int) -> WholePai
     return WholePair(coded[0] if real is not None else None, coded[-1], shrunk)
 
 
-def niivue_script() -> str:
-    """Return the viewer's file, the one that ``voxella view`` serves."""
-    return files("voxella.view").joinpath("static", "niivue.js").read_text(encoding="utf-8")
+def viewer_scripts() -> list[str]:
+    """Return the viewer's files in their order, those that ``voxella view`` serves."""
+    static = files("voxella.view").joinpath("static")
+    return [static.joinpath(n).read_text(encoding="utf-8") for n in ("niivue.js", "planes.js")]
 
 
 def _coded(side: Shown) -> str:

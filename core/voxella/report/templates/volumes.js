@@ -1,20 +1,10 @@
 "use strict";
 // Whole volumes in NiiVue where the browser has WebGL 2; the slices stay for all others.
-/* global niivue */
+/* global niivue, threePlanes */
 (() => {
   // A browser has about sixteen contexts, and a viewer takes two: of a study, some at a time.
   const MOST = 6;
-  const STEPS = {
-    ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowDown: [0, -1, 0], ArrowUp: [0, 1, 0],
-    PageDown: [0, 0, -1], PageUp: [0, 0, 1],
-  };
   const open = [];
-
-  function hasWebgl() {
-    const context = document.createElement("canvas").getContext("webgl2");
-    context?.getExtension("WEBGL_lose_context")?.loseContext();
-    return context !== null;
-  }
 
   function bytes(text) {
     const found = atob(text.trim());
@@ -36,25 +26,11 @@
     async function make(side) {
       const canvas = side.querySelector("canvas").cloneNode();
       side.querySelector("canvas").replaceWith(canvas);
-      const nv = new niivue.Niivue({
-        dragAndDropEnabled: false, logLevel: "error", show3Dcrosshair: true, backColor: [0, 0, 0, 1],
-        crosshairColor: [1, 0.75, 0.1, 0.9], isColorbar: false,
-        multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
-        onLocationChange: ({mm}) => {
-          const [x, y, z] = [...mm].map((edge) => edge.toFixed(1));
-          root.querySelector(".where").textContent = `R ${x}  A ${y}  S ${z} mm`;
-        },
-      });
-      await nv.attachToCanvas(canvas);
-      nv.setSliceType(nv.sliceTypeMultiplanar);
-      nv.setMultiplanarLayout(niivue.MULTIPLANAR_TYPE.GRID);
-      canvas.addEventListener("keydown", (event) => {
-        const step = STEPS[event.key];
-        if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
-        event.preventDefault();
-        event.stopImmediatePropagation();
-        nv.moveCrosshairInVox(...step);
-      }, true);
+      const nv = threePlanes.made(({mm}) => {
+        const [x, y, z] = [...mm].map((edge) => edge.toFixed(1));
+        root.querySelector(".where").textContent = `R ${x}  A ${y}  S ${z} mm`;
+      }, {crosshairColor: [1, 0.75, 0.1, 0.9]});
+      await threePlanes.attach(nv, canvas);
       return nv;
     }
 
@@ -116,7 +92,7 @@
     return start;
   }
 
-  if (!window.niivue || !hasWebgl()) return;
+  if (!window.niivue || !threePlanes.hasWebgl()) return;
   const viewers = [...document.querySelectorAll(".viewer")].filter((root) => root.querySelector(".whole"));
   const starts = viewers.map(whole);
   if (starts.length === 1) starts[0]();

@@ -1,19 +1,8 @@
 // One volume in NiiVue: three planes and a rendering, crosshair in mm, a window, the keyboard.
-// Pages load /static/niivue.js before this module; where there is no WebGL2, slices are pictures.
+// Pages load /static/niivue.js and planes.js before this module; where there is no WebGL2, slices are pictures.
 import {make, shown} from "./page.js";
 
-/* global niivue */
-export const hasWebgl = () => {
-  const context = document.createElement("canvas").getContext("webgl2");
-  context?.getExtension("WEBGL_lose_context")?.loseContext();
-  return context !== null;
-};
-
-const STEPS = {
-  ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowDown: [0, -1, 0], ArrowUp: [0, 1, 0],
-  PageDown: [0, 0, -1], PageUp: [0, 0, 1],
-};
-
+/* global niivue, threePlanes */
 /**
  * A viewer as an element; `show` gives it a volume.
  *   label: said to screen readers, and over the picture;  colormap: NiiVue's.
@@ -42,7 +31,7 @@ export class Viewer {
     this.title.textContent = title;
     this.element.setAttribute("aria-label", title);
     this.range = range;
-    if (picture || !hasWebgl()) return this.#picture(address, title, picture);
+    if (picture || !threePlanes.hasWebgl()) return this.#picture(address, title, picture);
     const canvas = await this.#canvas(title);
     const response = await fetch(address);
     if (!response.ok) throw new Error((await response.json()).problem);
@@ -81,22 +70,10 @@ export class Viewer {
     if (this.nv) return this.nv.canvas;
     const canvas = make("canvas", {tabindex: "0", role: "img", "aria-label": title});
     this.frame.replaceChildren(canvas);
-    const nv = this.nv = new niivue.Niivue({
-      dragAndDropEnabled: false, logLevel: "error", show3Dcrosshair: true, backColor: [0, 0, 0, 1],
-      crosshairColor: [1, 0.75, 0.1, 0.8], crosshairWidth: 0.4, crosshairWidthUnit: "percent", isColorbar: false, textHeight: 0.05,
-      multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
-      onLocationChange: (place) => this.#located(place),
+    this.nv = threePlanes.made((place) => this.#located(place), {
+      crosshairColor: [1, 0.75, 0.1, 0.8], crosshairWidth: 0.4, crosshairWidthUnit: "percent", textHeight: 0.05,
     });
-    await nv.attachToCanvas(canvas);
-    nv.setSliceType(nv.sliceTypeMultiplanar);
-    nv.setMultiplanarLayout(niivue.MULTIPLANAR_TYPE.GRID);
-    canvas.addEventListener("keydown", (event) => {
-      const step = STEPS[event.key];
-      if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      nv.moveCrosshairInVox(...step);
-    }, true);
+    await threePlanes.attach(this.nv, canvas);
     return canvas;
   }
 
