@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from voxella.errors import UserError
-from voxella_backbones.patches import patchify, unpatchify
+from voxella_backbones.patches import patchify, require_multiples, unpatchify
 
 __all__ = ["Haar", "haar_matrix"]
 
@@ -63,12 +63,8 @@ class Haar(nn.Module):
         Raises:
             UserError: If ``factor`` does not divide an axis.
         """
-        if any(size % self.factor for size in images.shape[2:]):
-            raise UserError(
-                f"an image of {tuple(images.shape[2:])} voxels does not fit haar",
-                expected=f"multiples of {self.factor} along each axis",
-                remedy="change prepare.size, or autoencoder.levels",
-            )
+        sides, remedy = images.shape[2:], "change prepare.size, or autoencoder.levels"
+        require_multiples(sides, self.factor, of="haar", remedy=remedy)
         grid = tuple(size // self.factor for size in images.shape[2:])
         tokens = patchify(2 * images - 1, self.factor)  # (B, N, C * factor^axes)
         parts = tokens.reshape(*tokens.shape[:2], self.in_channels, -1) @ self.matrix.T.to(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from voxella.errors import UserError
+from voxella_backbones.patches import require_multiples
 from voxella_backbones.weights import Convert, load_weights
 
 __all__ = ["LatentContract", "check_channels"]
@@ -64,12 +65,8 @@ class LatentContract(nn.Module):
         Raises:
             UserError: If ``factor`` does not divide an axis.
         """
-        if any(size % self.factor for size in images.shape[2:]):
-            raise UserError(
-                f"an image of {tuple(images.shape[2:])} voxels does not fit the autoencoder",
-                expected=f"multiples of {self.factor} along each axis",
-                remedy="change prepare.size",
-            )
+        sides, remedy = images.shape[2:], "change prepare.size"
+        require_multiples(sides, self.factor, of="the autoencoder", remedy=remedy)
         h = self.encoder(self._plain(images))
         mean: Tensor = self.quant_conv_mu(h)
         log_variance: Tensor = self.quant_conv_log_sigma(h).clamp(-30.0, 20.0)

@@ -8,7 +8,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["patchify", "sincos_positions", "unpatchify"]
+from voxella.errors import UserError
+
+__all__ = ["patchify", "require_multiples", "sincos_positions", "unpatchify"]
+
+
+def require_multiples(sides: Sequence[int], factor: int, *, of: str, remedy: str) -> None:
+    """Refuse an image that an autoencoder cannot cut.
+
+    Args:
+        sides: Of the image, voxels.
+        factor: Of the autoencoder.
+        of: What the message calls it.
+        remedy: What to change.
+
+    Raises:
+        UserError: If ``factor`` does not divide a side.
+    """
+    if any(size % factor for size in sides):
+        raise UserError(
+            f"an image of {tuple(sides)} voxels does not fit {of}",
+            expected=f"multiples of {factor} along each axis",
+            remedy=remedy,
+        )
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:

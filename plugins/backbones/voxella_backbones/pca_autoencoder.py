@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from voxella.errors import UserError
-from voxella_backbones.patches import patchify, unpatchify
+from voxella_backbones.patches import patchify, require_multiples, unpatchify
 
 __all__ = ["Pca"]
 
@@ -112,10 +112,6 @@ class Pca(nn.Module):
 
     def _patches(self, images: Tensor) -> Tensor:
         """Return patches ``(B, N, values)`` of images brought to [-1, 1]."""
-        if any(size % self.factor for size in images.shape[2:]):
-            raise UserError(
-                f"an image of {tuple(images.shape[2:])} voxels does not fit pca",
-                expected=f"multiples of {self.factor} along each axis",
-                remedy="change prepare.size, or autoencoder.factor",
-            )
+        sides, remedy = images.shape[2:], "change prepare.size, or autoencoder.factor"
+        require_multiples(sides, self.factor, of="pca", remedy=remedy)
         return patchify(2 * images - 1, self.factor)
